@@ -1,0 +1,87 @@
+//! The seam to the world: time, ids, chance and tasks.
+//!
+//! The write side takes all of these from an [`Environment`], so that it runs whole under a simulated one.
+
+use futures::future::BoxFuture;
+use std::time::{Duration, Instant};
+use uuid::Uuid;
+
+/// A moment in UTC, to the microsecond.
+pub type Timestamp = chrono::DateTime<chrono::Utc>;
+
+/// Clock, ids, chance and tasks.
+pub trait Environment: Send + Sync + 'static {
+    /// The wall clock, to the microsecond.
+    fn now(&self) -> Timestamp;
+
+    /// A clock that never runs backwards, since some fixed moment.
+    fn monotonic(&self) -> Duration;
+
+    /// Resolves after `duration`.
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
+
+    /// A new UUIDv7.
+    fn uuid(&self) -> Uuid;
+
+    /// A random number, for jitter.
+    fn random(&self) -> u64;
+
+    /// Runs a task beside the others.
+    fn spawn(&self, task: BoxFuture<'static, ()>);
+}
+
+/// The real world: the system's clocks and random numbers, tokio's timers and tasks.
+#[derive(Debug)]
+pub struct System {
+    started: Instant,
+}
+
+impl System {
+    /// The real world, from now on.
+    #[allow(clippy::disallowed_methods, reason = "the one place that reads the clocks")]
+    pub fn new() -> Self {
+        Self { started: Instant::now() }
+    }
+}
+
+impl Default for System {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the clocks, makes ids and starts tasks"
+)]
+impl Environment for System {
+    fn now(&self) -> Timestamp {
+        to_micros(chrono::Utc::now())
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(duration))
+    }
+
+    fn uuid(&self) -> Uuid {
+        Uuid::now_v7()
+    }
+
+    fn random(&self) -> u64 {
+        // Jitter: any value will do when the system has no random number to give.
+        getrandom::u64().unwrap_or_default()
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        tokio::spawn(task);
+    }
+}
+
+/// Cuts a moment to what the log keeps of it.
+pub fn to_micros(time: Timestamp) -> Timestamp {
+    Timestamp::from_timestamp_micros(time.timestamp_micros()).unwrap_or(time)
+}

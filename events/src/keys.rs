@@ -1,0 +1,205 @@
+//! Where keys and secrets live: never in the log.
+//!
+//! Everything but the log and these keys can be thrown away. A customer's key is durable before the first event sealed with
+//! it; destroying it makes their personal data unreadable in the log and in everything derived from it.
+
+use crate::seal::Key;
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, params};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+use uuid::Uuid;
+
+/// Why the key store did not give a key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The key existed and was destroyed.
+    #[error("the key is destroyed")]
+    Destroyed,
+    /// The store does not answer.
+    #[error("the key store does not answer")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The port: keys of customers and secrets of the shop.
+#[async_trait]
+pub trait KeyStore: Send + Sync + 'static {
+    /// The key of `subject`, made now if there was none; durable on return.
+    ///
+    /// # Errors
+    /// [`KeyError::Destroyed`] once [`destroy`](Self::destroy) was called for it.
+    async fn create(&self, subject: Uuid) -> Result<Key, KeyError>;
+
+    /// The keys of `subjects`, in order; `None` where there is none or it was destroyed.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn get(&self, subjects: &[Uuid]) -> Result<Vec<Option<Key>>, KeyError>;
+
+    /// Destroys the key of `subject` for ever; durable on return.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn destroy(&self, subject: Uuid) -> Result<(), KeyError>;
+
+    /// The shop's secret of this name, made when first asked for.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn secret(&self, name: &str) -> Result<Key, KeyError>;
+}
+
+/// A key store in one SQLite file, for the embedded mode.
+pub struct FileKeyStore {
+    connection: Arc<Mutex<Connection>>,
+}
+
+impl FileKeyStore {
+    /// Opens the store, or makes it (readable by its owner only).
+    ///
+    /// # Errors
+    /// When the file cannot be opened or made.
+    pub fn open(path: &Path) -> Result<Self, KeyError> {
+        let connection = Connection::open(path).map_err(unavailable)?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+                .map_err(unavailable)?;
+        }
+        connection.busy_timeout(std::time::Duration::from_secs(10)).map_err(unavailable)?;
+        connection
+            .execute_batch(
+                "pragma journal_mode = wal;
+                 pragma synchronous = full;
+                 -- what is destroyed must not linger in free pages
+                 pragma secure_delete = on;
+                 create table if not exists customer_key (subject blob primary key, key blob) without rowid;
+                 create table if not exists secret (name text primary key, key blob not null) without rowid;",
+            )
+            .map_err(unavailable)?;
+        Ok(Self { connection: Arc::new(Mutex::new(connection)) })
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, KeyError> + Send + 'static,
+    ) -> Result<T, KeyError> {
+        let connection = Arc::clone(&self.connection);
+        tokio::task::spawn_blocking(move || {
+            work(&mut connection.lock().unwrap_or_else(PoisonError::into_inner))
+        })
+        .await
+        .map_err(unavailable)?
+    }
+}
+
+fn unavailable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> KeyError {
+    KeyError::Unavailable(error.into())
+}
+
+fn fresh() -> Result<Key, KeyError> {
+    Key::random().map_err(|error| unavailable(error.to_string()))
+}
+
+fn key(bytes: Vec<u8>) -> Result<Key, KeyError> {
+    let bytes = bytes.try_into().map_err(|_| unavailable("a stored key has not 32 bytes"))?;
+    Ok(Key::new(bytes))
+}
+
+#[async_trait]
+impl KeyStore for FileKeyStore {
+    async fn create(&self, subject: Uuid) -> Result<Key, KeyError> {
+        self.run(move |connection| {
+            connection
+                .execute(
+                    "insert into customer_key (subject, key) values (?1, ?2) on conflict do nothing",
+                    params![subject.as_bytes(), fresh()?.as_bytes()],
+                )
+                .map_err(unavailable)?;
+            let stored: Option<Vec<u8>> = connection
+                .query_row("select key from customer_key where subject = ?1", [subject.as_bytes()], |row| row.get(0))
+                .map_err(unavailable)?;
+            stored.map_or(Err(KeyError::Destroyed), key)
+        })
+        .await
+    }
+
+    async fn get(&self, subjects: &[Uuid]) -> Result<Vec<Option<Key>>, KeyError> {
+        let subjects = subjects.to_vec();
+        self.run(move |connection| {
+            let mut select = connection
+                .prepare_cached("select key from customer_key where subject = ?1")
+                .map_err(unavailable)?;
+            let mut look_up = |subject: Uuid| {
+                let stored: Option<Option<Vec<u8>>> = select
+                    .query_row([subject.as_bytes()], |row| row.get(0))
+                    .optional()
+                    .map_err(unavailable)?;
+                stored.flatten().map(key).transpose()
+            };
+            subjects.into_iter().map(&mut look_up).collect()
+        })
+        .await
+    }
+
+    async fn destroy(&self, subject: Uuid) -> Result<(), KeyError> {
+        self.run(move |connection| {
+            connection
+                .execute(
+                    "insert into customer_key (subject, key) values (?1, null)
+                     on conflict (subject) do update set key = null",
+                    [subject.as_bytes()],
+                )
+                .map_err(unavailable)?;
+            // The write-ahead log still holds the old page.
+            connection
+                .query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()))
+                .map_err(unavailable)
+        })
+        .await
+    }
+
+    async fn secret(&self, name: &str) -> Result<Key, KeyError> {
+        let name = name.to_owned();
+        self.run(move |connection| {
+            connection
+                .execute(
+                    "insert into secret (name, key) values (?1, ?2) on conflict do nothing",
+                    params![name, fresh()?.as_bytes()],
+                )
+                .map_err(unavailable)?;
+            let stored =
+                connection
+                    .query_row("select key from secret where name = ?1", [name], |row| row.get(0));
+            key(stored.map_err(unavailable)?)
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_key_is_made_once_survives_and_stays_destroyed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys.sqlite");
+        let (ann, bob) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let store = FileKeyStore::open(&path).unwrap();
+        let made = store.create(ann).await.unwrap();
+        let secret = store.secret("fingerprint").await.unwrap();
+        drop(store);
+
+        let store = FileKeyStore::open(&path).unwrap();
+        assert_eq!(store.create(ann).await.unwrap(), made);
+        assert_eq!(store.secret("fingerprint").await.unwrap(), secret);
+        assert_eq!(store.get(&[ann, bob]).await.unwrap(), [Some(made), None]);
+        store.destroy(ann).await.unwrap();
+        assert_eq!(store.get(&[ann]).await.unwrap(), [None]);
+        assert!(matches!(store.create(ann).await, Err(KeyError::Destroyed)));
+    }
+}

@@ -1,0 +1,163 @@
+//! Places in the log.
+//!
+//! Offsets have an order and nothing else: logs leave gaps (control records, aborted batches), so there is no arithmetic
+//! on them here on purpose.
+
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+/// A partition of the log, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Partition(pub u32);
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An offset in a partition. Ordered; never calculated with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Offset(pub i64);
+
+impl Offset {
+    /// Where every partition begins.
+    pub const START: Self = Self(0);
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The place of one event: `partition:offset` in text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Position {
+    /// The partition.
+    pub partition: Partition,
+    /// The event's offset in it.
+    pub offset: Offset,
+}
+
+/// Not of the form `partition:offset`.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a position is `partition:offset`, a token a list of them")]
+pub struct PositionError;
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.partition, self.offset)
+    }
+}
+
+/// Digits only: `i64` and `u32` would take a sign.
+fn number<T: FromStr>(text: &str) -> Result<T, PositionError> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(PositionError);
+    }
+    text.parse().map_err(|_| PositionError)
+}
+
+impl FromStr for Position {
+    type Err = PositionError;
+
+    fn from_str(text: &str) -> Result<Self, PositionError> {
+        let (partition, offset) = text.split_once(':').ok_or(PositionError)?;
+        Ok(Self { partition: Partition(number(partition)?), offset: Offset(number(offset)?) })
+    }
+}
+
+impl Serialize for Position {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Position {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The causal token of the HTTP interface: the last event, in each partition that took part.
+///
+/// It names offsets of events only, so a read model that has applied these events satisfies it whatever control records
+/// follow them. In text `3:1042,7:99`, ascending by partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogPosition(BTreeMap<Partition, Offset>);
+
+impl LogPosition {
+    /// Extends the token so that it covers `position` too.
+    pub fn cover(&mut self, position: Position) {
+        let offset = self.0.entry(position.partition).or_insert(position.offset);
+        *offset = (*offset).max(position.offset);
+    }
+
+    /// The positions named, one a partition.
+    pub fn iter(&self) -> impl Iterator<Item = Position> + '_ {
+        self.0.iter().map(|(&partition, &offset)| Position { partition, offset })
+    }
+
+    /// Whether no partition is named.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromIterator<Position> for LogPosition {
+    fn from_iter<I: IntoIterator<Item = Position>>(positions: I) -> Self {
+        let mut token = Self::default();
+        positions.into_iter().for_each(|position| token.cover(position));
+        token
+    }
+}
+
+impl From<Position> for LogPosition {
+    fn from(position: Position) -> Self {
+        Self::from_iter([position])
+    }
+}
+
+impl fmt::Display for LogPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, position) in self.iter().enumerate() {
+            if index > 0 {
+                f.write_str(",")?;
+            }
+            position.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for LogPosition {
+    type Err = PositionError;
+
+    fn from_str(text: &str) -> Result<Self, PositionError> {
+        text.split(',').map(str::parse).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_reads_back_and_keeps_the_latest_of_a_partition() {
+        let token: LogPosition = "7:99,3:1042,7:98".parse().unwrap();
+        assert_eq!(token.to_string(), "3:1042,7:99");
+    }
+
+    #[test]
+    fn a_bad_token_is_refused() {
+        for text in
+            ["", "3", "3:", ":4", "3:-4", "+3:4", "3:4,", "a:1", "3:99999999999999999999", "3:4 "]
+        {
+            assert_eq!(text.parse::<LogPosition>(), Err(PositionError), "{text:?}");
+        }
+    }
+}

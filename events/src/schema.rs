@@ -1,0 +1,47 @@
+//! One declaration per stream kind gives its event enum, the wire names and schema versions, and the way to JSON and back.
+
+/// Declares the events of a stream kind.
+///
+/// `Variant(Struct) = "WireName" v1` makes a variant holding a serde struct, written under that name and schema version.
+macro_rules! stream_events {
+    ($($(#[$vdoc:meta])* $variant:ident($body:ty) = $name:literal v $schema:literal;)+) => {
+        /// An event of this stream kind.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Event {
+            $($(#[$vdoc])* $variant($body),)+
+        }
+
+        impl Event {
+            /// The wire names of all events of this kind, with their current schema versions.
+            pub const TYPES: &'static [(&'static str, u16)] = &[$(($name, $schema)),+];
+
+            /// The wire name (`ce_type`).
+            pub fn type_name(&self) -> &'static str {
+                match self { $(Self::$variant(_) => $name,)+ }
+            }
+
+            /// The schema version written today.
+            pub fn schema(&self) -> u16 {
+                match self { $(Self::$variant(_) => $schema,)+ }
+            }
+
+            pub(crate) fn write_json(&self, body: &mut Vec<u8>) -> serde_json::Result<()> {
+                match self { $(Self::$variant(event) => serde_json::to_writer(body, event),)+ }
+            }
+
+            /// Reads JSON of the current schema version; `None` when no event has this name.
+            pub(crate) fn read_json(type_name: &str, body: &[u8]) -> Option<serde_json::Result<Self>> {
+                match type_name {
+                    $($name => Some(serde_json::from_slice(body).map(Self::$variant)),)+
+                    _ => None,
+                }
+            }
+        }
+
+        $(impl From<$body> for Event {
+            fn from(event: $body) -> Self { Self::$variant(event) }
+        })+
+    };
+}
+
+pub(crate) use stream_events;

@@ -1,0 +1,153 @@
+//! Stream names: `<kind>-<uuid>`.
+
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+use uuid::Uuid;
+
+/// What a stream is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum StreamKind {
+    /// The records of a partition's writers: claims and beats. No domain events.
+    Writer = 0,
+    /// A product: its description, price and stock.
+    Product = 1,
+    /// An order.
+    Order = 2,
+    /// A customer.
+    Customer = 3,
+    /// One e-mail address, named by its keyed hash.
+    Email = 4,
+}
+
+impl StreamKind {
+    /// The name in front of the id.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Writer => "writer",
+            Self::Product => "product",
+            Self::Order => "order",
+            Self::Customer => "customer",
+            Self::Email => "email",
+        }
+    }
+
+    /// The kind of this number, for the binary frames of the embedded log.
+    pub fn from_u8(number: u8) -> Option<Self> {
+        [Self::Writer, Self::Product, Self::Order, Self::Customer, Self::Email]
+            .into_iter()
+            .find(|kind| *kind as u8 == number)
+    }
+}
+
+impl FromStr for StreamKind {
+    type Err = StreamIdError;
+
+    fn from_str(text: &str) -> Result<Self, StreamIdError> {
+        (0..=4u8).filter_map(Self::from_u8).find(|kind| kind.as_str() == text).ok_or(StreamIdError)
+    }
+}
+
+/// The name of a stream: the unit of versions, and the key that chooses the partition.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamId {
+    /// What the stream is about.
+    pub kind: StreamKind,
+    /// Which one of its kind.
+    pub id: Uuid,
+}
+
+/// Not of the form `<kind>-<uuid>`.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a stream id is `<kind>-<uuid>`")]
+pub struct StreamIdError;
+
+impl StreamId {
+    /// The stream of an order.
+    pub fn order(id: Uuid) -> Self {
+        Self { kind: StreamKind::Order, id }
+    }
+
+    /// The stream of a product.
+    pub fn product(id: Uuid) -> Self {
+        Self { kind: StreamKind::Product, id }
+    }
+
+    /// The stream of a customer.
+    pub fn customer(id: Uuid) -> Self {
+        Self { kind: StreamKind::Customer, id }
+    }
+
+    /// The stream of an e-mail address.
+    pub fn email(id: Uuid) -> Self {
+        Self { kind: StreamKind::Email, id }
+    }
+
+    /// The stream of the writers of a partition.
+    pub fn writer(partition: crate::Partition) -> Self {
+        Self { kind: StreamKind::Writer, id: Uuid::from_u128(u128::from(partition.0)) }
+    }
+
+    /// The text form without an allocation: the key on Kafka, and what the partitioner hashes.
+    pub fn with_text<T>(&self, use_text: impl FnOnce(&str) -> T) -> T {
+        let kind = self.kind.as_str();
+        let mut text = [0u8; 48];
+        text[..kind.len()].copy_from_slice(kind.as_bytes());
+        text[kind.len()] = b'-';
+        self.id.hyphenated().encode_lower(&mut text[kind.len() + 1..]);
+        // A kind, a hyphen and a hyphenated UUID are ASCII.
+        use_text(std::str::from_utf8(&text[..kind.len() + 37]).unwrap_or_default())
+    }
+}
+
+impl FromStr for StreamId {
+    type Err = StreamIdError;
+
+    fn from_str(text: &str) -> Result<Self, StreamIdError> {
+        let (kind, id) = text.split_once('-').ok_or(StreamIdError)?;
+        let id = Uuid::try_parse(id).map_err(|_| StreamIdError)?;
+        Ok(Self { kind: kind.parse()?, id })
+    }
+}
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.with_text(|text| f.write_str(text))
+    }
+}
+
+impl fmt::Debug for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for StreamId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for StreamId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_reads_back() {
+        let id = StreamId::order(Uuid::from_u128(7));
+        assert_eq!(id.to_string(), "order-00000000-0000-0000-0000-000000000007");
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!("order".parse::<StreamId>(), Err(StreamIdError));
+        assert_eq!(
+            "basket-00000000-0000-0000-0000-000000000007".parse::<StreamId>(),
+            Err(StreamIdError)
+        );
+    }
+}

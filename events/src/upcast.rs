@@ -1,0 +1,75 @@
+//! Old events in today's shape.
+//!
+//! An upcaster takes the JSON of one event from one schema version to the next, purely; a chain of them takes any version
+//! ever written to the current one. Events of the current version never come here.
+
+use serde_json::Value;
+
+/// One step: the JSON of `event_type` from schema version `from` to `from + 1`.
+pub struct Upcaster {
+    /// The wire name of the event.
+    pub event_type: &'static str,
+    /// The schema version it takes.
+    pub from: u16,
+    /// The step.
+    pub step: fn(Value) -> Value,
+}
+
+/// Every step there is. A new schema version adds a row and a golden file, and removes nothing.
+pub const UPCASTERS: &[Upcaster] = &[];
+
+/// Takes `body` from version `from` to version `to`; `None` when a step is missing or `from` is newer.
+pub fn upcast(
+    steps: &[Upcaster],
+    event_type: &str,
+    from: u16,
+    to: u16,
+    body: Value,
+) -> Option<Value> {
+    if from == 0 || from > to {
+        return None;
+    }
+    (from..to).try_fold(body, |body, version| {
+        let upcaster =
+            steps.iter().find(|step| step.event_type == event_type && step.from == version)?;
+        Some((upcaster.step)(body))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const STEPS: &[Upcaster] = &[
+        Upcaster {
+            event_type: "ParcelSent",
+            from: 2,
+            step: |body| json!({ "weight_g": body["grams"] }),
+        },
+        Upcaster {
+            event_type: "ParcelSent",
+            from: 1,
+            step: |body| json!({ "grams": body["kilograms"].as_i64().map(|kilograms| kilograms * 1000) }),
+        },
+    ];
+
+    #[test]
+    fn a_chain_runs_in_the_order_of_versions() {
+        assert_eq!(
+            upcast(STEPS, "ParcelSent", 1, 3, json!({ "kilograms": 2 })),
+            Some(json!({ "weight_g": 2000 }))
+        );
+        assert_eq!(
+            upcast(STEPS, "ParcelSent", 3, 3, json!({ "weight_g": 5 })),
+            Some(json!({ "weight_g": 5 }))
+        );
+    }
+
+    #[test]
+    fn a_missing_step_or_a_newer_version_is_not_guessed() {
+        assert_eq!(upcast(STEPS, "ParcelSent", 4, 3, json!({})), None);
+        assert_eq!(upcast(STEPS, "ParcelSent", 0, 3, json!({})), None);
+        assert_eq!(upcast(STEPS, "ParcelLost", 1, 2, json!({})), None);
+    }
+}
