@@ -27,6 +27,24 @@ stream_events! {
     OrderClosed(OrderClosed) = "OrderClosed" v 1;
 }
 
+impl Event {
+    /// Whether the customer as shown stays the same: neither their `ETag` nor `updated_at` move.
+    pub fn is_bookkeeping(&self) -> bool {
+        match self {
+            Self::RegistrationRequested(_)
+            | Self::Registered(_)
+            | Self::RegistrationRefused(_)
+            | Self::Changed(_)
+            | Self::EmailChanged(_) => false,
+            Self::OrderClosed(closed) => !closed.confirmed,
+            Self::EmailChangeRequested(_)
+            | Self::EmailChangeRefused(_)
+            | Self::EmailSettled(_)
+            | Self::OrderOpened(_) => true,
+        }
+    }
+}
+
 /// Registration was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegistrationRequested {
@@ -59,7 +77,7 @@ pub struct Changed {
     pub vip: bool,
 }
 
-/// Another e-mail address was asked for.
+/// Another e-mail address was asked for. Holds the whole profile wanted: all of it comes true with the address, or none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EmailChangeRequested {
     /// Counts the claims of this customer; the registration was 1.
@@ -68,13 +86,29 @@ pub struct EmailChangeRequested {
     pub email_id: Uuid,
     /// The address wanted.
     pub email: Sealed,
+    /// Given name.
+    pub first_name: Sealed,
+    /// Family name.
+    pub last_name: Sealed,
+    /// Whether the shop will treat them as VIP.
+    pub vip: bool,
 }
 
-/// The address wanted is now theirs.
+/// The address wanted is now theirs. Holds the whole profile after the change, so that it needs no history to be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EmailChanged {
     /// Which claim.
     pub attempt: u32,
+    /// The stream id of the address.
+    pub email_id: Uuid,
+    /// The address.
+    pub email: Sealed,
+    /// Given name.
+    pub first_name: Sealed,
+    /// Family name.
+    pub last_name: Sealed,
+    /// Whether the shop treats them as VIP.
+    pub vip: bool,
 }
 
 /// The address wanted is another customer's.
@@ -109,7 +143,8 @@ pub struct OrderOpened {
 pub struct OrderClosed {
     /// The order.
     pub order_id: Uuid,
-    /// Whether it was confirmed.
+    /// Whether it was open here and is now confirmed: so true once an order, and the count of these is the customer's count
+    /// of confirmed orders.
     pub confirmed: bool,
     /// Until this moment of log time the closed door is remembered.
     pub not_after: Timestamp,

@@ -20,7 +20,7 @@ pub trait Environment: Send + Sync + 'static {
     /// Resolves after `duration`.
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
 
-    /// A new UUIDv7.
+    /// A new `UUIDv7`.
     fn uuid(&self) -> Uuid;
 
     /// A random number, for jitter.

@@ -38,6 +38,28 @@ stream_events! {
     StockSettled(StockSettled) = "OrderStockSettled" v 1;
 }
 
+impl Event {
+    /// Whether the order as shown stays the same: neither its `ETag` nor `updated_at` move.
+    pub fn is_bookkeeping(&self) -> bool {
+        match self {
+            Self::Placed(_)
+            | Self::Priced(_)
+            | Self::Rejected(_)
+            | Self::PaymentStarted(_)
+            | Self::PaymentCaptured(_)
+            | Self::PaymentDeclined(_)
+            | Self::PaymentVoided(_)
+            | Self::Confirmed(_)
+            | Self::ProcessingStarted(_)
+            | Self::Shipped(_)
+            | Self::Delivered(_)
+            | Self::Cancelled(_)
+            | Self::RefundIssued(_) => false,
+            Self::CustomerSettled(_) | Self::StockSettled(_) => true,
+        }
+    }
+}
+
 /// A line as asked for; one a product, merged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {

@@ -25,6 +25,12 @@ pub struct Offset(pub i64);
 impl Offset {
     /// Where every partition begins.
     pub const START: Self = Self(0);
+
+    /// Where reading goes on behind a record at this offset. What stands there is for the log to know.
+    #[must_use]
+    pub fn after(self) -> Self {
+        Self(self.0 + 1)
+    }
 }
 
 impl fmt::Display for Offset {

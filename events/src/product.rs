@@ -21,6 +21,19 @@ stream_events! {
     StockShipped(StockShipped) = "StockShipped" v 1;
 }
 
+impl Event {
+    /// Whether the product as shown stays the same: neither its `ETag` nor `updated_at` move.
+    pub fn is_bookkeeping(&self) -> bool {
+        match self {
+            Self::Added(_) | Self::Changed(_) | Self::StockChanged(_) | Self::StockReserved(_) => {
+                false
+            }
+            Self::StockReleased(released) => released.quantity == 0,
+            Self::StockShipped(shipped) => shipped.quantity == 0,
+        }
+    }
+}
+
 /// A product was added to the catalogue.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Added {

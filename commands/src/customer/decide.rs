@@ -1,0 +1,178 @@
+//! What a customer answers.
+
+use super::{Change, CloseOrder, Command, Customer, OpenOrder, Profile, Refusal, Register, Status};
+use crate::aggregate::{Aggregate, At};
+use events::{
+    Timestamp,
+    customer::{
+        Changed, EmailChangeRefused, EmailChangeRequested, EmailChanged, EmailSettled, Event,
+        OrderClosed, OrderOpened, Registered, RegistrationRefused, RegistrationRequested,
+    },
+};
+
+impl Aggregate for Customer {
+    type Command = Command;
+    type Event = Event;
+    type Refusal = Refusal;
+
+    fn decide(&self, command: &Command, now: Timestamp) -> Result<Vec<Event>, Refusal> {
+        match command {
+            Command::Register(register) => self.register(register),
+            Command::ConfirmRegistration => self.confirm_registration(),
+            Command::RefuseRegistration => self.refuse_registration(),
+            Command::Change(change) => self.change(change),
+            Command::ConfirmEmail { attempt } => self.confirm_email(*attempt),
+            Command::RefuseEmail { attempt } => self.refuse_email(*attempt),
+            Command::SettleEmail { attempt } => self.settle_email(*attempt),
+            Command::OpenOrder(open) => self.open_order(open, now),
+            Command::CloseOrder(close) => Ok(self.close_order(close)),
+        }
+    }
+
+    fn evolve(&mut self, event: &Event, at: At) {
+        self.fold(event, at);
+    }
+}
+
+impl Customer {
+    fn register(&self, register: &Register) -> Result<Vec<Event>, Refusal> {
+        match self.status {
+            None => {
+                let Register { email_id, email, first_name, last_name } = register.clone();
+                Ok(vec![RegistrationRequested { email_id, email, first_name, last_name }.into()])
+            }
+            Some(Status::Pending | Status::Registered | Status::Refused) => {
+                Err(Refusal::AlreadyExists)
+            }
+        }
+    }
+
+    fn confirm_registration(&self) -> Result<Vec<Event>, Refusal> {
+        match self.status {
+            None => Err(Refusal::NotFound),
+            Some(Status::Pending) => Ok(vec![Registered {}.into()]),
+            Some(Status::Registered) => Ok(vec![]),
+            Some(Status::Refused) => Err(Refusal::RegistrationAnswered),
+        }
+    }
+
+    fn refuse_registration(&self) -> Result<Vec<Event>, Refusal> {
+        match self.status {
+            None => Err(Refusal::NotFound),
+            Some(Status::Pending) => Ok(vec![RegistrationRefused {}.into()]),
+            Some(Status::Refused) => Ok(vec![]),
+            Some(Status::Registered) => Err(Refusal::RegistrationAnswered),
+        }
+    }
+
+    /// The profile, when nothing stands in the way of changing it.
+    fn changeable(&self) -> Result<&Profile, Refusal> {
+        match self.status {
+            None | Some(Status::Refused) => Err(Refusal::NotFound),
+            Some(Status::Pending) => Err(Refusal::ChangeInProgress),
+            Some(Status::Registered) if self.wanted.is_some() => Err(Refusal::ChangeInProgress),
+            Some(Status::Registered) => self.profile().ok_or(Refusal::NotFound),
+        }
+    }
+
+    fn change(&self, change: &Change) -> Result<Vec<Event>, Refusal> {
+        let current = self.changeable()?;
+        let wanted = current.clone().with(change.clone());
+        if wanted == *current {
+            return Ok(vec![]);
+        }
+        let same_address = (wanted.email_id, &wanted.email) == (current.email_id, &current.email);
+        let Profile { email_id, email, first_name, last_name, vip } = wanted;
+        if same_address {
+            return Ok(vec![Changed { first_name, last_name, vip }.into()]);
+        }
+        // Also for another spelling of the address they hold: its stream passes the claim on to the same customer.
+        let attempt = self.attempts.saturating_add(1);
+        let requested =
+            EmailChangeRequested { attempt, email_id, email, first_name, last_name, vip };
+        Ok(vec![requested.into()])
+    }
+
+    fn confirm_email(&self, attempt: u32) -> Result<Vec<Event>, Refusal> {
+        if self.claim() == Some(attempt) && self.status == Some(Status::Registered) {
+            return Ok(vec![]);
+        }
+        let Some(wanted) = self.wanted.as_ref().filter(|wanted| wanted.attempt == attempt) else {
+            return Err(Refusal::UnknownAttempt { attempt });
+        };
+        let Profile { email_id, email, first_name, last_name, vip } = wanted.profile.clone();
+        Ok(vec![EmailChanged { attempt, email_id, email, first_name, last_name, vip }.into()])
+    }
+
+    fn refuse_email(&self, attempt: u32) -> Result<Vec<Event>, Refusal> {
+        match &self.wanted {
+            Some(wanted) if wanted.attempt == attempt => {
+                Ok(vec![EmailChangeRefused { attempt }.into()])
+            }
+            _ if self.is_over(attempt) => Ok(vec![]),
+            _ => Err(Refusal::UnknownAttempt { attempt }),
+        }
+    }
+
+    fn settle_email(&self, attempt: u32) -> Result<Vec<Event>, Refusal> {
+        if self.leaving.contains_key(&attempt) {
+            return Ok(vec![EmailSettled { attempt }.into()]);
+        }
+        if self.is_over(attempt) {
+            return Ok(vec![]);
+        }
+        Err(Refusal::UnknownAttempt { attempt })
+    }
+
+    /// Whether the claim was made, answered, and is not the one they live by.
+    fn is_over(&self, attempt: u32) -> bool {
+        let lives = match self.status {
+            None | Some(Status::Refused) => false,
+            Some(Status::Pending | Status::Registered) => self.claim() == Some(attempt),
+        };
+        let waits = self.wanted.as_ref().is_some_and(|wanted| wanted.attempt == attempt);
+        (1..=self.attempts).contains(&attempt) && !lives && !waits
+    }
+
+    fn open_order(&self, open: &OpenOrder, now: Timestamp) -> Result<Vec<Event>, Refusal> {
+        let &OpenOrder { order_id, not_after } = open;
+        let vip = match (self.status, self.profile()) {
+            (None | Some(Status::Pending | Status::Refused), _) | (_, None) => {
+                return Err(Refusal::NotFound);
+            }
+            (Some(Status::Registered), Some(profile)) => profile.vip,
+        };
+        if self.opened(order_id).is_some() {
+            return Ok(vec![]);
+        }
+        if self.closed.refuses(order_id, not_after, now) {
+            return Err(Refusal::OrderClosed);
+        }
+        let first = self.order_count == 0 && self.open.is_empty();
+        Ok(vec![OrderOpened { order_id, vip, first, not_after }.into()])
+    }
+
+    /// Only an order that is open here counts as confirmed: no order is confirmed without having been opened, so a close
+    /// that comes again when the first is forgotten is not counted again.
+    fn close_order(&self, close: &CloseOrder) -> Vec<Event> {
+        let &CloseOrder { order_id, confirmed, not_after } = close;
+        if self.closed.contains(order_id) {
+            return vec![];
+        }
+        let confirmed = confirmed && self.opened(order_id).is_some();
+        vec![OrderClosed { order_id, confirmed, not_after }.into()]
+    }
+}
+
+impl Profile {
+    fn with(self, change: Change) -> Self {
+        let (email_id, email) = change.email.unwrap_or((self.email_id, self.email));
+        Self {
+            email_id,
+            email,
+            first_name: change.first_name.unwrap_or(self.first_name),
+            last_name: change.last_name.unwrap_or(self.last_name),
+            vip: change.vip.unwrap_or(self.vip),
+        }
+    }
+}

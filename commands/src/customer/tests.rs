@@ -1,0 +1,435 @@
+use super::*;
+use crate::aggregate::{
+    Aggregate,
+    testing::{Given, at, given, id, run},
+};
+use events::{
+    Sealed,
+    customer::{
+        Changed, EmailChangeRefused, EmailChangeRequested, EmailChanged, EmailSettled, Event,
+        OrderClosed, OrderOpened, Registered, RegistrationRefused, RegistrationRequested,
+    },
+};
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+
+fn sealed(text: &str) -> Sealed {
+    Sealed::from(text.to_owned())
+}
+
+fn register() -> Register {
+    Register {
+        email_id: id(1),
+        email: sealed("ann@old"),
+        first_name: sealed("Ann"),
+        last_name: sealed("Lee"),
+    }
+}
+
+fn requested() -> Event {
+    let Register { email_id, email, first_name, last_name } = register();
+    RegistrationRequested { email_id, email, first_name, last_name }.into()
+}
+
+fn registered() -> Event {
+    Registered {}.into()
+}
+
+fn changed(first_name: &str, vip: bool) -> Event {
+    Changed { first_name: sealed(first_name), last_name: sealed("Lee"), vip }.into()
+}
+
+fn address(email_id: u128) -> (uuid::Uuid, Sealed) {
+    (id(email_id), sealed(&format!("ann@{email_id}")))
+}
+
+fn to_address(email_id: u128) -> Change {
+    Change { email: Some(address(email_id)), ..Change::default() }
+}
+
+fn wants(attempt: u32, email_id: u128) -> Event {
+    let (email_id, email) = address(email_id);
+    EmailChangeRequested {
+        attempt,
+        email_id,
+        email,
+        first_name: sealed("Ann"),
+        last_name: sealed("Lee"),
+        vip: false,
+    }
+    .into()
+}
+
+fn has(attempt: u32, email_id: u128) -> Event {
+    let (email_id, email) = address(email_id);
+    EmailChanged {
+        attempt,
+        email_id,
+        email,
+        first_name: sealed("Ann"),
+        last_name: sealed("Lee"),
+        vip: false,
+    }
+    .into()
+}
+
+fn refused(attempt: u32) -> Event {
+    EmailChangeRefused { attempt }.into()
+}
+
+fn settled(attempt: u32) -> Event {
+    EmailSettled { attempt }.into()
+}
+
+fn confirm(attempt: u32) -> Command {
+    Command::ConfirmEmail { attempt }
+}
+
+fn refuse(attempt: u32) -> Command {
+    Command::RefuseEmail { attempt }
+}
+
+fn settle(attempt: u32) -> Command {
+    Command::SettleEmail { attempt }
+}
+
+fn open(order: u128) -> OpenOrder {
+    OpenOrder { order_id: id(order), not_after: at(100) }
+}
+
+fn opened(order: u128, vip: bool, first: bool) -> Event {
+    OrderOpened { order_id: id(order), vip, first, not_after: at(100) }.into()
+}
+
+fn close(order: u128, confirmed: bool) -> CloseOrder {
+    CloseOrder { order_id: id(order), confirmed, not_after: at(100) }
+}
+
+fn closed(order: u128, confirmed: bool) -> Event {
+    OrderClosed { order_id: id(order), confirmed, not_after: at(100) }.into()
+}
+
+fn customer(events: impl IntoIterator<Item = Event>) -> Given<Customer> {
+    given(events)
+}
+
+/// A registered customer, with what came then.
+fn ann(then: impl IntoIterator<Item = Event>) -> Given<Customer> {
+    customer([requested(), registered()].into_iter().chain(then))
+}
+
+#[track_caller]
+fn owes(customer: &Given<Customer>, effects: &[Effect]) {
+    assert_eq!(customer.state.owed(), effects);
+}
+
+fn claim_of(attempt: u32, email_id: u128) -> Effect {
+    Effect::ClaimEmail { attempt, email_id: id(email_id) }
+}
+
+fn release_of(attempt: u32, email_id: u128) -> Effect {
+    Effect::ReleaseEmail { attempt, email_id: id(email_id) }
+}
+
+mod registering {
+    use super::*;
+
+    #[test]
+    fn a_registration_waits_for_its_address() {
+        let customer = customer([]).when(register()).then([requested()]);
+        assert!(customer.state.is_change_pending());
+        owes(&customer, &[claim_of(1, 1)]);
+        let customer = customer
+            .when(register())
+            .then_refused_and_back(Refusal::AlreadyExists)
+            .when(Command::ConfirmRegistration)
+            .then([registered()])
+            .when(Command::ConfirmRegistration)
+            .then_nothing();
+        assert!(!customer.state.is_change_pending());
+        owes(&customer, &[]);
+        customer.when(Command::RefuseRegistration).then_refused(Refusal::RegistrationAnswered);
+    }
+
+    #[test]
+    fn a_refused_registration_owes_the_close_of_its_claim() {
+        let customer = customer([requested()])
+            .when(Command::RefuseRegistration)
+            .then([RegistrationRefused {}.into()])
+            .when(Command::RefuseRegistration)
+            .then_nothing();
+        assert_eq!(customer.state.status(), Some(Status::Refused));
+        owes(&customer, &[release_of(1, 1)]);
+        let customer = customer.when(settle(1)).then([settled(1)]).when(settle(1)).then_nothing();
+        owes(&customer, &[]);
+        customer
+            .when(Command::ConfirmRegistration)
+            .then_refused_and_back(Refusal::RegistrationAnswered)
+            .when(open(1))
+            .then_refused_and_back(Refusal::NotFound)
+            .when(Change::default())
+            .then_refused(Refusal::NotFound);
+    }
+
+    #[test]
+    fn nothing_is_answered_that_was_not_asked() {
+        for command in [Command::ConfirmRegistration, Command::RefuseRegistration] {
+            customer([]).when(command).then_refused(Refusal::NotFound);
+        }
+        for command in [confirm(1), refuse(1), settle(1)] {
+            customer([]).when(command).then_refused(Refusal::UnknownAttempt { attempt: 1 });
+        }
+    }
+}
+
+mod changing {
+    use super::*;
+
+    #[test]
+    fn a_change_says_all_and_keeps_what_it_does_not_name() {
+        let vip = Change { vip: Some(true), ..Change::default() };
+        let name = Change { first_name: Some(sealed("Anna")), ..Change::default() };
+        ann([])
+            .when(vip.clone())
+            .then([changed("Ann", true)])
+            .when(vip)
+            .then_nothing()
+            .when(name)
+            .then([changed("Anna", true)])
+            .when(Change::default())
+            .then_nothing();
+    }
+
+    #[test]
+    fn no_change_before_the_last_one_is_answered() {
+        let vip = Change { vip: Some(true), ..Change::default() };
+        customer([requested()]).when(vip.clone()).then_refused(Refusal::ChangeInProgress);
+        ann([wants(2, 2)]).when(vip.clone()).then_refused(Refusal::ChangeInProgress);
+        ann([wants(2, 2)]).when(to_address(2)).then_refused(Refusal::ChangeInProgress);
+        customer([]).when(vip).then_refused(Refusal::NotFound);
+    }
+
+    #[test]
+    fn another_address_comes_true_with_all_that_was_asked_with_it() {
+        let all = Change { first_name: Some(sealed("Anna")), vip: Some(true), ..to_address(2) };
+        let (email_id, email) = address(2);
+        let profile = Profile {
+            email_id,
+            email: email.clone(),
+            first_name: sealed("Anna"),
+            last_name: sealed("Lee"),
+            vip: true,
+        };
+        let Profile { first_name, last_name, .. } = profile.clone();
+        let wants = EmailChangeRequested {
+            attempt: 2,
+            email_id,
+            email,
+            first_name: first_name.clone(),
+            last_name: last_name.clone(),
+            vip: true,
+        };
+        let customer = ann([]).when(all).then([wants.into()]);
+        assert_eq!(customer.state.profile().unwrap().email_id, id(1));
+        owes(&customer, &[claim_of(2, 2)]);
+        let has = EmailChanged {
+            attempt: 2,
+            email_id,
+            email: profile.email.clone(),
+            first_name,
+            last_name,
+            vip: true,
+        };
+        let customer = customer.when(confirm(2)).then([has.into()]).when(confirm(2)).then_nothing();
+        assert_eq!(customer.state.profile(), Some(&profile));
+        assert_eq!((customer.state.claim(), customer.state.attempts()), (Some(2), 2));
+        owes(&customer, &[release_of(1, 1)]);
+        owes(&customer.when(settle(1)).then([settled(1)]), &[]);
+    }
+
+    #[test]
+    fn a_refused_address_changes_nothing() {
+        let before = ann([]).state.profile().cloned();
+        let customer =
+            ann([wants(2, 2)]).when(refuse(2)).then([refused(2)]).when(refuse(2)).then_nothing();
+        assert_eq!(customer.state.profile().cloned(), before);
+        assert_eq!((customer.state.claim(), customer.state.attempts()), (Some(1), 2));
+        owes(&customer, &[release_of(2, 2)]);
+        customer.when(confirm(2)).then_refused(Refusal::UnknownAttempt { attempt: 2 });
+    }
+
+    #[test]
+    fn the_address_one_lives_by_can_not_be_refused_or_settled() {
+        let unknown = |attempt| Refusal::UnknownAttempt { attempt };
+        ann([]).when(refuse(1)).then_refused(unknown(1));
+        ann([]).when(settle(1)).then_refused(unknown(1));
+        ann([wants(2, 2)]).when(settle(2)).then_refused(unknown(2));
+        ann([wants(2, 2)]).when(confirm(3)).then_refused(unknown(3));
+    }
+
+    #[test]
+    fn changes_follow_each_other_while_old_addresses_are_still_being_left() {
+        let customer = ann([wants(2, 2), has(2, 2), wants(3, 1), has(3, 1)]);
+        owes(&customer, &[release_of(1, 1), release_of(2, 2)]);
+        let customer = customer.when(to_address(3)).then([wants(4, 3)]);
+        owes(&customer, &[claim_of(4, 3), release_of(1, 1), release_of(2, 2)]);
+    }
+
+    #[test]
+    fn another_spelling_of_the_same_address_is_claimed_anew() {
+        let spelled = Change { email: Some((id(1), sealed("Ann@old"))), ..Change::default() };
+        let customer = ann([]);
+        let Ok(events) = customer.state.decide(&spelled.into(), at(5)) else { panic!() };
+        let [Event::EmailChangeRequested(wanted)] = &events[..] else { panic!("{events:?}") };
+        assert_eq!((wanted.attempt, wanted.email_id), (2, id(1)));
+    }
+}
+
+mod orders {
+    use super::*;
+
+    #[test]
+    fn only_the_first_open_order_is_the_first() {
+        ann([])
+            .when(open(1))
+            .then([opened(1, false, true)])
+            .when(open(2))
+            .then([opened(2, false, false)]);
+    }
+
+    #[test]
+    fn a_rejected_first_order_gives_the_discount_back_and_a_confirmed_one_does_not() {
+        ann([opened(1, false, true)])
+            .when(close(1, false))
+            .then([closed(1, false)])
+            .when(open(2))
+            .then([opened(2, false, true)])
+            .when(close(2, true))
+            .then([closed(2, true)])
+            .when(open(3))
+            .then([opened(3, false, false)]);
+    }
+
+    #[test]
+    fn an_order_opened_again_keeps_its_first_answer() {
+        let customer = ann([opened(1, false, true), changed("Ann", true)]);
+        let customer = customer.at(at(101)).when(open(1)).then_nothing();
+        let first = OpenedOrder { vip: false, first: true };
+        assert_eq!(customer.state.opened(id(1)), Some(first));
+        customer.at(at(99)).when(open(2)).then([opened(2, true, false)]);
+    }
+
+    #[test]
+    fn a_close_shuts_the_door_also_before_the_open_and_before_the_registration() {
+        ann([])
+            .when(close(1, false))
+            .then([closed(1, false)])
+            .when(open(1))
+            .then_refused(Refusal::OrderClosed);
+        let customer = customer([])
+            .when(close(1, false))
+            .then([closed(1, false)])
+            .when(close(1, false))
+            .then_nothing();
+        assert!(!customer.state.exists());
+        customer
+            .when(open(1))
+            .then_refused_and_back(Refusal::NotFound)
+            .when(register())
+            .then([requested()])
+            .when(open(1))
+            .then_refused_and_back(Refusal::NotFound)
+            .when(Command::ConfirmRegistration)
+            .then([registered()])
+            .when(open(1))
+            .then_refused(Refusal::OrderClosed);
+    }
+
+    #[test]
+    fn a_confirmed_order_counts_once_even_when_its_close_is_forgotten() {
+        let customer = ann([opened(1, false, true)])
+            .when(close(1, true))
+            .then([closed(1, true)])
+            .when(close(1, true))
+            .then_nothing()
+            .later(at(101), changed("Anna", false));
+        assert_eq!((customer.state.order_count(), customer.state.closed.len()), (1, 0));
+        let customer = customer.when(close(1, true)).then([closed(1, false)]);
+        assert_eq!(customer.state.order_count(), 1);
+        customer.when(open(1)).then_refused(Refusal::OrderClosed);
+    }
+
+    #[test]
+    fn only_what_changes_the_customer_as_shown_moves_their_version() {
+        let customer = ann([])
+            .later(at(5), opened(1, false, true))
+            .later(at(6), wants(2, 2))
+            .later(at(7), refused(2))
+            .later(at(8), settled(2))
+            .later(at(9), closed(2, false));
+        assert_eq!((customer.state.shown_version(), customer.state.updated_at()), (2, at(2)));
+        let customer = customer.later(at(10), closed(1, true));
+        assert_eq!((customer.state.shown_version(), customer.state.updated_at()), (8, at(10)));
+        assert_eq!(customer.state.created_at(), at(1));
+    }
+}
+
+fn command() -> impl Strategy<Value = Command> {
+    let attempt = || 0..6u32;
+    prop_oneof![
+        2 => Just(register().into()),
+        4 => Just(Command::ConfirmRegistration),
+        1 => Just(Command::RefuseRegistration),
+        4 => (1..4u128).prop_map(|email_id| to_address(email_id).into()),
+        1 => any::<bool>().prop_map(|vip| Change { vip: Some(vip), ..Change::default() }.into()),
+        3 => attempt().prop_map(confirm),
+        3 => attempt().prop_map(refuse),
+        3 => attempt().prop_map(settle),
+        4 => (1..5u128).prop_map(|order| open(order).into()),
+        4 => (1..5u128, any::<bool>())
+            .prop_map(|(order, confirmed)| close(order, confirmed).into()),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    /// Whatever is asked in whatever order: no panic, replay equals the running state, at most one open order is a first
+    /// one, every confirmed order counts once, and every claim but the one lived by is released in the end.
+    #[test]
+    fn the_books_of_a_customer_balance(
+        commands in proptest::collection::vec((0..10u16, command()), 0..60),
+    ) {
+        let mut confirmed = BTreeSet::new();
+        let mut released = BTreeSet::new();
+        run::<Customer>(commands, |customer, command, decided, now| {
+            for event in decided.iter().flatten() {
+                match event {
+                    Event::OrderClosed(closed) if closed.confirmed => {
+                        assert!(confirmed.insert(closed.order_id), "counted once");
+                    }
+                    Event::EmailSettled(settled) => {
+                        released.insert(settled.attempt);
+                    }
+                    _ => {}
+                }
+            }
+            assert_eq!(customer.order_count(), confirmed.len() as u64);
+            assert!(customer.open.values().filter(|order| order.first).count() <= 1);
+            let mut accounted = released.clone();
+            for effect in customer.owed() {
+                let (Effect::ClaimEmail { attempt, .. } | Effect::ReleaseEmail { attempt, .. }) =
+                    effect;
+                assert!(accounted.insert(attempt), "owed once: {effect:?}");
+            }
+            accounted.extend(customer.claim());
+            assert_eq!(accounted, (1..=customer.attempts()).collect());
+            let is_outcome = !matches!(command, Command::Register(_) | Command::CloseOrder(_));
+            if decided.is_ok() && is_outcome {
+                let again = customer.decide(command, now);
+                let waits = matches!(command, Command::Change(_)) && customer.is_change_pending();
+                assert_eq!(again, if waits { Err(Refusal::ChangeInProgress) } else { Ok(vec![]) });
+            }
+        });
+    }
+}

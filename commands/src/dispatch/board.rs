@@ -1,0 +1,182 @@
+//! What is owed now, by stream: the dispatcher's whole memory.
+//!
+//! Level-triggered: shards post what a stream owes after each commit, whatever it was before, and all that is owed when they
+//! open. The board holds one entry an owing stream and nothing else, so it is as bounded as the shards' own state, and posting
+//! never waits.
+
+use super::Effect;
+use events::{Environment, Partition, StreamId};
+use rustc_hash::FxHashMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::sync::Notify;
+
+/// Back-off of a stream whose effects did not come through.
+const DELAY: Duration = Duration::from_millis(50);
+const DELAY_MAX: Duration = Duration::from_secs(30);
+
+/// A moment on the board, earliest first, in order of posting.
+type Due = (Duration, u64);
+
+struct Owing {
+    partition: Partition,
+    effects: Vec<Effect>,
+    failures: u32,
+    /// When it is to be tried; `None` while it is being carried out.
+    due: Option<Due>,
+}
+
+#[derive(Default)]
+struct Entries {
+    owing: FxHashMap<StreamId, Owing>,
+    due: BTreeMap<Due, StreamId>,
+    posted: u64,
+}
+
+impl Entries {
+    fn schedule(&mut self, stream: StreamId, at: Duration) {
+        self.posted += 1;
+        let due = (at, self.posted);
+        if let Some(owing) = self.owing.get_mut(&stream) {
+            if let Some(before) = owing.due.replace(due) {
+                self.due.remove(&before);
+            }
+            self.due.insert(due, stream);
+        }
+    }
+
+    fn forget(&mut self, stream: StreamId) {
+        if let Some(due) = self.owing.remove(&stream).and_then(|owing| owing.due) {
+            self.due.remove(&due);
+        }
+    }
+}
+
+/// What all streams of this process's partitions owe.
+pub struct Board {
+    environment: Arc<dyn Environment>,
+    entries: Mutex<Entries>,
+    wake: Notify,
+}
+
+/// What to do after a stream's effects were carried out, or were not.
+pub enum Next {
+    /// It owes other effects now: go on with these.
+    Effects(Vec<Effect>),
+    /// It owes nothing, or will be tried again later.
+    Rest,
+}
+
+impl Board {
+    /// An empty board.
+    pub fn new(environment: Arc<dyn Environment>) -> Self {
+        Self { environment, entries: Mutex::default(), wake: Notify::new() }
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Posts what streams of a partition owe now; an empty list takes a stream off the board.
+    pub fn post(&self, partition: Partition, owed: Vec<(StreamId, Vec<Effect>)>) {
+        let now = self.environment.monotonic();
+        let mut entries = self.entries();
+        let mut news = false;
+        for (stream, effects) in owed {
+            if effects.is_empty() {
+                entries.forget(stream);
+                continue;
+            }
+            match entries.owing.get_mut(&stream) {
+                // Nothing new: it is under way, or waits for its next try.
+                Some(owing) if owing.effects == effects => continue,
+                Some(owing) => {
+                    (owing.effects, owing.failures) = (effects, 0);
+                    // Whoever carries out the old ones finds the new ones when done.
+                    if owing.due.is_none() {
+                        continue;
+                    }
+                }
+                None => {
+                    entries
+                        .owing
+                        .insert(stream, Owing { partition, effects, failures: 0, due: None });
+                }
+            }
+            entries.schedule(stream, now);
+            news = true;
+        }
+        metrics::gauge!("orderlog_owing_streams").set(entries.owing.len() as f64);
+        drop(entries);
+        if news {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Streams that owe something.
+    pub fn len(&self) -> usize {
+        self.entries().owing.len()
+    }
+
+    /// Whether nothing is owed.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes a partition that is no longer served off the board.
+    pub fn retract(&self, partition: Partition) {
+        let mut entries = self.entries();
+        let gone = entries.owing.iter().filter(|(_, owing)| owing.partition == partition);
+        let gone: Vec<StreamId> = gone.map(|(&stream, _)| stream).collect();
+        gone.into_iter().for_each(|stream| entries.forget(stream));
+    }
+
+    /// The stream that is due first, with what it owes: from now on it is being carried out. Else how long until one is due.
+    pub fn take_due(&self) -> Result<(StreamId, Vec<Effect>), Option<Duration>> {
+        let now = self.environment.monotonic();
+        let mut entries = self.entries();
+        let Some((&due, &stream)) = entries.due.first_key_value() else { return Err(None) };
+        if due.0 > now {
+            return Err(Some(due.0 - now));
+        }
+        entries.due.remove(&due);
+        match entries.owing.get_mut(&stream) {
+            Some(owing) => {
+                owing.due = None;
+                Ok((stream, owing.effects.clone()))
+            }
+            None => Err(Some(Duration::ZERO)),
+        }
+    }
+
+    /// Resolves when something new is posted.
+    pub async fn news(&self) {
+        self.wake.notified().await;
+    }
+
+    /// `done` has been carried out, as far as it went. What the stream owes beyond that goes on at once; what it still owes is
+    /// tried again later.
+    pub fn carried_out(&self, stream: StreamId, done: &[Effect]) -> Next {
+        let now = self.environment.monotonic();
+        let mut entries = self.entries();
+        let Some(owing) = entries.owing.get_mut(&stream) else { return Next::Rest };
+        if owing.due.is_some() {
+            // The partition was closed and opened again meanwhile: it is on the board anew.
+            return Next::Rest;
+        }
+        if owing.effects != done {
+            return Next::Effects(owing.effects.clone());
+        }
+        owing.failures += 1;
+        let delay = DELAY.saturating_mul(1 << owing.failures.min(10)).min(DELAY_MAX);
+        // Half of it by chance, so that what failed together does not come back together.
+        let jitter = self.environment.random() % (delay.as_millis() as u64 / 2 + 1);
+        entries.schedule(stream, now + delay / 2 + Duration::from_millis(jitter));
+        drop(entries);
+        self.wake.notify_one();
+        Next::Rest
+    }
+}

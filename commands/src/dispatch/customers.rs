@@ -1,0 +1,47 @@
+//! What customers owe: their e-mail addresses, claimed and let go at the address's own stream.
+
+use super::{EffectError, Hands, owed_request};
+use crate::{
+    customer::{self, Effect, REGISTRATION},
+    email::{self, Claim},
+    request::{CommandError, Refusal},
+};
+use events::StreamId;
+
+impl Hands {
+    pub(super) async fn customer_effect(
+        &self,
+        customer: StreamId,
+        effect: &Effect,
+    ) -> Result<(), EffectError> {
+        let id = effect.id().to_string();
+        let command = match *effect {
+            Effect::ClaimEmail { attempt, email_id } => {
+                let claim = email::Command::Claim(Claim { customer_id: customer.id, attempt });
+                match self
+                    .tell(owed_request(customer, StreamId::email(email_id), &id, claim))
+                    .await?
+                {
+                    Ok(_) if attempt == REGISTRATION => customer::Command::ConfirmRegistration,
+                    Ok(_) => customer::Command::ConfirmEmail { attempt },
+                    // Taken, or closed because the customer was refused meanwhile.
+                    Err(Refusal::Email(_)) if attempt == REGISTRATION => {
+                        customer::Command::RefuseRegistration
+                    }
+                    Err(Refusal::Email(_)) => customer::Command::RefuseEmail { attempt },
+                    Err(refusal) => return Err(CommandError::Refused(refusal).into()),
+                }
+            }
+            Effect::ReleaseEmail { attempt, email_id } => {
+                let release = email::Command::Release(Claim { customer_id: customer.id, attempt });
+                self.tell(owed_request(customer, StreamId::email(email_id), &id, release))
+                    .await?
+                    .map_err(CommandError::Refused)?;
+                customer::Command::SettleEmail { attempt }
+            }
+        };
+        // A refusal means that the customer has moved on: what is owed now is on the board.
+        let _ = self.tell(owed_request(customer, customer, &id, command)).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,210 @@
+//! Carries out what aggregates owe the world.
+//!
+//! What is owed is a pure function of an aggregate's state; the [`Board`] holds it, the dispatcher works it off: earliest due
+//! first, bounded in all and by kind, with back-off. Every effect is safe to repeat and ends in an event, so nothing here needs
+//! to be remembered: after a crash the shards post again what is still owed.
+
+mod board;
+mod breaker;
+mod customers;
+mod orders;
+
+use crate::{
+    customer,
+    gateway::Gateway,
+    order,
+    request::{Command, CommandError, Outcome, Request, State},
+    router::Router,
+};
+use events::{Environment, Fingerprint, StreamId};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::{Semaphore, watch};
+use uuid::Uuid;
+
+pub use board::Board;
+use board::Next;
+use breaker::Breaker;
+
+/// Streams whose effects are carried out at the same time.
+const STREAMS_AT_ONCE: usize = 1024;
+
+/// Calls to the gateway at the same time.
+const GATEWAY_CALLS_AT_ONCE: usize = 64;
+
+/// Something owed by an aggregate.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// By an order.
+    Order(order::Effect),
+    /// By a customer.
+    Customer(customer::Effect),
+}
+
+/// What is owed.
+pub struct Owed;
+
+impl Owed {
+    /// What `stream` owes in this state.
+    pub fn by(state: &State) -> Vec<Effect> {
+        match state {
+            State::Order(order) => order.owed().into_iter().map(Effect::Order).collect(),
+            State::Customer(customer) => {
+                customer.owed().into_iter().map(Effect::Customer).collect()
+            }
+            State::Product(_) | State::Email(_) => Vec::new(),
+        }
+    }
+}
+
+/// An effect that did not come through; it stays owed.
+#[derive(Debug, thiserror::Error)]
+enum EffectError {
+    /// A shard did not take the command now.
+    #[error("a command was not applied")]
+    Command(#[from] CommandError),
+    /// The gateway did not answer, or is being left alone for a while.
+    #[error("the gateway did not answer")]
+    Gateway(#[from] crate::gateway::GatewayError),
+    /// A shard's answer made no sense for the effect.
+    #[error("an answer is missing")]
+    Unanswered,
+}
+
+/// Works the board off.
+pub struct Dispatcher {
+    board: Arc<Board>,
+    hands: Arc<Hands>,
+    environment: Arc<dyn Environment>,
+    stop: watch::Receiver<bool>,
+}
+
+/// What effects are carried out with.
+struct Hands {
+    router: Router,
+    gateway: Arc<dyn Gateway>,
+    gateway_calls: Semaphore,
+    breaker: Breaker,
+}
+
+impl Dispatcher {
+    /// A dispatcher for the streams on `board`.
+    pub fn new(
+        board: Arc<Board>,
+        router: Router,
+        gateway: Arc<dyn Gateway>,
+        environment: Arc<dyn Environment>,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        let gateway_calls = Semaphore::new(GATEWAY_CALLS_AT_ONCE);
+        let breaker = Breaker::new(Arc::clone(&environment));
+        let hands = Arc::new(Hands { router, gateway, gateway_calls, breaker });
+        Self { board, hands, environment, stop }
+    }
+
+    /// Works until told to stop. What is under way then ends by itself.
+    pub async fn run(mut self) {
+        let streams = Arc::new(Semaphore::new(STREAMS_AT_ONCE));
+        while !*self.stop.borrow() {
+            let Ok(permit) = Arc::clone(&streams).acquire_owned().await else { return };
+            let (stream, effects) = match self.board.take_due() {
+                Ok(due) => due,
+                Err(wait) => {
+                    drop(permit);
+                    self.rest(wait).await;
+                    continue;
+                }
+            };
+            let (board, hands) = (Arc::clone(&self.board), Arc::clone(&self.hands));
+            let stop = self.stop.clone();
+            self.environment.spawn(Box::pin(async move {
+                let mut effects = effects;
+                loop {
+                    hands.carry_out(stream, &effects).await;
+                    match board.carried_out(stream, &effects) {
+                        Next::Effects(_) if *stop.borrow() => break,
+                        Next::Effects(next) => effects = next,
+                        Next::Rest => break,
+                    }
+                }
+                drop(permit);
+            }));
+        }
+    }
+
+    /// Waits for something new, for what is due next, or for the end.
+    async fn rest(&mut self, wait: Option<Duration>) {
+        let due = async {
+            match wait {
+                Some(wait) => self.environment.sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = self.stop.wait_for(|stop| *stop) => {}
+            () = self.board.news() => {}
+            () = due => {}
+        }
+    }
+}
+
+impl Hands {
+    /// Carries out a stream's effects side by side. Those that fail stay owed.
+    async fn carry_out(&self, stream: StreamId, effects: &[Effect]) {
+        let each = effects.iter().map(|effect| async move {
+            let done = match effect {
+                Effect::Order(effect) => self.order_effect(stream, effect).await,
+                Effect::Customer(effect) => self.customer_effect(stream, effect).await,
+            };
+            if let Err(failure) = done {
+                let cause = &failure as &dyn std::error::Error;
+                tracing::info!(%stream, ?effect, cause, "an effect did not come through; it stays owed");
+                metrics::counter!("orderlog_effect_failures_total").increment(1);
+            }
+        });
+        futures::future::join_all(each).await;
+    }
+
+    /// Sends one command of the program's own; a refusal is an answer here, not a failure.
+    async fn tell(
+        &self,
+        request: Request,
+    ) -> Result<Result<Outcome, crate::request::Refusal>, EffectError> {
+        let mut answers = self.router.send_internal(vec![request]).await;
+        match answers.pop() {
+            Some(answer) => answer_or_refusal(answer),
+            None => Err(EffectError::Unanswered),
+        }
+    }
+}
+
+/// Tells a refusal, which settles the matter, from a failure, which does not.
+fn answer_or_refusal(
+    answer: Result<Outcome, CommandError>,
+) -> Result<Result<Outcome, crate::request::Refusal>, EffectError> {
+    match answer {
+        Ok(outcome) => Ok(Ok(outcome)),
+        Err(CommandError::Refused(refusal)) => Ok(Err(refusal)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A command that `source` owes to `target`, named by the effect: the same effect is the same command.
+fn owed_request(
+    source: StreamId,
+    target: StreamId,
+    effect: &str,
+    command: impl Into<Command>,
+) -> Request {
+    let command_id = Uuid::new_v5(&source.id, effect.as_bytes());
+    Request {
+        stream: target,
+        command: command.into(),
+        command_id,
+        fingerprint: Fingerprint::default(),
+        expected_version: None,
+        correlation_id: source.id,
+        causation_id: command_id,
+        traceparent: None,
+    }
+}

@@ -1,0 +1,307 @@
+//! What orders owe.
+
+use super::{EffectError, Hands, answer_or_refusal, owed_request};
+use crate::{
+    aggregate::EffectId,
+    customer,
+    gateway::{Ending, Gateway, GatewayError},
+    order::{
+        self, Effect, Price, RecordCaptured, RecordDeclined, RecordRefund, RecordVoided,
+        StartPayment,
+    },
+    product::{self, Close, Reserve},
+    request::{Outcome, Refusal, Request, State},
+};
+use events::{
+    Money, Partition, Position, StreamId, Timestamp,
+    order::{Line, Rejected, RejectionReason},
+};
+use order::ReservedLine;
+use std::{future::Future, sync::Arc};
+use uuid::Uuid;
+
+/// What the streams asked said: go on, or the order is to be rejected.
+type Verdict<T> = Result<T, Rejected>;
+
+/// The customer's word at the opening of an order.
+struct Opened {
+    vip: bool,
+    first: bool,
+    position: Option<Position>,
+}
+
+/// What the products hold for an order.
+#[derive(Default)]
+struct Reserved {
+    lines: Vec<ReservedLine>,
+    positions: Vec<Position>,
+}
+
+impl Hands {
+    pub(super) async fn order_effect(
+        &self,
+        order: StreamId,
+        effect: &Effect,
+    ) -> Result<(), EffectError> {
+        let id = effect.id();
+        match effect {
+            Effect::Open { customer_id, lines, not_after } => {
+                self.open(order, *customer_id, lines, *not_after).await
+            }
+            Effect::StartPayment { ordinal, amount, method } => {
+                let key = format!("{order}/payment/{ordinal}");
+                let payment_id = self
+                    .call(|gateway| async move { gateway.create(&key, *amount, method).await })
+                    .await?;
+                let start = StartPayment { ordinal: *ordinal, payment_id };
+                self.tell_order(order, id, start.into()).await
+            }
+            Effect::Capture { ordinal, payment_id, amount } => {
+                let ending =
+                    self.call(|gateway| async move { gateway.capture(payment_id).await }).await?;
+                self.tell_order(order, id, record(*ordinal, *amount, ending)).await
+            }
+            Effect::Settle { ordinal, payment_id, amount } => {
+                let ending =
+                    self.call(|gateway| async move { gateway.settle(payment_id).await }).await?;
+                self.tell_order(order, id, record(*ordinal, *amount, ending)).await
+            }
+            Effect::Refund { ordinal, payment_id, amount } => {
+                let key = format!("{order}/refund/{ordinal}");
+                let refund_id = self
+                    .call(|gateway| async move { gateway.refund(&key, payment_id, *amount).await })
+                    .await?;
+                let refund = RecordRefund { ordinal: *ordinal, refund_id, amount: *amount };
+                self.tell_order(order, id, refund.into()).await
+            }
+            Effect::CloseCustomer { customer_id, confirmed, not_after } => {
+                let (confirmed, not_after) = (*confirmed, *not_after);
+                let close = customer::CloseOrder { order_id: order.id, confirmed, not_after };
+                let customer = StreamId::customer(*customer_id);
+                self.tell(owed_request(
+                    order,
+                    customer,
+                    &id.to_string(),
+                    customer::Command::CloseOrder(close),
+                ))
+                .await?
+                .map_err(unexpected)?;
+                self.tell_order(order, id, order::Command::SettleCustomer).await
+            }
+            Effect::ReleaseStock { lines, not_after } => {
+                let close = Close { order_id: order.id, not_after: *not_after };
+                self.close_stock(order, id, lines, product::Command::Release(close)).await
+            }
+            Effect::ShipStock { lines, not_after } => {
+                let close = Close { order_id: order.id, not_after: *not_after };
+                self.close_stock(order, id, lines, product::Command::Ship(close)).await
+            }
+        }
+    }
+
+    /// A call to the gateway, within its limit, behind the breaker.
+    async fn call<'a, T, F: Future<Output = Result<T, GatewayError>>>(
+        &'a self,
+        call: impl FnOnce(&'a dyn Gateway) -> F,
+    ) -> Result<T, EffectError> {
+        self.breaker.admit().map_err(|open| GatewayError(open.into()))?;
+        // The semaphore is never closed.
+        let _permit = self.gateway_calls.acquire().await.map_err(|_| EffectError::Unanswered)?;
+        let answer = call(&*self.gateway).await;
+        self.breaker.note(answer.is_ok());
+        Ok(answer?)
+    }
+
+    /// The command that ends an effect. A refusal means that the order has moved on: what it owes now is on the board.
+    async fn tell_order(
+        &self,
+        order: StreamId,
+        effect: EffectId,
+        command: order::Command,
+    ) -> Result<(), EffectError> {
+        self.tell(owed_request(order, order, &effect.to_string(), command)).await?.map_or_else(
+            |refusal| {
+                tracing::debug!(%order, ?effect, ?refusal, "the order has moved on");
+                Ok(())
+            },
+            |_| Ok(()),
+        )
+    }
+
+    /// Asks the customer and, side by side, the products; then prices the order or rejects it.
+    async fn open(
+        &self,
+        order: StreamId,
+        customer_id: Uuid,
+        lines: &[Line],
+        not_after: Timestamp,
+    ) -> Result<(), EffectError> {
+        let customer = self.open_customer(order, customer_id, not_after);
+        let products = self.reserve(order, lines, not_after);
+        let (customer, products) = futures::future::try_join(customer, products).await?;
+        let command = match (customer, products) {
+            (Ok(Opened { vip, first, position }), Ok(reserved)) => order::Command::Price(Price {
+                vip,
+                first,
+                lines: reserved.lines.into(),
+                rests_on: position.into_iter().chain(reserved.positions).collect(),
+            }),
+            (Err(rejected), _) | (_, Err(rejected)) => order::Command::Reject(rejected),
+        };
+        self.tell(owed_request(order, order, "open", command)).await?.map_or_else(
+            |refusal| {
+                tracing::debug!(%order, ?refusal, "the order has moved on");
+                Ok(())
+            },
+            |_| Ok(()),
+        )
+    }
+
+    async fn open_customer(
+        &self,
+        order: StreamId,
+        customer_id: Uuid,
+        not_after: Timestamp,
+    ) -> Result<Verdict<Opened>, EffectError> {
+        let open =
+            customer::Command::OpenOrder(customer::OpenOrder { order_id: order.id, not_after });
+        let request = owed_request(order, StreamId::customer(customer_id), "open/customer", open);
+        Ok(match self.tell(request).await? {
+            Ok(Outcome { snapshot, .. }) => {
+                let State::Customer(customer) = &snapshot.state else {
+                    return Err(EffectError::Unanswered);
+                };
+                let open = customer.opened(order.id).ok_or(EffectError::Unanswered)?;
+                Ok(Opened { vip: open.vip, first: open.first, position: snapshot.position })
+            }
+            Err(Refusal::Customer(customer::Refusal::OrderClosed)) => {
+                Err(rejected(RejectionReason::Expired))
+            }
+            Err(_) => Err(rejected(RejectionReason::CustomerNotFound)),
+        })
+    }
+
+    /// Reserves every line, in the one order that all orders keep: by partition, then by product. So of two orders that want
+    /// the same two products, one never holds what the other needs while it waits for the reverse. Stops at the first refusal.
+    async fn reserve(
+        &self,
+        order: StreamId,
+        lines: &[Line],
+        not_after: Timestamp,
+    ) -> Result<Verdict<Reserved>, EffectError> {
+        let mut reserved = Reserved::default();
+        for (_, lines) in self.by_partition(lines) {
+            let requests = lines.iter().map(|line| {
+                let (order_id, quantity) = (order.id, line.quantity);
+                let reserve = product::Command::Reserve(Reserve { order_id, quantity, not_after });
+                let effect = format!("reserve/{}", line.product_id);
+                owed_request(order, StreamId::product(line.product_id), &effect, reserve)
+            });
+            let answers = self.tell_bundle(requests.collect()).await?;
+            for (line, answer) in lines.iter().zip(answers) {
+                let outcome = match answer_or_refusal(answer)? {
+                    Ok(outcome) => outcome,
+                    Err(refusal) => return Ok(Err(refused_line(line, &refusal))),
+                };
+                let State::Product(product) = &outcome.snapshot.state else {
+                    return Err(EffectError::Unanswered);
+                };
+                let held = product.reservation(order.id).ok_or(EffectError::Unanswered)?;
+                reserved.positions.extend(outcome.snapshot.position);
+                reserved.lines.push(ReservedLine {
+                    product_id: line.product_id,
+                    quantity: held.quantity,
+                    name: Arc::clone(&held.name),
+                    unit_price: held.unit_price,
+                });
+            }
+        }
+        Ok(Ok(reserved))
+    }
+
+    /// Closes the order at every product, whether it held anything there or not.
+    async fn close_stock(
+        &self,
+        order: StreamId,
+        effect: EffectId,
+        lines: &[Line],
+        close: product::Command,
+    ) -> Result<(), EffectError> {
+        let bundles = self.by_partition(lines).into_iter().map(|(_, lines)| {
+            let requests = lines.iter().map(|line| {
+                let name = format!("{}/{}", effect.name, line.product_id);
+                owed_request(order, StreamId::product(line.product_id), &name, close.clone())
+            });
+            self.tell_bundle(requests.collect())
+        });
+        for answer in futures::future::try_join_all(bundles).await?.into_iter().flatten() {
+            match answer_or_refusal(answer)? {
+                // A product that never was holds nothing.
+                Ok(_) | Err(Refusal::Product(product::Refusal::NotFound)) => {}
+                Err(refusal) => return Err(unexpected(refusal)),
+            }
+        }
+        self.tell_order(order, effect, order::Command::SettleStock).await
+    }
+
+    /// Lines by the partition of their product, both in ascending order.
+    fn by_partition<'l>(&self, lines: &'l [Line]) -> Vec<(Partition, Vec<&'l Line>)> {
+        let partition_of =
+            |line: &Line| self.router.partition_of(StreamId::product(line.product_id));
+        let mut placed: Vec<_> = lines.iter().map(|line| (partition_of(line), line)).collect();
+        placed.sort_unstable_by_key(|(partition, line)| (*partition, line.product_id));
+        placed
+            .chunk_by(|(left, _), (right, _)| left == right)
+            .map(|chunk| (chunk[0].0, chunk.iter().map(|&(_, line)| line).collect()))
+            .collect()
+    }
+
+    /// Sends one shard a bundle of commands: an answer for each.
+    async fn tell_bundle(
+        &self,
+        requests: Vec<Request>,
+    ) -> Result<Vec<Result<Outcome, crate::request::CommandError>>, EffectError> {
+        let asked = requests.len();
+        let answers = self.router.send_internal(requests).await;
+        if answers.len() == asked { Ok(answers) } else { Err(EffectError::Unanswered) }
+    }
+}
+
+/// The command that records how a payment ended.
+fn record(ordinal: u32, amount: Money, ending: Ending) -> order::Command {
+    match ending {
+        Ending::Captured => RecordCaptured { ordinal, amount }.into(),
+        Ending::Declined(code) => RecordDeclined { ordinal, code }.into(),
+        Ending::Voided => RecordVoided { ordinal }.into(),
+    }
+}
+
+/// Why a line could not be reserved, in the order's words.
+fn refused_line(line: &Line, refusal: &Refusal) -> Rejected {
+    let (reason, available, requested) = match refusal {
+        Refusal::Product(product::Refusal::InsufficientStock { available, requested }) => {
+            (RejectionReason::InsufficientStock, Some(*available), Some(*requested))
+        }
+        Refusal::Product(product::Refusal::ReservationClosed) => {
+            (RejectionReason::Expired, None, None)
+        }
+        _ => (RejectionReason::ProductNotFound, None, None),
+    };
+    Rejected { product_id: Some(line.product_id), available, requested, ..rejected(reason) }
+}
+
+fn rejected(reason: RejectionReason) -> Rejected {
+    Rejected {
+        reason,
+        product_id: None,
+        available: None,
+        requested: None,
+        decline_code: None,
+        rests_on: Arc::default(),
+    }
+}
+
+/// A close is never refused; if one is, it stays owed and shows in the log.
+fn unexpected(refusal: Refusal) -> EffectError {
+    crate::request::CommandError::Refused(refusal).into()
+}

@@ -1,0 +1,125 @@
+use super::*;
+use crate::aggregate::testing::{Given, given, id, run};
+use events::email::{Claimed, Event, Released};
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+
+const ANN: u128 = 1;
+const BOB: u128 = 2;
+
+fn claim(customer: u128, attempt: u32) -> Command {
+    Command::Claim(Claim { customer_id: id(customer), attempt })
+}
+
+fn release(customer: u128, attempt: u32) -> Command {
+    Command::Release(Claim { customer_id: id(customer), attempt })
+}
+
+fn claimed(customer: u128, attempt: u32) -> Event {
+    Claimed { customer_id: id(customer), attempt }.into()
+}
+
+fn released(customer: u128, attempt: u32) -> Event {
+    Released { customer_id: id(customer), attempt }.into()
+}
+
+fn email(events: impl IntoIterator<Item = Event>) -> Given<Email> {
+    given(events)
+}
+
+#[test]
+fn an_address_has_one_holder() {
+    email([])
+        .when(claim(ANN, 1))
+        .then([claimed(ANN, 1)])
+        .when(claim(ANN, 1))
+        .then_nothing()
+        .when(claim(BOB, 1))
+        .then_refused(Refusal::Taken);
+}
+
+#[test]
+fn a_released_address_is_free_for_others_and_closed_for_that_claim() {
+    email([claimed(ANN, 1)])
+        .when(release(ANN, 1))
+        .then([released(ANN, 1)])
+        .when(release(ANN, 1))
+        .then_nothing()
+        .when(claim(ANN, 1))
+        .then_refused_and_back(Refusal::Closed)
+        .when(claim(BOB, 1))
+        .then([claimed(BOB, 1)]);
+}
+
+#[test]
+fn a_release_counts_only_from_the_holder() {
+    let email = email([claimed(ANN, 1)]).when(release(BOB, 1)).then([released(BOB, 1)]);
+    assert_eq!(email.state.holder(), Some(Claim { customer_id: id(ANN), attempt: 1 }));
+    email
+        .when(claim(BOB, 1))
+        .then_refused_and_back(Refusal::Closed)
+        .when(claim(BOB, 2))
+        .then_refused(Refusal::Taken);
+}
+
+#[test]
+fn a_release_before_the_claim_shuts_the_door() {
+    email([])
+        .when(release(ANN, 2))
+        .then([released(ANN, 2)])
+        .when(claim(ANN, 2))
+        .then_refused_and_back(Refusal::Closed)
+        .when(claim(ANN, 1))
+        .then_refused_and_back(Refusal::Closed)
+        .when(release(ANN, 1))
+        .then_nothing()
+        .when(claim(ANN, 3))
+        .then([claimed(ANN, 3)]);
+}
+
+#[test]
+fn a_customer_who_comes_back_before_having_left_keeps_the_address() {
+    let email = email([claimed(ANN, 1)])
+        .when(claim(ANN, 3))
+        .then([claimed(ANN, 3)])
+        .when(claim(ANN, 2))
+        .then_refused_and_back(Refusal::Closed)
+        .when(release(ANN, 1))
+        .then([released(ANN, 1)]);
+    assert_eq!(email.state.holder(), Some(Claim { customer_id: id(ANN), attempt: 3 }));
+}
+
+#[test]
+fn a_later_claim_released_first_does_not_keep_the_earlier_one_for_ever() {
+    let email =
+        email([claimed(ANN, 1), released(ANN, 2)]).when(release(ANN, 1)).then([released(ANN, 1)]);
+    assert_eq!(email.state.holder(), None);
+}
+
+proptest! {
+    /// Whatever is asked in whatever order: no panic, replay equals the running state, a released claim never holds, and an
+    /// address passes from one customer to another only through a release.
+    #[test]
+    fn an_address_is_never_taken_from_its_holder(
+        commands in proptest::collection::vec((any::<bool>(), 1..4u128, 0..4u32), 0..40),
+    ) {
+        let commands = commands.into_iter().map(|(claims, customer, attempt)| {
+            (1, if claims { claim(customer, attempt) } else { release(customer, attempt) })
+        });
+        let mut over = BTreeSet::new();
+        let mut holder: Option<Claim> = None;
+        run::<Email>(commands, |email, command, decided, _| {
+            if let Command::Release(claim) = command {
+                over.insert((claim.customer_id, claim.attempt));
+            }
+            if let Some(now) = email.holder() {
+                assert!(!over.contains(&(now.customer_id, now.attempt)));
+                let passed_on = holder.is_none_or(|before| {
+                    before.customer_id == now.customer_id && before.attempt <= now.attempt
+                });
+                assert!(passed_on, "{command:?} on {holder:?} {decided:?}");
+            }
+            holder = email.holder();
+        });
+    }
+}

@@ -1,0 +1,302 @@
+//! A gateway without money, for development and tests.
+//!
+//! It keeps a journal, one JSON object a line, written before it answers: what it did survives the death of the program, and
+//! anybody can count in it that nobody was charged twice.
+//!
+//! | payment method | what happens |
+//! |---|---|
+//! | `pm_card_visa` | captured |
+//! | `pm_card_declined` | declined |
+//! | `pm_card_slow` | captured after 3 s |
+//! | `pm_card_error` | fails twice, then captured |
+//! | anything else | declined |
+
+use super::{Ending, Gateway, GatewayError};
+use async_trait::async_trait;
+use events::{Environment, Money};
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, BufRead, BufReader, Write},
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use uuid::Uuid;
+
+const SLOW: Duration = Duration::from_secs(3);
+const ERRORS: u32 = 2;
+
+/// One line of the journal.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "did", rename_all = "snake_case")]
+enum Entry {
+    Created { payment_id: Arc<str>, key: String, amount: Money, method: String },
+    Failed { payment_id: Arc<str> },
+    Captured { payment_id: Arc<str>, amount: Money },
+    Declined { payment_id: Arc<str>, code: Arc<str> },
+    Voided { payment_id: Arc<str> },
+    Refunded { payment_id: Arc<str>, refund_id: Arc<str>, amount: Money },
+}
+
+struct Payment {
+    amount: Money,
+    method: String,
+    failures: u32,
+    ending: Option<Ending>,
+    refunds: Vec<Arc<str>>,
+}
+
+#[derive(Default)]
+struct Books {
+    payments: FxHashMap<Arc<str>, Payment>,
+    journal: Option<File>,
+}
+
+/// The sandbox gateway.
+pub struct SandboxGateway {
+    environment: Arc<dyn Environment>,
+    books: Mutex<Books>,
+}
+
+/// The sandbox has been asked for a payment it does not know, or plays a fault.
+#[derive(Debug, thiserror::Error)]
+enum SandboxFault {
+    #[error("no payment {0:?} was created")]
+    Unknown(String),
+    #[error("the method asks for a failure")]
+    Played,
+    #[error("the journal cannot be written")]
+    Journal(#[from] io::Error),
+}
+
+impl From<SandboxFault> for GatewayError {
+    fn from(fault: SandboxFault) -> Self {
+        Self(fault.into())
+    }
+}
+
+impl SandboxGateway {
+    /// A sandbox that forgets when the program ends.
+    pub fn in_memory(environment: Arc<dyn Environment>) -> Self {
+        Self { environment, books: Mutex::default() }
+    }
+
+    /// A sandbox with its journal at `path`; what is there is taken in. A last line that a crash cut is cut off.
+    ///
+    /// # Errors
+    /// When the file cannot be read or made.
+    pub fn open(path: &Path, environment: Arc<dyn Environment>) -> io::Result<Self> {
+        let mut books = Books::default();
+        let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+        let mut reader = BufReader::new(&file);
+        let (mut line, mut whole) = (String::new(), 0);
+        loop {
+            line.clear();
+            let read = reader.read_line(&mut line)?;
+            if read == 0 {
+                break;
+            }
+            let Some(entry) = line.strip_suffix('\n') else { break };
+            books.take_in(serde_json::from_str(entry)?);
+            whole += read as u64;
+        }
+        file.set_len(whole)?;
+        books.journal = Some(file);
+        Ok(Self { environment, books: Mutex::new(books) })
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Books {
+    fn take_in(&mut self, entry: Entry) {
+        match entry {
+            Entry::Created { payment_id, amount, method, .. } => {
+                let payment =
+                    Payment { amount, method, failures: 0, ending: None, refunds: Vec::new() };
+                self.payments.insert(payment_id, payment);
+            }
+            Entry::Failed { payment_id } => {
+                self.change(&payment_id, |payment| payment.failures += 1)
+            }
+            Entry::Captured { payment_id, .. } => {
+                self.change(&payment_id, |payment| payment.ending = Some(Ending::Captured));
+            }
+            Entry::Declined { payment_id, code } => {
+                self.change(&payment_id, |payment| payment.ending = Some(Ending::Declined(code)));
+            }
+            Entry::Voided { payment_id } => {
+                self.change(&payment_id, |payment| payment.ending = Some(Ending::Voided));
+            }
+            Entry::Refunded { payment_id, refund_id, .. } => {
+                self.change(&payment_id, |payment| payment.refunds.push(refund_id));
+            }
+        }
+    }
+
+    fn change(&mut self, payment_id: &str, change: impl FnOnce(&mut Payment)) {
+        if let Some(payment) = self.payments.get_mut(payment_id) {
+            change(payment);
+        }
+    }
+
+    fn find(&self, payment_id: &str) -> Result<&Payment, SandboxFault> {
+        self.payments.get(payment_id).ok_or_else(|| SandboxFault::Unknown(payment_id.to_owned()))
+    }
+
+    /// Writes an entry and only then believes it.
+    fn write(&mut self, entry: Entry) -> Result<(), SandboxFault> {
+        if let Some(journal) = &mut self.journal {
+            let mut line = serde_json::to_vec(&entry).map_err(io::Error::from)?;
+            line.push(b'\n');
+            journal.write_all(&line)?;
+        }
+        self.take_in(entry);
+        Ok(())
+    }
+}
+
+/// The id that a key leads to.
+fn id_of(prefix: &str, key: &str) -> Arc<str> {
+    format!("{prefix}_{}", Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes()).simple()).into()
+}
+
+#[async_trait]
+impl Gateway for SandboxGateway {
+    async fn create(
+        &self,
+        key: &str,
+        amount: Money,
+        method: &str,
+    ) -> Result<Arc<str>, GatewayError> {
+        let payment_id = id_of("pay", key);
+        let mut books = self.books();
+        if !books.payments.contains_key(&payment_id) {
+            books.write(Entry::Created {
+                payment_id: Arc::clone(&payment_id),
+                key: key.to_owned(),
+                amount,
+                method: method.to_owned(),
+            })?;
+        }
+        Ok(payment_id)
+    }
+
+    async fn capture(&self, payment_id: &str) -> Result<Ending, GatewayError> {
+        let slow = self.books().find(payment_id)?.method == "pm_card_slow";
+        if slow {
+            self.environment.sleep(SLOW).await;
+        }
+        let mut books = self.books();
+        let payment = books.find(payment_id)?;
+        if let Some(ending) = &payment.ending {
+            return Ok(ending.clone());
+        }
+        let (amount, failures) = (payment.amount, payment.failures);
+        let method = payment.method.clone();
+        let payment_id: Arc<str> = payment_id.into();
+        match method.as_str() {
+            "pm_card_error" if failures < ERRORS => {
+                books.write(Entry::Failed { payment_id })?;
+                Err(SandboxFault::Played.into())
+            }
+            "pm_card_visa" | "pm_card_slow" | "pm_card_error" => {
+                books.write(Entry::Captured { payment_id, amount })?;
+                Ok(Ending::Captured)
+            }
+            other => {
+                let code: Arc<str> = if other == "pm_card_declined" {
+                    "card_declined"
+                } else {
+                    "unknown_payment_method"
+                }
+                .into();
+                books.write(Entry::Declined { payment_id, code: Arc::clone(&code) })?;
+                Ok(Ending::Declined(code))
+            }
+        }
+    }
+
+    async fn settle(&self, payment_id: &str) -> Result<Ending, GatewayError> {
+        let mut books = self.books();
+        if let Some(ending) = &books.find(payment_id)?.ending {
+            return Ok(ending.clone());
+        }
+        books.write(Entry::Voided { payment_id: payment_id.into() })?;
+        Ok(Ending::Voided)
+    }
+
+    async fn refund(
+        &self,
+        key: &str,
+        payment_id: &str,
+        amount: Money,
+    ) -> Result<Arc<str>, GatewayError> {
+        let refund_id = id_of("re", key);
+        let mut books = self.books();
+        if !books.find(payment_id)?.refunds.contains(&refund_id) {
+            let (payment_id, refund_id) = (payment_id.into(), Arc::clone(&refund_id));
+            books.write(Entry::Refunded { payment_id, refund_id, amount })?;
+        }
+        Ok(refund_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use events::environment::System;
+
+    fn pounds(amount: i64) -> Money {
+        Money::new(amount, "GBP".parse().unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_it_did_survives_and_is_done_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sandbox.jsonl");
+        let open = || SandboxGateway::open(&path, Arc::new(System::new())).unwrap();
+        let gateway = open();
+        let payment = gateway.create("order/payment/1", pounds(500), "pm_card_visa").await.unwrap();
+        assert_eq!(gateway.capture(&payment).await.unwrap(), Ending::Captured);
+        drop(gateway);
+
+        let mut cut = OpenOptions::new().append(true).open(&path).unwrap();
+        cut.write_all(b"{\"did\":\"capt").unwrap();
+        let gateway = open();
+        assert_eq!(
+            gateway.create("order/payment/1", pounds(500), "pm_card_visa").await.unwrap(),
+            payment
+        );
+        assert_eq!(gateway.capture(&payment).await.unwrap(), Ending::Captured);
+        assert_eq!(gateway.settle(&payment).await.unwrap(), Ending::Captured);
+        let refund = gateway.refund("order/refund/1", &payment, pounds(500)).await.unwrap();
+        assert_eq!(gateway.refund("order/refund/1", &payment, pounds(500)).await.unwrap(), refund);
+        drop(gateway);
+        let journal = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(journal.matches("captured").count(), 1, "{journal}");
+        assert_eq!(journal.matches("refunded").count(), 1, "{journal}");
+    }
+
+    #[tokio::test]
+    async fn the_methods_do_what_the_table_says() {
+        let gateway = SandboxGateway::in_memory(Arc::new(System::new()));
+        let declined = gateway.create("a", pounds(1), "pm_card_declined").await.unwrap();
+        assert_eq!(
+            gateway.capture(&declined).await.unwrap(),
+            Ending::Declined("card_declined".into())
+        );
+        let error = gateway.create("b", pounds(1), "pm_card_error").await.unwrap();
+        assert!(gateway.capture(&error).await.is_err());
+        assert!(gateway.capture(&error).await.is_err());
+        assert_eq!(gateway.capture(&error).await.unwrap(), Ending::Captured);
+        let voided = gateway.create("c", pounds(1), "pm_card_visa").await.unwrap();
+        assert_eq!(gateway.settle(&voided).await.unwrap(), Ending::Voided);
+        assert_eq!(gateway.capture(&voided).await.unwrap(), Ending::Voided);
+        assert!(gateway.capture("pay_unknown").await.is_err());
+    }
+}

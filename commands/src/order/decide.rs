@@ -1,0 +1,236 @@
+//! What an order answers.
+
+use super::{Cancel, Command, Detail, Order, Place, Price, Refusal, ReservedLine, Status};
+use crate::{
+    aggregate::{Aggregate, At},
+    pricing::{Discounts, Standing, discounts, subtotal},
+};
+use events::{
+    Currency, Money, Timestamp,
+    order::{
+        Cancelled, Confirmed, CustomerSettled, Delivered, Discount, Event, Line, Placed, Priced,
+        PricedLine, ProcessingStarted, Rejected, RejectionReason, Shipped, StockSettled,
+    },
+};
+use std::{collections::BTreeSet, sync::Arc};
+
+impl Aggregate for Order {
+    type Command = Command;
+    type Event = Event;
+    type Refusal = Refusal;
+
+    fn decide(&self, command: &Command, now: Timestamp) -> Result<Vec<Event>, Refusal> {
+        let Some(status) = self.status else {
+            return match command {
+                Command::Place(place) => place_order(place),
+                _ => Err(Refusal::NotFound),
+            };
+        };
+        match command {
+            Command::Place(_) => Err(Refusal::AlreadyExists),
+            Command::Price(price) => self.price(status, price),
+            Command::Reject(rejected) => self.reject(status, rejected),
+            Command::StartPayment(start) => self.start_payment(status, start),
+            Command::RecordCaptured(captured) => self.record_captured(status, captured),
+            Command::RecordDeclined(declined) => self.record_declined(status, declined),
+            Command::RecordVoided(voided) => self.record_voided(status, voided),
+            Command::Expire => self.expire(status, now),
+            Command::Cancel(cancel) => self.cancel(status, cancel),
+            Command::ChangeStatus(to) => self.change_status(status, *to),
+            Command::RecordRefund(refund) => self.record_refund(status, refund),
+            Command::SettleCustomer => self.settle_customer(status),
+            Command::SettleStock => self.settle_stock(status),
+        }
+    }
+
+    fn evolve(&mut self, event: &Event, at: At) {
+        self.fold(event, at);
+    }
+
+    fn compact(&mut self) {
+        self.forget();
+    }
+}
+
+fn place_order(place: &Place) -> Result<Vec<Event>, Refusal> {
+    let mut products = BTreeSet::new();
+    let valid = |line: &Line| line.quantity >= 1 && products.insert(line.product_id);
+    if place.lines.is_empty() || !place.lines.iter().all(valid) {
+        return Err(Refusal::InvalidLines);
+    }
+    let Place { customer_id, lines, payment_method, shipping_address, deadline } = place.clone();
+    Ok(vec![Placed { customer_id, lines, payment_method, shipping_address, deadline }.into()])
+}
+
+pub(super) fn rejected(reason: RejectionReason) -> Rejected {
+    Rejected {
+        reason,
+        product_id: None,
+        available: None,
+        requested: None,
+        decline_code: None,
+        rests_on: Arc::default(),
+    }
+}
+
+impl Order {
+    fn price(&self, status: Status, price: &Price) -> Result<Vec<Event>, Refusal> {
+        match (status, self.detail()) {
+            (Status::Pending, Some(detail)) if detail.priced.is_some() => Ok(vec![]),
+            (Status::Pending, Some(detail)) => priced(detail, price),
+            (
+                Status::Pending
+                | Status::Confirmed
+                | Status::Processing
+                | Status::Shipped
+                | Status::Delivered
+                | Status::Cancelled
+                | Status::Rejected,
+                _,
+            ) => Err(Refusal::TooLate { status }),
+        }
+    }
+
+    /// Only before the price is fixed: afterwards the money decides.
+    fn reject(&self, status: Status, rejected: &Rejected) -> Result<Vec<Event>, Refusal> {
+        let is_priced = self.detail().is_some_and(|detail| detail.priced.is_some());
+        match status {
+            Status::Pending if !is_priced => Ok(vec![rejected.clone().into()]),
+            Status::Rejected => Ok(vec![]),
+            Status::Pending
+            | Status::Confirmed
+            | Status::Processing
+            | Status::Shipped
+            | Status::Delivered
+            | Status::Cancelled => Err(Refusal::TooLate { status }),
+        }
+    }
+
+    fn expire(&self, status: Status, now: Timestamp) -> Result<Vec<Event>, Refusal> {
+        match status {
+            Status::Pending if self.deadline().is_some_and(|deadline| now < deadline) => {
+                Err(Refusal::NotDue)
+            }
+            Status::Pending => Ok(vec![rejected(RejectionReason::Expired).into()]),
+            Status::Confirmed
+            | Status::Processing
+            | Status::Shipped
+            | Status::Delivered
+            | Status::Cancelled
+            | Status::Rejected => Ok(vec![]),
+        }
+    }
+
+    fn cancel(&self, status: Status, cancel: &Cancel) -> Result<Vec<Event>, Refusal> {
+        if cancel.by.is_some_and(|customer_id| customer_id != self.customer_id) {
+            return Err(Refusal::NotFound);
+        }
+        match status {
+            Status::Pending | Status::Confirmed | Status::Processing => {
+                Ok(vec![Cancelled { reason: cancel.reason.clone() }.into()])
+            }
+            Status::Cancelled => Ok(vec![]),
+            Status::Shipped | Status::Delivered | Status::Rejected => {
+                Err(Refusal::IllegalTransition { from: status, to: Status::Cancelled })
+            }
+        }
+    }
+
+    fn change_status(&self, status: Status, to: Status) -> Result<Vec<Event>, Refusal> {
+        let event: Event = match (status, to) {
+            (from, to) if from == to => return Ok(vec![]),
+            (_, Status::Cancelled) => return self.cancel(status, &Cancel::default()),
+            (Status::Confirmed, Status::Processing) => ProcessingStarted {}.into(),
+            (Status::Confirmed | Status::Processing, Status::Shipped) => Shipped {}.into(),
+            (Status::Shipped, Status::Delivered) => Delivered {}.into(),
+            (from, to) => return Err(Refusal::IllegalTransition { from, to }),
+        };
+        Ok(vec![event])
+    }
+
+    fn settle_customer(&self, status: Status) -> Result<Vec<Event>, Refusal> {
+        match status {
+            Status::Pending => Err(Refusal::NotOwed { status }),
+            _ if self.settled.customer => Ok(vec![]),
+            Status::Confirmed
+            | Status::Processing
+            | Status::Shipped
+            | Status::Delivered
+            | Status::Cancelled
+            | Status::Rejected => Ok(vec![CustomerSettled {}.into()]),
+        }
+    }
+
+    fn settle_stock(&self, status: Status) -> Result<Vec<Event>, Refusal> {
+        match status {
+            Status::Pending | Status::Confirmed | Status::Processing => {
+                Err(Refusal::NotOwed { status })
+            }
+            _ if self.settled.stock => Ok(vec![]),
+            Status::Shipped | Status::Delivered | Status::Cancelled | Status::Rejected => {
+                Ok(vec![StockSettled {}.into()])
+            }
+        }
+    }
+}
+
+/// The price of the lines as reserved, in the order they were asked for. Prices in several currencies, or too many of them
+/// to count, reject the order.
+fn priced(detail: &Detail, price: &Price) -> Result<Vec<Event>, Refusal> {
+    let lines = reserved_as_asked(&detail.lines, &price.lines)?;
+    let units = lines.iter().map(|line| (line.unit_price.amount, line.quantity));
+    let (Some(currency), Some(subtotal)) = (common_currency(&lines), subtotal(units)) else {
+        let rests_on = Arc::clone(&price.rests_on);
+        return Ok(vec![
+            Rejected { rests_on, ..rejected(RejectionReason::ValidationFailed) }.into(),
+        ]);
+    };
+    let money = |amount| Money::new(amount, currency);
+    let Discounts { parts, discount } =
+        discounts(subtotal, Standing { vip: price.vip, first: price.first });
+    let total = money(subtotal - discount);
+    let priced = Priced {
+        lines: lines.into_iter().map(priced_line).collect(),
+        subtotal: money(subtotal),
+        discounts: parts
+            .into_iter()
+            .map(|(kind, amount)| Discount { kind, amount: money(amount) })
+            .collect(),
+        discount: money(discount),
+        total,
+        rests_on: Arc::clone(&price.rests_on),
+    };
+    let confirmed = (total.amount == 0).then(|| Confirmed {}.into());
+    Ok(std::iter::once(priced.into()).chain(confirmed).collect())
+}
+
+fn reserved_as_asked<'a>(
+    asked: &[Line],
+    reserved: &'a [ReservedLine],
+) -> Result<Vec<&'a ReservedLine>, Refusal> {
+    if asked.len() != reserved.len() {
+        return Err(Refusal::InvalidLines);
+    }
+    let held = |line: &Line| {
+        reserved
+            .iter()
+            .find(|held| held.product_id == line.product_id && held.quantity == line.quantity)
+    };
+    asked.iter().map(|line| held(line).ok_or(Refusal::InvalidLines)).collect()
+}
+
+fn common_currency(lines: &[&ReservedLine]) -> Option<Currency> {
+    let currency = lines.first()?.unit_price.currency;
+    lines.iter().all(|line| line.unit_price.currency == currency).then_some(currency)
+}
+
+/// Its total is at most the subtotal, which is known to fit.
+fn priced_line(line: &ReservedLine) -> PricedLine {
+    PricedLine {
+        product_id: line.product_id,
+        name: Arc::clone(&line.name),
+        quantity: line.quantity,
+        unit_price: line.unit_price,
+        line_total: line.unit_price.with(line.unit_price.amount.saturating_mul(line.quantity)),
+    }
+}

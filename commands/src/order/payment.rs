@@ -1,0 +1,138 @@
+//! What an order answers about its money. An outcome that the gateway reports is recorded whatever the order is by then;
+//! reported again it changes nothing.
+
+use super::{
+    Order, Payment, PaymentState, RecordCaptured, RecordDeclined, RecordRefund, RecordVoided,
+    Refusal, StartPayment, Status, decide::rejected,
+};
+use events::order::{
+    Confirmed, Event, PaymentCaptured, PaymentDeclined, PaymentStarted, PaymentVoided,
+    RefundIssued, Rejected, RejectionReason,
+};
+use std::sync::Arc;
+
+/// Why a pending order is rejected whose payment was given up at the gateway, not by us.
+const VOIDED: &str = "voided";
+
+impl Order {
+    /// A payment that the gateway created for an order already dead is refused: nothing captures a payment that is not in
+    /// the log, so no money moves. Of two created for one order the logged one is captured.
+    pub(super) fn start_payment(
+        &self,
+        status: Status,
+        start: &StartPayment,
+    ) -> Result<Vec<Event>, Refusal> {
+        let &StartPayment { ordinal, ref payment_id } = start;
+        match (status, self.payment()) {
+            (Status::Pending, Some(payment)) if payment.ordinal == ordinal => Ok(vec![]),
+            (Status::Pending, None) if ordinal == 1 => {
+                let amount = self
+                    .detail()
+                    .and_then(|detail| detail.priced.as_ref())
+                    .ok_or(Refusal::NotPriced)?
+                    .total;
+                let payment_id = Arc::clone(payment_id);
+                Ok(vec![PaymentStarted { ordinal, payment_id, amount }.into()])
+            }
+            (Status::Pending, _) => Err(Refusal::UnknownPayment { ordinal }),
+            (
+                Status::Confirmed
+                | Status::Processing
+                | Status::Shipped
+                | Status::Delivered
+                | Status::Cancelled
+                | Status::Rejected,
+                _,
+            ) => Err(Refusal::TooLate { status }),
+        }
+    }
+
+    pub(super) fn record_captured(
+        &self,
+        status: Status,
+        captured: &RecordCaptured,
+    ) -> Result<Vec<Event>, Refusal> {
+        let &RecordCaptured { ordinal, amount } = captured;
+        let Some(payment) = self.payment_of(status, ordinal)? else { return Ok(vec![]) };
+        let captured = PaymentCaptured { ordinal, amount }.into();
+        Ok(match payment.state {
+            PaymentState::Started if status == Status::Pending => {
+                vec![captured, Confirmed {}.into()]
+            }
+            // Also against the gateway's earlier word: it is money, and so goes back.
+            PaymentState::Started | PaymentState::Declined | PaymentState::Voided => vec![captured],
+            PaymentState::Captured | PaymentState::Refunded => vec![],
+        })
+    }
+
+    pub(super) fn record_declined(
+        &self,
+        status: Status,
+        declined: &RecordDeclined,
+    ) -> Result<Vec<Event>, Refusal> {
+        let RecordDeclined { ordinal, code } = declined.clone();
+        if !self.would_not_be_created(status, ordinal) {
+            let Some(payment) = self.payment_of(status, ordinal)? else { return Ok(vec![]) };
+            if payment.state != PaymentState::Started {
+                return Ok(vec![]);
+            }
+        }
+        let rejected = end_without_money(status, &code);
+        Ok(std::iter::once(PaymentDeclined { ordinal, code }.into()).chain(rejected).collect())
+    }
+
+    pub(super) fn record_voided(
+        &self,
+        status: Status,
+        voided: &RecordVoided,
+    ) -> Result<Vec<Event>, Refusal> {
+        let &RecordVoided { ordinal } = voided;
+        let Some(payment) = self.payment_of(status, ordinal)? else { return Ok(vec![]) };
+        if payment.state != PaymentState::Started {
+            return Ok(vec![]);
+        }
+        let rejected = end_without_money(status, VOIDED);
+        Ok(std::iter::once(PaymentVoided { ordinal }.into()).chain(rejected).collect())
+    }
+
+    pub(super) fn record_refund(
+        &self,
+        status: Status,
+        refund: &RecordRefund,
+    ) -> Result<Vec<Event>, Refusal> {
+        if !status.is_dead() {
+            return Err(Refusal::NotOwed { status });
+        }
+        let RecordRefund { ordinal, refund_id, amount } = refund.clone();
+        let Some(payment) = self.payment_of(status, ordinal)? else { return Ok(vec![]) };
+        match payment.state {
+            PaymentState::Captured => Ok(vec![RefundIssued { ordinal, refund_id, amount }.into()]),
+            PaymentState::Refunded => Ok(vec![]),
+            PaymentState::Started | PaymentState::Declined | PaymentState::Voided => {
+                Err(Refusal::NotOwed { status })
+            }
+        }
+    }
+
+    /// The payment of this ordinal. `None` when the order is finished without one, or has let go of it: all that could be
+    /// recorded of it is in the log.
+    fn payment_of(&self, status: Status, ordinal: u32) -> Result<Option<&Payment>, Refusal> {
+        match self.payment().filter(|payment| payment.ordinal == ordinal) {
+            None if !status.is_final() => Err(Refusal::UnknownPayment { ordinal }),
+            payment => Ok(payment),
+        }
+    }
+
+    /// Whether this is the payment that the order is about to start: the gateway may decline even to create it.
+    fn would_not_be_created(&self, status: Status, ordinal: u32) -> bool {
+        let is_priced = self.detail().is_some_and(|detail| detail.priced.is_some());
+        status == Status::Pending && is_priced && self.payment.is_none() && ordinal == 1
+    }
+}
+
+/// Ends a pending order; one that is decided stays as it is.
+fn end_without_money(status: Status, code: &str) -> Option<Event> {
+    let declined = rejected(RejectionReason::PaymentDeclined);
+    (status == Status::Pending)
+        .then(|| Rejected { decline_code: Some(code.into()), ..declined }.into())
+}

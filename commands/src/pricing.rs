@@ -1,0 +1,205 @@
+//! The shop's discount rules, in integer minor units.
+
+use events::order::DiscountKind;
+
+/// The largest subtotal: what every JSON reader counts exactly (2^53 - 1), in minor units.
+pub const MAX_SUBTOTAL: i64 = (1 << 53) - 1;
+
+/// A subtotal beyond this gets the volume discount, in minor units.
+const VOLUME_BEYOND: i64 = 10_000;
+
+const VIP_PERCENT: i64 = 10;
+const VOLUME_PERCENT: i64 = 5;
+const CAP_PERCENT: i64 = 30;
+
+/// What a first order costs less, in minor units.
+const FIRST_ORDER: i64 = 10_00;
+
+/// What discounts depend on besides the subtotal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether the customer is VIP.
+    pub vip: bool,
+    /// Whether it is their first order.
+    pub first: bool,
+}
+
+/// The discounts of an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discounts {
+    /// Each rule's part in minor units, in the order of the rules, zeros left out; the cap's is negative. They add up to
+    /// `discount`.
+    pub parts: Vec<(DiscountKind, i64)>,
+    /// What is taken off, in minor units: 0 to 30 % of the subtotal.
+    pub discount: i64,
+}
+
+/// The sum of `unit_price * quantity`, in minor units; `None` beyond [`MAX_SUBTOTAL`] or below 0.
+pub fn subtotal(lines: impl IntoIterator<Item = (i64, i64)>) -> Option<i64> {
+    lines.into_iter().try_fold(0, |sum: i64, (unit_price, quantity)| {
+        let line = i128::from(unit_price) * i128::from(quantity);
+        let sum = i64::try_from(i128::from(sum) + line).ok()?;
+        (line >= 0 && sum <= MAX_SUBTOTAL).then_some(sum)
+    })
+}
+
+/// The discounts of an order with this subtotal (0 to [`MAX_SUBTOTAL`]).
+///
+/// Rules add up in hundredths of a minor unit. Each part of the list is the growth of the running sum rounded half to even,
+/// so the list adds up to the sum rounded once.
+pub fn discounts(subtotal: i64, standing: Standing) -> Discounts {
+    let percent = |applies: bool, percent: i64| {
+        if applies { i128::from(subtotal) * i128::from(percent) } else { 0 }
+    };
+    let first_order = if standing.first { i128::from(FIRST_ORDER) * 100 } else { 0 };
+    let rules = [
+        (DiscountKind::Vip, percent(standing.vip, VIP_PERCENT)),
+        (DiscountKind::Volume, percent(subtotal > VOLUME_BEYOND, VOLUME_PERCENT)),
+        (DiscountKind::FirstOrder, first_order),
+    ];
+    let (mut exact, mut rounded, mut parts) = (0, 0, Vec::new());
+    for (kind, hundredths) in rules {
+        exact += hundredths;
+        let before = std::mem::replace(&mut rounded, round_half_to_even(exact));
+        parts.push((kind, rounded - before));
+    }
+    let discount = rounded.min(percent(true, CAP_PERCENT) / 100);
+    parts.push((DiscountKind::Cap, discount - rounded));
+    Discounts {
+        parts: parts
+            .into_iter()
+            .filter(|(_, part)| *part != 0)
+            .map(|(kind, part)| (kind, minor_units(part)))
+            .collect(),
+        discount: minor_units(discount),
+    }
+}
+
+/// Hundredths to whole units; `hundredths` is not negative.
+fn round_half_to_even(hundredths: i128) -> i128 {
+    let (whole, rest) = (hundredths / 100, hundredths % 100);
+    whole + i128::from(rest > 50 || (rest == 50 && whole % 2 == 1))
+}
+
+/// A part is at most a third of an `i64` subtotal or the fixed discount, so it always fits.
+fn minor_units(part: i128) -> i64 {
+    i64::try_from(part).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[allow(clippy::inconsistent_digit_grouping, reason = "pence are set apart from pounds")]
+mod tests {
+    use super::*;
+    use DiscountKind::{Cap, FirstOrder, Vip, Volume};
+    use proptest::prelude::*;
+
+    const NONE: Standing = Standing { vip: false, first: false };
+    const VIP: Standing = Standing { vip: true, first: false };
+    const FIRST: Standing = Standing { vip: false, first: true };
+    const BOTH: Standing = Standing { vip: true, first: true };
+
+    #[track_caller]
+    fn priced(subtotal: i64, standing: Standing, parts: &[(DiscountKind, i64)], discount: i64) {
+        assert_eq!(discounts(subtotal, standing), Discounts { parts: parts.to_vec(), discount });
+    }
+
+    #[test]
+    fn each_rule_alone() {
+        priced(99_99, NONE, &[], 0);
+        priced(50_00, VIP, &[(Vip, 5_00)], 5_00);
+        priced(200_00, NONE, &[(Volume, 10_00)], 10_00);
+        priced(50_00, FIRST, &[(FirstOrder, 10_00)], 10_00);
+    }
+
+    #[test]
+    fn the_volume_discount_begins_beyond_a_hundred() {
+        priced(100_00, NONE, &[], 0);
+        // 5 % of 100.01 is 5.0005.
+        priced(100_01, NONE, &[(Volume, 5_00)], 5_00);
+    }
+
+    #[test]
+    fn all_rules_together_stay_below_the_cap() {
+        priced(200_00, BOTH, &[(Vip, 20_00), (Volume, 10_00), (FirstOrder, 10_00)], 40_00);
+    }
+
+    #[test]
+    fn the_cap_takes_back_what_is_beyond_thirty_percent() {
+        // 10.00 off 29.99; 30 % is 8.997, rounded down to 8.99.
+        priced(29_99, FIRST, &[(FirstOrder, 10_00), (Cap, -1_01)], 8_99);
+        // 4.00 + 10.00 off 40.00; 30 % is 12.00.
+        priced(40_00, BOTH, &[(Vip, 4_00), (FirstOrder, 10_00), (Cap, -2_00)], 12_00);
+        // 30 % of 2 is 0.6: nothing.
+        priced(2, FIRST, &[(FirstOrder, 10_00), (Cap, -10_00)], 0);
+        priced(0, BOTH, &[(FirstOrder, 10_00), (Cap, -10_00)], 0);
+    }
+
+    #[test]
+    fn exactly_thirty_percent_is_not_capped() {
+        // 10 % of 50.00 and 10.00 are 30 % of 50.00.
+        priced(50_00, BOTH, &[(Vip, 5_00), (FirstOrder, 10_00)], 15_00);
+    }
+
+    #[test]
+    fn halves_go_to_the_even_neighbour() {
+        // 10 % of 0.05, 0.15, 0.25 and 0.35 are half a penny, one and a half, two and a half, three and a half.
+        priced(5, VIP, &[], 0);
+        priced(15, VIP, &[(Vip, 2)], 2);
+        priced(25, VIP, &[(Vip, 2)], 2);
+        priced(35, VIP, &[(Vip, 4)], 4);
+        // 5 % of 100.10 is 500.5, of 100.30 is 501.5.
+        priced(100_10, NONE, &[(Volume, 5_00)], 5_00);
+        priced(100_30, NONE, &[(Volume, 5_02)], 5_02);
+    }
+
+    #[test]
+    fn the_sum_is_rounded_once_and_the_list_is_its_growth() {
+        // 1000.5 rounds to 1000; with 500.25 it is 1500.75 and rounds to 1501.
+        priced(100_05, VIP, &[(Vip, 10_00), (Volume, 5_01)], 15_01);
+        // 1001.5 rounds to 1002; with 500.75 it is 1502.25 and rounds to 1502.
+        priced(100_15, VIP, &[(Vip, 10_02), (Volume, 5_00)], 15_02);
+        // 1001.0 stays; with 500.5 it is 1501.5 and rounds to 1502.
+        priced(100_10, VIP, &[(Vip, 10_01), (Volume, 5_01)], 15_02);
+        // 1003.0 stays; with 501.5 it is 1504.5 and rounds to 1504.
+        priced(100_30, VIP, &[(Vip, 10_03), (Volume, 5_01)], 15_04);
+    }
+
+    #[test]
+    fn a_subtotal_has_an_upper_bound() {
+        assert_eq!(subtotal([(2_99, 3), (10_00, 1)]), Some(18_97));
+        assert_eq!(subtotal([(MAX_SUBTOTAL, 1)]), Some(MAX_SUBTOTAL));
+        assert_eq!(subtotal([(MAX_SUBTOTAL, 1), (1, 1)]), None);
+        assert_eq!(subtotal(vec![(1_000_000_000_000, 1_000_000); 100]), None);
+        assert_eq!(subtotal([(i64::MAX, i64::MAX)]), None);
+        assert_eq!(subtotal([(-1, 1)]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_list_adds_up_within_the_bounds(
+            subtotal in prop_oneof![0..20_000i64, 0..=MAX_SUBTOTAL],
+            vip: bool,
+            first: bool,
+        ) {
+            let Discounts { parts, discount } = discounts(subtotal, Standing { vip, first });
+            prop_assert_eq!(parts.iter().map(|(_, part)| part).sum::<i64>(), discount);
+            prop_assert!(discount >= 0);
+            prop_assert!(i128::from(discount) * 100 <= i128::from(subtotal) * 30);
+            let fits = |&(kind, part): &(_, i64)| part != 0 && (part < 0) == (kind == Cap);
+            prop_assert!(parts.iter().all(fits));
+            let order = [Vip, Volume, FirstOrder, Cap];
+            let places: Vec<_> =
+                parts.iter().map(|(kind, _)| order.iter().position(|k| k == kind)).collect();
+            prop_assert!(places.is_sorted());
+        }
+
+        #[test]
+        fn a_sum_of_any_lines_does_not_panic(
+            lines in proptest::collection::vec((any::<i64>(), any::<i64>()), 0..5),
+        ) {
+            if let Some(sum) = subtotal(lines) {
+                prop_assert!((0..=MAX_SUBTOTAL).contains(&sum));
+            }
+        }
+    }
+}

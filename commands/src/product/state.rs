@@ -1,0 +1,159 @@
+//! What a product is.
+
+use crate::aggregate::{At, ClosedOrders};
+use events::{
+    Money, Timestamp,
+    product::{Event, StockReserved},
+};
+use imbl::OrdMap;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// How a product stands in the catalogue.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listing {
+    /// What it is called.
+    pub name: Arc<str>,
+    /// A text about it.
+    pub description: Option<Arc<str>>,
+    /// The shelf it stands on.
+    pub category: Option<Arc<str>>,
+    /// The price of one.
+    pub price: Money,
+}
+
+/// The listing that an event tells of.
+macro_rules! listing {
+    ($event:expr) => {
+        Arc::new(Listing {
+            name: Arc::clone(&$event.name),
+            description: $event.description.clone(),
+            category: $event.category.clone(),
+            price: $event.price,
+        })
+    };
+}
+
+/// Units held for an order, with what was captured then.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reservation {
+    /// Units held.
+    pub quantity: i64,
+    /// The product's name when they were reserved.
+    pub name: Arc<str>,
+    /// The price of one when they were reserved.
+    pub unit_price: Money,
+    /// The moment of log time that the reservation came with.
+    pub not_after: Timestamp,
+}
+
+/// A product. Units: `0 <= reserved <= on_hand`, and `reserved` is the sum of the open reservations.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Product {
+    pub(super) listing: Option<Arc<Listing>>,
+    pub(super) on_hand: i64,
+    pub(super) reserved: i64,
+    pub(super) shipped: i64,
+    pub(super) reservations: OrdMap<Uuid, Reservation>,
+    pub(super) closed: ClosedOrders,
+    shown_version: u64,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl Product {
+    /// Whether it was added. A product that was not may still have closed orders: of one that asked for it in vain.
+    pub fn exists(&self) -> bool {
+        self.listing.is_some()
+    }
+
+    /// How it stands in the catalogue; `None` until it is added.
+    pub fn listing(&self) -> Option<&Listing> {
+        self.listing.as_deref()
+    }
+
+    /// Units in the house.
+    pub fn on_hand(&self) -> i64 {
+        self.on_hand
+    }
+
+    /// Units held for orders.
+    pub fn reserved(&self) -> i64 {
+        self.reserved
+    }
+
+    /// Units that ever left the house.
+    pub fn shipped(&self) -> i64 {
+        self.shipped
+    }
+
+    /// Units that can be reserved.
+    pub fn available(&self) -> i64 {
+        self.on_hand.saturating_sub(self.reserved)
+    }
+
+    /// What is held for an order.
+    pub fn reservation(&self, order_id: Uuid) -> Option<&Reservation> {
+        self.reservations.get(&order_id)
+    }
+
+    /// The stream version of the last event that changed the product as shown.
+    pub fn shown_version(&self) -> u64 {
+        self.shown_version
+    }
+
+    /// When it was added.
+    pub fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    /// When it last changed as shown.
+    pub fn updated_at(&self) -> Timestamp {
+        self.updated_at
+    }
+
+    pub(super) fn fold(&mut self, event: &Event, at: At) {
+        match event {
+            Event::Added(added) => {
+                self.created_at = at.time;
+                self.on_hand = added.initial_stock;
+                self.listing = Some(listing!(added));
+            }
+            Event::Changed(changed) => self.listing = Some(listing!(changed)),
+            Event::StockChanged(changed) => {
+                self.on_hand = self.on_hand.saturating_add(changed.quantity);
+            }
+            Event::StockReserved(reserved) => self.reserve(reserved),
+            Event::StockReleased(released) => {
+                self.close(released.order_id, released.quantity, released.not_after);
+            }
+            Event::StockShipped(shipped) => {
+                self.close(shipped.order_id, shipped.quantity, shipped.not_after);
+                self.on_hand = self.on_hand.saturating_sub(shipped.quantity);
+                self.shipped = self.shipped.saturating_add(shipped.quantity);
+            }
+        }
+        self.closed.forget_before(at.time);
+        if !event.is_bookkeeping() {
+            self.shown_version = at.version;
+            self.updated_at = at.time;
+        }
+    }
+
+    fn reserve(&mut self, reserved: &StockReserved) {
+        self.reserved = self.reserved.saturating_add(reserved.quantity);
+        let reservation = Reservation {
+            quantity: reserved.quantity,
+            name: Arc::clone(&reserved.name),
+            unit_price: reserved.unit_price,
+            not_after: reserved.not_after,
+        };
+        self.reservations.insert(reserved.order_id, reservation);
+    }
+
+    fn close(&mut self, order_id: Uuid, quantity: i64, not_after: Timestamp) {
+        self.reservations.remove(&order_id);
+        self.reserved = self.reserved.saturating_sub(quantity);
+        self.closed.insert(order_id, not_after);
+    }
+}

@@ -1,0 +1,144 @@
+//! Commands to the shards that own their streams.
+
+use crate::{
+    request::{CommandError, Outcome, Request, Snapshot},
+    shard::{Message, ShardHandle, ShardStatus},
+};
+use events::{Environment, Partition, StreamId, partitioner::partition_of};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::oneshot;
+
+/// How long a command that certainly was not applied is tried again before its sender is told.
+const RETRY_FOR: Duration = Duration::from_secs(3);
+const RETRY_DELAY: Duration = Duration::from_millis(20);
+const RETRY_DELAY_MAX: Duration = Duration::from_millis(500);
+
+/// The way to all shards; cheap to clone.
+#[derive(Clone)]
+pub struct Router {
+    environment: Arc<dyn Environment>,
+    shards: Arc<[ShardHandle]>,
+}
+
+impl Router {
+    pub(crate) fn new(environment: Arc<dyn Environment>, shards: Vec<ShardHandle>) -> Self {
+        Self { environment, shards: shards.into() }
+    }
+
+    /// The partition a stream lives in.
+    pub fn partition_of(&self, stream: StreamId) -> Partition {
+        // As many shards as partitions, and partitions are counted in 32 bits.
+        partition_of(stream, u32::try_from(self.shards.len()).unwrap_or(u32::MAX))
+    }
+
+    /// How far the partitions are.
+    pub fn status(&self) -> Vec<ShardStatus> {
+        self.shards.iter().map(|shard| shard.status.get()).collect()
+    }
+
+    /// Sends a command; the answer comes when what it rests on is durable. A command that certainly was not applied is tried
+    /// again for a bounded time. Dropping the future does not take the command back.
+    ///
+    /// # Errors
+    /// [`CommandError`], for what it says.
+    pub async fn send(&self, request: Request) -> Result<Outcome, CommandError> {
+        let began = self.environment.monotonic();
+        let mut delay = RETRY_DELAY;
+        loop {
+            match self.try_send(request.clone()).await {
+                Err(CommandError::NotApplied(_))
+                    if self.environment.monotonic().saturating_sub(began) < RETRY_FOR =>
+                {
+                    self.environment.sleep(delay).await;
+                    delay = (delay * 2).min(RETRY_DELAY_MAX);
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Sends a command once.
+    ///
+    /// # Errors
+    /// [`CommandError`], for what it says.
+    pub async fn try_send(&self, request: Request) -> Result<Outcome, CommandError> {
+        let (reply, answer) = oneshot::channel();
+        let shard = self.shard(request.stream);
+        let message = Message::Decide { requests: vec![request], reply };
+        shard
+            .commands
+            .try_send(message)
+            .map_err(|_| CommandError::NotApplied("too much waits for the partition"))?;
+        let mut answers = answer.await.map_err(|_| CommandError::OutcomeUnknown)?;
+        answers.pop().unwrap_or(Err(CommandError::OutcomeUnknown))
+    }
+
+    /// Sends the program's own commands to the one shard that owns all their streams; decided in order, in one round, before
+    /// clients' commands. Empty when the shard is gone.
+    pub(crate) async fn send_internal(
+        &self,
+        requests: Vec<Request>,
+    ) -> Vec<Result<Outcome, CommandError>> {
+        let Some(first) = requests.first() else { return Vec::new() };
+        let shard = self.shard(first.stream);
+        let (reply, answers) = oneshot::channel();
+        if shard.internal.send(Message::Decide { requests, reply }).await.is_err() {
+            return Vec::new();
+        }
+        answers.await.unwrap_or_default()
+    }
+
+    /// The aggregate as decided now: from its shard, never from a read model.
+    ///
+    /// # Errors
+    /// [`CommandError::NotApplied`] when the partition is not open.
+    pub async fn state(&self, stream: StreamId) -> Result<Snapshot, CommandError> {
+        self.ask(stream, |reply| Message::Look { stream, reply }).await
+    }
+
+    /// Waits until nothing that a client waits for is under way at the stream: an order is decided, a registration or change
+    /// of address too. `None` when that takes longer than `within`.
+    ///
+    /// # Errors
+    /// Only when the partition is not open and stays so.
+    pub async fn settled(
+        &self,
+        stream: StreamId,
+        within: Duration,
+    ) -> Result<Option<Snapshot>, CommandError> {
+        let settled = async {
+            loop {
+                match self.ask(stream, |reply| Message::Settled { stream, reply }).await {
+                    // The shard was opened anew and forgot who waited.
+                    Err(CommandError::NotApplied(_) | CommandError::OutcomeUnknown) => {
+                        self.environment.sleep(RETRY_DELAY).await;
+                    }
+                    answer => return answer.map(Some),
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            settled = settled => settled,
+            () = self.environment.sleep(within) => Ok(None),
+        }
+    }
+
+    async fn ask(
+        &self,
+        stream: StreamId,
+        message: impl FnOnce(oneshot::Sender<Result<Snapshot, CommandError>>) -> Message,
+    ) -> Result<Snapshot, CommandError> {
+        let (reply, answer) = oneshot::channel();
+        let shard = self.shard(stream);
+        shard
+            .commands
+            .try_send(message(reply))
+            .map_err(|_| CommandError::NotApplied("too much waits for the partition"))?;
+        answer.await.map_err(|_| CommandError::OutcomeUnknown)?
+    }
+
+    fn shard(&self, stream: StreamId) -> &ShardHandle {
+        &self.shards[self.partition_of(stream).0 as usize]
+    }
+}

@@ -1,0 +1,241 @@
+//! One round's decisions: an overlay over the shard's memory, and the batch that makes it true.
+
+use super::{
+    Reply,
+    dedupe::{Applied, is_repeatable},
+    memory::{Memory, Stream},
+};
+use crate::request::{CommandError, Outcome, Request};
+use events::{
+    Fingerprint, Metadata, Offset, Partition, StreamId, Timestamp,
+    log::{MAX_BATCH_BYTES, MAX_BATCH_RECORDS, Record},
+};
+use rustc_hash::FxHashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use uuid::Uuid;
+
+/// The most that one command can append: leave room for it in a batch.
+const RECORDS_RESERVE: usize = 16;
+const BYTES_RESERVE: usize = 128 * 1024;
+
+/// An answer that waits for its batch. Positions are filled in from the offsets of the records that `last` names.
+struct Answer {
+    result: Result<Outcome, CommandError>,
+    /// The last record of the stream in this batch when the answer was made.
+    last: Option<usize>,
+}
+
+/// The answers to one message.
+pub struct Waiting {
+    reply: Reply<Vec<Result<Outcome, CommandError>>>,
+    answers: Vec<Answer>,
+}
+
+impl Waiting {
+    /// Gives the answers; `offsets` are those of the batch's records.
+    pub fn answer(self, partition: Partition, offsets: &[Offset]) {
+        let results = self.answers.into_iter().map(|Answer { mut result, last }| {
+            let offset = last.and_then(|index| offsets.get(index));
+            if let (Ok(outcome), Some(&offset)) = (&mut result, offset) {
+                outcome.snapshot.position = Some(events::Position { partition, offset });
+            }
+            result
+        });
+        // Whoever asked may be gone: nobody is left to tell.
+        let _ = self.reply.send(results.collect());
+    }
+
+    /// Answers everything with `error`.
+    pub fn fail(self, error: &CommandError) {
+        let _ = self.reply.send(self.answers.iter().map(|_| Err(error.clone())).collect());
+    }
+}
+
+/// A stream changed in this round.
+struct Changed {
+    stream: Stream,
+    /// Its last record in the batch.
+    last: usize,
+}
+
+/// The decisions of one round.
+pub struct Round {
+    /// Names the batch.
+    pub batch_id: Uuid,
+    /// The log time of everything in it.
+    pub time: Timestamp,
+    /// The records to append.
+    pub records: Vec<Record>,
+    /// Who waits for it.
+    pub waiting: Vec<Waiting>,
+    changed: FxHashMap<StreamId, Changed>,
+    applied: FxHashMap<Uuid, Applied>,
+    bytes: usize,
+}
+
+impl Round {
+    /// A round whose events are of log time `time`.
+    pub fn new(batch_id: Uuid, time: Timestamp) -> Self {
+        Self {
+            batch_id,
+            time,
+            records: Vec::new(),
+            waiting: Vec::new(),
+            changed: FxHashMap::default(),
+            applied: FxHashMap::default(),
+            bytes: 0,
+        }
+    }
+
+    /// Whether another message might not fit.
+    pub fn is_full(&self) -> bool {
+        self.records.len() + RECORDS_RESERVE > MAX_BATCH_RECORDS
+            || self.bytes + BYTES_RESERVE > MAX_BATCH_BYTES
+    }
+
+    /// Decides commands in order and keeps their answers.
+    pub fn decide(
+        &mut self,
+        memory: &Memory,
+        requests: Vec<Request>,
+        reply: Reply<Vec<Result<Outcome, CommandError>>>,
+    ) {
+        let answers =
+            requests.into_iter().map(|request| self.decide_one(memory, request)).collect();
+        self.waiting.push(Waiting { reply, answers });
+    }
+
+    fn decide_one(&mut self, memory: &Memory, request: Request) -> Answer {
+        let id = request.stream;
+        let (mut stream, last) = match self.changed.get(&id) {
+            Some(changed) => (changed.stream.clone(), Some(changed.last)),
+            None => match memory.streams.get(&id).cloned().or_else(|| Stream::empty(id)) {
+                Some(stream) => (stream, None),
+                None => return Answer { result: Err(CommandError::Fault), last: None },
+            },
+        };
+        let result = self.try_decide(memory, &mut stream, request);
+        let last = match &result {
+            Ok(outcome) if outcome.changed => {
+                let last = self.records.len() - 1;
+                self.changed.insert(id, Changed { stream, last });
+                Some(last)
+            }
+            _ => last,
+        };
+        Answer { result, last }
+    }
+
+    fn try_decide(
+        &mut self,
+        memory: &Memory,
+        stream: &mut Stream,
+        request: Request,
+    ) -> Result<Outcome, CommandError> {
+        let (id, partition) = (request.stream, memory.partition);
+        if let Some(applied) = self.find_applied(memory, stream, &request) {
+            if applied.fingerprint != request.fingerprint || applied.stream != id {
+                return Err(CommandError::KeyReused);
+            }
+            let snapshot = stream.snapshot(partition, id);
+            return Ok(Outcome { snapshot, changed: false, replayed: Some(applied.version) });
+        }
+        let shown = stream.state.shown_version();
+        if request.expected_version.is_some_and(|expected| expected != shown) {
+            return Err(CommandError::VersionMismatch { current: shown });
+        }
+        let first = self.records.len();
+        // A panic is one command's fault, not the partition's: what it did goes, the overlay has not seen it yet.
+        let decided = catch_unwind(AssertUnwindSafe(|| self.apply(stream, request)));
+        let changed = match decided {
+            Ok(Ok(changed)) => changed,
+            Ok(Err(error)) => return Err(error),
+            Err(_panic) => {
+                self.records.truncate(first);
+                return Err(CommandError::Fault);
+            }
+        };
+        Ok(Outcome { snapshot: stream.snapshot(partition, id), changed, replayed: None })
+    }
+
+    /// The same command, applied before: in this round, lately, or as the creation of its stream.
+    fn find_applied(&self, memory: &Memory, stream: &Stream, request: &Request) -> Option<Applied> {
+        if request.fingerprint == Fingerprint::default() {
+            return None;
+        }
+        if stream.version > 0 && stream.created_by.0 == request.command_id {
+            return Some(Applied {
+                stream: request.stream,
+                fingerprint: stream.created_by.1,
+                version: 1,
+            });
+        }
+        self.applied
+            .get(&request.command_id)
+            .copied()
+            .or_else(|| memory.dedupe.find(request.command_id))
+    }
+
+    /// Decides and takes the events in; whether there were any.
+    fn apply(&mut self, stream: &mut Stream, request: Request) -> Result<bool, CommandError> {
+        let Request { stream: id, command_id, fingerprint, correlation_id, causation_id, .. } =
+            request;
+        let decided =
+            stream.state.decide(&request.command, self.time).ok_or(CommandError::Fault)?;
+        let decided = decided.map_err(CommandError::Refused)?;
+        let changed = !decided.is_empty();
+        for event in decided {
+            let metadata = Metadata {
+                version: stream.version + 1,
+                schema: event.schema(),
+                command_id,
+                fingerprint,
+                correlation_id,
+                causation_id,
+            };
+            stream.evolve(&event, &metadata, self.time);
+            let mut record = event.to_record(self.event_id(), id, self.time, metadata);
+            record.traceparent.clone_from(&request.traceparent);
+            self.bytes += record.size();
+            if is_repeatable(&metadata) {
+                let applied = Applied { stream: id, fingerprint, version: metadata.version };
+                self.applied.insert(command_id, applied);
+            }
+            self.records.push(record);
+        }
+        Ok(changed)
+    }
+
+    /// The batch's id, counted up: unique, and known again from the batch.
+    fn event_id(&self) -> Uuid {
+        Uuid::from_u128(self.batch_id.as_u128().wrapping_add(self.records.len() as u128 + 1))
+    }
+
+    /// Whether nothing was decided that must be appended.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Makes the round's decisions part of the memory, now that its batch is durable at `offsets`. Gives the changed streams
+    /// with the state before, and the waiting answers.
+    pub fn merge(
+        self,
+        memory: &mut Memory,
+        records: &[Record],
+        offsets: &[Offset],
+    ) -> (Vec<(StreamId, Option<Stream>)>, Vec<Waiting>) {
+        memory.time = self.time;
+        for record in records {
+            memory.note_command(record.stream, &record.metadata, record.time);
+        }
+        let mut merged = Vec::with_capacity(self.changed.len());
+        for (id, Changed { mut stream, last }) in self.changed {
+            if let Some(&offset) = offsets.get(last) {
+                stream.last = offset;
+            }
+            stream.state.compact();
+            merged.push((id, memory.streams.insert(id, stream)));
+        }
+        (merged, self.waiting)
+    }
+}

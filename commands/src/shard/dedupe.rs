@@ -1,0 +1,80 @@
+//! Which commands have been applied: known from the log, so that a retry finds its first answer after any crash.
+//!
+//! Creations are known for ever, by their stream; other commands with a client's key for [`WINDOW`] of log time, so that a
+//! replay forgets the same ones. Commands without a key cannot be repeated by a client and are not kept.
+
+use chrono::TimeDelta;
+use events::{Fingerprint, Metadata, StreamId, Timestamp};
+use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
+use uuid::Uuid;
+
+/// How long a repeated key finds the first answer, in log time.
+pub const WINDOW: TimeDelta = TimeDelta::hours(48);
+
+/// An applied command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The stream it changed.
+    pub stream: StreamId,
+    /// The request it came from.
+    pub fingerprint: Fingerprint,
+    /// The version of the last event it appended.
+    pub version: u64,
+}
+
+/// Whether a command is one that a client may send again.
+pub fn is_repeatable(metadata: &Metadata) -> bool {
+    metadata.command_id.get_version_num() == 5 && metadata.fingerprint != Fingerprint::default()
+}
+
+/// The commands applied lately.
+#[derive(Debug, Default)]
+pub struct Dedupe {
+    applied: FxHashMap<Uuid, Applied>,
+    /// In order of log time, for forgetting.
+    order: VecDeque<(Timestamp, Uuid)>,
+}
+
+impl Dedupe {
+    /// Takes note of an applied command and forgets those before the window.
+    pub fn note(&mut self, time: Timestamp, command_id: Uuid, applied: Applied) {
+        if self.applied.insert(command_id, applied).is_none() {
+            self.order.push_back((time, command_id));
+        }
+        while let Some(&(then, oldest)) = self.order.front() {
+            if time - then <= WINDOW {
+                break;
+            }
+            self.order.pop_front();
+            self.applied.remove(&oldest);
+        }
+    }
+
+    /// The command, if it was applied within the window.
+    pub fn find(&self, command_id: Uuid) -> Option<Applied> {
+        self.applied.get(&command_id).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_known_for_the_window_of_log_time_only() {
+        let at = |hours| Timestamp::from_timestamp(hours * 3600, 0).unwrap();
+        let applied = |version| Applied {
+            stream: StreamId::order(Uuid::nil()),
+            fingerprint: Fingerprint([1; 16]),
+            version,
+        };
+        let mut dedupe = Dedupe::default();
+        dedupe.note(at(0), Uuid::from_u128(1), applied(1));
+        dedupe.note(at(48), Uuid::from_u128(2), applied(2));
+        assert_eq!(dedupe.find(Uuid::from_u128(1)), Some(applied(1)));
+        dedupe.note(at(49), Uuid::from_u128(3), applied(3));
+        assert_eq!(dedupe.find(Uuid::from_u128(1)), None);
+        assert_eq!(dedupe.find(Uuid::from_u128(2)), Some(applied(2)));
+    }
+}

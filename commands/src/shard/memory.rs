@@ -1,0 +1,161 @@
+//! What a shard knows of its partition: a fold of the log, and nothing else.
+
+use super::dedupe::{Applied, Dedupe, is_repeatable};
+use crate::{
+    aggregate::At,
+    request::{CommandError, Snapshot, State},
+};
+use events::{
+    DecodeError, Event, Metadata, Offset, Partition, Position, Recorded, StreamId, StreamKind,
+    Timestamp,
+    log::{Cursor, StoredBatch},
+};
+use rustc_hash::FxHashMap;
+use uuid::Uuid;
+
+/// A stream as the shard keeps it.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    /// The aggregate.
+    pub state: State,
+    /// The version of its last event.
+    pub version: u64,
+    /// Where its last event stands.
+    pub last: Offset,
+    /// The command that created it: a creation is known for ever.
+    pub created_by: (Uuid, events::Fingerprint),
+}
+
+impl Stream {
+    /// A stream before its first event.
+    pub fn empty(stream: StreamId) -> Option<Self> {
+        Some(Self {
+            state: State::empty(stream.kind)?,
+            version: 0,
+            last: Offset::START,
+            created_by: Default::default(),
+        })
+    }
+
+    /// Takes in the next event.
+    pub fn evolve(&mut self, event: &Event, metadata: &Metadata, time: Timestamp) {
+        self.version = metadata.version;
+        if metadata.version == 1 {
+            self.created_by = (metadata.command_id, metadata.fingerprint);
+        }
+        self.state.evolve(event, At { version: metadata.version, time });
+    }
+
+    /// The stream as told to others.
+    pub fn snapshot(&self, partition: Partition, stream: StreamId) -> Snapshot {
+        let position = (self.version > 0).then_some(Position { partition, offset: self.last });
+        Snapshot { stream, version: self.version, position, state: self.state.clone() }
+    }
+}
+
+/// History that cannot be taken in. The partition stays closed: skipping would be guessing.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// An event this program does not know.
+    #[error("an event of partition {} at offset {} does not read", position.partition, position.offset)]
+    Event {
+        /// Where it stands.
+        position: Position,
+        /// Why.
+        #[source]
+        source: DecodeError,
+    },
+    /// A stream's versions are not contiguous: fencing was broken, or history is missing.
+    #[error("{stream} goes from version {found} to {next}")]
+    VersionGap {
+        /// The stream.
+        stream: StreamId,
+        /// The version before.
+        found: u64,
+        /// The version read.
+        next: u64,
+    },
+}
+
+/// The fold of a partition up to a cursor.
+#[derive(Debug)]
+pub struct Memory {
+    /// The partition.
+    pub partition: Partition,
+    /// Its streams.
+    pub streams: FxHashMap<StreamId, Stream>,
+    /// The commands applied lately.
+    pub dedupe: Dedupe,
+    /// The log time of the last record: it never runs backwards.
+    pub time: Timestamp,
+    /// Everything before it is taken in.
+    pub cursor: Cursor,
+}
+
+impl Memory {
+    /// Before the log's first record.
+    pub fn new(partition: Partition) -> Self {
+        Self {
+            partition,
+            streams: FxHashMap::default(),
+            dedupe: Dedupe::default(),
+            time: Timestamp::UNIX_EPOCH,
+            cursor: Cursor::START,
+        }
+    }
+
+    /// Takes in a batch read from the log.
+    pub fn fold(&mut self, batch: &StoredBatch) -> Result<(), HistoryError> {
+        for (position, record) in batch.positioned() {
+            self.time = self.time.max(record.time);
+            if record.stream.kind == StreamKind::Writer {
+                continue;
+            }
+            let recorded = record
+                .decode(position)
+                .map_err(|source| HistoryError::Event { position, source })?;
+            self.fold_event(&recorded)?;
+        }
+        Ok(())
+    }
+
+    fn fold_event(&mut self, recorded: &Recorded<Event>) -> Result<(), HistoryError> {
+        let &Recorded { stream: id, position, time, metadata, ref event, .. } = recorded;
+        // Writers' streams, the only ones without an aggregate, do not get here.
+        let Some(empty) = Stream::empty(id) else { return Ok(()) };
+        let stream = self.streams.entry(id).or_insert(empty);
+        if metadata.version != stream.version + 1 {
+            return Err(HistoryError::VersionGap {
+                stream: id,
+                found: stream.version,
+                next: metadata.version,
+            });
+        }
+        stream.evolve(event, &metadata, time);
+        stream.last = position.offset;
+        stream.state.compact();
+        self.note_command(id, &metadata, time);
+        Ok(())
+    }
+
+    /// Takes note of the command behind an event.
+    pub fn note_command(&mut self, stream: StreamId, metadata: &Metadata, time: Timestamp) {
+        // A creation is known by its stream.
+        if metadata.version > 1 && is_repeatable(metadata) {
+            let applied =
+                Applied { stream, fingerprint: metadata.fingerprint, version: metadata.version };
+            self.dedupe.note(time, metadata.command_id, applied);
+        }
+    }
+
+    /// The stream as told to others; an empty one when it has no event.
+    pub fn look(&self, stream: StreamId) -> Result<Snapshot, CommandError> {
+        match self.streams.get(&stream) {
+            Some(found) => Ok(found.snapshot(self.partition, stream)),
+            None => {
+                let empty = Stream::empty(stream).ok_or(CommandError::Fault)?;
+                Ok(empty.snapshot(self.partition, stream))
+            }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Starts and stops the write side.
+
+use crate::{
+    dispatch::{Board, Dispatcher},
+    gateway::Gateway,
+    router::Router,
+    shard::{Shard, ShardState, ShardStatus, mailboxes},
+};
+use events::{Environment, Partition, log::EventLog};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::{mpsc, watch};
+use uuid::Uuid;
+
+/// What an operator may set of the write side.
+#[derive(Clone, Debug)]
+pub struct WriteSettings {
+    /// Names this process in its claims; new at each start.
+    pub node: Uuid,
+    /// How long after its opening a partition expires nothing.
+    pub expiry_grace: Duration,
+    /// Messages that may wait in each of a shard's mailboxes.
+    pub mailbox: usize,
+}
+
+impl WriteSettings {
+    /// The defaults, for this process.
+    pub fn new(node: Uuid) -> Self {
+        Self { node, expiry_grace: Duration::from_secs(60), mailbox: 8192 }
+    }
+}
+
+/// The running write side: a shard a partition, and the dispatcher.
+pub struct WriteSide {
+    /// The way to the shards.
+    pub router: Router,
+    board: Arc<Board>,
+    environment: Arc<dyn Environment>,
+    stop: watch::Sender<bool>,
+    /// Closed when the last task has ended.
+    ended: mpsc::Receiver<()>,
+}
+
+impl WriteSide {
+    /// Starts the shards of all partitions, which open in the background, and the dispatcher.
+    pub fn start(
+        log: &Arc<dyn EventLog>,
+        environment: &Arc<dyn Environment>,
+        gateway: Arc<dyn Gateway>,
+        settings: &WriteSettings,
+    ) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let (running, ended) = mpsc::channel(1);
+        let board = Arc::new(Board::new(Arc::clone(environment)));
+        let mut handles = Vec::new();
+        for partition in (0..log.partitions()).map(Partition) {
+            let (handle, inbox) = mailboxes(partition, settings.mailbox);
+            handles.push(handle);
+            let shard = Shard {
+                partition,
+                node: settings.node,
+                grace: settings.expiry_grace,
+                log: Arc::clone(log),
+                environment: Arc::clone(environment),
+                board: Arc::clone(&board),
+                inbox,
+                stop: stopped.clone(),
+            };
+            let running = running.clone();
+            environment.spawn(Box::pin(async move {
+                shard.run().await;
+                drop(running);
+            }));
+        }
+        let router = Router::new(Arc::clone(environment), handles);
+        let dispatcher = Dispatcher::new(
+            Arc::clone(&board),
+            router.clone(),
+            gateway,
+            Arc::clone(environment),
+            stopped,
+        );
+        environment.spawn(Box::pin(async move {
+            dispatcher.run().await;
+            drop(running);
+        }));
+        Self { router, board, environment: Arc::clone(environment), stop, ended }
+    }
+
+    /// Waits until no partition is still being opened.
+    pub async fn ready(&self) -> Vec<ShardStatus> {
+        loop {
+            let status = self.router.status();
+            if status.iter().all(|shard| shard.state != ShardState::Opening) {
+                return status;
+            }
+            self.environment.sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Streams that owe something now.
+    pub fn owing(&self) -> usize {
+        self.board.len()
+    }
+
+    /// Finishes what is being decided, and ends: no batch is left open. What is still owed is owed again at the next start.
+    pub async fn stop(mut self) {
+        // Every shard listens as long as it runs.
+        let _ = self.stop.send(true);
+        while self.ended.recv().await.is_some() {}
+    }
+}

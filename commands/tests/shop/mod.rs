@@ -1,0 +1,331 @@
+//! A shop over the in-memory log, that can be killed and started again.
+
+use commands::{
+    Command, CommandError, Outcome, Request, Router, ShardState, State, WriteSettings, WriteSide,
+    customer::{self, Customer},
+    gateway::{Ending, Gateway, GatewayError, SandboxGateway},
+    order::{self, Order},
+    product::{self, Product},
+};
+use events::{
+    Environment, Fingerprint, Money, Offset, Partition, Sealed, StreamId, Timestamp,
+    environment::System,
+    log::{EventLog, memory::MemoryLog},
+    order::Line,
+};
+use futures::future::BoxFuture;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use uuid::Uuid;
+
+pub fn id() -> Uuid {
+    System::new().uuid()
+}
+
+/// A request under a client's key.
+pub fn keyed(stream: StreamId, command: impl Into<Command>, key: &str) -> Request {
+    let command_id = Uuid::new_v5(&stream.id, key.as_bytes());
+    Request {
+        stream,
+        command: command.into(),
+        command_id,
+        fingerprint: Fingerprint([7; 16]),
+        expected_version: None,
+        correlation_id: command_id,
+        causation_id: command_id,
+        traceparent: None,
+    }
+}
+
+/// The real world, whose tasks all die at a kill.
+struct Mortal {
+    system: System,
+    dead: AtomicBool,
+    tasks: Mutex<Vec<tokio::task::AbortHandle>>,
+}
+
+impl Mortal {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            system: System::new(),
+            dead: AtomicBool::new(false),
+            tasks: Mutex::default(),
+        })
+    }
+
+    fn kill(&self) {
+        self.dead.store(true, Ordering::SeqCst);
+        for task in self.tasks.lock().unwrap().drain(..) {
+            task.abort();
+        }
+    }
+}
+
+impl Environment for Mortal {
+    fn now(&self) -> Timestamp {
+        self.system.now()
+    }
+    fn monotonic(&self) -> Duration {
+        self.system.monotonic()
+    }
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.system.sleep(duration)
+    }
+    fn uuid(&self) -> Uuid {
+        self.system.uuid()
+    }
+    fn random(&self) -> u64 {
+        self.system.random()
+    }
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        if !self.dead.load(Ordering::SeqCst) {
+            self.tasks.lock().unwrap().push(tokio::spawn(task).abort_handle());
+        }
+    }
+}
+
+/// A gateway that counts what it took and gave back, by payment.
+struct Counting {
+    sandbox: SandboxGateway,
+    moved: Mutex<BTreeMap<String, i64>>,
+    known: Mutex<BTreeMap<String, i64>>,
+}
+
+#[async_trait::async_trait]
+impl Gateway for Counting {
+    async fn create(
+        &self,
+        key: &str,
+        amount: Money,
+        method: &str,
+    ) -> Result<Arc<str>, GatewayError> {
+        let payment = self.sandbox.create(key, amount, method).await?;
+        self.known.lock().unwrap().insert(payment.to_string(), amount.amount);
+        Ok(payment)
+    }
+    async fn capture(&self, payment_id: &str) -> Result<Ending, GatewayError> {
+        let ending = self.sandbox.capture(payment_id).await?;
+        if ending == Ending::Captured {
+            let amount = self.known.lock().unwrap()[payment_id];
+            self.moved.lock().unwrap().entry(payment_id.to_owned()).or_insert(amount);
+        }
+        Ok(ending)
+    }
+    async fn settle(&self, payment_id: &str) -> Result<Ending, GatewayError> {
+        self.sandbox.settle(payment_id).await
+    }
+    async fn refund(
+        &self,
+        key: &str,
+        payment_id: &str,
+        amount: Money,
+    ) -> Result<Arc<str>, GatewayError> {
+        let refund = self.sandbox.refund(key, payment_id, amount).await?;
+        self.moved.lock().unwrap().insert(payment_id.to_owned(), 0);
+        Ok(refund)
+    }
+}
+
+pub struct Shop {
+    pub log: MemoryLog,
+    mortal: Arc<Mortal>,
+    gateway: Arc<Counting>,
+    write_side: Option<WriteSide>,
+}
+
+impl Shop {
+    pub async fn open(partitions: u32) -> Self {
+        let gateway = Arc::new(Counting {
+            sandbox: SandboxGateway::in_memory(Arc::new(System::new())),
+            moved: Mutex::default(),
+            known: Mutex::default(),
+        });
+        let log = MemoryLog::new(partitions, Arc::new(System::new()));
+        let mut shop = Self { log, mortal: Mortal::new(), gateway, write_side: None };
+        shop.start().await;
+        shop
+    }
+
+    /// Another process on the same log.
+    pub async fn beside(&self) -> Self {
+        let mut shop = Self {
+            log: self.log.clone(),
+            mortal: Mortal::new(),
+            gateway: Arc::clone(&self.gateway),
+            write_side: None,
+        };
+        shop.start().await;
+        shop
+    }
+
+    pub async fn start(&mut self) {
+        let environment: Arc<dyn Environment> = self.mortal.clone();
+        let log: Arc<dyn EventLog> = Arc::new(self.log.clone());
+        let settings =
+            WriteSettings { expiry_grace: Duration::from_millis(10), ..WriteSettings::new(id()) };
+        let write_side = WriteSide::start(&log, &environment, self.gateway.clone(), &settings);
+        let status = write_side.ready().await;
+        assert!(status.iter().all(|shard| shard.state == ShardState::Open), "{status:?}");
+        self.write_side = Some(write_side);
+    }
+
+    /// Ends every task where it stands.
+    pub fn kill(&mut self) {
+        self.mortal.kill();
+        self.write_side = None;
+        self.mortal = Mortal::new();
+    }
+
+    pub async fn restart(&mut self) {
+        self.write_side.take().unwrap().stop().await;
+        self.mortal = Mortal::new();
+        self.start().await;
+    }
+
+    pub fn router(&self) -> &Router {
+        &self.write_side.as_ref().unwrap().router
+    }
+
+    pub async fn send(
+        &self,
+        stream: StreamId,
+        command: impl Into<Command>,
+    ) -> Result<Outcome, CommandError> {
+        let command_id = id();
+        let request = Request { command_id, ..keyed(stream, command, "") };
+        self.router().send(request).await
+    }
+
+    pub async fn product(&self, price: i64, initial_stock: i64) -> Uuid {
+        let product_id = id();
+        let price = Money::new(price, "GBP".parse().unwrap());
+        let add = product::Add {
+            name: "Book".into(),
+            description: None,
+            category: None,
+            price,
+            initial_stock,
+        };
+        self.send(StreamId::product(product_id), product::Command::Add(add)).await.unwrap();
+        product_id
+    }
+
+    pub async fn register(&self, email_id: Uuid) -> Arc<Customer> {
+        let customer_id = id();
+        let sealed = Sealed::from("sealed".to_owned());
+        let register = customer::Register {
+            email_id,
+            email: sealed.clone(),
+            first_name: sealed.clone(),
+            last_name: sealed,
+        };
+        let stream = StreamId::customer(customer_id);
+        self.send(stream, customer::Command::Register(register)).await.unwrap();
+        let State::Customer(customer) = self.wait(stream).await else { panic!() };
+        customer
+    }
+
+    pub async fn customer(&self) -> Uuid {
+        let customer_id = id();
+        let sealed = Sealed::from("sealed".to_owned());
+        let register = customer::Register {
+            email_id: id(),
+            email: sealed.clone(),
+            first_name: sealed.clone(),
+            last_name: sealed,
+        };
+        let stream = StreamId::customer(customer_id);
+        self.send(stream, customer::Command::Register(register)).await.unwrap();
+        self.wait(stream).await;
+        customer_id
+    }
+
+    pub async fn place(&self, customer_id: Uuid, lines: &[(Uuid, i64)], method: &str) -> Uuid {
+        self.place_until(customer_id, lines, method, Duration::from_secs(900)).await
+    }
+
+    pub async fn place_until(
+        &self,
+        customer_id: Uuid,
+        lines: &[(Uuid, i64)],
+        method: &str,
+        within: Duration,
+    ) -> Uuid {
+        let order_id = id();
+        let lines = lines.iter().map(|&(product_id, quantity)| Line { product_id, quantity });
+        let place = order::Place {
+            customer_id,
+            lines: lines.collect(),
+            payment_method: method.into(),
+            shipping_address: None,
+            deadline: System::new().now() + within,
+        };
+        self.send(StreamId::order(order_id), order::Command::Place(place)).await.unwrap();
+        order_id
+    }
+
+    pub async fn order(
+        &self,
+        customer_id: Uuid,
+        lines: &[(Uuid, i64)],
+        method: &str,
+    ) -> Arc<Order> {
+        let order_id = self.place(customer_id, lines, method).await;
+        self.settled(order_id).await
+    }
+
+    /// An order of one unit.
+    pub async fn one(&self, customer_id: Uuid, product_id: Uuid) -> Arc<Order> {
+        self.order(customer_id, &[(product_id, 1)], "pm_card_visa").await
+    }
+
+    pub async fn settled(&self, order_id: Uuid) -> Arc<Order> {
+        let State::Order(order) = self.wait(StreamId::order(order_id)).await else { panic!() };
+        order
+    }
+
+    async fn wait(&self, stream: StreamId) -> State {
+        let settled = self.router().settled(stream, Duration::from_secs(20)).await.unwrap();
+        settled.expect("it is decided in time").state
+    }
+
+    pub async fn stock(&self, product_id: Uuid) -> Arc<Product> {
+        let snapshot = self.router().state(StreamId::product(product_id)).await.unwrap();
+        let State::Product(product) = snapshot.state else { panic!() };
+        product
+    }
+
+    pub async fn look_order(&self, order_id: Uuid) -> Arc<Order> {
+        let snapshot = self.router().state(StreamId::order(order_id)).await.unwrap();
+        let State::Order(order) = snapshot.state else { panic!() };
+        order
+    }
+
+    /// Waits until nothing is owed any more.
+    pub async fn at_rest(&self) {
+        let rest = async {
+            while self.write_side.as_ref().unwrap().owing() > 0 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), rest)
+            .await
+            .expect("everything owed is done in time");
+    }
+
+    /// What the gateway holds, all payments together.
+    pub fn captured(&self) -> i64 {
+        self.gateway.moved.lock().unwrap().values().sum()
+    }
+
+    /// Where the first partition ends.
+    pub async fn end(&self) -> Offset {
+        self.log.end(Partition(0)).await.unwrap()
+    }
+}
