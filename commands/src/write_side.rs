@@ -25,7 +25,7 @@ pub struct WriteSettings {
 impl WriteSettings {
     /// The defaults, for this process.
     pub fn new(node: Uuid) -> Self {
-        Self { node, expiry_grace: Duration::from_secs(60), mailbox: 8192 }
+        Self { node, expiry_grace: Duration::from_mins(1), mailbox: 8192 }
     }
 }
 

@@ -26,6 +26,12 @@ pub trait Environment: Send + Sync + 'static {
     /// A random number, for jitter.
     fn random(&self) -> u64;
 
+    /// A random part of `most`, so that what failed together does not come back together.
+    fn jitter(&self, most: Duration) -> Duration {
+        // A 16-bit number: it fits the type, and is fine enough.
+        most / (1 << 16) * u32::from((self.random() >> 48) as u16)
+    }
+
     /// Runs a task beside the others.
     fn spawn(&self, task: BoxFuture<'static, ()>);
 }

@@ -109,7 +109,8 @@ impl Board {
             entries.schedule(stream, now);
             news = true;
         }
-        metrics::gauge!("orderlog_owing_streams").set(entries.owing.len() as f64);
+        metrics::gauge!("orderlog_owing_streams")
+            .set(u32::try_from(entries.owing.len()).unwrap_or(u32::MAX));
         drop(entries);
         if news {
             self.wake.notify_one();
@@ -131,7 +132,9 @@ impl Board {
         let mut entries = self.entries();
         let gone = entries.owing.iter().filter(|(_, owing)| owing.partition == partition);
         let gone: Vec<StreamId> = gone.map(|(&stream, _)| stream).collect();
-        gone.into_iter().for_each(|stream| entries.forget(stream));
+        for stream in gone {
+            entries.forget(stream);
+        }
     }
 
     /// The stream that is due first, with what it owes: from now on it is being carried out. Else how long until one is due.
@@ -139,8 +142,8 @@ impl Board {
         let now = self.environment.monotonic();
         let mut entries = self.entries();
         let Some((&due, &stream)) = entries.due.first_key_value() else { return Err(None) };
-        if due.0 > now {
-            return Err(Some(due.0 - now));
+        if let Some(wait) = due.0.checked_sub(now).filter(|wait| !wait.is_zero()) {
+            return Err(Some(wait));
         }
         entries.due.remove(&due);
         match entries.owing.get_mut(&stream) {
@@ -172,9 +175,7 @@ impl Board {
         }
         owing.failures += 1;
         let delay = DELAY.saturating_mul(1 << owing.failures.min(10)).min(DELAY_MAX);
-        // Half of it by chance, so that what failed together does not come back together.
-        let jitter = self.environment.random() % (delay.as_millis() as u64 / 2 + 1);
-        entries.schedule(stream, now + delay / 2 + Duration::from_millis(jitter));
+        entries.schedule(stream, now + delay / 2 + self.environment.jitter(delay / 2));
         drop(entries);
         self.wake.notify_one();
         Next::Rest

@@ -121,7 +121,7 @@ impl Books {
                 self.payments.insert(payment_id, payment);
             }
             Entry::Failed { payment_id } => {
-                self.change(&payment_id, |payment| payment.failures += 1)
+                self.change(&payment_id, |payment| payment.failures += 1);
             }
             Entry::Captured { payment_id, .. } => {
                 self.change(&payment_id, |payment| payment.ending = Some(Ending::Captured));

@@ -114,7 +114,7 @@ impl Round {
                 None => return Answer { result: Err(CommandError::Fault), last: None },
             },
         };
-        let result = self.try_decide(memory, &mut stream, request);
+        let result = self.try_decide(memory, &mut stream, &request);
         let last = match &result {
             Ok(outcome) if outcome.changed => {
                 let last = self.records.len() - 1;
@@ -130,10 +130,10 @@ impl Round {
         &mut self,
         memory: &Memory,
         stream: &mut Stream,
-        request: Request,
+        request: &Request,
     ) -> Result<Outcome, CommandError> {
         let (id, partition) = (request.stream, memory.partition);
-        if let Some(applied) = self.find_applied(memory, stream, &request) {
+        if let Some(applied) = self.find_applied(memory, stream, request) {
             if applied.fingerprint != request.fingerprint || applied.stream != id {
                 return Err(CommandError::KeyReused);
             }
@@ -177,9 +177,9 @@ impl Round {
     }
 
     /// Decides and takes the events in; whether there were any.
-    fn apply(&mut self, stream: &mut Stream, request: Request) -> Result<bool, CommandError> {
+    fn apply(&mut self, stream: &mut Stream, request: &Request) -> Result<bool, CommandError> {
         let Request { stream: id, command_id, fingerprint, correlation_id, causation_id, .. } =
-            request;
+            *request;
         let decided =
             stream.state.decide(&request.command, self.time).ok_or(CommandError::Fault)?;
         let decided = decided.map_err(CommandError::Refused)?;

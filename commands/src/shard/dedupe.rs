@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn a_command_is_known_for_the_window_of_log_time_only() {
-        let at = |hours| Timestamp::from_timestamp(hours * 3600, 0).unwrap();
+        let at = |hours: i64| Timestamp::from_timestamp(hours * 3600, 0).unwrap();
         let applied = |version| Applied {
             stream: StreamId::order(Uuid::nil()),
             fingerprint: Fingerprint([1; 16]),

@@ -150,12 +150,10 @@ impl Memory {
 
     /// The stream as told to others; an empty one when it has no event.
     pub fn look(&self, stream: StreamId) -> Result<Snapshot, CommandError> {
-        match self.streams.get(&stream) {
-            Some(found) => Ok(found.snapshot(self.partition, stream)),
-            None => {
-                let empty = Stream::empty(stream).ok_or(CommandError::Fault)?;
-                Ok(empty.snapshot(self.partition, stream))
-            }
+        if let Some(found) = self.streams.get(&stream) {
+            return Ok(found.snapshot(self.partition, stream));
         }
+        let empty = Stream::empty(stream).ok_or(CommandError::Fault)?;
+        Ok(empty.snapshot(self.partition, stream))
     }
 }

@@ -137,8 +137,7 @@ impl Shard {
                 Err(ClosedError::Later(source)) => {
                     warn_unopened(self.partition, &source);
                     self.inbox.refuse_waiting("the partition is not open");
-                    let jitter = self.environment.random() % (delay.as_millis() as u64 + 1);
-                    self.environment.sleep(delay + Duration::from_millis(jitter)).await;
+                    self.environment.sleep(delay + self.environment.jitter(delay)).await;
                     delay = (delay * 2).min(REOPEN_DELAY_MAX);
                 }
                 Err(never) => {
@@ -220,8 +219,10 @@ impl Shard {
                     partition = self.partition.0,
                     cause, "an append failed: opening the partition anew"
                 );
-                looks.into_iter().for_each(|look| look.refuse("the append failed"));
-                return Err(End::Reopen(self.fail(round, failure)));
+                for look in looks {
+                    look.refuse("the append failed");
+                }
+                return Err(End::Reopen(doubt_about(round, &failure)));
             }
         };
         serving.lease_from = began;
@@ -246,19 +247,6 @@ impl Shard {
         }
         serving.answer_looks(looks);
         if serving.writer.is_spent() { Err(End::Reopen(None)) } else { Ok(()) }
-    }
-
-    /// What becomes of a round whose append failed.
-    fn fail(&self, round: Round, failure: AppendError) -> Option<Doubt> {
-        match failure {
-            AppendError::Unknown(_) => Some(Doubt::new(round)),
-            AppendError::NotApplied(_) => {
-                for waiting in round.waiting {
-                    waiting.fail(&CommandError::NotApplied("the append failed"));
-                }
-                None
-            }
-        }
     }
 
     /// Answers everything with "not applied" until the program ends.
@@ -401,6 +389,19 @@ impl Serving {
             };
             // The state tells the outcome: nobody waits for this answer.
             round.decide(&self.memory, vec![expire], oneshot::channel().0);
+        }
+    }
+}
+
+/// What becomes of a round whose append failed: answered when nothing of it is in the log, else in doubt.
+fn doubt_about(round: Round, failure: &AppendError) -> Option<Doubt> {
+    match failure {
+        AppendError::Unknown(_) => Some(Doubt::new(round)),
+        AppendError::NotApplied(_) => {
+            for waiting in round.waiting {
+                waiting.fail(&CommandError::NotApplied("the append failed"));
+            }
+            None
         }
     }
 }

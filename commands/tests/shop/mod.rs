@@ -1,5 +1,7 @@
 //! A shop over the in-memory log, that can be killed and started again.
 
+#![allow(clippy::disallowed_methods, reason = "the real world, for once")]
+
 use commands::{
     Command, CommandError, Outcome, Request, Router, ShardState, State, WriteSettings, WriteSide,
     customer::{self, Customer},
@@ -247,7 +249,7 @@ impl Shop {
     }
 
     pub async fn place(&self, customer_id: Uuid, lines: &[(Uuid, i64)], method: &str) -> Uuid {
-        self.place_until(customer_id, lines, method, Duration::from_secs(900)).await
+        self.place_until(customer_id, lines, method, Duration::from_mins(15)).await
     }
 
     pub async fn place_until(
