@@ -1,0 +1,4 @@
+//! What an administrator sees and does.
+
+pub mod projections;
+pub mod streams;

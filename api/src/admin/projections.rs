@@ -1,0 +1,251 @@
+//! `/admin/projections`: the versions of the read models.
+
+use crate::{
+    App,
+    auth::{Access, Caller, Role},
+    extract::Params,
+    problem::{Kind, Problem, ProblemBody},
+};
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+};
+use events::Position;
+use projections::{
+    ReadModel,
+    rebuild::{self, RebuildError, StatusError, VersionStatus},
+};
+use serde::Serialize;
+use sqlx::PgPool;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// All versions of all read models.
+#[derive(Serialize, ToSchema)]
+pub struct VersionsBody {
+    /// The versions.
+    items: Vec<VersionBody>,
+}
+
+/// A version of a read model.
+#[derive(Serialize, ToSchema)]
+pub struct VersionBody {
+    /// Of which read model.
+    #[schema(example = "orders")]
+    name: &'static str,
+    /// Its number.
+    version: u32,
+    /// Whether queries see it.
+    serving: bool,
+    /// `building`, `live`, `stale` (written by other code, not fed) or `stopped`.
+    state: &'static str,
+    /// Events not applied yet, as far as they are known.
+    lag_events: i64,
+    /// How old the last applied event is in the partition that is furthest behind; 0 when all are applied.
+    lag_seconds: f64,
+    /// Each partition.
+    partitions: Vec<PartitionBody>,
+    /// How far the rebuild is that makes this version; null when it is complete.
+    rebuild: Option<RebuildBody>,
+}
+
+/// A partition of a version.
+#[derive(Serialize, ToSchema)]
+pub struct PartitionBody {
+    /// Which one.
+    partition: u32,
+    /// The last event applied.
+    #[schema(value_type = Option<String>, example = "3:1042")]
+    position: Option<Position>,
+    /// Why nothing more is applied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stopped: Option<String>,
+}
+
+/// How far a rebuild is.
+#[derive(Serialize, ToSchema)]
+pub struct RebuildBody {
+    /// Events applied.
+    events_done: i64,
+    /// Events to apply still, as far as they are known.
+    events_left: i64,
+}
+
+/// A version that an operation was about.
+#[derive(Serialize, ToSchema)]
+pub struct ChangedBody {
+    /// Of which read model.
+    name: &'static str,
+    /// The numbers of the versions made, serving again or dropped.
+    versions: Vec<u32>,
+}
+
+impl From<VersionStatus> for VersionBody {
+    fn from(status: VersionStatus) -> Self {
+        let building = status.state == rebuild::State::Building;
+        let rebuild = building
+            .then_some(RebuildBody { events_done: status.events, events_left: status.lag_events });
+        let partitions = status.partitions.into_iter().map(|it| PartitionBody {
+            partition: it.partition.0,
+            position: it.position,
+            stopped: it.stopped,
+        });
+        Self {
+            name: status.model.as_str(),
+            version: status.version,
+            serving: status.serving,
+            state: status.state.as_str(),
+            lag_events: status.lag_events,
+            lag_seconds: status.lag_seconds,
+            partitions: partitions.collect(),
+            rebuild,
+        }
+    }
+}
+
+/// Every version of every read model, and how far each is.
+#[utoipa::path(
+    get,
+    path = "/api/v1/admin/projections",
+    tag = "administration",
+    responses((status = 200, description = "The versions.", body = VersionsBody)),
+)]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    params: Params,
+) -> Result<Json<VersionsBody>, Problem> {
+    caller.require(Access::AtLeast(Role::Admin))?;
+    params.end()?;
+    let pool = app.reads()?.pool().clone();
+    let log = Arc::clone(&app.log);
+    let status = tokio::spawn(async move { rebuild::status(&pool, &*log).await });
+    let status = status.await.map_err(|error| Problem::internal(&error))?;
+    let status = status.map_err(|error: StatusError| {
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "the read models cannot be shown"
+        );
+        Problem::unavailable("the read models cannot be asked")
+    })?;
+    Ok(Json(VersionsBody { items: status.into_iter().map(VersionBody::from).collect() }))
+}
+
+/// Begins to build a read model anew. The new version serves as soon as it has caught up.
+#[utoipa::path(
+    post,
+    path = "/api/v1/admin/projections/{name}/rebuild",
+    tag = "administration",
+    params(("name" = String, Path, description = "The read model")),
+    responses(
+        (status = 202, description = "The rebuild has begun.", body = ChangedBody),
+        (status = 404, description = "`not-found`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`projection-conflict`", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn rebuild(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<(StatusCode, Json<ChangedBody>), Problem> {
+    let changed = change(&app, &caller, &name, async |pool, model| {
+        Ok(vec![rebuild::request(pool, model).await?])
+    });
+    Ok((StatusCode::ACCEPTED, changed.await?))
+}
+
+/// Lets the version serve again that served before.
+#[utoipa::path(
+    post,
+    path = "/api/v1/admin/projections/{name}/rollback",
+    tag = "administration",
+    params(("name" = String, Path, description = "The read model")),
+    responses(
+        (status = 200, description = "It serves again.", body = ChangedBody),
+        (status = 404, description = "`not-found`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`projection-conflict`", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn rollback(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Json<ChangedBody>, Problem> {
+    change(&app, &caller, &name, async |pool, model| {
+        Ok(vec![rebuild::rollback(pool, model).await?])
+    })
+    .await
+}
+
+/// Gives up the rebuild under way.
+#[utoipa::path(
+    post,
+    path = "/api/v1/admin/projections/{name}/cancel",
+    tag = "administration",
+    params(("name" = String, Path, description = "The read model")),
+    responses(
+        (status = 200, description = "It is given up.", body = ChangedBody),
+        (status = 404, description = "`not-found`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`projection-conflict`", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn cancel(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Json<ChangedBody>, Problem> {
+    change(&app, &caller, &name, async |pool, model| {
+        rebuild::cancel(pool, model).await?;
+        Ok(Vec::new())
+    })
+    .await
+}
+
+/// Drops the versions that do not serve; there is nothing to go back to afterwards.
+#[utoipa::path(
+    post,
+    path = "/api/v1/admin/projections/{name}/drop",
+    tag = "administration",
+    params(("name" = String, Path, description = "The read model")),
+    responses(
+        (status = 200, description = "They are dropped.", body = ChangedBody),
+        (status = 404, description = "`not-found`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`projection-conflict`", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn drop_old(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Json<ChangedBody>, Problem> {
+    change(&app, &caller, &name, async |pool, model| rebuild::drop_old(pool, model).await).await
+}
+
+async fn change(
+    app: &App,
+    caller: &Caller,
+    name: &str,
+    operation: impl AsyncFnOnce(&PgPool, ReadModel) -> Result<Vec<u32>, RebuildError>,
+) -> Result<Json<ChangedBody>, Problem> {
+    caller.require(Access::AtLeast(Role::Admin))?;
+    let model: ReadModel = name.parse().map_err(|_| Problem::not_found("read model"))?;
+    let versions = operation(app.reads()?.pool(), model).await?;
+    tracing::info!(model = model.as_str(), ?versions, "an administrator changed the read models");
+    Ok(Json(ChangedBody { name: model.as_str(), versions }))
+}
+
+impl From<RebuildError> for Problem {
+    fn from(error: RebuildError) -> Self {
+        match &error {
+            RebuildError::UnderWay(_)
+            | RebuildError::NotUnderWay(_)
+            | RebuildError::NoOther(_)
+            | RebuildError::Behind(_) => Self::new(Kind::ProjectionConflict, error.to_string()),
+            RebuildError::Database(_) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "a rebuild failed");
+                Self::unavailable("the read models cannot be changed")
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! `/admin/streams/{id}`: the raw events of any stream.
+
+use crate::{
+    App,
+    auth::{Access, Caller, Role},
+    causality::Freshness,
+    extract::Params,
+    problem::{Problem, ProblemBody},
+    query::{self, Cursors, Found, ListBody, read_one},
+};
+use axum::{
+    extract::{Path, State},
+    response::Response,
+};
+use chrono::{DateTime, Utc};
+use events::{Position, StreamId};
+use projections::{
+    ReadModel,
+    history::{Entry, Range},
+};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use std::sync::Arc;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// An event with all that is known of it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RawEvent)]
+pub struct RawEventBody {
+    /// The event's own id.
+    event_id: Uuid,
+    /// Its stream.
+    #[schema(value_type = String)]
+    stream: StreamId,
+    /// The version of its stream with it.
+    version: u64,
+    /// What happened.
+    #[serde(rename = "type")]
+    event_type: String,
+    /// The schema version of `data`.
+    schema: u16,
+    /// When.
+    occurred_at: DateTime<Utc>,
+    /// The command that caused it.
+    command_id: Uuid,
+    /// The first command of the process it belongs to.
+    correlation_id: Uuid,
+    /// What directly caused the command.
+    causation_id: Uuid,
+    /// Where it stands in the log.
+    #[schema(value_type = String, example = "3:1042")]
+    position: Position,
+    /// The event as it stands in the log; personal data in it is sealed.
+    #[schema(value_type = Object)]
+    data: Box<RawValue>,
+}
+
+impl From<Entry> for RawEventBody {
+    fn from(entry: Entry) -> Self {
+        Self {
+            event_id: entry.event_id,
+            stream: entry.stream,
+            version: entry.version,
+            event_type: entry.event_type,
+            schema: entry.schema,
+            occurred_at: entry.occurred_at,
+            command_id: entry.command_id,
+            correlation_id: entry.correlation_id,
+            causation_id: entry.causation_id,
+            position: entry.position,
+            data: entry.data,
+        }
+    }
+}
+
+/// The events of any stream, from the first on.
+#[utoipa::path(
+    get,
+    path = "/api/v1/admin/streams/{id}",
+    tag = "administration",
+    params(
+        ("id" = String, Path, description = "The stream: `<kind>-<uuid>`"),
+        ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 200; 50 unless given"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "A page of events.", body = ListBody<RawEventBody>),
+        (status = 404, description = "`not-found`", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn events(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    freshness: Freshness,
+    mut params: Params,
+) -> Result<Response, Problem> {
+    caller.require(Access::AtLeast(Role::Admin))?;
+    let stream: StreamId = id.parse().map_err(|_| Problem::not_found("stream"))?;
+    let cursors = Cursors::of("stream", &stream);
+    let after = cursors.take(&mut params)?.unwrap_or(0);
+    let limit = query::limit(&mut params)?;
+    params.end()?;
+    let range = Range { after, up_to: u64::MAX, limit: limit + 1 };
+    let partitions = query::partition(&app, stream);
+    let found = read_one(&app, ReadModel::History, &partitions, &freshness, |reads| async move {
+        let events = reads.history(stream, range).await?;
+        Ok(Some(events).filter(|events| after > 0 || !events.is_empty()))
+    })
+    .await?;
+    let value = ListBody::cut(found.value, limit, &cursors, |entry: &Entry| entry.version)?;
+    let value = value.map(RawEventBody::from);
+    Ok(query::list(&freshness, Found { value, position: found.position }))
+}

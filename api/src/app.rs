@@ -1,0 +1,114 @@
+//! What the handlers share.
+
+use crate::{auth::Authenticator, problem::Problem, rate_limit::RateLimiter};
+use commands::Router;
+use events::{Currency, Environment, keys::KeyError, keys::KeyStore, log::EventLog, seal::Key};
+use metrics_exporter_prometheus::PrometheusHandle;
+use projections::ReadModels;
+use std::{sync::Arc, time::Duration};
+
+/// The settings of the HTTP interface.
+#[derive(Clone, Debug)]
+pub struct AppSettings {
+    /// The one currency of the shop.
+    pub currency: Currency,
+    /// How long an order may stay pending.
+    pub order_deadline: Duration,
+    /// Requests a second that one principal may make, with a burst of twice that; 0 for no limit.
+    pub rate_limit_per_second: u32,
+    /// Origins that browsers may call from; `*` for any. Empty: none but the own.
+    pub cors_allowed_origins: Vec<String>,
+    /// The longest that any request may take; above the longest `Prefer: wait`.
+    pub request_timeout: Duration,
+}
+
+impl AppSettings {
+    /// The defaults of the interface, for a shop of this currency.
+    pub fn new(currency: Currency) -> Self {
+        Self {
+            currency,
+            order_deadline: Duration::from_mins(15),
+            rate_limit_per_second: 1000,
+            cors_allowed_origins: Vec::new(),
+            request_timeout: Duration::from_secs(75),
+        }
+    }
+}
+
+/// What the program hands over to the HTTP interface.
+pub struct AppParts {
+    /// The settings.
+    pub settings: AppSettings,
+    /// The way to the shards; `None` on a node without the role `command`.
+    pub router: Option<Router>,
+    /// The read models; `None` on a node without the role `query`.
+    pub reads: Option<ReadModels>,
+    /// The log, to know where a partition ends.
+    pub log: Arc<dyn EventLog>,
+    /// The keys of personal data, and the shop's secrets.
+    pub keys: Arc<dyn KeyStore>,
+    /// Clock, ids and tasks.
+    pub environment: Arc<dyn Environment>,
+    /// Checks tokens.
+    pub authenticator: Authenticator,
+    /// Renders `/metrics`.
+    pub metrics: PrometheusHandle,
+}
+
+/// What the handlers share: the parts, and what is derived from them once.
+pub struct App {
+    /// The settings.
+    pub settings: AppSettings,
+    /// The way to the shards; `None` on a node without the role `command`.
+    pub router: Option<Router>,
+    /// The read models; `None` on a node without the role `query`.
+    pub reads: Option<ReadModels>,
+    /// The log, to know where a partition ends.
+    pub log: Arc<dyn EventLog>,
+    /// The keys of personal data.
+    pub keys: Arc<dyn KeyStore>,
+    /// Clock, ids and tasks.
+    pub environment: Arc<dyn Environment>,
+    /// Checks tokens.
+    pub authenticator: Authenticator,
+    /// Renders `/metrics`.
+    pub metrics: PrometheusHandle,
+    /// Counts the requests of each principal.
+    pub(crate) limiter: RateLimiter,
+    /// Under which requests are hashed, to tell them apart under one idempotency key.
+    pub(crate) fingerprint_secret: Key,
+    /// Under which e-mail addresses are hashed, to name their streams.
+    pub(crate) email_secret: Key,
+}
+
+impl App {
+    /// Puts the parts together and fetches the secrets.
+    ///
+    /// # Errors
+    /// When the key store does not give the secrets.
+    pub async fn open(parts: AppParts) -> Result<Self, KeyError> {
+        Ok(Self {
+            limiter: RateLimiter::new(parts.settings.rate_limit_per_second),
+            fingerprint_secret: parts.keys.secret("fingerprint").await?,
+            email_secret: parts.keys.secret("email").await?,
+            settings: parts.settings,
+            router: parts.router,
+            reads: parts.reads,
+            log: parts.log,
+            keys: parts.keys,
+            environment: parts.environment,
+            authenticator: parts.authenticator,
+            metrics: parts.metrics,
+        })
+    }
+
+    /// The way to the shards.
+    pub(crate) fn router(&self) -> Result<&Router, Problem> {
+        self.router.as_ref().ok_or_else(|| Problem::unavailable("this node takes no commands"))
+    }
+
+    /// The read models.
+    pub(crate) fn reads(&self) -> Result<&ReadModels, Problem> {
+        self.reads.as_ref().ok_or_else(|| Problem::unavailable("this node answers no queries"))
+    }
+}

@@ -1,0 +1,185 @@
+//! Who calls: JSON Web Tokens, roles, and what they allow.
+
+mod keys;
+mod token;
+
+pub use keys::{AuthKeyError, AuthKeys, TOKEN_LIFETIME};
+pub use token::{AUDIENCE, Authenticator, ISSUER};
+
+use crate::problem::{Kind, Problem};
+use axum::{extract::FromRequestParts, http::request::Parts};
+use serde::{Deserialize, Serialize};
+use std::{str::FromStr, sync::Arc};
+use uuid::Uuid;
+
+/// What a caller may do. The order is that of power: each may all that those before it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Own things only.
+    Customer,
+    /// The shop's staff.
+    Staff,
+    /// Staff, and the administration of the system.
+    Admin,
+}
+
+/// No role has this name.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a role is `customer`, `staff` or `admin`")]
+pub struct UnknownRole;
+
+impl Role {
+    /// The name in the claim `role`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Customer => "customer",
+            Self::Staff => "staff",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl FromStr for Role {
+    type Err = UnknownRole;
+
+    fn from_str(name: &str) -> Result<Self, UnknownRole> {
+        let all = [Self::Customer, Self::Staff, Self::Admin];
+        all.into_iter().find(|role| role.as_str() == name).ok_or(UnknownRole)
+    }
+}
+
+/// An authenticated caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// Who vouches for them.
+    pub issuer: Arc<str>,
+    /// Who they are there.
+    pub subject: Arc<str>,
+    /// What they may do.
+    pub role: Role,
+}
+
+impl Principal {
+    /// The customer that a customer's token speaks for.
+    pub fn customer_id(&self) -> Option<Uuid> {
+        Uuid::try_parse(&self.subject).ok().filter(|_| self.role == Role::Customer)
+    }
+}
+
+/// Who calls, or nobody in particular. A request with a token that is not valid never gets as far as a handler.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Caller(pub Option<Principal>);
+
+/// Whom an operation is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Anyone, also without a token.
+    Anyone,
+    /// Whoever has a token of at least this role.
+    AtLeast(Role),
+}
+
+impl Caller {
+    /// The authenticated caller.
+    ///
+    /// # Errors
+    /// `unauthenticated` without a token.
+    pub fn principal(&self) -> Result<&Principal, Problem> {
+        self.0.as_ref().ok_or_else(|| Kind::Unauthenticated.into())
+    }
+
+    /// Whether the caller is staff or more.
+    pub fn is_staff(&self) -> bool {
+        self.0.as_ref().is_some_and(|principal| principal.role >= Role::Staff)
+    }
+
+    /// Whether the caller is this customer.
+    pub fn is_customer(&self, id: Uuid) -> bool {
+        self.0.as_ref().and_then(Principal::customer_id) == Some(id)
+    }
+
+    /// Lets pass whom the operation is for.
+    ///
+    /// # Errors
+    /// `unauthenticated` without a token, `forbidden` with a role that does not suffice.
+    pub fn require(&self, access: Access) -> Result<(), Problem> {
+        let Access::AtLeast(role) = access else { return Ok(()) };
+        if self.principal()?.role >= role {
+            return Ok(());
+        }
+        Err(Problem::new(Kind::Forbidden, format!("this needs the role {}", role.as_str())))
+    }
+
+    /// Lets pass this customer and staff.
+    ///
+    /// # Errors
+    /// `unauthenticated` without a token, `forbidden` for another customer.
+    pub fn require_customer_or_staff(&self, id: Uuid) -> Result<(), Problem> {
+        self.principal()?;
+        if self.is_staff() || self.is_customer(id) {
+            return Ok(());
+        }
+        Err(Problem::new(Kind::Forbidden, "a customer may do this for themselves only"))
+    }
+
+    /// The owner that reads are limited to: nobody for staff, themselves for a customer.
+    ///
+    /// # Errors
+    /// `unauthenticated` without a token, `forbidden` for a customer's token that names no customer.
+    pub fn owner(&self) -> Result<Option<Uuid>, Problem> {
+        let principal = self.principal()?;
+        if principal.role >= Role::Staff {
+            return Ok(None);
+        }
+        let nobody = || Problem::new(Kind::Forbidden, "the token's subject is no customer id");
+        principal.customer_id().map(Some).ok_or_else(nobody)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = std::convert::Infallible;
+
+    /// What the layer that checks tokens found out.
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(role: Role, subject: &str) -> Caller {
+        Caller(Some(Principal { issuer: "orderlog".into(), subject: subject.into(), role }))
+    }
+
+    #[test]
+    fn each_role_may_what_those_below_it_may() {
+        let (staff, admin) = (Access::AtLeast(Role::Staff), Access::AtLeast(Role::Admin));
+        let kind = |caller: &Caller, access| caller.require(access).map_err(|p| p.kind());
+        assert_eq!(kind(&Caller(None), Access::Anyone), Ok(()));
+        assert_eq!(kind(&Caller(None), staff), Err(Kind::Unauthenticated));
+        assert_eq!(kind(&caller(Role::Customer, "ann"), staff), Err(Kind::Forbidden));
+        assert_eq!(kind(&caller(Role::Staff, "sam"), staff), Ok(()));
+        assert_eq!(kind(&caller(Role::Staff, "sam"), admin), Err(Kind::Forbidden));
+        assert_eq!(kind(&caller(Role::Admin, "amy"), staff), Ok(()));
+    }
+
+    #[test]
+    fn a_customer_is_limited_to_themselves() {
+        let (ann, bob) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let caller = caller(Role::Customer, &ann.to_string());
+        assert_eq!(caller.owner().unwrap(), Some(ann));
+        assert!(caller.require_customer_or_staff(ann).is_ok());
+        assert_eq!(caller.require_customer_or_staff(bob).unwrap_err().kind(), Kind::Forbidden);
+    }
+
+    #[test]
+    fn a_staff_token_whose_subject_is_a_customer_is_not_that_customer() {
+        let ann = Uuid::from_u128(1);
+        let caller = caller(Role::Staff, &ann.to_string());
+        assert!(!caller.is_customer(ann));
+        assert_eq!(caller.owner().unwrap(), None);
+    }
+}

@@ -1,0 +1,90 @@
+//! The log and the read models for commands other than `serve`: beside a running server, or without
+//! one.
+
+use anyhow::{Context, bail};
+use events::{Environment, environment::System, log::EventLog, log::embedded::EmbeddedLog};
+use orderlog::{
+    config::{Config, LogChoice},
+    data_dir::DataDir,
+    startup,
+};
+use projections::database::{self, PoolSettings, local::LocalPostgres};
+use sqlx::{PgPool, postgres::PgConnectOptions};
+use std::{path::Path, sync::Arc, time::Duration};
+
+/// How long a server that is just starting may take to bring its database up.
+const SERVER_START: Duration = Duration::from_mins(1);
+
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// The log, to read.
+pub async fn log(config: &Config) -> anyhow::Result<Arc<dyn EventLog>> {
+    let environment: Arc<dyn Environment> = Arc::new(System::new());
+    match &config.log {
+        LogChoice::Embedded => {
+            Ok(Arc::new(EmbeddedLog::open_read_only(&startup::log_dir(&config.data_dir))?))
+        }
+        LogChoice::Kafka { .. } => {
+            Ok(startup::open_log(config, &config.data_dir, &environment).await?.port())
+        }
+    }
+}
+
+/// The read models' database, up to date. A private one that nobody runs is started, and stopped by
+/// [`close`](Self::close).
+pub struct ReadSide {
+    pub pool: PgPool,
+    pub options: PgConnectOptions,
+    started: Option<(LocalPostgres, DataDir)>,
+}
+
+impl ReadSide {
+    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        let (options, started) = match &config.database {
+            Some(options) => (options.clone(), None),
+            None => match attach(&config.data_dir).await? {
+                Some(running) => (running.connect_options(), None),
+                None => {
+                    let data_dir = DataDir::lock(&config.data_dir)?;
+                    let postgres = startup::start_postgres(data_dir.path()).await?;
+                    (postgres.connect_options(), Some((postgres, data_dir)))
+                }
+            },
+        };
+        let settings =
+            PoolSettings { application_name: "orderlog-cli".to_owned(), ..PoolSettings::default() };
+        let pool = database::connect(options.clone(), settings).await?;
+        database::migrate(&pool).await?;
+        Ok(Self { pool, options, started })
+    }
+
+    /// Whether the database was started for this command, so that nobody else uses it.
+    pub fn is_ours(&self) -> bool {
+        self.started.is_some()
+    }
+
+    pub async fn close(self) -> anyhow::Result<()> {
+        self.pool.close().await;
+        if let Some((postgres, _data_dir)) = self.started {
+            postgres.stop().await.context("the private database does not stop")?;
+        }
+        Ok(())
+    }
+}
+
+/// The private database of a running server; `None` when no server runs.
+async fn attach(data_dir: &Path) -> anyhow::Result<Option<LocalPostgres>> {
+    let looking = async {
+        while DataDir::is_owned(data_dir)? {
+            if let Some(running) = LocalPostgres::attach(data_dir).await? {
+                return Ok(Some(running));
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        anyhow::Ok(None)
+    };
+    match tokio::time::timeout(SERVER_START, looking).await {
+        Ok(found) => found,
+        Err(_) => bail!("the process that owns {} has no database running", data_dir.display()),
+    }
+}

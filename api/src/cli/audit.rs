@@ -1,0 +1,38 @@
+//! `orderlog audit`.
+
+use super::access;
+use orderlog::{
+    audit::{Finding, Report, audit},
+    config::Config,
+};
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Prints the report as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(config: &Config, args: &Args) -> anyhow::Result<ExitCode> {
+    let log = access::log(config).await?;
+    let report = audit(&*log, |partition| tracing::info!(%partition, "walked")).await?;
+    if args.json {
+        super::print(&serde_json::to_string_pretty(&report)?)?;
+    } else {
+        tell(&report)?;
+    }
+    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn tell(report: &Report) -> anyhow::Result<()> {
+    for Finding { partition, offset, fault } in &report.findings {
+        super::print(&format!("{partition}:{offset} {}", serde_json::to_string(fault)?))?;
+    }
+    let Report { partitions, batches, events, streams, found, .. } = report;
+    super::print(&format!(
+        "{events} events of {streams} streams in {batches} batches and {partitions} partitions: {}",
+        if *found == 0 { "nothing is wrong".to_owned() } else { format!("{found} faults") }
+    ))?;
+    Ok(())
+}

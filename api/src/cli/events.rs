@@ -1,0 +1,55 @@
+//! `orderlog events`.
+
+use super::access;
+use events::{
+    Position, StreamId,
+    log::{BatchReader, Cursor, Record},
+    partitioner::partition_of,
+};
+use orderlog::config::Config;
+use serde_json::{json, value::RawValue};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// `<kind>-<id>`, such as `order-0192d3f4-...`.
+    stream: StreamId,
+    /// Goes on as more comes.
+    #[arg(long)]
+    follow: bool,
+}
+
+pub async fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
+    let log = access::log(config).await?;
+    let partition = partition_of(args.stream, log.partitions());
+    let mut reader = BatchReader::open(&*log, partition, Cursor::START).await?;
+    loop {
+        let chunk = reader.next().await?;
+        for (position, record) in chunk.batches.iter().flat_map(|batch| batch.positioned()) {
+            if record.stream == args.stream {
+                super::print(&line(position, record)?)?;
+            }
+        }
+        if chunk.at_end && !args.follow {
+            return Ok(());
+        }
+    }
+}
+
+/// As it stands in the log: personal data stays sealed.
+fn line(position: Position, record: &Record) -> anyhow::Result<String> {
+    let data: &RawValue = serde_json::from_slice(&record.body)?;
+    let metadata = record.metadata;
+    let event = json!({
+        "version": metadata.version,
+        "type": record.event_type,
+        "occurred_at": record.time,
+        "data": data,
+        "position": position,
+        "event_id": record.event_id,
+        "schema": metadata.schema,
+        "command_id": metadata.command_id,
+        "correlation_id": metadata.correlation_id,
+        "causation_id": metadata.causation_id,
+    });
+    Ok(event.to_string())
+}

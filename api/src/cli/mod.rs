@@ -1,0 +1,195 @@
+//! The command line.
+
+mod access;
+mod audit;
+mod demo;
+mod events;
+mod migrate;
+mod projections;
+mod rebuild;
+mod serve;
+mod token;
+
+use clap::{
+    CommandFactory, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+use orderlog::config::{Config, ConfigError, Settings};
+use std::process::ExitCode;
+
+/// Exit code for a bad command line or setting (`EX_USAGE`).
+const USAGE: u8 = 64;
+
+/// An event-sourced order backend.
+#[derive(Parser)]
+#[command(name = "orderlog", version, args_conflicts_with_subcommands = false)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the service; what happens when no command is given.
+    Serve,
+    /// Builds a read model anew from the log and switches to it, while queries go on.
+    Rebuild(rebuild::Args),
+    /// Shows the read models and how far they are.
+    Projections,
+    /// Prints the events of a stream, one JSON object a line.
+    Events(events::Args),
+    /// Walks the whole log and reports what is wrong with it; exit code 1 if anything is.
+    Audit(audit::Args),
+    /// Brings the database up to what this program needs.
+    Migrate,
+    /// Prints a token, signed with the key pair under the data directory, good for 24 hours.
+    Token(token::Args),
+    /// Prints the OpenAPI document.
+    Openapi,
+    /// Fills the running shop with books and a stream of orders.
+    Demo(demo::Args),
+}
+
+/// Parses the command line and the environment. Otherwise the exit code, after telling why.
+pub fn parse() -> Result<Cli, ExitCode> {
+    Cli::try_parse().map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            // A closed pipe is all that can go wrong.
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        _ => refuse(&one_line(&error)),
+    })
+}
+
+fn refuse(reason: &str) -> ExitCode {
+    eprintln!("orderlog: {reason}");
+    ExitCode::from(USAGE)
+}
+
+/// What clap says, in one line, with the environment variable beside the flag: it may be where the
+/// value came from.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let mut line = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    if let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg)
+        && let Some(variable) = variable_of(flag)
+    {
+        line = line.replacen(&format!("'{flag}'"), &format!("{flag} ({variable})"), 1);
+    }
+    line
+}
+
+fn variable_of(flag: &str) -> Option<String> {
+    let long = flag.strip_prefix("--")?.split([' ', '=', '[']).next()?;
+    let command = Cli::command();
+    let arg = command.get_arguments().find(|arg| arg.get_long() == Some(long))?;
+    Some(arg.get_env()?.to_string_lossy().into_owned())
+}
+
+impl Cli {
+    /// Does what was asked.
+    pub fn run(self) -> ExitCode {
+        let allowed = self.settings.auth_builtin;
+        let logging = (self.settings.log_filter.clone(), self.settings.log_format);
+        let command = self.command.unwrap_or(Command::Serve);
+        let checked = Config::try_new(self.settings, std::env::vars()).and_then(|config| {
+            if matches!(command, Command::Serve) {
+                config.check_exposure(allowed)?;
+            }
+            Ok::<_, ConfigError>(config)
+        });
+        let config = match checked {
+            Ok(config) => config,
+            Err(error) => return refuse(&error.to_string()),
+        };
+        orderlog::telemetry::log_lines(&logging.0, logging.1);
+        match run(command, config) {
+            Ok(code) => code,
+            Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("orderlog: {error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn run(command: Command, config: Config) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let done = runtime.block_on(async {
+        match command {
+            Command::Serve => return serve::run(config).await,
+            Command::Rebuild(args) => rebuild::run(&config, args).await?,
+            Command::Projections => projections::run(&config).await?,
+            Command::Events(args) => events::run(&config, &args).await?,
+            Command::Audit(args) => return audit::run(&config, &args).await,
+            Command::Migrate => migrate::run(&config).await?,
+            Command::Token(args) => token::run(&config, &args)?,
+            Command::Openapi => print(&orderlog::openapi::json()?)?,
+            Command::Demo(args) => demo::run(&config, args).await?,
+        }
+        Ok(ExitCode::SUCCESS)
+    });
+    // Threads of a library that still wait for a network must not hold up the end.
+    runtime.shutdown_background();
+    done
+}
+
+/// A line on standard output; an error when nobody reads it any more.
+fn print(line: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    writeln!(std::io::stdout().lock(), "{line}")
+}
+
+/// `orderlog events ... | head` ends well.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(flags: &[&str]) -> String {
+        let Err(error) = Cli::try_parse_from([&["orderlog"], flags].concat()) else {
+            panic!("{flags:?} was taken")
+        };
+        one_line(&error)
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_bad_value_is_one_line_that_names_flag_and_variable() {
+        let line = error(&["--listen", "here"]);
+        assert!(
+            line.starts_with("invalid value 'here' for --listen <ADDR> (LISTEN_ADDR): "),
+            "{line}"
+        );
+        let line = error(&["serve", "--partitions", "0"]);
+        assert!(line.contains("--partitions <N> (LOG_PARTITIONS)"), "{line}");
+        assert!(error(&["--database-url", "nonsense"]).contains("DATABASE_URL"));
+        assert!(error(&["--log-filter", "a=b=c"]).contains("RUST_LOG"));
+        assert!(error(&["fly"]).contains("fly"));
+    }
+
+    #[test]
+    fn settings_stand_before_or_after_the_command() {
+        for flags in [["--listen=127.0.0.1:1", "serve"], ["serve", "--listen=127.0.0.1:1"]] {
+            let cli = Cli::try_parse_from([&["orderlog"], &flags[..]].concat()).unwrap();
+            assert_eq!(cli.settings.listen.port(), 1);
+        }
+    }
+}

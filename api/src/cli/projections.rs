@@ -1,0 +1,39 @@
+//! `orderlog projections`.
+
+use super::access::{self, ReadSide};
+use orderlog::config::Config;
+use projections::rebuild::{self, VersionStatus};
+
+pub async fn run(config: &Config) -> anyhow::Result<()> {
+    let log = access::log(config).await?;
+    let read_side = ReadSide::open(config).await?;
+    projections::prepare(&read_side.pool, log.partitions()).await?;
+    let versions = rebuild::status(&read_side.pool, &*log).await;
+    read_side.close().await?;
+    super::print(&format!(
+        "{:<10} {:>7} {:<8} {:>12} {:>10} {:>8}  {}",
+        "name", "version", "state", "events", "lag", "lag s", "serves"
+    ))?;
+    for version in versions? {
+        super::print(&line(&version))?;
+        for partition in &version.partitions {
+            if let Some(reason) = &partition.stopped {
+                super::print(&format!("  partition {} stopped: {reason}", partition.partition))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn line(version: &VersionStatus) -> String {
+    format!(
+        "{:<10} {:>7} {:<8} {:>12} {:>10} {:>8.1}  {}",
+        version.model.as_str(),
+        version.version,
+        version.state.as_str(),
+        version.events,
+        version.lag_events,
+        version.lag_seconds,
+        if version.serving { "yes" } else { "no" }
+    )
+}

@@ -1,0 +1,173 @@
+//! `PATCH /customers/{id}`.
+
+use super::body::CustomerBody;
+use crate::{
+    App,
+    auth::{Access, Role},
+    command::{self, CommandBody, Decided, Envelope, Received, carry_out, detached, wait_settled},
+    extract::{Field, Media, PathId},
+    problem::{Kind, Problem, ProblemBody},
+    validate::{NAME, Validator},
+};
+use axum::{extract::State, http::StatusCode, response::Response};
+use commands::customer::{Change, Command};
+use events::{StreamId, seal::Key};
+use serde::{Deserialize, Serialize};
+use std::{sync::Arc, time::Duration};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// How often a change is tried that meets another one under way.
+const ATTEMPTS: usize = 5;
+
+/// What shall be different about a customer. What is not given stays.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ChangeCustomerRequest {
+    /// E-mail address. With another one, all of the change comes true with it or not at all.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    #[schema(value_type = Option<String>)]
+    pub email: Field<String>,
+    /// Given name.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    #[schema(value_type = Option<String>)]
+    pub first_name: Field<String>,
+    /// Family name.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    #[schema(value_type = Option<String>)]
+    pub last_name: Field<String>,
+    /// Whether the shop treats them as VIP; for staff to say.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    #[schema(value_type = Option<bool>)]
+    pub vip: Field<bool>,
+}
+
+impl CommandBody for ChangeCustomerRequest {
+    const ACCESS: Access = Access::AtLeast(Role::Customer);
+    const MEDIA: Media = Media::Patch;
+}
+
+/// Changes a customer's profile.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/customers/{id}",
+    tag = "customers",
+    params(("id" = Uuid, Path, description = "The customer")),
+    request_body(
+        content((ChangeCustomerRequest = "application/json"), (ChangeCustomerRequest = "application/merge-patch+json"))
+    ),
+    responses(
+        (status = 200, description = "The customer as they are now.", body = CustomerBody),
+        (status = 202, description = "The change of address is accepted and not decided yet.", body = CustomerBody),
+        (status = 404, description = "`not-found`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`email-taken`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 410, description = "`gone`", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn change(
+    State(app): State<Arc<App>>,
+    PathId(id): PathId,
+    Received { body, envelope }: Received<ChangeCustomerRequest>,
+) -> Result<Response, Problem> {
+    envelope.caller.require_customer_or_staff(id)?;
+    if !body.vip.is_absent() {
+        envelope.caller.require(Access::AtLeast(Role::Staff))?;
+    }
+    validate(&body)?;
+    detached(change_customer(app, id, body, envelope)).await
+}
+
+async fn change_customer(
+    app: Arc<App>,
+    id: Uuid,
+    body: ChangeCustomerRequest,
+    envelope: Envelope,
+) -> Result<Response, Problem> {
+    let key = existing_key(&app, id).await?;
+    let command = sealed(&app, &key, id, &body)?;
+    let wanted = command.email.as_ref().map(|(email_id, _)| *email_id);
+    let decided = apply(&app, &envelope, StreamId::customer(id), command.into()).await?;
+    if decided.settled && wanted.is_some() {
+        let customer = super::customer_of(&decided)?;
+        if customer.profile().map(|profile| profile.email_id) != wanted {
+            return Err(super::email_taken(&decided));
+        }
+    }
+    super::answer(&key, &envelope, &decided, StatusCode::OK)
+}
+
+/// Sends the change. One that meets a change of address under way waits for its end and is sent again.
+async fn apply(
+    app: &App,
+    envelope: &Envelope,
+    stream: StreamId,
+    command: Command,
+) -> Result<Decided, Problem> {
+    let wait = envelope.prefer.command_wait().max(Duration::from_secs(1));
+    for _ in 1..ATTEMPTS {
+        match carry_out(app, envelope, stream, command.clone()).await {
+            Err(problem) if problem.kind() == Kind::CommandNotApplied => {
+                wait_settled(app, stream, wait).await?;
+            }
+            decided => return decided,
+        }
+    }
+    carry_out(app, envelope, stream, command).await
+}
+
+/// The customer's key. Without one they never were, or were erased.
+async fn existing_key(app: &App, id: Uuid) -> Result<Key, Problem> {
+    if let Some(key) = super::key(app, id).await? {
+        return Ok(key);
+    }
+    let snapshot = command::look(app, StreamId::customer(id)).await?;
+    match &snapshot.state {
+        commands::State::Customer(customer) if customer.exists() => Err(Kind::Gone.into()),
+        _ => Err(Problem::not_found("customer")),
+    }
+}
+
+fn validate(body: &ChangeCustomerRequest) -> Result<(), Problem> {
+    let mut validator = Validator::default();
+    if let Some(email) = validator.required(&body.email, "/email") {
+        validator.email(email, "/email");
+    }
+    if let Some(name) = validator.required(&body.first_name, "/first_name") {
+        validator.text(name, "/first_name", NAME);
+    }
+    if let Some(name) = validator.required(&body.last_name, "/last_name") {
+        validator.text(name, "/last_name", NAME);
+    }
+    validator.required(&body.vip, "/vip");
+    validator.end()
+}
+
+fn sealed(app: &App, key: &Key, id: Uuid, body: &ChangeCustomerRequest) -> Result<Change, Problem> {
+    let given = |field: &Field<String>| field.nullable().flatten().cloned();
+    let seal = |field: &Field<String>, name| {
+        given(field).map(|text| super::seal(key, id, name, text.trim())).transpose()
+    };
+    let email_id = given(&body.email).map(|email| super::email_id(&app.email_secret, &email));
+    Ok(Change {
+        email: email_id.zip(seal(&body.email, "email")?),
+        first_name: seal(&body.first_name, "first_name")?,
+        last_name: seal(&body.last_name, "last_name")?,
+        vip: body.vip.nullable().flatten().copied(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::extract::parse;
+
+    #[test]
+    fn nothing_of_a_profile_can_be_cleared() {
+        let valid = |json: &str| validate(&parse(json.as_bytes()).unwrap()).is_ok();
+        assert!(valid("{}") && valid(r#"{"first_name":"Ann","vip":true}"#));
+        for member in ["email", "first_name", "last_name", "vip"] {
+            assert!(!valid(&format!("{{\"{member}\":null}}")), "{member}");
+        }
+        assert!(!valid(r#"{"email":"ann"}"#));
+    }
+}

@@ -1,0 +1,101 @@
+//! Customers: registered, changed, read. Personal data is sealed here on its way in and opened on its way out.
+
+pub mod body;
+pub mod change;
+pub mod find;
+pub mod get;
+pub mod register;
+
+use crate::{
+    App,
+    command::{self, Answer, Decided, Envelope},
+    problem::{Kind, Problem},
+};
+use axum::{http::StatusCode, response::Response};
+use body::SealedCustomer;
+use commands::{State, customer::Customer};
+use events::{
+    Sealed,
+    keys::KeyError,
+    seal::{Key, UnsealError},
+};
+use std::sync::Arc;
+use unicode_normalization::UnicodeNormalization;
+use uuid::Uuid;
+
+/// Where a customer is.
+pub fn location(id: Uuid) -> String {
+    format!("/api/v1/customers/{id}")
+}
+
+/// The customer's key, if there is one.
+pub(crate) async fn key(app: &App, id: Uuid) -> Result<Option<Key>, Problem> {
+    let keys = app.keys.get(&[id]).await.map_err(|error| unavailable(&error))?;
+    Ok(keys.into_iter().next().flatten())
+}
+
+/// The problem of a key store that did not give a key.
+pub(crate) fn unavailable(error: &KeyError) -> Problem {
+    match error {
+        KeyError::Destroyed => Kind::Gone.into(),
+        KeyError::Unavailable(_) => {
+            tracing::error!(error = error as &dyn std::error::Error, "a key cannot be had");
+            Problem::unavailable("the key store does not answer")
+        }
+    }
+}
+
+/// The stream of an e-mail address: its keyed hash, the same however the address is written.
+pub(crate) fn email_id(secret: &Key, email: &str) -> Uuid {
+    let normal: String = email.trim().nfc().collect::<String>().to_lowercase();
+    uuid::Builder::from_custom_bytes(secret.hmac(&[normal.as_bytes()])).into_uuid()
+}
+
+/// Seals a field of a customer.
+fn seal(key: &Key, id: Uuid, field: &str, text: &str) -> Result<Sealed, Problem> {
+    Sealed::seal(key, id, field, text).map_err(|error: UnsealError| Problem::internal(&error))
+}
+
+fn customer_of(decided: &Decided) -> Result<Arc<Customer>, Problem> {
+    match &decided.snapshot.state {
+        State::Customer(customer) => Ok(Arc::clone(customer)),
+        _ => Err(Problem::not_found("customer")),
+    }
+}
+
+/// The answer that shows a customer.
+fn answer(
+    key: &Key,
+    envelope: &Envelope,
+    decided: &Decided,
+    status: StatusCode,
+) -> Result<Response, Problem> {
+    let id = decided.snapshot.stream.id;
+    let sealed = SealedCustomer::of_state(id, &*customer_of(decided)?);
+    let body = sealed.ok_or_else(|| Problem::not_found("customer"))?.open(key)?;
+    let position = command::position(&decided.snapshot);
+    let answer = Answer { status, location: Some(location(id)), body, position };
+    Ok(answer.respond(envelope, decided))
+}
+
+/// The problem of an address that is another customer's, with what marks the answer to a command.
+fn email_taken(decided: &Decided) -> Problem {
+    let problem = Problem::from(Kind::EmailTaken);
+    problem.with_position(&command::position(&decided.snapshot)).replayed(decided.replayed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_the_same_however_it_is_written() {
+        let secret = Key::new([1; 32]);
+        let id = |email| email_id(&secret, email);
+        assert_eq!(id("ann@example.org"), id(" Ann@Example.ORG "));
+        assert_eq!(id("zo\u{eb}@example.org"), id("ZOE\u{308}@example.org"));
+        assert_ne!(id("ann@example.org"), id("bob@example.org"));
+        assert_ne!(id("ann@example.org"), email_id(&Key::new([2; 32]), "ann@example.org"));
+        assert_eq!(id("ann@example.org").get_version_num(), 8);
+    }
+}

@@ -1,0 +1,94 @@
+//! `POST /customers`.
+
+use super::body::CustomerBody;
+use crate::{
+    App,
+    auth::Access,
+    command::{CommandBody, Received, carry_out, detached},
+    problem::{Problem, ProblemBody},
+    validate::{NAME, Validator},
+};
+use axum::{extract::State, http::StatusCode, response::Response};
+use commands::customer::{Command, Register, Status};
+use events::{StreamId, seal::Key};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// Somebody who wants to be a customer.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RegisterCustomerRequest {
+    /// E-mail address: the shop never has two customers with one, whatever its letter case.
+    #[schema(example = "ann@example.org")]
+    pub email: String,
+    /// Given name.
+    #[schema(example = "Ann")]
+    pub first_name: String,
+    /// Family name.
+    #[schema(example = "Lee")]
+    pub last_name: String,
+}
+
+impl CommandBody for RegisterCustomerRequest {
+    const ACCESS: Access = Access::Anyone;
+}
+
+/// Registers a customer.
+#[utoipa::path(
+    post,
+    path = "/api/v1/customers",
+    tag = "customers",
+    request_body = RegisterCustomerRequest,
+    responses(
+        (status = 201, description = "The customer is registered.", body = CustomerBody),
+        (status = 202, description = "The registration is accepted and not decided yet.", body = CustomerBody),
+        (status = 409, description = "`email-taken`", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security((), ("bearer" = [])),
+)]
+pub async fn register(
+    State(app): State<Arc<App>>,
+    received: Received<RegisterCustomerRequest>,
+) -> Result<Response, Problem> {
+    detached(register_customer(app, received)).await
+}
+
+async fn register_customer(
+    app: Arc<App>,
+    Received { body, envelope }: Received<RegisterCustomerRequest>,
+) -> Result<Response, Problem> {
+    validate(&body)?;
+    let id = envelope.created_id(&app);
+    // The key is durable before the first event that is sealed with it.
+    let key = app.keys.create(id).await.map_err(|error| super::unavailable(&error))?;
+    let command: Command = sealed(&app, &key, id, &body)?.into();
+    let decided = carry_out(&app, &envelope, StreamId::customer(id), command).await?;
+    if super::customer_of(&decided)?.status() == Some(Status::Refused) {
+        return Err(super::email_taken(&decided));
+    }
+    super::answer(&key, &envelope, &decided, StatusCode::CREATED)
+}
+
+fn validate(body: &RegisterCustomerRequest) -> Result<(), Problem> {
+    let mut validator = Validator::default();
+    validator.email(&body.email, "/email");
+    validator.text(&body.first_name, "/first_name", NAME);
+    validator.text(&body.last_name, "/last_name", NAME);
+    validator.end()
+}
+
+fn sealed(
+    app: &App,
+    key: &Key,
+    id: Uuid,
+    body: &RegisterCustomerRequest,
+) -> Result<Register, Problem> {
+    Ok(Register {
+        email_id: super::email_id(&app.email_secret, &body.email),
+        email: super::seal(key, id, "email", body.email.trim())?,
+        first_name: super::seal(key, id, "first_name", &body.first_name)?,
+        last_name: super::seal(key, id, "last_name", &body.last_name)?,
+    })
+}

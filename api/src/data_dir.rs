@@ -1,0 +1,162 @@
+//! The data directory: one process owns it at a time, and tells the others where it listens.
+
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Somebody who only asks whether there is an owner holds the lock for a moment: that must not fail
+/// a start.
+const LOCK_ATTEMPTS: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// The owned data directory; given up when dropped, and when the process ends in any way.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// What the owner tells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announcement {
+    /// Where it serves HTTP.
+    pub address: SocketAddr,
+    /// Its process id.
+    pub pid: u32,
+}
+
+/// Why the data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// Another process owns it.
+    #[error("the data directory {} is in use by another process", .0.display())]
+    InUse(PathBuf),
+    /// The system said no.
+    #[error("the data directory {} cannot be used", path.display())]
+    Io {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl DataDir {
+    /// Owns `path`, making it if it is not there.
+    ///
+    /// # Errors
+    /// [`DataDirError::InUse`] while another process owns it.
+    pub fn lock(path: &Path) -> Result<Self, DataDirError> {
+        let failed = |source| DataDirError::Io { path: path.to_owned(), source };
+        std::fs::create_dir_all(path).map_err(failed)?;
+        let path = path.canonicalize().map_err(failed)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join("lock"))
+            .map_err(failed)?;
+        for attempt in 1.. {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if attempt < LOCK_ATTEMPTS => {
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                Err(TryLockError::WouldBlock) => return Err(DataDirError::InUse(path)),
+                Err(TryLockError::Error(source)) => return Err(failed(source)),
+            }
+        }
+        Ok(Self { path, _lock: lock })
+    }
+
+    /// The folder, absolute.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Tells other processes where this one serves, until [`withdraw`](Self::withdraw).
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn announce(&self, address: SocketAddr) -> Result<(), DataDirError> {
+        let failed = |source| DataDirError::Io { path: self.path.clone(), source };
+        let announcement = Announcement { address, pid: std::process::id() };
+        let text = serde_json::to_vec(&announcement).map_err(|error| failed(error.into()))?;
+        // Whole or not at all for whoever reads it.
+        let partial = self.path.join("server.json.new");
+        std::fs::write(&partial, text).map_err(failed)?;
+        std::fs::rename(partial, announcement_path(&self.path)).map_err(failed)
+    }
+
+    /// Takes the announcement back.
+    pub fn withdraw(&self) {
+        // A stale one is told by the lock.
+        let _ = std::fs::remove_file(announcement_path(&self.path));
+    }
+
+    /// Whether a process owns `path` now.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn is_owned(path: &Path) -> Result<bool, DataDirError> {
+        let failed = |source| DataDirError::Io { path: path.to_owned(), source };
+        let lock = match File::open(path.join("lock")) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(failed(error)),
+        };
+        // Shared, so that two who only ask are not in each other's way.
+        match lock.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(source)) => Err(failed(source)),
+        }
+    }
+
+    /// What the owner of `path` tells; `None` when nobody owns it, or its owner does not serve
+    /// (yet).
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn announced(path: &Path) -> Result<Option<Announcement>, DataDirError> {
+        if !Self::is_owned(path)? {
+            return Ok(None);
+        }
+        let text = std::fs::read(announcement_path(path)).unwrap_or_default();
+        Ok(serde_json::from_slice(&text).ok())
+    }
+}
+
+fn announcement_path(path: &Path) -> PathBuf {
+    path.join("server.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_owner_at_a_time_who_tells_where_it_serves() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        assert_eq!(DataDir::announced(&path).unwrap(), None);
+
+        let owner = DataDir::lock(&path).unwrap();
+        assert!(matches!(DataDir::lock(&path), Err(DataDirError::InUse(_))));
+        assert!(DataDir::is_owned(&path).unwrap());
+        assert_eq!(DataDir::announced(&path).unwrap(), None);
+        let address = SocketAddr::from(([127, 0, 0, 1], 4711));
+        owner.announce(address).unwrap();
+        assert_eq!(DataDir::announced(&path).unwrap().unwrap().address, address);
+
+        drop(owner);
+        assert_eq!(DataDir::announced(&path).unwrap(), None, "a stale file tells nothing");
+        DataDir::lock(&path).unwrap();
+    }
+}

@@ -1,0 +1,384 @@
+//! Requests in their strict form: what is not understood is refused, with its place.
+
+use crate::problem::{FieldError, Kind, Problem};
+use axum::{
+    body::Body,
+    extract::{FromRequestParts, Path},
+    http::{HeaderMap, header, request::Parts},
+};
+use futures::StreamExt;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
+use serde_path_to_error::Segment;
+use std::{collections::VecDeque, fmt::Write, str::FromStr, time::Duration};
+use uuid::Uuid;
+
+/// The most bytes of a body.
+pub const MAX_BODY_BYTES: usize = 64 * 1024;
+/// A body that is too large is still read up to here, so that its sender reads the answer instead of a broken connection.
+const MAX_DRAINED_BYTES: usize = 4 * 1024 * 1024;
+/// How long a body may take to arrive.
+const BODY_TIME: Duration = Duration::from_secs(15);
+
+/// The id in the path. What is no UUID names nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct PathId(pub Uuid);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let id = Path::<String>::from_request_parts(parts, state).await.ok();
+        let id = id.and_then(|Path(text)| Uuid::try_parse(&text).ok());
+        id.map(Self).ok_or_else(|| Problem::not_found("resource"))
+    }
+}
+
+/// The media types a body may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Media {
+    /// `application/json`.
+    Json,
+    /// `application/json` or `application/merge-patch+json`.
+    Patch,
+    /// `application/json`, or no body at all, which is an empty object.
+    OptionalJson,
+}
+
+/// Reads a JSON body strictly.
+///
+/// # Errors
+/// `unsupported-media-type`, `body-too-large`, `request-timeout`, `invalid-body` or `validation-failed`.
+pub async fn json<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Body,
+    media: Media,
+) -> Result<T, Problem> {
+    let bytes = tokio::time::timeout(BODY_TIME, read(body)).await;
+    let bytes = bytes.map_err(|_| Problem::from(Kind::RequestTimeout))??;
+    if bytes.is_empty() && media == Media::OptionalJson {
+        return parse(b"{}");
+    }
+    if !accepts(headers, media) {
+        return Err(Kind::UnsupportedMediaType.into());
+    }
+    parse(&bytes)
+}
+
+async fn read(body: Body) -> Result<Vec<u8>, Problem> {
+    let mut chunks = body.into_data_stream();
+    let (mut bytes, mut read) = (Vec::new(), 0);
+    while let Some(chunk) = chunks.next().await {
+        let chunk =
+            chunk.map_err(|_| Problem::new(Kind::InvalidBody, "the body did not arrive whole"))?;
+        read += chunk.len();
+        if read > MAX_DRAINED_BYTES {
+            break;
+        }
+        if read <= MAX_BODY_BYTES {
+            bytes.extend_from_slice(&chunk);
+        }
+    }
+    if read > MAX_BODY_BYTES {
+        return Err(Kind::BodyTooLarge.into());
+    }
+    Ok(bytes)
+}
+
+fn accepts(headers: &HeaderMap, media: Media) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let Some(value) = value else { return false };
+    let (essence, parameters) = value.split_once(';').unwrap_or((value, ""));
+    let utf8 = parameters.split(';').all(|parameter| {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        !name.trim().eq_ignore_ascii_case("charset")
+            || value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+    });
+    let essence = essence.trim().to_ascii_lowercase();
+    utf8 && (essence == "application/json"
+        || (media == Media::Patch && essence == "application/merge-patch+json"))
+}
+
+/// Reads JSON strictly: wrong shape is `invalid-body`, a value that its type does not take `validation-failed`.
+///
+/// # Errors
+/// Either of the two, with the place.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let message = without_place(&error.inner().to_string());
+        let pointer = pointer(error.path(), &message);
+        let kind = match error.inner().classify() {
+            serde_json::error::Category::Data if !is_shape(&message) => Kind::ValidationFailed,
+            _ => Kind::InvalidBody,
+        };
+        let errors = [FieldError { pointer, detail: message.clone() }];
+        Problem::new(kind, message).with_errors(&errors)
+    })?;
+    json.end().map_err(|error| {
+        let detail = without_place(&error.to_string());
+        let errors = [FieldError { pointer: String::new(), detail: detail.clone() }];
+        Problem::new(Kind::InvalidBody, detail).with_errors(&errors)
+    })?;
+    Ok(parsed)
+}
+
+/// Whether serde's message is about the shape of the JSON. The other messages of its data errors are about values: a string
+/// that is no UUID, a number beyond its type.
+fn is_shape(message: &str) -> bool {
+    ["invalid type", "invalid length", "missing field", "unknown field", "duplicate field"]
+        .iter()
+        .any(|start| message.starts_with(start))
+}
+
+/// The message without the line and column that serde appends: the pointer says where.
+fn without_place(message: &str) -> String {
+    message.rsplit_once(" at line ").map_or(message, |(start, _)| start).to_owned()
+}
+
+/// The JSON Pointer of a path; with the name of a missing field, whose path is that of the object it is missing in.
+fn pointer(path: &serde_path_to_error::Path, message: &str) -> String {
+    let mut pointer = String::new();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => {
+                let _ = write!(pointer, "/{index}");
+            }
+            Segment::Map { key } | Segment::Enum { variant: key } => push_name(&mut pointer, key),
+            Segment::Unknown => {}
+        }
+    }
+    for start in ["missing field `", "duplicate field `"] {
+        let name = message.strip_prefix(start).and_then(|rest| rest.split('`').next());
+        if let Some(name) = name.filter(|name| !pointer.ends_with(&format!("/{name}"))) {
+            push_name(&mut pointer, name);
+        }
+    }
+    pointer
+}
+
+fn push_name(pointer: &mut String, name: &str) {
+    pointer.push('/');
+    pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
+}
+
+/// A member of a patch: not given, null, or a value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Field<T> {
+    /// Not given: it stays as it is.
+    #[default]
+    Absent,
+    /// Null: cleared, where that is possible.
+    Null,
+    /// A value.
+    Value(T),
+}
+
+impl<T> Field<T> {
+    /// Whether it was not given.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent)
+    }
+
+    /// What was given: null is `Some(None)`.
+    pub fn nullable(&self) -> Option<Option<&T>> {
+        match self {
+            Self::Absent => None,
+            Self::Null => Some(None),
+            Self::Value(value) => Some(Some(value)),
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Option::deserialize(deserializer)?.map_or(Self::Null, Self::Value))
+    }
+}
+
+impl<T: Serialize> Serialize for Field<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Absent | Self::Null => serializer.serialize_none(),
+            Self::Value(value) => value.serialize(serializer),
+        }
+    }
+}
+
+/// The parameters of a query. Each is taken by name; what is left at the end is unknown and refused.
+#[derive(Debug)]
+pub struct Params(VecDeque<(String, String)>);
+
+impl<S: Sync> FromRequestParts<S> for Params {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Self::of(parts.uri.query().unwrap_or_default())
+    }
+}
+
+impl Params {
+    /// The parameters of this query string.
+    ///
+    /// # Errors
+    /// `invalid-parameter` for text with a NUL, which no text in the shop has and PostgreSQL does not take.
+    pub fn of(query: &str) -> Result<Self, Problem> {
+        let pairs: VecDeque<_> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        match pairs.iter().find(|(name, value)| name.contains('\0') || value.contains('\0')) {
+            Some((name, _)) => {
+                Err(Problem::invalid_parameter(&name.replace('\0', ""), "must not contain NUL"))
+            }
+            None => Ok(Self(pairs)),
+        }
+    }
+
+    /// All values of a parameter, in order.
+    pub fn all(&mut self, name: &str) -> Vec<String> {
+        let (taken, left) = std::mem::take(&mut self.0).into_iter().partition(|(n, _)| n == name);
+        self.0 = left;
+        VecDeque::into_iter(taken).map(|(_, value)| value).collect()
+    }
+
+    /// The one value of a parameter.
+    ///
+    /// # Errors
+    /// `invalid-parameter` when it is given twice.
+    pub fn one(&mut self, name: &str) -> Result<Option<String>, Problem> {
+        let mut values = self.all(name);
+        match values.len() {
+            0 | 1 => Ok(values.pop()),
+            _ => Err(Problem::invalid_parameter(name, "may be given once")),
+        }
+    }
+
+    /// The one value of a parameter, read.
+    ///
+    /// # Errors
+    /// `invalid-parameter` when it is given twice or does not read; `expected` says what it must be.
+    pub fn read<T: FromStr>(&mut self, name: &str, expected: &str) -> Result<Option<T>, Problem> {
+        let read = |text: String| {
+            text.parse()
+                .map_err(|_| Problem::invalid_parameter(name, &format!("must be {expected}")))
+        };
+        self.one(name)?.map(read).transpose()
+    }
+
+    /// Nothing else was to be given.
+    ///
+    /// # Errors
+    /// `invalid-parameter` for what was.
+    pub fn end(self) -> Result<(), Problem> {
+        match self.0.front() {
+            Some((name, _)) => Err(Problem::invalid_parameter(name, "no such parameter")),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code, reason = "only whether it reads is looked at")]
+    struct Basket {
+        owner: Uuid,
+        lines: Vec<Line>,
+        note: Option<String>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code, reason = "only whether it reads is looked at")]
+    struct Line {
+        quantity: i64,
+    }
+
+    const OWNER: &str = r#""owner":"01900000-0000-7000-8000-000000000000""#;
+
+    fn refused(json: &str) -> (Kind, String) {
+        let problem = parse::<Basket>(json.as_bytes()).unwrap_err();
+        let errors = problem.extension("errors");
+        assert_eq!(errors.as_array().unwrap().len(), 1, "{json}");
+        (problem.kind(), errors[0]["pointer"].as_str().unwrap().to_owned())
+    }
+
+    fn basket(rest: &str) -> String {
+        format!("{{{OWNER},{rest}}}")
+    }
+
+    #[test]
+    fn a_body_of_the_right_shape_reads() {
+        assert!(parse::<Basket>(basket(r#""lines":[{"quantity":2}]"#).as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn a_wrong_shape_is_told_with_its_place() {
+        let shape = |json: &str, pointer: &str| {
+            assert_eq!(refused(json), (Kind::InvalidBody, pointer.to_owned()), "{json}");
+        };
+        shape(&basket(r#""lines":[{"quantity":2},{"quantity":"2"}]"#), "/lines/1/quantity");
+        shape(&basket(r#""lines":[{"quantity":2.5}]"#), "/lines/0/quantity");
+        shape(&basket(r#""lines":[{"quantity":null}]"#), "/lines/0/quantity");
+        shape(&basket(r#""lines":[{"quantity":2,"colour/tone":1}]"#), "/lines/0/colour~1tone");
+        shape(&basket(r#""lines":[{}]"#), "/lines/0/quantity");
+        shape(&basket(r#""lines":[{"quantity":1,"quantity":2}]"#), "/lines/0/quantity");
+        shape(&basket(r#""lines":7"#), "/lines");
+        shape(&basket(r#""lines":[],"note":"#), "/note");
+        shape("[]", "");
+        shape("", "");
+        shape("nonsense", "");
+        shape(&(basket(r#""lines":[]"#) + "x"), "");
+    }
+
+    #[test]
+    fn a_bad_value_is_no_wrong_shape() {
+        let value = |json: &str, pointer: &str| {
+            assert_eq!(refused(json), (Kind::ValidationFailed, pointer.to_owned()), "{json}");
+        };
+        value(r#"{"owner":"ann","lines":[]}"#, "/owner");
+        value(&basket(r#""lines":[{"quantity":18446744073709551615}]"#), "/lines/0/quantity");
+    }
+
+    #[test]
+    fn media_types_read_as_they_are_written() {
+        let accepts = |value: &'static str, media| {
+            let value = header::HeaderValue::from_static(value);
+            accepts(&HeaderMap::from_iter([(header::CONTENT_TYPE, value)]), media)
+        };
+        assert!(accepts("application/json", Media::Json));
+        assert!(accepts("Application/JSON; charset=\"UTF-8\"", Media::Json));
+        assert!(accepts("application/merge-patch+json", Media::Patch));
+        assert!(!accepts("application/merge-patch+json", Media::Json));
+        assert!(!accepts("application/json; charset=latin1", Media::Json));
+        assert!(!accepts("text/plain", Media::Patch));
+        assert!(!super::accepts(&HeaderMap::new(), Media::Json));
+    }
+
+    #[test]
+    fn what_is_not_asked_for_is_refused() {
+        let mut params = Params::of("status=a&limit=5&status=b%20c&x=1").unwrap();
+        assert_eq!(params.all("status"), ["a", "b c"]);
+        assert_eq!(params.read::<u32>("limit", "a number").unwrap(), Some(5));
+        assert_eq!(params.end().unwrap_err().kind(), Kind::InvalidParameter);
+        assert!(Params::of("limit=1&limit=2").unwrap().one("limit").is_err());
+        assert!(Params::of("limit=many").unwrap().read::<u32>("limit", "a number").is_err());
+        assert!(Params::of("category=%00").is_err());
+        assert!(Params::of("").unwrap().end().is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_body_is_bounded() {
+        let headers =
+            [(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"))];
+        let headers = HeaderMap::from_iter(headers);
+        let json = |bytes: usize| {
+            let body = Body::from(format!("\"{}\"", "a".repeat(bytes)));
+            super::json::<String>(&headers, body, Media::Json)
+        };
+        assert_eq!(json(MAX_BODY_BYTES - 2).await.unwrap().len(), MAX_BODY_BYTES - 2);
+        assert_eq!(json(MAX_BODY_BYTES).await.unwrap_err().kind(), Kind::BodyTooLarge);
+        assert_eq!(json(MAX_DRAINED_BYTES * 2).await.unwrap_err().kind(), Kind::BodyTooLarge);
+    }
+}

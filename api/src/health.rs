@@ -1,0 +1,106 @@
+//! Whether the process lives, whether it can work, and how it is doing.
+
+use crate::{App, problem::Problem};
+use axum::{Json, extract::State, http::header, response::IntoResponse};
+use commands::{ShardState, ShardStatus};
+use serde_json::{Value, json};
+use std::{sync::Arc, time::Duration};
+
+/// How long the database may take to answer.
+const DATABASE_TIME: Duration = Duration::from_secs(2);
+
+/// The process lives.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    tag = "operations",
+    responses((status = 200, description = "The process lives.", body = Object)),
+    security(()),
+)]
+pub async fn healthz() -> Json<Value> {
+    Json(json!({ "status": "ok" }))
+}
+
+/// The node can route commands and serve reads. A partition that is being opened anew does not count against it.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "operations",
+    responses(
+        (status = 200, description = "Ready.", body = Object),
+        (status = 503, description = "`unavailable`: not ready", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(()),
+)]
+pub async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
+    if let Some(router) = &app.router {
+        let shards = router.status();
+        if !can_route(&shards) {
+            let partitions = shards.iter().map(describe).collect::<Vec<_>>();
+            let problem = Problem::unavailable("partitions are not open");
+            return Err(problem.with("partitions", partitions));
+        }
+    }
+    if let Some(reads) = &app.reads {
+        let pool = reads.pool().clone();
+        // In a task of its own: dropped halfway, the connection would go back to the pool in the middle of it.
+        let answer = tokio::spawn(async move { sqlx::query("select 1").execute(&pool).await });
+        let answered = tokio::time::timeout(DATABASE_TIME, answer).await;
+        if !matches!(answered, Ok(Ok(Ok(_)))) {
+            return Err(Problem::unavailable("the database does not answer"));
+        }
+    }
+    Ok(Json(json!({ "status": "ready" })))
+}
+
+fn can_route(shards: &[ShardStatus]) -> bool {
+    let may_be = |shard: &ShardStatus| match shard.state {
+        ShardState::Open => true,
+        // It was open before, and will be again in a moment.
+        ShardState::Opening => shard.term > 0,
+        ShardState::Foreign { .. } | ShardState::Failed | ShardState::Stopped => false,
+    };
+    shards.iter().all(may_be) && shards.iter().any(|shard| shard.state == ShardState::Open)
+}
+
+fn describe(shard: &ShardStatus) -> Value {
+    let state = match shard.state {
+        ShardState::Opening => "opening",
+        ShardState::Open => "open",
+        ShardState::Foreign { .. } => "foreign",
+        ShardState::Failed => "failed",
+        ShardState::Stopped => "stopped",
+    };
+    json!({ "partition": shard.partition, "state": state, "term": shard.term })
+}
+
+/// Metrics in the text format of Prometheus.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "operations",
+    responses((status = 200, description = "The metrics.", body = String, content_type = "text/plain")),
+    security(()),
+)]
+pub async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
+    const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+    ([(header::CONTENT_TYPE, FORMAT)], app.metrics.render())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use events::Partition;
+    use uuid::Uuid;
+
+    #[test]
+    fn one_partition_opened_anew_does_not_take_the_node_out() {
+        let shard = |state, term| ShardStatus { partition: Partition(0), state, term };
+        let open = shard(ShardState::Open, 3);
+        assert!(can_route(&[open, shard(ShardState::Opening, 3)]));
+        assert!(!can_route(&[open, shard(ShardState::Opening, 0)]));
+        assert!(!can_route(&[open, shard(ShardState::Foreign { node: Uuid::nil() }, 3)]));
+        assert!(!can_route(&[open, shard(ShardState::Failed, 3)]));
+        assert!(!can_route(&[shard(ShardState::Opening, 3)]));
+    }
+}

@@ -1,0 +1,119 @@
+//! Keys and secrets in PostgreSQL, schema `keys`: what nodes that share a database share too.
+
+use async_trait::async_trait;
+use events::{
+    keys::{KeyError, KeyStore},
+    seal::Key,
+};
+use sqlx::{PgPool, Row, postgres::PgRow};
+use uuid::Uuid;
+
+/// Held while the tables are made: two nodes may start at once, and `if not exists` does not make
+/// that safe.
+const MAKING: i64 = 0x6f72_6465_726b_6579;
+
+/// The key store of a database.
+pub struct PostgresKeyStore {
+    pool: PgPool,
+}
+
+impl PostgresKeyStore {
+    /// Opens the store, making its tables if they are not there.
+    ///
+    /// # Errors
+    /// When the database does not answer or refuses.
+    pub async fn open(pool: PgPool) -> Result<Self, KeyError> {
+        let mut transaction = projections::database::begin(&pool).await.map_err(unavailable)?;
+        sqlx::query("select pg_advisory_xact_lock($1)")
+            .bind(MAKING)
+            .execute(&mut *transaction)
+            .await
+            .map_err(unavailable)?;
+        sqlx::raw_sql(
+            "create schema if not exists keys;
+             create table if not exists keys.customer_key (subject uuid primary key, key bytea);
+             create table if not exists keys.secret (name text primary key, key bytea not null);",
+        )
+        .execute(&mut *transaction)
+        .await
+        .map_err(unavailable)?;
+        transaction.commit().await.map_err(unavailable)?;
+        Ok(Self { pool })
+    }
+}
+
+fn unavailable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> KeyError {
+    KeyError::Unavailable(error.into())
+}
+
+fn fresh() -> Result<Vec<u8>, KeyError> {
+    let key = Key::random().map_err(|error| unavailable(error.to_string()))?;
+    Ok(key.as_bytes().to_vec())
+}
+
+fn key(bytes: Vec<u8>) -> Result<Key, KeyError> {
+    let bytes = bytes.try_into().map_err(|_| unavailable("a stored key has not 32 bytes"))?;
+    Ok(Key::new(bytes))
+}
+
+/// The column `key` of a row.
+fn stored(row: &PgRow) -> Result<Option<Key>, KeyError> {
+    let bytes: Option<Vec<u8>> = row.try_get("key").map_err(unavailable)?;
+    bytes.map(key).transpose()
+}
+
+#[async_trait]
+impl KeyStore for PostgresKeyStore {
+    async fn create(&self, subject: Uuid) -> Result<Key, KeyError> {
+        // An update that changes nothing, so that the row comes back whether it was there or not.
+        let row = sqlx::query(
+            "insert into keys.customer_key as stored (subject, key) values ($1, $2)
+             on conflict (subject) do update set key = stored.key
+             returning key",
+        )
+        .bind(subject)
+        .bind(fresh()?)
+        .fetch_one(&self.pool)
+        .await
+        .map_err(unavailable)?;
+        stored(&row)?.ok_or(KeyError::Destroyed)
+    }
+
+    async fn get(&self, subjects: &[Uuid]) -> Result<Vec<Option<Key>>, KeyError> {
+        let rows = sqlx::query(
+            "select key from unnest($1::uuid[]) with ordinality as asked (subject, place)
+             left join keys.customer_key using (subject) order by place",
+        )
+        .bind(subjects)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(unavailable)?;
+        rows.iter().map(stored).collect()
+    }
+
+    async fn destroy(&self, subject: Uuid) -> Result<(), KeyError> {
+        sqlx::query(
+            "insert into keys.customer_key (subject, key) values ($1, null)
+             on conflict (subject) do update set key = null",
+        )
+        .bind(subject)
+        .execute(&self.pool)
+        .await
+        .map_err(unavailable)?;
+        Ok(())
+    }
+
+    async fn secret(&self, name: &str) -> Result<Key, KeyError> {
+        let row = sqlx::query(
+            "insert into keys.secret as stored (name, key) values ($1, $2)
+             on conflict (name) do update set key = stored.key
+             returning key",
+        )
+        .bind(name)
+        .bind(fresh()?)
+        .fetch_one(&self.pool)
+        .await
+        .map_err(unavailable)?;
+        stored(&row)?.ok_or(KeyError::Destroyed)
+    }
+}

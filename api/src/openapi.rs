@@ -1,0 +1,164 @@
+//! The OpenAPI 3.1 document: from the code, completed with what all operations share.
+
+use crate::{
+    problem::{Kind, ProblemBody},
+    router::described_routes,
+};
+use utoipa::{
+    OpenApi,
+    openapi::{
+        Content, HttpMethod, RefOr, Required, Response,
+        path::{Operation, Parameter, ParameterBuilder, ParameterIn},
+        response::ResponseBuilder,
+        schema::{ObjectBuilder, Schema, Type},
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
+};
+
+/// What is said once about the whole interface.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "orderlog",
+        description = "An event-sourced order backend. Commands answer with what was decided, durably; queries answer \
+                       from read models and say how fresh they are. Errors are problem documents (RFC 9457) whose \
+                       `type` leads to a page about them."
+    ),
+    components(schemas(ProblemBody)),
+    security(("bearer" = [])),
+    tags(
+        (name = "orders", description = "Placed, moved on, cancelled, read"),
+        (name = "products", description = "The catalogue and its stock"),
+        (name = "customers", description = "Profiles"),
+        (name = "administration", description = "Read models and raw events; role `admin`"),
+        (name = "operations", description = "For whoever runs it"),
+    ),
+)]
+struct Document;
+
+/// The document.
+pub fn document() -> utoipa::openapi::OpenApi {
+    let mut document = Document::openapi();
+    let (_, described) = described_routes().split_for_parts();
+    document.merge(described);
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    for (path, item) in &mut document.paths.paths {
+        let operations = [
+            (HttpMethod::Get, &mut item.get),
+            (HttpMethod::Post, &mut item.post),
+            (HttpMethod::Patch, &mut item.patch),
+        ];
+        for (method, operation) in operations {
+            if let Some(operation) = operation.as_mut().filter(|_| path.starts_with("/api/")) {
+                let is_command = method != HttpMethod::Get && !path.contains("/admin/");
+                complete(operation, is_command);
+            }
+        }
+    }
+    document
+}
+
+/// The document as JSON, indented, with a line feed at the end: as it is checked in.
+///
+/// # Errors
+/// Never: the document serialises.
+pub fn json() -> serde_json::Result<String> {
+    Ok(serde_json::to_string_pretty(&document())? + "\n")
+}
+
+/// Adds the headers and problems that every operation of its sort has.
+fn complete(operation: &mut Operation, is_command: bool) {
+    let headers: &[(&str, &str)] = if is_command {
+        &[
+            (
+                "Idempotency-Key",
+                "1 to 255 characters: the same key with the same body is the same command, for ever or for 48 hours",
+            ),
+            ("If-Match", "The `ETag` that the resource must still have"),
+            (
+                "Prefer",
+                "`wait=N` seconds for the outcome (10 unless given, 60 at most), or `respond-async`",
+            ),
+        ]
+    } else {
+        &[
+            (
+                "Min-Log-Position",
+                "A `Log-Position`: the answer reflects at least what that one did",
+            ),
+            ("Prefer", "`wait=N` seconds for the read model (5 unless given, 60 at most)"),
+        ]
+    };
+    let parameters = operation.parameters.get_or_insert_default();
+    parameters.extend(headers.iter().map(|(name, text)| RefOr::T(header(name, text))));
+    let mut kinds = vec![Kind::InvalidParameter, Kind::Unauthenticated, Kind::RateLimited];
+    if is_command {
+        kinds.extend([
+            Kind::BodyTooLarge,
+            Kind::UnsupportedMediaType,
+            Kind::ValidationFailed,
+            Kind::VersionMismatch,
+            Kind::CommandNotApplied,
+        ]);
+    } else {
+        kinds.push(Kind::ProjectionBehind);
+    }
+    for kind in kinds {
+        let status = kind.status().as_str().to_owned();
+        let problem = || RefOr::T(problem(kind));
+        operation.responses.responses.entry(status).or_insert_with(problem);
+    }
+}
+
+fn header(name: &str, text: &str) -> Parameter {
+    let schema: Schema = ObjectBuilder::new().schema_type(Type::String).build().into();
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(text))
+        .schema(Some(schema))
+        .build()
+}
+
+/// The answer with this status, for all the kinds that have it.
+fn problem(kind: Kind) -> Response {
+    let same = Kind::ALL.iter().filter(|other| other.status() == kind.status());
+    let names: Vec<_> = same.map(|kind| format!("`{}`", kind.name())).collect();
+    let content = Content::new(Some(utoipa::openapi::Ref::from_schema_name("Problem")));
+    ResponseBuilder::new()
+        .description(names.join(", "))
+        .content("application/problem+json", content)
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_is_the_one_checked_in() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
+        let checked_in = std::fs::read_to_string(path).unwrap();
+        // `orderlog openapi > api/openapi.json` writes it anew.
+        assert!(checked_in == json().unwrap(), "api/openapi.json is not the document any more");
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let document = serde_json::to_value(document()).unwrap();
+        let text = document.to_string();
+        for reference in text.split("\"$ref\":\"#").skip(1) {
+            let pointer = reference.split('"').next().unwrap();
+            assert!(document.pointer(pointer).is_some(), "{pointer}");
+        }
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                assert!(operation["responses"].as_object().is_some_and(|it| !it.is_empty()));
+                assert!(operation["operationId"].is_string(), "{method} {path}");
+            }
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! `PATCH /orders/{id}/status`.
+
+use super::body::{OrderBody, wanted_status};
+use crate::{
+    App,
+    auth::{Access, Role},
+    command::{CommandBody, Received, carry_out, detached},
+    extract::{Media, PathId},
+    problem::{Problem, ProblemBody},
+    validate::Validator,
+};
+use axum::{extract::State, http::StatusCode, response::Response};
+use commands::order::Command;
+use events::StreamId;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// Where an order shall go.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeStatusRequest {
+    /// `processing`, `shipped`, `delivered` or `cancelled`.
+    #[schema(example = "shipped")]
+    pub status: String,
+}
+
+impl CommandBody for ChangeStatusRequest {
+    const ACCESS: Access = Access::AtLeast(Role::Staff);
+    const MEDIA: Media = Media::Patch;
+}
+
+/// Moves an order on: confirmed to processing or shipped, processing to shipped, shipped to delivered, and what was not
+/// shipped to cancelled.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/orders/{id}/status",
+    tag = "orders",
+    params(("id" = Uuid, Path, description = "The order")),
+    request_body = ChangeStatusRequest,
+    responses(
+        (status = 200, description = "The order stands there now.", body = OrderBody),
+        (status = 404, description = "`not-found`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`illegal-transition`", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn change_status(
+    State(app): State<Arc<App>>,
+    PathId(id): PathId,
+    Received { body, envelope }: Received<ChangeStatusRequest>,
+) -> Result<Response, Problem> {
+    let mut validator = Validator::default();
+    let wanted = wanted_status(&body.status);
+    let detail = "must be processing, shipped, delivered or cancelled";
+    validator.check(wanted.is_some(), "/status", detail);
+    validator.end()?;
+    detached(async move {
+        let command =
+            wanted.map(Command::ChangeStatus).ok_or_else(|| Problem::not_found("status"))?;
+        let decided = carry_out(&app, &envelope, StreamId::order(id), command).await?;
+        super::answer(&app, &envelope, decided, StatusCode::OK).await
+    })
+    .await
+}

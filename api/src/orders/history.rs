@@ -1,0 +1,124 @@
+//! `GET /orders/{id}/history`.
+
+use super::get::visible;
+use crate::{
+    App,
+    auth::Caller,
+    causality::Freshness,
+    extract::{Params, PathId},
+    problem::{Problem, ProblemBody},
+    query::{self, Cursors, Found, ListBody},
+};
+use axum::{extract::State, response::Response};
+use chrono::{DateTime, Utc};
+use events::{Position, StreamId};
+use projections::{
+    ReadModel, ReadModels,
+    history::{Entry, Range},
+};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// An event.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Event)]
+pub struct EventBody {
+    /// The version of its stream with it, from 1.
+    pub version: u64,
+    /// What happened.
+    #[serde(rename = "type")]
+    #[schema(example = "OrderConfirmed")]
+    pub event_type: String,
+    /// When.
+    pub occurred_at: DateTime<Utc>,
+    /// The event as it stands in the log; personal data in it is sealed.
+    #[schema(value_type = Object)]
+    pub data: Box<RawValue>,
+    /// Where it stands in the log.
+    #[schema(value_type = String, example = "3:1042")]
+    pub position: Position,
+}
+
+impl From<Entry> for EventBody {
+    fn from(entry: Entry) -> Self {
+        Self {
+            version: entry.version,
+            event_type: entry.event_type,
+            occurred_at: entry.occurred_at,
+            data: entry.data,
+            position: entry.position,
+        }
+    }
+}
+
+/// What happened to an order, from the first event on.
+#[utoipa::path(
+    get,
+    path = "/api/v1/orders/{id}/history",
+    tag = "orders",
+    params(
+        ("id" = Uuid, Path, description = "The order"),
+        ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 200; 50 unless given"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "A page of events.", body = ListBody<EventBody>),
+        (status = 404, description = "`not-found`", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn history(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    PathId(id): PathId,
+    mut freshness: Freshness,
+    mut params: Params,
+) -> Result<Response, Problem> {
+    let owner = caller.owner()?;
+    let stream = StreamId::order(id);
+    let page = HistoryPage::of(stream, &mut params)?;
+    params.end()?;
+    let reads = app.reads()?;
+    let order = visible(&app, id, owner, &freshness).await?;
+    // The other read model may lag behind the one that showed the order.
+    let mut at_least = freshness.at_least.clone().unwrap_or_default();
+    let [partition] = query::partition(&app, stream);
+    order.position.iter().filter(|at| at.partition == partition).for_each(|at| at_least.cover(at));
+    freshness.at_least = Some(at_least);
+    Ok(query::list(&freshness, page.read(reads, &freshness).await?))
+}
+
+/// A page of the events of one stream.
+pub(crate) struct HistoryPage {
+    stream: StreamId,
+    cursors: Cursors,
+    after: u64,
+    limit: u32,
+}
+
+impl HistoryPage {
+    /// As the query asks for it.
+    pub fn of(stream: StreamId, params: &mut Params) -> Result<Self, Problem> {
+        let cursors = Cursors::of("history", &stream);
+        let after = cursors.take(params)?.unwrap_or(0);
+        Ok(Self { stream, cursors, after, limit: query::limit(params)? })
+    }
+
+    /// The events.
+    pub async fn read(
+        self,
+        reads: &ReadModels,
+        freshness: &Freshness,
+    ) -> Result<Found<ListBody<EventBody>>, Problem> {
+        let range = Range { after: self.after, up_to: u64::MAX, limit: self.limit + 1 };
+        let found = query::read(reads, ReadModel::History, freshness, |reads| async move {
+            reads.history(self.stream, range).await
+        })
+        .await?;
+        let version = |entry: &Entry| entry.version;
+        let value = ListBody::cut(found.value, self.limit, &self.cursors, version)?;
+        let value = value.map(EventBody::from);
+        Ok(Found { value, position: found.position })
+    }
+}

@@ -1,0 +1,150 @@
+//! `GET /orders` and `GET /customers/{id}/orders`.
+
+use super::body::OrderBody;
+use crate::{
+    App,
+    auth::Caller,
+    causality::Freshness,
+    extract::{Params, PathId},
+    problem::{Kind, Problem},
+    query::{self, Cursors, Found, ListBody},
+};
+use axum::{extract::State, response::Response};
+use chrono::{DateTime, Utc};
+use projections::{
+    ReadModel,
+    orders::{Cursor, Filter, Status},
+};
+use std::{str::FromStr, sync::Arc};
+use uuid::Uuid;
+
+/// A moment as it stands in a query, where an unescaped `+` has become a blank.
+struct Moment(DateTime<Utc>);
+
+impl FromStr for Moment {
+    type Err = chrono::ParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let moment = DateTime::parse_from_rfc3339(&text.replace(' ', "+"))?;
+        Ok(Self(moment.to_utc()))
+    }
+}
+
+/// Orders, newest first. A customer sees their own.
+#[utoipa::path(
+    get,
+    path = "/api/v1/orders",
+    tag = "orders",
+    params(
+        ("status" = Option<Vec<String>>, Query, description = "Only these; may be repeated"),
+        ("customer_id" = Option<Uuid>, Query, description = "Only this customer's"),
+        ("placed_from" = Option<DateTime<Utc>>, Query, description = "Placed at this moment or later"),
+        ("placed_to" = Option<DateTime<Utc>>, Query, description = "Placed before this moment"),
+        ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 200; 50 unless given"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before, of the same filters"),
+    ),
+    responses((status = 200, description = "A page of orders.", body = ListBody<OrderBody>)),
+)]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    freshness: Freshness,
+    mut params: Params,
+) -> Result<Response, Problem> {
+    let owner = caller.owner()?;
+    let wanted = params.read("customer_id", "a UUID")?;
+    if owner.is_some() && wanted.is_some() && wanted != owner {
+        return Err(Problem::new(Kind::Forbidden, "a customer may list their own orders only"));
+    }
+    page(&app, owner.or(wanted), "orders", &freshness, params).await
+}
+
+/// A customer's orders, newest first.
+#[utoipa::path(
+    get,
+    path = "/api/v1/customers/{id}/orders",
+    tag = "customers",
+    params(
+        ("id" = Uuid, Path, description = "The customer"),
+        ("status" = Option<Vec<String>>, Query, description = "Only these; may be repeated"),
+        ("placed_from" = Option<DateTime<Utc>>, Query, description = "Placed at this moment or later"),
+        ("placed_to" = Option<DateTime<Utc>>, Query, description = "Placed before this moment"),
+        ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 200; 50 unless given"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before, of the same filters"),
+    ),
+    responses((status = 200, description = "A page of orders.", body = ListBody<OrderBody>)),
+)]
+pub async fn of_customer(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    PathId(id): PathId,
+    freshness: Freshness,
+    params: Params,
+) -> Result<Response, Problem> {
+    caller.require_customer_or_staff(id)?;
+    page(&app, Some(id), "customer-orders", &freshness, params).await
+}
+
+async fn page(
+    app: &App,
+    customer_id: Option<Uuid>,
+    name: &str,
+    freshness: &Freshness,
+    mut params: Params,
+) -> Result<Response, Problem> {
+    let filter = filter(customer_id, &mut params)?;
+    let cursors = Cursors::of(name, &filter);
+    let after = cursors.take(&mut params)?;
+    let after = after.map(|(placed_at, order_id)| Cursor { placed_at, order_id });
+    let limit = query::limit(&mut params)?;
+    params.end()?;
+    let reads = app.reads()?;
+    let found = query::read(reads, ReadModel::Orders, freshness, |reads| async move {
+        reads.orders(&filter, after, limit).await
+    })
+    .await?;
+    let next = found.value.next.map(|next| cursors.give((next.placed_at, next.order_id)));
+    let items = found.value.items.into_iter().map(OrderBody::from).collect();
+    let value = ListBody { items, next_cursor: next.transpose()? };
+    Ok(query::list(freshness, Found { value, position: found.position }))
+}
+
+fn filter(customer_id: Option<Uuid>, params: &mut Params) -> Result<Filter, Problem> {
+    const MOMENT: &str = "a moment like 2026-11-20T12:00:00Z";
+    let status = |name: String| {
+        name.parse().map_err(|_| Problem::invalid_parameter("status", "must be an order's status"))
+    };
+    let mut statuses: Vec<Status> =
+        params.all("status").into_iter().map(status).collect::<Result<_, _>>()?;
+    // The cursor is bound to the filter: the same set in another order is the same filter.
+    statuses.sort_unstable_by_key(|status| status.as_str());
+    statuses.dedup();
+    let placed_from = params.read::<Moment>("placed_from", MOMENT)?.map(|moment| moment.0);
+    let placed_to = params.read::<Moment>("placed_to", MOMENT)?.map(|moment| moment.0);
+    Ok(Filter { statuses, customer_id, placed_from, placed_to })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(query: &str) -> Result<Filter, Problem> {
+        filter(None, &mut Params::of(query).unwrap())
+    }
+
+    #[test]
+    fn a_filter_is_the_same_however_it_is_written() {
+        let one = of("status=shipped&status=pending&placed_from=2026-11-20T12:00:00Z").unwrap();
+        let two = of(
+            "placed_from=2026-11-20T13:00:00+01:00&status=pending&status=shipped&status=pending",
+        );
+        assert_eq!(one, two.unwrap());
+    }
+
+    #[test]
+    fn what_does_not_read_is_refused() {
+        for query in ["status=lost", "status=", "placed_from=yesterday", "placed_to=2026-11-20"] {
+            assert_eq!(of(query).unwrap_err().kind(), Kind::InvalidParameter, "{query}");
+        }
+    }
+}

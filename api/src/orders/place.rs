@@ -1,0 +1,218 @@
+//! `POST /orders`.
+
+use super::body::OrderBody;
+use crate::{
+    App,
+    auth::{Access, Role},
+    command::{self, CommandBody, Received, carry_out, detached},
+    problem::{Kind, Problem, ProblemBody},
+    validate::{ADDRESS, SHORT_TEXT, Validator},
+};
+use axum::{extract::State, http::StatusCode, response::Response};
+use commands::{
+    customer::Status,
+    order::{Command, Place},
+};
+use events::{Sealed, StreamId, order::Line};
+use futures::future::try_join_all;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// Lines of an order, before those of one product are merged.
+const MAX_ITEMS: usize = 100;
+/// Units of a line.
+const MAX_QUANTITY: i64 = 1_000_000;
+
+/// An order to be placed.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlaceOrderRequest {
+    /// Who orders.
+    pub customer_id: Uuid,
+    /// What: 1 to 100 lines; lines of one product are merged.
+    pub items: Vec<OrderItemRequest>,
+    /// The gateway's token for the means of payment; never a card number.
+    #[schema(example = "pm_card_visa")]
+    pub payment_method: String,
+    /// Where to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "1 Mill Lane, York")]
+    pub shipping_address: Option<String>,
+}
+
+/// A line to be ordered.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OrderItemRequest {
+    /// The product.
+    pub product_id: Uuid,
+    /// Units, from 1 to 1000000.
+    #[schema(example = 2)]
+    pub quantity: i64,
+}
+
+impl CommandBody for PlaceOrderRequest {
+    const ACCESS: Access = Access::AtLeast(Role::Customer);
+}
+
+/// Places an order and waits for its outcome: stock reserved, price fixed, payment taken.
+#[utoipa::path(
+    post,
+    path = "/api/v1/orders",
+    tag = "orders",
+    request_body = PlaceOrderRequest,
+    responses(
+        (status = 201, description = "The order is confirmed.", body = OrderBody),
+        (status = 202, description = "The order is accepted and not decided yet.", body = OrderBody),
+        (status = 402, description = "`payment-declined`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "`customer-not-found`, `product-not-found`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`insufficient-stock`, `expired`", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn place(
+    State(app): State<Arc<App>>,
+    received: Received<PlaceOrderRequest>,
+) -> Result<Response, Problem> {
+    detached(place_order(app, received)).await
+}
+
+async fn place_order(
+    app: Arc<App>,
+    Received { body, envelope }: Received<PlaceOrderRequest>,
+) -> Result<Response, Problem> {
+    envelope.caller.require_customer_or_staff(body.customer_id)?;
+    let lines = validate(&body)?;
+    let stream = StreamId::order(envelope.created_id(&app));
+    // A retry must find its order even when the customer is gone by now.
+    let is_retry = envelope.keyed && command::look(&app, stream).await?.version > 0;
+    if !is_retry {
+        require_customer(&app, body.customer_id).await?;
+        require_products(&app, &lines).await?;
+    }
+    let place = Place {
+        customer_id: body.customer_id,
+        lines: lines.into(),
+        payment_method: body.payment_method.as_str().into(),
+        shipping_address: seal(&app, &body, is_retry).await?,
+        deadline: app.environment.now() + app.settings.order_deadline,
+    };
+    let decided = carry_out(&app, &envelope, stream, Command::from(place)).await?;
+    super::answer(&app, &envelope, decided, StatusCode::CREATED).await
+}
+
+fn validate(body: &PlaceOrderRequest) -> Result<Vec<Line>, Problem> {
+    let mut validator = Validator::default();
+    let items = body.items.len();
+    validator.check((1..=MAX_ITEMS).contains(&items), "/items", "must have from 1 to 100 lines");
+    for (index, item) in body.items.iter().take(MAX_ITEMS).enumerate() {
+        let in_bounds = (1..=MAX_QUANTITY).contains(&item.quantity);
+        let pointer = format!("/items/{index}/quantity");
+        validator.check(in_bounds, &pointer, "must be from 1 to 1000000");
+    }
+    validator.text(&body.payment_method, "/payment_method", SHORT_TEXT);
+    validator.optional(body.shipping_address.as_ref(), "/shipping_address", ADDRESS);
+    validator.end()?;
+    merged(&body.items)
+}
+
+/// One line a product, in the order in which the products are first named.
+fn merged(items: &[OrderItemRequest]) -> Result<Vec<Line>, Problem> {
+    let mut lines: Vec<Line> = Vec::with_capacity(items.len());
+    for &OrderItemRequest { product_id, quantity } in items {
+        match lines.iter_mut().find(|line| line.product_id == product_id) {
+            Some(line) => {
+                line.quantity = line.quantity.checked_add(quantity).ok_or_else(|| {
+                    Problem::new(Kind::ValidationFailed, "the quantities of a product overflow")
+                })?;
+            }
+            None => lines.push(Line { product_id, quantity }),
+        }
+    }
+    Ok(lines)
+}
+
+/// Asks the write side, so that an order for nobody leaves nothing in the log.
+async fn require_customer(app: &App, id: Uuid) -> Result<(), Problem> {
+    let snapshot = command::look(app, StreamId::customer(id)).await?;
+    match &snapshot.state {
+        commands::State::Customer(it) if it.status() == Some(Status::Registered) => Ok(()),
+        _ => Err(Kind::CustomerNotFound.into()),
+    }
+}
+
+async fn require_products(app: &App, lines: &[Line]) -> Result<(), Problem> {
+    let look = |line: &Line| command::look(app, StreamId::product(line.product_id));
+    for snapshot in try_join_all(lines.iter().map(look)).await? {
+        match &snapshot.state {
+            commands::State::Product(product) if product.exists() => {}
+            _ => {
+                let id = snapshot.stream.id.to_string();
+                return Err(Problem::from(Kind::ProductNotFound).with("product_id", id));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The address under the customer's key. A retry is not placed again, so it does not need the key.
+async fn seal(
+    app: &App,
+    body: &PlaceOrderRequest,
+    is_retry: bool,
+) -> Result<Option<Sealed>, Problem> {
+    let Some(address) = body.shipping_address.as_ref().filter(|_| !is_retry) else {
+        return Ok(None);
+    };
+    let key = crate::customers::key(app, body.customer_id).await?;
+    let key = key.ok_or(Kind::CustomerNotFound)?;
+    let sealed = Sealed::seal(&key, body.customer_id, "shipping_address", address);
+    sealed.map(Some).map_err(|error| Problem::internal(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(quantities: &[(u128, i64)]) -> PlaceOrderRequest {
+        let item = |&(product, quantity): &(u128, i64)| OrderItemRequest {
+            product_id: Uuid::from_u128(product),
+            quantity,
+        };
+        PlaceOrderRequest {
+            customer_id: Uuid::from_u128(1),
+            items: quantities.iter().map(item).collect(),
+            payment_method: "pm_card_visa".to_owned(),
+            shipping_address: None,
+        }
+    }
+
+    #[test]
+    fn lines_of_one_product_are_merged_in_the_order_of_first_mention() {
+        let lines = validate(&request(&[(7, 1), (5, 2), (7, 3)])).unwrap();
+        let lines: Vec<_> = lines.iter().map(|l| (l.product_id.as_u128(), l.quantity)).collect();
+        assert_eq!(lines, [(7, 4), (5, 2)]);
+    }
+
+    #[test]
+    fn bad_values_are_refused_with_their_places() {
+        let pointers = |request: &PlaceOrderRequest| {
+            let problem = validate(request).unwrap_err();
+            assert_eq!(problem.kind(), Kind::ValidationFailed);
+            let errors = problem.extension("errors");
+            let pointer = |e: &serde_json::Value| e["pointer"].as_str().unwrap().to_owned();
+            errors.as_array().unwrap().iter().map(pointer).collect::<Vec<_>>()
+        };
+        assert_eq!(pointers(&request(&[])), ["/items"]);
+        assert_eq!(pointers(&request(&[(1, 1); 101])), ["/items"]);
+        assert_eq!(
+            pointers(&request(&[(1, 0), (2, 1), (3, -1), (4, 1 << 40)])),
+            ["/items/0/quantity", "/items/2/quantity", "/items/3/quantity"]
+        );
+        let mut nul = request(&[(1, 1)]);
+        nul.payment_method = "pm\0".to_owned();
+        nul.shipping_address = Some(String::new());
+        assert_eq!(pointers(&nul), ["/payment_method", "/shipping_address"]);
+    }
+}

@@ -1,0 +1,84 @@
+//! `POST /products`.
+
+use super::body::ProductBody;
+use crate::{
+    App,
+    auth::{Access, Role},
+    command::{CommandBody, Received, carry_out, detached},
+    problem::Problem,
+    validate::{DESCRIPTION, MoneyBody, NAME, SHORT_TEXT, Validator},
+};
+use axum::{extract::State, http::StatusCode, response::Response};
+use commands::product::Add;
+use events::{Currency, StreamId};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// Units that stock may change by, or begin with.
+pub(super) const MAX_STOCK_CHANGE: i64 = 1_000_000_000;
+
+/// A product to be added.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddProductRequest {
+    /// What it is called.
+    #[schema(example = "The Rust Programming Language")]
+    pub name: String,
+    /// A text about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// The shelf it stands on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "books")]
+    pub category: Option<String>,
+    /// The price of one, in the currency of the shop.
+    pub price: MoneyBody,
+    /// Units on hand at the start; 0 unless given.
+    #[serde(default)]
+    #[schema(example = 100)]
+    pub initial_stock: i64,
+}
+
+impl CommandBody for AddProductRequest {
+    const ACCESS: Access = Access::AtLeast(Role::Staff);
+}
+
+/// Adds a product to the catalogue.
+#[utoipa::path(
+    post,
+    path = "/api/v1/products",
+    tag = "products",
+    request_body = AddProductRequest,
+    responses((status = 201, description = "The product is added.", body = ProductBody)),
+)]
+pub async fn add(
+    State(app): State<Arc<App>>,
+    Received { body, envelope }: Received<AddProductRequest>,
+) -> Result<Response, Problem> {
+    let command = validate(&body, app.settings.currency)?;
+    detached(async move {
+        let stream = StreamId::product(envelope.created_id(&app));
+        let decided = carry_out(&app, &envelope, stream, command).await?;
+        super::answer(&envelope, &decided, StatusCode::CREATED)
+    })
+    .await
+}
+
+fn validate(
+    body: &AddProductRequest,
+    currency: Currency,
+) -> Result<commands::product::Command, Problem> {
+    let mut validator = Validator::default();
+    let in_bounds = (0..=MAX_STOCK_CHANGE).contains(&body.initial_stock);
+    validator.check(in_bounds, "/initial_stock", "must be from 0 to 1000000000");
+    let add = Add {
+        name: validator.text(&body.name, "/name", NAME),
+        description: validator.optional(body.description.as_ref(), "/description", DESCRIPTION),
+        category: validator.optional(body.category.as_ref(), "/category", SHORT_TEXT),
+        price: validator.price(&body.price, "/price", currency),
+        initial_stock: body.initial_stock,
+    };
+    validator.end()?;
+    Ok(add.into())
+}

@@ -1,0 +1,81 @@
+//! A product as clients see it.
+
+use crate::validate::MoneyBody;
+use chrono::{DateTime, Utc};
+use commands::product::Product;
+use events::Money;
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// A product.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = Product)]
+pub struct ProductBody {
+    /// Its id.
+    pub product_id: Uuid,
+    /// What it is called.
+    pub name: String,
+    /// A text about it.
+    pub description: Option<String>,
+    /// The shelf it stands on.
+    pub category: Option<String>,
+    /// The price of one.
+    #[schema(value_type = MoneyBody)]
+    pub price: Money,
+    /// Units in the house.
+    pub on_hand: i64,
+    /// Units of these held for orders.
+    pub reserved: i64,
+    /// Units that have left the house.
+    pub shipped: i64,
+    /// Units that can be ordered: `on_hand` less `reserved`.
+    pub available: i64,
+    /// When it was added.
+    pub created_at: DateTime<Utc>,
+    /// When it last changed as shown here.
+    pub updated_at: DateTime<Utc>,
+    /// The version shown here: the `ETag`.
+    pub version: u64,
+}
+
+impl ProductBody {
+    /// From the aggregate. `None` when it was never added.
+    pub fn of_state(product_id: Uuid, product: &Product) -> Option<Self> {
+        let listing = product.listing()?;
+        Some(Self {
+            product_id,
+            name: listing.name.to_string(),
+            description: listing.description.as_deref().map(str::to_owned),
+            category: listing.category.as_deref().map(str::to_owned),
+            price: listing.price,
+            on_hand: product.on_hand(),
+            reserved: product.reserved(),
+            shipped: product.shipped(),
+            available: product.available(),
+            created_at: product.created_at(),
+            updated_at: product.updated_at(),
+            version: product.shown_version(),
+        })
+    }
+}
+
+impl From<projections::products::Product> for ProductBody {
+    fn from(row: projections::products::Product) -> Self {
+        let available = row.available();
+        Self {
+            product_id: row.product_id,
+            name: row.name,
+            description: row.description,
+            category: row.category,
+            price: row.price,
+            on_hand: row.on_hand,
+            reserved: row.reserved,
+            shipped: row.shipped,
+            available,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            version: row.version,
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! `PATCH /products/{id}`.
+
+use super::body::ProductBody;
+use crate::{
+    App,
+    auth::{Access, Role},
+    command::{CommandBody, Received, carry_out, detached},
+    extract::{Field, Media, PathId},
+    problem::{Problem, ProblemBody},
+    validate::{DESCRIPTION, MoneyBody, NAME, SHORT_TEXT, Validator},
+};
+use axum::{extract::State, http::StatusCode, response::Response};
+use commands::product::Change;
+use events::{Currency, StreamId};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// What shall be different about a product. What is not given stays.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ChangeProductRequest {
+    /// What it is called.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    #[schema(value_type = Option<String>)]
+    pub name: Field<String>,
+    /// A text about it; null for none.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    #[schema(value_type = Option<String>, nullable)]
+    pub description: Field<String>,
+    /// The shelf it stands on; null for none.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    #[schema(value_type = Option<String>, nullable)]
+    pub category: Field<String>,
+    /// The price of one, in the currency of the shop.
+    #[serde(skip_serializing_if = "Field::is_absent")]
+    #[schema(value_type = Option<MoneyBody>)]
+    pub price: Field<MoneyBody>,
+}
+
+impl CommandBody for ChangeProductRequest {
+    const ACCESS: Access = Access::AtLeast(Role::Staff);
+    const MEDIA: Media = Media::Patch;
+}
+
+/// Describes or prices a product differently. Orders keep the price they were placed at.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/products/{id}",
+    tag = "products",
+    params(("id" = Uuid, Path, description = "The product")),
+    request_body(
+        content((ChangeProductRequest = "application/json"), (ChangeProductRequest = "application/merge-patch+json"))
+    ),
+    responses(
+        (status = 200, description = "The product as it is now.", body = ProductBody),
+        (status = 404, description = "`not-found`", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn change(
+    State(app): State<Arc<App>>,
+    PathId(id): PathId,
+    Received { body, envelope }: Received<ChangeProductRequest>,
+) -> Result<Response, Problem> {
+    let command = validate(&body, app.settings.currency)?;
+    detached(async move {
+        let decided = carry_out(&app, &envelope, StreamId::product(id), command).await?;
+        super::answer(&envelope, &decided, StatusCode::OK)
+    })
+    .await
+}
+
+fn validate(
+    body: &ChangeProductRequest,
+    currency: Currency,
+) -> Result<commands::product::Command, Problem> {
+    let mut v = Validator::default();
+    let text = |v: &mut Validator, field: &Field<String>, pointer: &str, length| {
+        field.nullable().map(|text| text.map(|text| v.text(text, pointer, length)))
+    };
+    let change = Change {
+        name: v.required(&body.name, "/name").map(|name| v.text(name, "/name", NAME)),
+        description: text(&mut v, &body.description, "/description", DESCRIPTION),
+        category: text(&mut v, &body.category, "/category", SHORT_TEXT),
+        price: v.required(&body.price, "/price").map(|price| v.price(price, "/price", currency)),
+    };
+    v.end()?;
+    Ok(change.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{extract::parse, problem::Kind};
+
+    fn change(json: &str) -> Result<commands::product::Command, Problem> {
+        validate(&parse(json.as_bytes())?, "GBP".parse().unwrap())
+    }
+
+    #[test]
+    fn null_clears_an_optional_text_and_nothing_else() {
+        let cleared = change(r#"{"description":null,"category":"books"}"#).unwrap();
+        let expected = Change {
+            description: Some(None),
+            category: Some(Some("books".into())),
+            ..Change::default()
+        };
+        assert_eq!(cleared, expected.into());
+        for json in [r#"{"name":null}"#, r#"{"price":null}"#] {
+            assert_eq!(change(json).unwrap_err().kind(), Kind::ValidationFailed, "{json}");
+        }
+        assert_eq!(change("{}").unwrap(), Change::default().into());
+        assert_eq!(change(r#"{"name":7}"#).unwrap_err().kind(), Kind::InvalidBody);
+    }
+}

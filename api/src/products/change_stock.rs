@@ -1,0 +1,93 @@
+//! `POST /products/{id}/stock`.
+
+use super::{add::MAX_STOCK_CHANGE, body::ProductBody};
+use crate::{
+    App,
+    auth::{Access, Role},
+    command::{CommandBody, Received, carry_out, detached},
+    extract::PathId,
+    problem::{Problem, ProblemBody},
+    validate::Validator,
+};
+use axum::{extract::State, http::StatusCode, response::Response};
+use commands::product::ChangeStock;
+use events::{StreamId, product::StockReason};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// Units that arrived, or that a count found more or fewer of.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeStockRequest {
+    /// Units more; negative for fewer, in a correction only. Not 0.
+    #[schema(example = 20)]
+    pub quantity: i64,
+    /// `received` or `correction`.
+    #[schema(example = "received")]
+    pub reason: String,
+}
+
+impl CommandBody for ChangeStockRequest {
+    const ACCESS: Access = Access::AtLeast(Role::Staff);
+}
+
+/// Changes the units on hand.
+#[utoipa::path(
+    post,
+    path = "/api/v1/products/{id}/stock",
+    tag = "products",
+    params(("id" = Uuid, Path, description = "The product")),
+    request_body = ChangeStockRequest,
+    responses(
+        (status = 200, description = "The product as it is now.", body = ProductBody),
+        (status = 404, description = "`not-found`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`stock-below-reserved`", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn change_stock(
+    State(app): State<Arc<App>>,
+    PathId(id): PathId,
+    Received { body, envelope }: Received<ChangeStockRequest>,
+) -> Result<Response, Problem> {
+    let command = validate(&body)?;
+    detached(async move {
+        let decided = carry_out(&app, &envelope, StreamId::product(id), command).await?;
+        super::answer(&envelope, &decided, StatusCode::OK)
+    })
+    .await
+}
+
+fn validate(body: &ChangeStockRequest) -> Result<commands::product::Command, Problem> {
+    let mut validator = Validator::default();
+    let reason = match body.reason.as_str() {
+        "received" => StockReason::Received,
+        "correction" => StockReason::Correction,
+        _ => {
+            validator.refuse("/reason", "must be received or correction");
+            StockReason::Correction
+        }
+    };
+    let quantity = body.quantity;
+    let in_bounds = quantity != 0 && (-MAX_STOCK_CHANGE..=MAX_STOCK_CHANGE).contains(&quantity);
+    validator.check(in_bounds, "/quantity", "must be within 1000000000 and not 0");
+    let negative = quantity < 0 && reason == StockReason::Received;
+    validator.check(!negative, "/quantity", "may be negative in a correction only");
+    validator.end()?;
+    Ok(ChangeStock { quantity, reason }.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stock_changes_have_bounds() {
+        let valid = |quantity, reason: &str| {
+            validate(&ChangeStockRequest { quantity, reason: reason.to_owned() }).is_ok()
+        };
+        assert!(valid(1_000_000_000, "received") && valid(-5, "correction"));
+        assert!(!valid(0, "received") && !valid(-5, "received") && !valid(5, "stolen"));
+        assert!(!valid(1_000_000_001, "received") && !valid(i64::MIN, "correction"));
+    }
+}

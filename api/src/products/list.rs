@@ -1,0 +1,50 @@
+//! `GET /products`.
+
+use super::body::ProductBody;
+use crate::{
+    App,
+    causality::Freshness,
+    extract::Params,
+    problem::Problem,
+    query::{self, Cursors, Found, ListBody},
+};
+use axum::{extract::State, response::Response};
+use projections::{
+    ReadModel,
+    products::{Cursor, Filter},
+};
+use std::sync::Arc;
+
+/// The catalogue, newest first.
+#[utoipa::path(
+    get,
+    path = "/api/v1/products",
+    tag = "products",
+    params(
+        ("category" = Option<String>, Query, description = "Only those on this shelf"),
+        ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 200; 50 unless given"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before, of the same filters"),
+    ),
+    responses((status = 200, description = "A page of products.", body = ListBody<ProductBody>)),
+    security(()),
+)]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    freshness: Freshness,
+    mut params: Params,
+) -> Result<Response, Problem> {
+    let filter = Filter { category: params.one("category")? };
+    let cursors = Cursors::of("products", &filter);
+    let after = cursors.take(&mut params)?;
+    let after = after.map(|(created_at, product_id)| Cursor { created_at, product_id });
+    let limit = query::limit(&mut params)?;
+    params.end()?;
+    let found = query::read(app.reads()?, ReadModel::Products, &freshness, |reads| async move {
+        reads.products(&filter, after, limit).await
+    })
+    .await?;
+    let next = found.value.next.map(|next| cursors.give((next.created_at, next.product_id)));
+    let items = found.value.items.into_iter().map(ProductBody::from).collect();
+    let value = ListBody { items, next_cursor: next.transpose()? };
+    Ok(query::list(&freshness, Found { value, position: found.position }))
+}

@@ -1,0 +1,39 @@
+//! Products: added, changed, stocked, read.
+
+pub mod add;
+pub mod body;
+pub mod change;
+pub mod change_stock;
+pub mod get;
+pub mod list;
+
+use crate::{
+    command::{self, Answer, Decided, Envelope},
+    problem::Problem,
+};
+use axum::{http::StatusCode, response::Response};
+use body::ProductBody;
+use commands::State;
+use uuid::Uuid;
+
+/// Where a product is.
+pub fn location(id: Uuid) -> String {
+    format!("/api/v1/products/{id}")
+}
+
+/// The answer that shows a product.
+pub(crate) fn answer(
+    envelope: &Envelope,
+    decided: &Decided,
+    status: StatusCode,
+) -> Result<Response, Problem> {
+    let id = decided.snapshot.stream.id;
+    let body = match &decided.snapshot.state {
+        State::Product(product) => ProductBody::of_state(id, product),
+        _ => None,
+    };
+    let body = body.ok_or_else(|| Problem::not_found("product"))?;
+    let position = command::position(&decided.snapshot);
+    let answer = Answer { status, location: Some(location(id)), body, position };
+    Ok(answer.respond(envelope, decided))
+}

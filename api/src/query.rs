@@ -1,0 +1,261 @@
+//! What all queries share: freshness, pages, and the answers around them.
+
+use crate::{
+    App,
+    causality::{self, Freshness, LOG_POSITION, Prefer, etag, set_header},
+    extract::Params,
+    problem::Problem,
+};
+use axum::{
+    Json,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use events::{LogPosition, Partition, StreamId, partitioner::partition_of};
+use futures::future::try_join_all;
+use projections::{QueryError, ReadModel, ReadModels};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::time::Duration;
+
+/// Items of a page unless told.
+const LIMIT: u32 = 50;
+/// Items of a page at most.
+const LIMIT_MAX: u32 = 200;
+/// How long a read of a single thing waits for the log's end before it says that the thing is not there.
+const ABSENCE_WAIT: Duration = Duration::from_secs(5);
+/// A longer cursor is none of ours.
+const CURSOR_BYTES: usize = 512;
+
+/// The problem of a query without an answer. What the database said goes to the log, not to the caller.
+pub(crate) fn failed(error: &QueryError) -> Problem {
+    match error {
+        QueryError::Database(_) => {
+            tracing::error!(error = error as &dyn std::error::Error, "a query failed");
+            Problem::unavailable("the read models cannot be asked")
+        }
+        QueryError::Row { .. } => Problem::internal(error),
+    }
+}
+
+/// What a query found, and what it reflects at least.
+pub struct Found<T> {
+    /// What was found.
+    pub value: T,
+    /// The last event applied in each partition before the rows were read.
+    pub position: LogPosition,
+}
+
+/// Runs a query once the read model is as fresh as the caller needs it.
+///
+/// # Errors
+/// `projection-behind` when it does not get there in time, `unavailable` when it cannot be asked.
+pub async fn read<T, F>(
+    reads: &ReadModels,
+    model: ReadModel,
+    freshness: &Freshness,
+    query: impl FnOnce(ReadModels) -> F,
+) -> Result<Found<T>, Problem>
+where
+    F: Future<Output = Result<T, QueryError>> + Send,
+{
+    if let Some(token) = &freshness.at_least {
+        let arrived = reads.wait_for(model, token, freshness.prefer.query_wait()).await;
+        arrived.map_err(|error| causality::behind(&error))?;
+    }
+    let position = reads.position(model).await.map_err(|error| failed(&error))?;
+    let value = query(reads.clone()).await.map_err(|error| failed(&error))?;
+    Ok(Found { value, position })
+}
+
+/// The partition that a stream lives in.
+pub fn partition(app: &App, stream: StreamId) -> [Partition; 1] {
+    [partition_of(stream, app.log.partitions())]
+}
+
+/// All partitions, for what may be in any.
+pub fn all_partitions(app: &App) -> Vec<Partition> {
+    (0..app.log.partitions()).map(Partition).collect()
+}
+
+/// Reads one thing, which is in one of `partitions`. What is missing is missing only once the read model has seen the log as it was on arrival: a
+/// `Location` works at once.
+///
+/// # Errors
+/// `not-found`, and those of [`read`].
+pub async fn read_one<T, F>(
+    app: &App,
+    model: ReadModel,
+    partitions: &[Partition],
+    freshness: &Freshness,
+    query: impl Fn(ReadModels) -> F,
+) -> Result<Found<T>, Problem>
+where
+    F: Future<Output = Result<Option<T>, QueryError>> + Send,
+{
+    let reads = app.reads()?;
+    let found = read(reads, model, freshness, &query).await?;
+    if let Some(value) = found.value {
+        return Ok(Found { value, position: found.position });
+    }
+    let within = freshness.prefer.wait.unwrap_or(ABSENCE_WAIT);
+    let ends = partitions.iter().map(|&partition| reads.wait_for_end(model, partition, within));
+    try_join_all(ends).await.map_err(|error| causality::behind(&error))?;
+    let found = read(reads, model, freshness, &query).await?;
+    let value = found.value.ok_or_else(|| Problem::not_found("resource"))?;
+    Ok(Found { value, position: found.position })
+}
+
+/// The answer of a read of one thing: with its version, or nothing when the caller holds that version already.
+pub fn one<B: Serialize>(freshness: &Freshness, found: Found<B>, version: u64) -> Response {
+    let mut response = if freshness.holds(version) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        Json(found.value).into_response()
+    };
+    set_header(&mut response, header::ETAG, &etag(version));
+    reflect(&mut response, freshness.prefer, &found.position);
+    response
+}
+
+/// A page of a list.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct ListBody<B> {
+    /// The items.
+    pub items: Vec<B>,
+    /// Where the next page begins; null on the last one.
+    #[schema(nullable)]
+    pub next_cursor: Option<String>,
+}
+
+impl<T> ListBody<T> {
+    /// Of items read with a limit of one more than `limit`.
+    ///
+    /// # Errors
+    /// Never for the cursors of this crate.
+    pub fn cut<C: Serialize>(
+        mut items: Vec<T>,
+        limit: u32,
+        cursors: &Cursors,
+        cursor: impl FnOnce(&T) -> C,
+    ) -> Result<Self, Problem> {
+        let more = items.len() > limit as usize;
+        items.truncate(limit as usize);
+        let last = items.last().filter(|_| more);
+        let next_cursor = last.map(|last| cursors.give(cursor(last))).transpose()?;
+        Ok(Self { items, next_cursor })
+    }
+
+    /// The same with other items.
+    pub fn map<U>(self, item: impl FnMut(T) -> U) -> ListBody<U> {
+        let items = self.items.into_iter().map(item).collect();
+        ListBody { items, next_cursor: self.next_cursor }
+    }
+}
+
+/// The answer of a list.
+pub fn list<B: Serialize>(freshness: &Freshness, found: Found<ListBody<B>>) -> Response {
+    let mut response = Json(found.value).into_response();
+    reflect(&mut response, freshness.prefer, &found.position);
+    response
+}
+
+fn reflect(response: &mut Response, prefer: Prefer, position: &LogPosition) {
+    set_header(response, LOG_POSITION, &position.to_string());
+    prefer.applied(response, false);
+}
+
+/// How many items a page has.
+///
+/// # Errors
+/// `invalid-parameter`.
+pub fn limit(params: &mut Params) -> Result<u32, Problem> {
+    let expected = format!("a number from 1 to {LIMIT_MAX}");
+    let limit = params.read("limit", &expected)?.unwrap_or(LIMIT);
+    if (1..=LIMIT_MAX).contains(&limit) {
+        return Ok(limit);
+    }
+    Err(Problem::invalid_parameter("limit", &format!("must be {expected}")))
+}
+
+/// A cursor as it travels: where the next page begins, and of which list.
+#[derive(Serialize, Deserialize)]
+struct Travelling<C> {
+    list: u64,
+    at: C,
+}
+
+/// Hands out and takes back the cursors of one list: of one path, with one set of filters.
+pub struct Cursors(u64);
+
+impl Cursors {
+    /// For the list that `name` and its filters make.
+    pub fn of(name: &str, filters: &impl std::fmt::Debug) -> Self {
+        // FNV-1a: tells lists apart, keeps nobody out. A forged cursor shows what its filters would show.
+        let text = format!("{name} {filters:?}");
+        let mix = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        Self(text.bytes().fold(0xcbf2_9ce4_8422_2325, mix))
+    }
+
+    /// The cursor of the request, if there is one.
+    ///
+    /// # Errors
+    /// `invalid-parameter` for one that does not read or belongs to another list.
+    pub fn take<C: DeserializeOwned>(&self, params: &mut Params) -> Result<Option<C>, Problem> {
+        let Some(text) = params.one("cursor")? else { return Ok(None) };
+        let invalid = |detail| Problem::invalid_parameter("cursor", detail);
+        let bytes = Some(&text).filter(|text| text.len() <= CURSOR_BYTES);
+        let bytes = bytes.and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
+        let cursor = bytes.and_then(|bytes| serde_json::from_slice::<Travelling<C>>(&bytes).ok());
+        match cursor {
+            None => Err(invalid("must be a next_cursor as it was answered")),
+            Some(cursor) if cursor.list != self.0 => {
+                Err(invalid("belongs to a list with other filters"))
+            }
+            Some(cursor) => Ok(Some(cursor.at)),
+        }
+    }
+
+    /// The text of a cursor.
+    ///
+    /// # Errors
+    /// Never for the cursors of this crate: they serialise.
+    pub fn give<C: Serialize>(&self, at: C) -> Result<String, Problem> {
+        let travelling = Travelling { list: self.0, at };
+        let json = serde_json::to_vec(&travelling).map_err(|error| Problem::internal(&error))?;
+        Ok(URL_SAFE_NO_PAD.encode(json))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::Kind;
+
+    fn params(cursor: &str) -> Params {
+        Params::of(&format!("cursor={cursor}")).unwrap()
+    }
+
+    #[test]
+    fn a_cursor_works_for_its_list_only() {
+        let (mine, other) = (Cursors::of("orders", &("a", 1)), Cursors::of("orders", &("b", 1)));
+        let text = mine.give((7_u32, "x")).unwrap();
+        let taken = mine.take::<(u32, String)>(&mut params(&text)).unwrap().unwrap();
+        assert_eq!(taken, (7, "x".to_owned()));
+        let refused = other.take::<(u32, String)>(&mut params(&text)).unwrap_err();
+        assert_eq!(refused.kind(), Kind::InvalidParameter);
+        for text in ["", "x", "bm90aGluZw", &"a".repeat(600)] {
+            assert!(mine.take::<(u32, String)>(&mut params(text)).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_limit_has_bounds() {
+        let of = |query: &str| limit(&mut Params::of(query).unwrap());
+        assert_eq!(of("").unwrap(), LIMIT);
+        assert_eq!(of("limit=200").unwrap(), 200);
+        for query in ["limit=0", "limit=201", "limit=-1", "limit=x", "limit="] {
+            assert_eq!(of(query).unwrap_err().kind(), Kind::InvalidParameter, "{query}");
+        }
+    }
+}

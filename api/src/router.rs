@@ -1,0 +1,213 @@
+//! Every route, and the layers around them.
+
+use crate::{
+    App, admin,
+    auth::Caller,
+    causality::{LOG_POSITION, MIN_LOG_POSITION, PREFER, PREFERENCE_APPLIED, set_header},
+    customers, health,
+    idempotency::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED},
+    openapi, orders,
+    problem::{self, Kind, Problem},
+    products,
+    trace::{self, TRACEPARENT},
+};
+use axum::{
+    Router,
+    extract::{ConnectInfo, MatchedPath, Request, State},
+    http::{HeaderMap, HeaderValue, Method, header},
+    middleware::{Next, from_fn, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use std::{net::SocketAddr, sync::Arc};
+use tower_http::{catch_panic::CatchPanicLayer, cors::CorsLayer};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_swagger_ui::SwaggerUi;
+
+/// The routes that the OpenAPI document describes.
+pub(crate) fn described_routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::default()
+        .routes(routes!(customers::register::register, customers::find::find))
+        .routes(routes!(customers::get::get, customers::change::change))
+        .routes(routes!(orders::list::of_customer))
+        .routes(routes!(products::add::add, products::list::list))
+        .routes(routes!(products::get::get, products::change::change))
+        .routes(routes!(products::change_stock::change_stock))
+        .routes(routes!(orders::place::place, orders::list::list))
+        .routes(routes!(orders::get::get))
+        .routes(routes!(orders::cancel::cancel))
+        .routes(routes!(orders::change_status::change_status))
+        .routes(routes!(orders::history::history))
+        .routes(routes!(admin::projections::list))
+        .routes(routes!(admin::projections::rebuild))
+        .routes(routes!(admin::projections::rollback))
+        .routes(routes!(admin::projections::cancel))
+        .routes(routes!(admin::projections::drop_old))
+        .routes(routes!(admin::streams::events))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::metrics))
+}
+
+/// The whole interface. The innermost layer comes first.
+pub fn routes(app: Arc<App>) -> Router {
+    let (described, _) = described_routes().split_for_parts();
+    let docs = SwaggerUi::new("/docs").url("/openapi.json", openapi::document());
+    let cors = cors(&app.settings.cors_allowed_origins);
+    described
+        .merge(docs)
+        .route("/problems/{name}", get(problem::page))
+        .fallback(async || Problem::new(Kind::NotFound, "there is nothing at this path"))
+        .layer(from_fn_with_state(Arc::clone(&app), admit))
+        .layer(from_fn_with_state(Arc::clone(&app), bound))
+        .layer(CatchPanicLayer::custom(problem::panicked))
+        .layer(from_fn(problem::render))
+        .layer(from_fn(measure))
+        .layer(from_fn(protect))
+        .layer(cors)
+        .layer(from_fn_with_state(Arc::clone(&app), trace::follow))
+        .with_state(app)
+}
+
+/// Finds out who calls, and how often. A token that is not valid is refused wherever it is shown.
+async fn admit(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    if !request.uri().path().starts_with("/api/") {
+        return next.run(request).await;
+    }
+    let caller = match bearer(request.headers()) {
+        Ok(None) => Ok(Caller(None)),
+        Ok(Some(token)) => {
+            let principal = app.authenticator.authenticate(token, app.environment.now());
+            principal.map(|principal| Caller(Some(principal)))
+        }
+        Err(problem) => Err(problem),
+    };
+    let now = app.environment.monotonic();
+    let counted = match &caller {
+        Ok(Caller(Some(principal))) => {
+            app.limiter.take(&(&*principal.issuer, &*principal.subject), now)
+        }
+        // Whoever shows a bad token counts as the address they come from.
+        Ok(Caller(None)) | Err(_) => {
+            let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+            app.limiter.take(&peer.map(|ConnectInfo(peer)| peer.ip()), now)
+        }
+    };
+    match counted.and(caller) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// The token of an `Authorization` header.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+    let token = value.to_str().ok().and_then(|text| text.trim().split_once(' '));
+    let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let refused =
+        || Problem::new(Kind::Unauthenticated, "Authorization must be Bearer and a token");
+    token.map(|(_, token)| Some(token.trim())).ok_or_else(refused)
+}
+
+/// Ends a request that takes too long. A command goes on without its client.
+async fn bound(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    let answered = tokio::time::timeout(app.settings.request_timeout, next.run(request)).await;
+    answered.unwrap_or_else(|_| {
+        let kind = if reads { Kind::Unavailable } else { Kind::OutcomeUnknown };
+        Problem::new(kind, "the request took too long").retry_after(1).into_response()
+    })
+}
+
+/// Counts requests and their time, by route.
+async fn measure(request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>();
+    let route = route.map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    // A method can be any word; only those that are served get a series of their own.
+    let method = match *request.method() {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        _ => "other",
+    };
+    let began = tokio::time::Instant::now();
+    let response = next.run(request).await;
+    let status = response.status().as_str().to_owned();
+    let labels = [("method", method.to_owned()), ("route", route), ("status", status)];
+    metrics::counter!("orderlog_http_requests_total", &labels).increment(1);
+    metrics::histogram!("orderlog_http_request_seconds", &labels).record(began.elapsed());
+    response
+}
+
+/// Headers that keep browsers from doing more with an answer than was meant.
+async fn protect(request: Request, next: Next) -> Response {
+    let is_docs = request.uri().path().starts_with("/docs");
+    let mut response = next.run(request).await;
+    let policy = if is_docs {
+        // The page styles itself and shows icons from data URLs.
+        "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
+    } else {
+        "default-src 'none'; frame-ancestors 'none'"
+    };
+    set_header(&mut response, header::CONTENT_SECURITY_POLICY, policy);
+    set_header(&mut response, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set_header(&mut response, header::X_FRAME_OPTIONS, "DENY");
+    set_header(&mut response, header::REFERRER_POLICY, "no-referrer");
+    let headers = response.headers_mut();
+    let cache = headers.entry(header::CACHE_CONTROL);
+    cache.or_insert(HeaderValue::from_static("private, no-cache"));
+    response
+}
+
+/// Lets browsers call from the origins that the settings name.
+fn cors(origins: &[String]) -> CorsLayer {
+    let layer = CorsLayer::new()
+        .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::IF_MATCH,
+            header::IF_NONE_MATCH,
+            IDEMPOTENCY_KEY,
+            MIN_LOG_POSITION,
+            PREFER,
+            TRACEPARENT,
+        ])
+        .expose_headers([
+            header::ETAG,
+            header::LOCATION,
+            header::RETRY_AFTER,
+            IDEMPOTENCY_REPLAYED,
+            LOG_POSITION,
+            PREFERENCE_APPLIED,
+            TRACEPARENT,
+        ]);
+    if origins.iter().any(|origin| origin == "*") {
+        return layer.allow_origin(tower_http::cors::Any);
+    }
+    let origins: Vec<_> = origins.iter().filter_map(|origin| origin.parse().ok()).collect();
+    layer.allow_origin(tower_http::cors::AllowOrigin::list(origins))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_taken_from_a_bearer_header_only() {
+        let of = |value: &'static str| {
+            let headers = [(header::AUTHORIZATION, HeaderValue::from_static(value))];
+            bearer(&HeaderMap::from_iter(headers)).map(|token| token.map(str::to_owned))
+        };
+        assert_eq!(of("Bearer a.b.c").unwrap().as_deref(), Some("a.b.c"));
+        assert_eq!(of("bearer  a.b.c ").unwrap().as_deref(), Some("a.b.c"));
+        assert_eq!(bearer(&HeaderMap::new()).unwrap(), None);
+        for value in ["a.b.c", "Basic abc", "Bearer", ""] {
+            assert_eq!(of(value).unwrap_err().kind(), Kind::Unauthenticated, "{value}");
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What the program runs on: its data directory, the log and the database.
+
+use super::StartError;
+use crate::{
+    audit::with_causes,
+    config::{Config, LogChoice},
+    data_dir::DataDir,
+};
+use events::{
+    Environment,
+    log::{
+        ConnectError, EventLog,
+        embedded::EmbeddedLog,
+        kafka::{KafkaLog, KafkaSettings},
+    },
+};
+use projections::database::{
+    self, PoolSettings,
+    local::{LocalError, LocalOptions, LocalPostgres},
+};
+use sqlx::{PgPool, postgres::PgConnectOptions};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// What the program runs on; nobody else has it meanwhile.
+pub struct Ground {
+    /// Everything that is kept locally.
+    pub data_dir: DataDir,
+    /// The log, to write.
+    pub log: OpenLog,
+    /// The read models' database.
+    pub database: Database,
+}
+
+impl Ground {
+    /// Takes, opens and starts what `config` names.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running.
+    pub(super) async fn open(
+        config: &Config,
+        environment: &Arc<dyn Environment>,
+    ) -> Result<Self, StartError> {
+        let data_dir = DataDir::lock(&config.data_dir)?;
+        let log = open_log(config, data_dir.path(), environment).await?;
+        let database = Database::open(config, data_dir.path(), log.port().partitions()).await?;
+        Ok(Self { data_dir, log, database })
+    }
+
+    /// Closes what was opened and stops what was started.
+    pub(super) async fn close(self) {
+        self.database.close().await;
+        self.log.close().await;
+    }
+}
+
+/// A log as it was opened: the embedded one is to be closed.
+pub enum OpenLog {
+    /// In the data directory.
+    Embedded(Arc<EmbeddedLog>),
+    /// In Kafka.
+    Kafka(Arc<KafkaLog>),
+}
+
+impl OpenLog {
+    /// The log, whatever it is kept in.
+    pub fn port(&self) -> Arc<dyn EventLog> {
+        match self {
+            Self::Embedded(log) => Arc::clone(log) as _,
+            Self::Kafka(log) => Arc::clone(log) as _,
+        }
+    }
+
+    /// Waits until what was committed is finished and the file is closed.
+    pub async fn close(self) {
+        if let Self::Embedded(log) = self {
+            log.close().await;
+        }
+    }
+}
+
+/// Opens the log for writing, making it if it is not there.
+///
+/// # Errors
+/// [`ConnectError`] when it is refused, in use or out of reach.
+pub async fn open_log(
+    config: &Config,
+    data_dir: &Path,
+    environment: &Arc<dyn Environment>,
+) -> Result<OpenLog, ConnectError> {
+    match &config.log {
+        LogChoice::Embedded => {
+            let log = EmbeddedLog::open(&log_dir(data_dir), config.partitions)?;
+            Ok(OpenLog::Embedded(Arc::new(log)))
+        }
+        LogChoice::Kafka { bootstrap_servers, topic, properties } => {
+            let settings = KafkaSettings {
+                bootstrap_servers: bootstrap_servers.clone(),
+                topic: topic.clone(),
+                partitions: config.partitions,
+                extra: properties.clone(),
+                environment: Arc::clone(environment),
+            };
+            Ok(OpenLog::Kafka(Arc::new(KafkaLog::connect(settings).await?)))
+        }
+    }
+}
+
+/// The database of the read models, up to date.
+pub struct Database {
+    /// How to connect.
+    pub options: PgConnectOptions,
+    /// For queries.
+    pub pool: PgPool,
+    /// The private one, if it is.
+    postgres: Option<LocalPostgres>,
+}
+
+impl Database {
+    /// Connects to the configured database, or starts the private one, and brings it up to date for
+    /// a log of so many partitions.
+    pub(super) async fn open(
+        config: &Config,
+        data_dir: &Path,
+        partitions: u32,
+    ) -> Result<Self, StartError> {
+        let (options, postgres) = match config.database.clone() {
+            Some(options) => (options, None),
+            None => {
+                let postgres = start_postgres(data_dir).await?;
+                (postgres.connect_options(), Some(postgres))
+            }
+        };
+        let prepared = async {
+            let pool = database::connect(options.clone(), PoolSettings::default()).await?;
+            database::migrate(&pool).await?;
+            projections::prepare(&pool, partitions).await?;
+            Ok(pool)
+        };
+        match prepared.await {
+            Ok(pool) => Ok(Self { options, pool, postgres }),
+            Err(error) => {
+                stop_postgres(postgres).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Closes the connections and stops the private one.
+    pub(super) async fn close(self) {
+        self.pool.close().await;
+        stop_postgres(self.postgres).await;
+    }
+}
+
+async fn stop_postgres(postgres: Option<LocalPostgres>) {
+    if let Some(postgres) = postgres
+        && let Err(error) = postgres.stop().await
+    {
+        tracing::warn!(error = with_causes(&error), "the private database did not stop");
+    }
+}
+
+/// The embedded log's folder.
+pub fn log_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("log")
+}
+
+/// The built-in key pair's file.
+pub fn auth_key_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("auth.key")
+}
+
+/// Starts the private database of a data directory, which the caller has locked.
+///
+/// # Errors
+/// [`LocalError`] when there is no PostgreSQL to be had, or it does not start.
+pub async fn start_postgres(data_dir: &Path) -> Result<LocalPostgres, LocalError> {
+    LocalPostgres::start(LocalOptions::new(data_dir)).await
+}

@@ -1,0 +1,153 @@
+//! The parts of the program, each started as the settings say.
+
+use super::StartError;
+use crate::{
+    AppSettings,
+    auth::{AuthKeyError, AuthKeys, Authenticator, Role},
+    config::{AuthChoice, Config, Role as Part},
+    keys::PostgresKeyStore,
+    startup::{Ground, auth_key_path},
+};
+use commands::{
+    WriteSettings, WriteSide,
+    gateway::{Gateway, SandboxGateway},
+};
+use events::{
+    Environment,
+    environment::System,
+    keys::{FileKeyStore, KeyError, KeyStore},
+};
+use metrics_exporter_prometheus::PrometheusHandle;
+use projections::{Progress, Projector, ProjectorSettings, ReadModels};
+use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use tokio::net::{TcpListener, TcpSocket};
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// How often it is looked whether all parts still live.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Histograms are folded this often, or they grow while nobody looks at `/metrics`.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+
+/// What feeds and asks the read models, where this process has the role.
+pub(super) async fn start_read_side(
+    config: &Config,
+    ground: &Ground,
+    environment: &Arc<dyn Environment>,
+) -> Result<(Option<Projector>, Option<ReadModels>), StartError> {
+    let log = ground.log.port();
+    let progress = Progress::new(log.partitions());
+    let projector = if config.has(Part::Projector) {
+        let options = ground.database.options.clone();
+        let (log, environment) = (Arc::clone(&log), Arc::clone(environment));
+        let settings = ProjectorSettings::default();
+        Some(Projector::start(log, options, environment, progress.clone(), settings).await?)
+    } else {
+        None
+    };
+    let reads = || ReadModels::new(ground.database.pool.clone(), progress, log);
+    Ok((projector, config.has(Part::Query).then(reads)))
+}
+
+/// A token of the built-in key pair; the subject defaults to the role's name.
+///
+/// # Errors
+/// When the key does not sign.
+pub fn sign(keys: &AuthKeys, role: Role, subject: Option<&str>) -> Result<String, AuthKeyError> {
+    keys.sign(role, subject.unwrap_or(role.as_str()), System::new().now())
+}
+
+pub(super) fn bind(address: SocketAddr) -> Result<TcpSocket, StartError> {
+    let bind = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // Connections of the last process may still be closing.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        io::Result::Ok(socket)
+    };
+    bind().map_err(|source| StartError::Listen { address, source })
+}
+
+pub(super) fn listen(
+    socket: TcpSocket,
+    asked: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let listen = || {
+        let listener = socket.listen(BACKLOG)?;
+        let address = listener.local_addr()?;
+        io::Result::Ok((listener, address))
+    };
+    listen().map_err(|source| StartError::Listen { address: asked, source })
+}
+
+/// Resolves when the projector has ended by itself; without one, never.
+pub(super) async fn projector_died(projector: Option<&Projector>) {
+    while projector.is_none_or(|projector| !projector.is_finished()) {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+pub(super) fn authenticator(
+    config: &Config,
+    data_dir: &Path,
+) -> Result<(Authenticator, Option<AuthKeys>), StartError> {
+    match &config.auth {
+        AuthChoice::BuiltIn => {
+            let keys = AuthKeys::load_or_create(&auth_key_path(data_dir))?;
+            Ok((Authenticator::built_in(&keys), Some(keys)))
+        }
+        AuthChoice::PublicKey { file, issuer, audience } => {
+            let failed = |source| StartError::PublicKey { path: file.clone(), source };
+            let pem = std::fs::read(file).map_err(failed)?;
+            Ok((Authenticator::from_public_key(&pem, issuer, audience)?, None))
+        }
+    }
+}
+
+/// Nodes that share a database share its keys; otherwise they lie in the data directory.
+pub(super) async fn open_keys(
+    config: &Config,
+    ground: &Ground,
+) -> Result<Arc<dyn KeyStore>, KeyError> {
+    Ok(match config.database {
+        Some(_) => Arc::new(PostgresKeyStore::open(ground.database.pool.clone()).await?),
+        None => Arc::new(FileKeyStore::open(&ground.data_dir.path().join("keys.sqlite"))?),
+    })
+}
+
+pub(super) fn start_write_side(
+    config: &Config,
+    ground: &Ground,
+    environment: &Arc<dyn Environment>,
+) -> Result<Option<WriteSide>, StartError> {
+    if !config.has(Part::Command) {
+        return Ok(None);
+    }
+    let path = ground.data_dir.path().join("sandbox-gateway.jsonl");
+    let gateway = SandboxGateway::open(&path, Arc::clone(environment))
+        .map_err(|source| StartError::Gateway { path, source })?;
+    let gateway: Arc<dyn Gateway> = Arc::new(gateway);
+    let settings = WriteSettings {
+        expiry_grace: config.expiry_grace,
+        ..WriteSettings::new(environment.uuid())
+    };
+    Ok(Some(WriteSide::start(&ground.log.port(), environment, gateway, &settings)))
+}
+
+pub(super) fn app_settings(config: &Config) -> AppSettings {
+    AppSettings {
+        order_deadline: config.order_deadline,
+        rate_limit_per_second: config.rate_limit_per_second,
+        cors_allowed_origins: config.cors_allowed_origins.clone(),
+        ..AppSettings::new(config.currency)
+    }
+}
+
+pub(super) async fn keep_metrics(metrics: PrometheusHandle) {
+    loop {
+        tokio::time::sleep(METRICS_UPKEEP).await;
+        metrics.run_upkeep();
+    }
+}

@@ -1,0 +1,76 @@
+//! W3C Trace Context: taken from the request, passed into the events, answered.
+
+use crate::{App, causality::set_header};
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName},
+    middleware::Next,
+    response::Response,
+};
+use std::sync::Arc;
+use tracing::Instrument;
+
+/// The header (<https://www.w3.org/TR/trace-context/>).
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// The trace context of a request, as it goes into the events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace(pub Box<str>);
+
+/// The layer that gives each request its trace: the caller's, or a new one.
+pub async fn follow(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let random = || app.environment.random().max(1);
+    let (trace_id, flags) = incoming(request.headers())
+        .unwrap_or_else(|| (format!("{:016x}{:016x}", random(), random()), "01".to_owned()));
+    let traceparent = format!("00-{trace_id}-{:016x}-{flags}", random());
+    request.extensions_mut().insert(Trace(traceparent.as_str().into()));
+    let span = tracing::info_span!("request", method = %request.method(), trace_id);
+    let mut response = next.run(request).instrument(span).await;
+    set_header(&mut response, TRACEPARENT, &traceparent);
+    response
+}
+
+/// The trace id and flags of a valid `traceparent`; anything else starts a new trace, as the recommendation says.
+fn incoming(headers: &HeaderMap) -> Option<(String, String)> {
+    let mut parts = headers.get(TRACEPARENT)?.to_str().ok()?.trim().split('-');
+    let [version, trace_id, parent_id, flags] =
+        [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
+    let hex = |text: &str, length: usize| {
+        text.len() == length && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let named = |text: &str| text.bytes().any(|byte| byte != b'0');
+    // A later version may have more parts; this one may not.
+    let ends = version != "00" || parts.next().is_none();
+    let valid = hex(version, 2) && version != "ff" && ends;
+    let valid = valid && hex(trace_id, 32) && named(trace_id);
+    let valid = valid && hex(parent_id, 16) && named(parent_id) && hex(flags, 2);
+    valid.then(|| (trace_id.to_owned(), flags.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+
+    #[test]
+    fn a_valid_trace_is_followed_and_any_other_ignored() {
+        let of = |value: &'static str| {
+            let headers = [(TRACEPARENT, HeaderValue::from_static(value))];
+            incoming(&HeaderMap::from_iter(headers)).map(|(trace_id, _)| trace_id)
+        };
+        let valid = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(of(valid).as_deref(), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
+        assert!(of("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more").is_some());
+        for invalid in [
+            "",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        ] {
+            assert_eq!(of(invalid), None, "{invalid}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Bounds of values. Each fault is noted with its place, and all of them are answered together.
+
+use crate::{
+    extract::Field,
+    problem::{FieldError, Kind, Problem},
+};
+use events::{Currency, Money};
+use serde::{Deserialize, Serialize};
+use std::{ops::RangeInclusive, sync::Arc};
+
+/// Characters of a customer's or product's name.
+pub const NAME: RangeInclusive<usize> = 1..=200;
+/// Characters of a category, a reason, a means of payment.
+pub const SHORT_TEXT: RangeInclusive<usize> = 1..=200;
+/// Characters of a description.
+pub const DESCRIPTION: RangeInclusive<usize> = 0..=10_000;
+/// Characters of an address.
+pub const ADDRESS: RangeInclusive<usize> = 1..=2_000;
+/// Bytes of an e-mail address (RFC 5321).
+const EMAIL_MAX: usize = 254;
+/// Minor units of a price.
+const PRICE: RangeInclusive<i64> = 0..=1_000_000_000_000;
+
+/// Money in a request. What a price may be is checked, so the currency is only text here.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Money, example = json!({ "amount": 2999, "currency": "GBP" }))]
+pub struct MoneyBody {
+    /// Minor units: pence, cents.
+    pub amount: i64,
+    /// ISO 4217.
+    pub currency: String,
+}
+
+/// Collects what is wrong with a request.
+#[derive(Debug, Default)]
+pub struct Validator(Vec<FieldError>);
+
+impl Validator {
+    /// Notes a fault.
+    pub fn refuse(&mut self, pointer: &str, detail: impl Into<String>) {
+        self.0.push(FieldError { pointer: pointer.to_owned(), detail: detail.into() });
+    }
+
+    /// Notes a fault unless `holds`.
+    pub fn check(&mut self, holds: bool, pointer: &str, detail: &str) {
+        if !holds {
+            self.refuse(pointer, detail);
+        }
+    }
+
+    /// A text of so many characters, not blank unless it may be empty, and without NUL, which PostgreSQL does not take.
+    pub fn text(&mut self, text: &str, pointer: &str, length: RangeInclusive<usize>) -> Arc<str> {
+        if text.contains('\0') {
+            self.refuse(pointer, "must not contain the character NUL");
+        } else if !length.contains(&text.chars().count()) {
+            let (shortest, longest) = length.into_inner();
+            self.refuse(pointer, format!("must have from {shortest} to {longest} characters"));
+        } else if *length.start() > 0 && text.trim().is_empty() {
+            self.refuse(pointer, "must not be blank");
+        }
+        text.into()
+    }
+
+    /// An optional text.
+    pub fn optional(
+        &mut self,
+        text: Option<&String>,
+        pointer: &str,
+        length: RangeInclusive<usize>,
+    ) -> Option<Arc<str>> {
+        text.map(|text| self.text(text, pointer, length))
+    }
+
+    /// What was given, of a member that cannot be cleared.
+    pub fn required<'a, T>(&mut self, field: &'a Field<T>, pointer: &str) -> Option<&'a T> {
+        self.check(!matches!(field, Field::Null), pointer, "must not be null");
+        field.nullable().flatten()
+    }
+
+    /// A price in the currency of the shop.
+    pub fn price(&mut self, price: &MoneyBody, pointer: &str, currency: Currency) -> Money {
+        let (least, most) = PRICE.into_inner();
+        let in_bounds = PRICE.contains(&price.amount);
+        self.check(
+            in_bounds,
+            &format!("{pointer}/amount"),
+            &format!("must be from {least} to {most}"),
+        );
+        if price.currency != currency.code() {
+            let detail = format!("must be {}, the currency of the shop", currency.code());
+            self.refuse(&format!("{pointer}/currency"), detail);
+        }
+        Money::new(price.amount, currency)
+    }
+
+    /// An e-mail address: one that mail could be sent to, as far as can be told by looking at it. Without the white space
+    /// around it.
+    pub fn email<'a>(&mut self, email: &'a str, pointer: &str) -> &'a str {
+        let email = email.trim();
+        if email.len() > EMAIL_MAX {
+            self.refuse(pointer, format!("must have {EMAIL_MAX} characters at most"));
+        } else if !is_email(email) {
+            self.refuse(pointer, "must be an e-mail address");
+        }
+        email
+    }
+
+    /// Ends the validation.
+    ///
+    /// # Errors
+    /// `validation-failed` with all that was noted.
+    pub fn end(self) -> Result<(), Problem> {
+        let Some(first) = self.0.first() else { return Ok(()) };
+        let detail = match first.pointer.as_str() {
+            "" => first.detail.clone(),
+            pointer => format!("{pointer} {}", first.detail),
+        };
+        Err(Problem::new(Kind::ValidationFailed, detail).with_errors(&self.0))
+    }
+}
+
+fn is_email(text: &str) -> bool {
+    let Some((local, domain)) = text.rsplit_once('@') else { return false };
+    let odd = |c: char| c.is_whitespace() || c.is_control() || "\"(),:;<>@[\\]".contains(c);
+    let plain = !text.replacen('@', "", 1).contains(odd);
+    let dotted =
+        |part: &str| !part.starts_with('.') && !part.ends_with('.') && !part.contains("..");
+    let labels = domain.split('.').all(|label| {
+        !label.is_empty() && label.len() <= 63 && !label.starts_with('-') && !label.ends_with('-')
+    });
+    plain && (1..=64).contains(&local.len()) && dotted(local) && labels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(validate: impl FnOnce(&mut Validator)) -> Vec<String> {
+        let mut validator = Validator::default();
+        validate(&mut validator);
+        validator.0.into_iter().map(|error| error.pointer).collect()
+    }
+
+    #[test]
+    fn addresses_that_mail_could_be_sent_to_pass() {
+        for email in ["a@b", "ann.lee+shop@example.org", " ann@example.org ", "zoë@bücher.example"]
+        {
+            assert!(faults(|v| drop(v.email(email, "/email"))).is_empty(), "{email}");
+        }
+        let long = format!("{}@example.org", "a".repeat(250));
+        for email in [
+            "", "ann", "@b", "a@", "a@@b", "a b@c", "a@b c", "a@b..c", ".a@b", "a.@b", "a@-b",
+            "a@b.", "a,b@c", "a\0@b", "<a@b>", "a@b@c", &long,
+        ] {
+            assert_eq!(faults(|v| drop(v.email(email, "/email"))), ["/email"], "{email}");
+        }
+    }
+
+    #[test]
+    fn texts_have_bounds_in_characters() {
+        let text = |text: &str, length| faults(|v| drop(v.text(text, "/t", length)));
+        assert!(text(&"ü".repeat(200), NAME).is_empty());
+        assert!(text("", DESCRIPTION).is_empty());
+        for bad in ["", "  ", "a\0b", &"a".repeat(201)] {
+            assert_eq!(text(bad, NAME), ["/t"]);
+        }
+    }
+
+    #[test]
+    fn prices_are_in_the_currency_of_the_shop() {
+        let gbp: Currency = "GBP".parse().unwrap();
+        let price = |amount, currency: &str| {
+            let price = MoneyBody { amount, currency: currency.to_owned() };
+            faults(|v| drop(v.price(&price, "/price", gbp)))
+        };
+        assert!(price(0, "GBP").is_empty() && price(1_000_000_000_000, "GBP").is_empty());
+        assert_eq!(price(-1, "GBP"), ["/price/amount"]);
+        assert_eq!(price(1_000_000_000_001, "gbp"), ["/price/amount", "/price/currency"]);
+    }
+}

@@ -1,0 +1,360 @@
+//! The log, told again by other code than the program's: what it must add up to, and what the read
+//! models must show.
+
+use events::{
+    Event, Partition, Recorded, customer, email, log::BatchReader, log::Cursor, log::EventLog,
+    order, product,
+};
+use orderlog::audit::audit;
+use serde_json::Value;
+use sqlx::{PgPool, Row};
+use std::collections::{BTreeMap, BTreeSet};
+use uuid::Uuid;
+
+/// Everything that happened, added up.
+#[derive(Debug, Default)]
+pub struct Books {
+    pub products: BTreeMap<Uuid, Product>,
+    pub orders: BTreeMap<Uuid, Order>,
+    pub customers: BTreeMap<Uuid, Customer>,
+    /// Who holds an address.
+    emails: BTreeMap<Uuid, Uuid>,
+}
+
+#[derive(Debug, Default)]
+pub struct Product {
+    /// An order can be closed at a product that was never added.
+    added: bool,
+    pub received: i64,
+    pub on_hand: i64,
+    pub shipped: i64,
+    /// Units by the order that holds them.
+    pub reserved: BTreeMap<Uuid, i64>,
+}
+
+#[derive(Debug, Default)]
+pub struct Order {
+    pub customer_id: Uuid,
+    pub lines: BTreeMap<Uuid, i64>,
+    pub status: &'static str,
+    pub total: Option<i64>,
+    pub first_order_discount: bool,
+    pub confirmations: u32,
+    pub payment_ids: BTreeSet<String>,
+    open_payments: u32,
+    captured: Vec<i64>,
+    refunded: Vec<i64>,
+    customer_settled: bool,
+    stock_settled: bool,
+}
+
+#[derive(Debug, Default)]
+pub struct Customer {
+    pub registered: bool,
+    pub orders: u64,
+    /// Claims of an address that are neither granted nor closed.
+    under_way: i32,
+}
+
+impl Product {
+    pub fn reserved(&self) -> i64 {
+        self.reserved.values().sum()
+    }
+}
+
+impl Order {
+    pub fn is_dead(&self) -> bool {
+        ["rejected", "cancelled"].contains(&self.status)
+    }
+
+    fn holds_stock(&self) -> bool {
+        ["confirmed", "processing"].contains(&self.status)
+    }
+
+    fn is_settled(&self) -> bool {
+        let money = self.open_payments == 0
+            && (!self.is_dead() || self.captured.len() == self.refunded.len());
+        let stock = self.stock_settled || self.holds_stock();
+        self.status != "pending" && self.customer_settled && money && stock
+    }
+}
+
+impl Books {
+    /// Reads the whole log.
+    pub async fn read(log: &dyn EventLog) -> Self {
+        let mut books = Self::default();
+        for partition in (0..log.partitions()).map(Partition) {
+            let mut reader = BatchReader::open(log, partition, Cursor::START).await.unwrap();
+            loop {
+                let chunk = reader.next().await.unwrap();
+                for (position, record) in chunk.batches.iter().flat_map(|batch| batch.positioned())
+                {
+                    if record.stream.kind != events::StreamKind::Writer {
+                        books.enter(&record.decode(position).unwrap());
+                    }
+                }
+                if chunk.at_end {
+                    break;
+                }
+            }
+        }
+        books
+    }
+
+    fn enter(&mut self, recorded: &Recorded<Event>) {
+        let id = recorded.stream.id;
+        match &recorded.event {
+            Event::Product(event) => self.products.entry(id).or_default().enter(event),
+            Event::Order(event) => self.orders.entry(id).or_default().enter(event),
+            Event::Customer(event) => self.customers.entry(id).or_default().enter(event),
+            Event::Email(email::Event::Claimed(claimed)) => {
+                let before = self.emails.insert(id, claimed.customer_id);
+                assert_eq!(before, None, "two customers hold one address");
+            }
+            Event::Email(email::Event::Released(released)) => {
+                if self.emails.get(&id) == Some(&released.customer_id) {
+                    self.emails.remove(&id);
+                }
+            }
+        }
+    }
+
+    /// Whether nothing is owed and nothing is pending.
+    pub fn is_settled(&self) -> bool {
+        self.orders.values().all(Order::is_settled)
+            && self.customers.values().all(|customer| customer.under_way == 0)
+    }
+
+    /// What must hold of every settled log.
+    pub fn check(&self) {
+        for (id, product) in &self.products {
+            let open = self.orders.iter().filter(|(_, order)| order.holds_stock());
+            let expected: BTreeMap<Uuid, i64> =
+                open.filter_map(|(order, of)| Some((*order, *of.lines.get(id)?))).collect();
+            assert_eq!(product.reserved, expected, "reservations of product {id}");
+            assert_eq!(
+                product.received,
+                product.on_hand + product.shipped,
+                "stock of product {id}"
+            );
+        }
+        for (id, order) in &self.orders {
+            order.check(*id);
+        }
+        for (id, customer) in &self.customers {
+            let own = || self.orders.values().filter(|order| order.customer_id == *id);
+            let confirmed: u32 = own().map(|order| order.confirmations).sum();
+            assert_eq!(customer.orders, u64::from(confirmed), "orders of customer {id}");
+            let first = own().filter(|order| order.first_order_discount && order.confirmations > 0);
+            assert!(first.count() <= 1, "customer {id} had the first-order discount twice");
+            let addresses = self.emails.values().filter(|holder| *holder == id).count();
+            assert_eq!(addresses, usize::from(customer.registered), "addresses of customer {id}");
+        }
+    }
+
+    /// The gateway took money once for each order that says so, and for no other.
+    pub fn check_journal(&self, journal: &str) {
+        let mut captured = BTreeSet::new();
+        let mut created = BTreeSet::new();
+        let mut refunded = BTreeSet::new();
+        for line in journal.lines() {
+            let entry: Value = serde_json::from_str(line).unwrap();
+            let payment_id = entry["payment_id"].as_str().unwrap().to_owned();
+            let new = match entry["did"].as_str().unwrap() {
+                "created" => created.insert(entry["key"].as_str().unwrap().to_owned()),
+                "captured" => captured.insert(payment_id),
+                "refunded" => refunded.insert(entry["refund_id"].as_str().unwrap().to_owned()),
+                _ => true,
+            };
+            assert!(new, "the gateway did this twice: {line}");
+        }
+        let known: BTreeSet<String> = self
+            .orders
+            .values()
+            .filter(|order| !order.captured.is_empty())
+            .flat_map(|order| order.payment_ids.iter().cloned())
+            .collect();
+        let unknown: Vec<&String> = captured.difference(&known).collect();
+        assert!(unknown.is_empty(), "money was taken and no order says so: {unknown:?}");
+        let taken: usize = self.orders.values().map(|order| order.captured.len()).sum();
+        assert_eq!(captured.len(), taken, "captures in the gateway and in the log");
+        let given_back: usize = self.orders.values().map(|order| order.refunded.len()).sum();
+        assert_eq!(refunded.len(), given_back, "refunds in the gateway and in the log");
+    }
+
+    /// The read models show what the log adds up to.
+    pub async fn compare_with_tables(&self, pool: &PgPool) {
+        self.compare_products(pool).await;
+        self.compare_orders(pool).await;
+        let rows = sqlx::query("select customer_id, order_count from read.customers");
+        let shown: BTreeMap<Uuid, i64> = rows
+            .fetch_all(pool)
+            .await
+            .unwrap()
+            .iter()
+            .map(|row| (row.get("customer_id"), row.get("order_count")))
+            .collect();
+        let registered = self.customers.iter().filter(|(_, customer)| customer.registered);
+        let expected: BTreeMap<Uuid, i64> =
+            registered.map(|(id, customer)| (*id, customer.orders.cast_signed())).collect();
+        assert_eq!(shown, expected, "customers in the read model");
+    }
+
+    async fn compare_products(&self, pool: &PgPool) {
+        let rows = sqlx::query("select product_id, on_hand, reserved, shipped from read.products");
+        let shown: BTreeMap<Uuid, [i64; 3]> = rows
+            .fetch_all(pool)
+            .await
+            .unwrap()
+            .iter()
+            .map(|row| {
+                (
+                    row.get("product_id"),
+                    [row.get("on_hand"), row.get("reserved"), row.get("shipped")],
+                )
+            })
+            .collect();
+        let expected: BTreeMap<Uuid, [i64; 3]> = self
+            .products
+            .iter()
+            .filter(|(_, product)| product.added)
+            .map(|(id, product)| (*id, [product.on_hand, product.reserved(), product.shipped]))
+            .collect();
+        assert_eq!(shown, expected, "products in the read model");
+    }
+
+    async fn compare_orders(&self, pool: &PgPool) {
+        let rows = sqlx::query("select order_id, status, total from read.orders");
+        let shown: BTreeMap<Uuid, (String, Option<i64>)> = rows
+            .fetch_all(pool)
+            .await
+            .unwrap()
+            .iter()
+            .map(|row| (row.get("order_id"), (row.get("status"), row.get("total"))))
+            .collect();
+        let expected: BTreeMap<Uuid, (String, Option<i64>)> = self
+            .orders
+            .iter()
+            .map(|(id, order)| (*id, (order.status.to_owned(), order.total)))
+            .collect();
+        assert_eq!(shown, expected, "orders in the read model");
+    }
+
+    /// Orders by status.
+    pub fn count(&self, status: &str) -> usize {
+        self.orders.values().filter(|order| order.status == status).count()
+    }
+}
+
+impl Product {
+    fn enter(&mut self, event: &product::Event) {
+        match event {
+            product::Event::Added(added) => {
+                self.added = true;
+                self.received += added.initial_stock;
+                self.on_hand += added.initial_stock;
+            }
+            product::Event::Changed(_) => {}
+            product::Event::StockChanged(changed) => {
+                self.received += changed.quantity;
+                self.on_hand += changed.quantity;
+            }
+            product::Event::StockReserved(reserved) => {
+                let before = self.reserved.insert(reserved.order_id, reserved.quantity);
+                assert_eq!(before, None, "an order holds a product twice");
+            }
+            product::Event::StockReleased(released) => {
+                let held = self.reserved.remove(&released.order_id).unwrap_or_default();
+                assert_eq!(held, released.quantity, "released is what was held");
+            }
+            product::Event::StockShipped(shipped) => {
+                let held = self.reserved.remove(&shipped.order_id).unwrap_or_default();
+                assert_eq!(held, shipped.quantity, "shipped is what was held");
+                self.on_hand -= shipped.quantity;
+                self.shipped += shipped.quantity;
+            }
+        }
+        assert!(self.reserved() <= self.on_hand, "sold more than there is: {self:?}");
+    }
+}
+
+impl Order {
+    fn enter(&mut self, event: &order::Event) {
+        match event {
+            order::Event::Placed(placed) => {
+                self.customer_id = placed.customer_id;
+                self.lines =
+                    placed.lines.iter().map(|line| (line.product_id, line.quantity)).collect();
+                self.status = "pending";
+            }
+            order::Event::Priced(priced) => {
+                self.total = Some(priced.total.amount);
+                self.first_order_discount =
+                    priced.discounts.iter().any(|one| one.kind == order::DiscountKind::FirstOrder);
+            }
+            order::Event::PaymentStarted(started) => {
+                self.open_payments += 1;
+                self.payment_ids.insert(started.payment_id.to_string());
+            }
+            order::Event::PaymentCaptured(captured) => {
+                self.open_payments -= 1;
+                self.captured.push(captured.amount.amount);
+            }
+            order::Event::PaymentDeclined(_) | order::Event::PaymentVoided(_) => {
+                self.open_payments -= 1;
+            }
+            order::Event::RefundIssued(refund) => self.refunded.push(refund.amount.amount),
+            order::Event::Confirmed(_) => {
+                self.confirmations += 1;
+                self.status = "confirmed";
+            }
+            order::Event::ProcessingStarted(_) => self.status = "processing",
+            order::Event::Shipped(_) => self.status = "shipped",
+            order::Event::Delivered(_) => self.status = "delivered",
+            order::Event::Cancelled(_) => self.status = "cancelled",
+            order::Event::Rejected(_) => self.status = "rejected",
+            order::Event::CustomerSettled(_) => self.customer_settled = true,
+            order::Event::StockSettled(_) => self.stock_settled = true,
+        }
+    }
+
+    fn check(&self, id: Uuid) {
+        assert!(self.confirmations <= 1, "order {id} was confirmed twice");
+        if self.is_dead() {
+            assert_eq!(self.captured, self.refunded, "money of dead order {id}");
+        } else {
+            let total: Vec<i64> = self.total.into_iter().filter(|total| *total > 0).collect();
+            assert_eq!(self.captured, total, "money of order {id}");
+            assert!(self.refunded.is_empty(), "a refund of order {id}");
+        }
+    }
+}
+
+impl Customer {
+    fn enter(&mut self, event: &customer::Event) {
+        match event {
+            customer::Event::RegistrationRequested(_)
+            | customer::Event::EmailChangeRequested(_) => {
+                self.under_way += 1;
+            }
+            customer::Event::Registered(_) => {
+                self.registered = true;
+                self.under_way -= 1;
+            }
+            // What was asked for, or held before, is still to be let go.
+            customer::Event::RegistrationRefused(_)
+            | customer::Event::EmailChanged(_)
+            | customer::Event::EmailChangeRefused(_)
+            | customer::Event::Changed(_)
+            | customer::Event::OrderOpened(_) => {}
+            customer::Event::EmailSettled(_) => self.under_way -= 1,
+            customer::Event::OrderClosed(closed) => self.orders += u64::from(closed.confirmed),
+        }
+    }
+}
+
+/// Asserts that the audit finds nothing.
+pub async fn audit_clean(log: &dyn EventLog) {
+    let report = audit(log, |_| {}).await.unwrap();
+    assert!(report.is_clean(), "{:#?}", report.findings);
+}

@@ -1,0 +1,144 @@
+//! Two processes on one log, and a broker that goes away.
+
+use crate::{
+    app::{self, Ground, data_dir, eventually, fresh_topic, ground},
+    books::{Books, audit_clean},
+    client::{Answer, order},
+    program::{self, Program},
+};
+use futures::future::join_all;
+use serde_json::json;
+use std::{collections::BTreeSet, path::PathBuf, process::Command};
+use uuid::Uuid;
+
+/// The broker that the tests may kill.
+#[derive(Clone)]
+pub struct Broker {
+    control: PathBuf,
+    dir: PathBuf,
+}
+
+impl Broker {
+    /// The one of `ORDERLOG_KAFKA_DIR`, controlled by `ORDERLOG_KAFKA_CONTROL`; `None`, said
+    /// plainly, when they are not set.
+    pub fn of_the_environment() -> Option<Self> {
+        let variable = |name| std::env::var_os(name).map(PathBuf::from);
+        match (variable("ORDERLOG_KAFKA_CONTROL"), variable("ORDERLOG_KAFKA_DIR")) {
+            (Some(control), Some(dir)) => Some(Self { control, dir }),
+            _ => {
+                let required =
+                    std::env::var("ORDERLOG_REQUIRE_KAFKA").is_ok_and(|value| value == "1");
+                assert!(!required, "ORDERLOG_KAFKA_CONTROL and ORDERLOG_KAFKA_DIR are not set");
+                println!("skipped: ORDERLOG_KAFKA_CONTROL and ORDERLOG_KAFKA_DIR are not set");
+                None
+            }
+        }
+    }
+
+    pub async fn kill(&self) {
+        self.control("kill").await;
+    }
+
+    pub async fn restart(&self) {
+        self.control("restart").await;
+    }
+
+    async fn control(&self, what: &'static str) {
+        let Self { control, dir } = self.clone();
+        let run = move || Command::new(control).arg(what).arg(dir).status().unwrap();
+        assert!(tokio::task::spawn_blocking(run).await.unwrap().success(), "kafka {what}");
+    }
+}
+
+/// A paused writer whose partitions another process has taken changes nothing when it goes on, and
+/// steps down.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_process_steps_down_on_kafka() {
+    let Some(log) = fresh_topic() else { return };
+    let first_ground = ground(log).await;
+    let dir = data_dir();
+    let mut config = first_ground.config.clone();
+    config.data_dir = dir.path().join("data");
+    let second_ground = Ground { config, dir };
+
+    let first = Program::start(&first_ground);
+    let product = first.staff.product(1_000, 1_000).await;
+    let reader = first.staff.customer().await;
+    let body = order(reader, &[(product, 1)]);
+    let place = || {
+        first
+            .staff
+            .post("/products", &json!({"name": "A", "price": {"amount": 1, "currency": "GBP"}}))
+    };
+    // Some are under way when it is paused.
+    let under_way: Vec<_> = (0..50).map(|_| tokio::spawn(place().send())).collect();
+    eventually("one of them is answered", async || {
+        under_way.iter().any(tokio::task::JoinHandle::is_finished).then_some(())
+    })
+    .await;
+    first.signal("STOP");
+
+    let second = Program::start(&second_ground);
+    for _ in 0..5 {
+        second.staff.post("/orders", &body).expect(201).await;
+    }
+    first.signal("CONT");
+    let under_way: Vec<Answer> =
+        join_all(under_way).await.into_iter().map(Result::unwrap).collect();
+    // Enough for every partition to be asked.
+    let late: Vec<Answer> = join_all((0..100).map(|_| place().send())).await;
+    for answer in &late {
+        assert_eq!(answer.status, 503, "{:?}", answer.body);
+        assert_eq!(answer.problem(), "command-not-applied", "{:?}", answer.body);
+    }
+    eventually("the first says that it is not ready", async || {
+        (first.staff.get("//readyz").send().await.status == 503).then_some(())
+    })
+    .await;
+    second.staff.post("/orders", &body).expect(201).await;
+
+    let log = program::open_log(&second_ground).await;
+    let books = app::settled(&*log).await;
+    books.check();
+    let made: BTreeSet<Uuid> = books.products.keys().copied().collect();
+    for answer in &under_way {
+        match answer.status {
+            201 => assert!(made.contains(&answer.id("product_id")), "acknowledged and lost"),
+            503 => {}
+            _ => panic!("{:?}", answer.body),
+        }
+    }
+    let unclear = under_way.iter().filter(|answer| answer.problem() == "outcome-unknown").count();
+    let clear = under_way.iter().filter(|answer| answer.status == 201).count();
+    assert!((clear + 1..=clear + 1 + unclear).contains(&made.len()), "refused and yet applied");
+    assert!(second.stop().success());
+    drop(first);
+    assert_eq!(Books::read(&*log).await.orders.len(), 6);
+    audit_clean(&*log).await;
+    program::delete_topic(&second_ground.config.log).await;
+}
+
+/// A broker that dies under the running program costs answers, and nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_go_on_after_a_kill_of_kafka() {
+    let Some(log) = fresh_topic() else { return };
+    let Some(broker) = Broker::of_the_environment() else { return };
+    let app = app::TestApp::start(ground(log).await).await;
+    let product = app.staff.product(1_000, 1_000).await;
+    let reader = app.staff.customer().await;
+    let body = order(reader, &[(product, 1)]);
+    app.staff.post("/orders", &body).key("before").expect(201).await;
+    broker.kill().await;
+    let refused = app.staff.post("/orders", &body).key("during").send().await;
+    assert_eq!(refused.status, 503, "{:?}", refused.body);
+    broker.restart().await;
+    for key in ["before", "during", "after"] {
+        eventually("orders are taken again", async || {
+            let answer = app.staff.post("/orders", &body).key(key).send().await;
+            (answer.status == 201).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(app.settled().await.orders.len(), 3);
+    app.finish().await;
+}

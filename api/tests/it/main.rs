@@ -1,0 +1,45 @@
+//! The whole program, as its clients and operators see it.
+//!
+//! Scenarios run on the embedded log, and again on Apache Kafka where `KAFKA_BOOTSTRAP_SERVERS`
+//! names one (their names then contain `kafka`). Each has an app of its own; all share one private
+//! PostgreSQL. What must hold after any scenario is checked after each: see `app::TestApp`.
+
+#![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, reason = "tests run in the real world")]
+
+mod app;
+mod bad_input;
+mod books;
+mod client;
+mod command_line;
+mod crash;
+mod customers;
+mod discounts;
+mod failover;
+mod program;
+mod rebuild;
+mod stock;
+mod tidy;
+
+/// Runs a scenario on both logs: `on_both_logs!(name_of_the_test)` calls
+/// `scenario::name_of_the_test(&app)`.
+macro_rules! on_both_logs {
+    ($($name:ident),+ $(,)?) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                crate::app::on_embedded(async |app| scenario::$name(app).await).await;
+            }
+        )+
+        /// The same scenarios on Apache Kafka.
+        mod on_kafka {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    crate::app::on_kafka(async |app| super::scenario::$name(app).await).await;
+                }
+            )+
+        }
+    };
+}
+pub(crate) use on_both_logs;

@@ -1,0 +1,185 @@
+//! Closed loops: each client sends its next operation when the last one has been answered.
+
+use crate::observed::Appended;
+use anyhow::{Context, Result};
+use hdrhistogram::Histogram;
+use std::time::Duration;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+
+/// Latencies are kept in µs up to this, to three digits.
+const LONGEST_US: u64 = 60_000_000;
+
+/// How hard, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Clients at once.
+    pub clients: usize,
+    /// Not measured: caches, connections and lanes get warm.
+    pub warm_up: Duration,
+    /// Measured.
+    pub measured: Duration,
+}
+
+/// What a run did in its measured time.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// Operations answered.
+    pub operations: u64,
+    /// The measured time.
+    pub took: Duration,
+    /// Of the operations, in µs; `None` where single operations are not timed.
+    pub latency: Option<Histogram<u64>>,
+    /// What reached the log meanwhile.
+    pub appended: Appended,
+    /// Processor time of this process meanwhile, its clients included; zero where the system does not tell.
+    pub cpu: Duration,
+}
+
+impl Measured {
+    /// Operations a second.
+    pub fn per_second(&self) -> f64 {
+        rate(self.operations, self.took)
+    }
+
+    /// Events a second.
+    pub fn events_per_second(&self) -> f64 {
+        rate(self.appended.events, self.took)
+    }
+
+    /// A latency that this part of the operations (0 to 1) did not exceed.
+    pub fn latency_at(&self, quantile: f64) -> Option<Duration> {
+        let latency = self.latency.as_ref()?;
+        Some(Duration::from_micros(latency.value_at_quantile(quantile)))
+    }
+}
+
+/// So many in that time, a second.
+#[allow(clippy::cast_precision_loss, reason = "a rate is shown with a few digits")]
+pub fn rate(count: u64, took: Duration) -> f64 {
+    count as f64 / took.as_secs_f64()
+}
+
+/// An empty histogram of latencies.
+///
+/// # Errors
+/// Never with these bounds.
+pub fn latencies() -> Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, LONGEST_US, 3)?)
+}
+
+/// Puts a latency into its histogram.
+pub fn record(latency: &mut Histogram<u64>, took: Duration) {
+    latency.saturating_record(u64::try_from(took.as_micros()).unwrap_or(LONGEST_US));
+}
+
+/// Runs `step` in a closed loop a client, and measures. `appended` tells what has reached the log so far.
+///
+/// # Errors
+/// The first error of a step ends the run: an operation that fails is never measured as a fast one.
+pub async fn closed_loop<Step, Stepping>(
+    load: Load,
+    appended: impl AsyncFn() -> Result<Appended>,
+    step: Step,
+) -> Result<Measured>
+where
+    Step: Fn(usize) -> Stepping + Clone + Send + 'static,
+    Stepping: Future<Output = Result<()>> + Send + 'static,
+{
+    let start = Instant::now() + load.warm_up;
+    let end = start + load.measured;
+    let mut clients = JoinSet::new();
+    for client in 0..load.clients {
+        clients.spawn(run_client(client, start, end, step.clone()));
+    }
+    sleep_until(start).await;
+    let (began, cpu, before) = (Instant::now(), cpu_time(), appended().await?);
+    sleep_until(end).await;
+    let (took, cpu, after) = (began.elapsed(), cpu_time().saturating_sub(cpu), appended().await?);
+
+    let mut latency = latencies()?;
+    while let Some(client) = clients.join_next().await {
+        latency.add(client.context("a client died")??)?;
+    }
+    Ok(Measured {
+        operations: latency.len(),
+        took,
+        latency: Some(latency),
+        appended: after.since(before),
+        cpu,
+    })
+}
+
+async fn run_client<Step, Stepping>(
+    client: usize,
+    start: Instant,
+    end: Instant,
+    step: Step,
+) -> Result<Histogram<u64>>
+where
+    Step: Fn(usize) -> Stepping,
+    Stepping: Future<Output = Result<()>>,
+{
+    let mut latency = latencies()?;
+    let mut began = Instant::now();
+    while began < end {
+        step(client).await?;
+        let answered = Instant::now();
+        if answered >= start && answered < end {
+            record(&mut latency, answered - began);
+        }
+        began = answered;
+    }
+    Ok(latency)
+}
+
+/// Processor time of this process so far. Linux counts it in hundredths of a second for every program.
+pub fn cpu_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The second field, in brackets, may hold blanks; behind it user time is the 12th field and system time the 13th.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    };
+
+    fn load(clients: usize) -> Load {
+        let (warm_up, measured) = (Duration::from_millis(20), Duration::from_millis(100));
+        Load { clients, warm_up, measured }
+    }
+
+    #[tokio::test]
+    async fn only_the_measured_time_counts() {
+        let steps = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&steps);
+        let measured = closed_loop(load(2), async || Ok(Appended::default()), move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            async {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                Ok(())
+            }
+        })
+        .await
+        .unwrap();
+        assert!(measured.operations > 0 && measured.operations < steps.load(Ordering::Relaxed));
+        assert!(measured.latency_at(0.5).unwrap() >= Duration::from_millis(1));
+        assert!(measured.per_second() < 2_000.0);
+    }
+
+    #[tokio::test]
+    async fn an_operation_that_fails_ends_the_run() {
+        let failing = closed_loop(load(1), async || Ok(Appended::default()), |_| async {
+            anyhow::bail!("refused")
+        });
+        assert_eq!(failing.await.unwrap_err().to_string(), "refused");
+    }
+}

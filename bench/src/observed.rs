@@ -1,0 +1,110 @@
+//! A log that counts what is appended to it.
+
+use async_trait::async_trait;
+use events::{
+    Offset, Partition,
+    log::{AppendError, Batch, Committed, EventLog, Lane, LogFault, ReadError, Record, RecordReader},
+};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+/// What was appended, claims and beats included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Appended {
+    /// Batches: the log may make several durable at once.
+    pub batches: u64,
+    /// Events in them.
+    pub events: u64,
+    /// Bytes of their bodies.
+    pub body_bytes: u64,
+}
+
+impl Appended {
+    /// The part that came after `before`.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            batches: self.batches.saturating_sub(before.batches),
+            events: self.events.saturating_sub(before.events),
+            body_bytes: self.body_bytes.saturating_sub(before.body_bytes),
+        }
+    }
+
+    /// Bytes of a body on average.
+    pub fn mean_body(self) -> usize {
+        usize::try_from(self.body_bytes / self.events.max(1)).unwrap_or(usize::MAX)
+    }
+}
+
+#[derive(Default)]
+struct Counters {
+    batches: AtomicU64,
+    events: AtomicU64,
+    body_bytes: AtomicU64,
+}
+
+/// A log, observed.
+#[derive(Clone)]
+pub struct Observed {
+    log: Arc<dyn EventLog>,
+    counters: Arc<Counters>,
+}
+
+impl Observed {
+    /// Observes `log`.
+    pub fn new(log: Arc<dyn EventLog>) -> Self {
+        Self { log, counters: Arc::default() }
+    }
+
+    /// What has been appended through this so far.
+    pub fn appended(&self) -> Appended {
+        Appended {
+            batches: self.counters.batches.load(Relaxed),
+            events: self.counters.events.load(Relaxed),
+            body_bytes: self.counters.body_bytes.load(Relaxed),
+        }
+    }
+}
+
+#[async_trait]
+impl EventLog for Observed {
+    fn partitions(&self) -> u32 {
+        self.log.partitions()
+    }
+
+    async fn fence(&self, partition: Partition, lane: usize) -> Result<Box<dyn Lane>, LogFault> {
+        let lane = self.log.fence(partition, lane).await?;
+        Ok(Box::new(ObservedLane { lane, counters: Arc::clone(&self.counters) }))
+    }
+
+    async fn read(
+        &self,
+        partition: Partition,
+        from: Offset,
+    ) -> Result<Box<dyn RecordReader>, ReadError> {
+        self.log.read(partition, from).await
+    }
+
+    async fn end(&self, partition: Partition) -> Result<Offset, ReadError> {
+        self.log.end(partition).await
+    }
+}
+
+struct ObservedLane {
+    lane: Box<dyn Lane>,
+    counters: Arc<Counters>,
+}
+
+#[async_trait]
+impl Lane for ObservedLane {
+    async fn commit(&mut self, batch: &Batch) -> Result<Committed, AppendError> {
+        let committed = self.lane.commit(batch).await?;
+        let body_bytes = batch.records.iter().map(|Record { body, .. }| body.len() as u64).sum();
+        self.counters.batches.fetch_add(1, Relaxed);
+        self.counters.events.fetch_add(batch.records.len() as u64, Relaxed);
+        self.counters.body_bytes.fetch_add(body_bytes, Relaxed);
+        Ok(committed)
+    }
+}

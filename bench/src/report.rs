@@ -1,0 +1,99 @@
+//! The table, in markdown.
+
+use crate::measure::Measured;
+use std::time::Duration;
+
+/// One line of the table.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// What was measured.
+    pub what: String,
+    /// On which log, or in which table.
+    pub on: String,
+    /// How it got there.
+    pub over: String,
+    /// Clients at once.
+    pub clients: Option<usize>,
+    /// What is counted: commands, orders, events, rows.
+    pub unit: &'static str,
+    /// So many of them a second.
+    pub per_second: f64,
+    /// The measurement.
+    pub measured: Measured,
+    /// Rows a second of the floor below it.
+    pub floor: Option<f64>,
+}
+
+/// The head of the table.
+pub const HEAD: &str = "\
+| workload | log | over | clients | a second | p50 ms | p99 ms | p99.9 ms | events/s | events/batch | cpu µs/op | of the floor |
+|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|";
+
+impl Line {
+    /// The line in markdown.
+    pub fn markdown(&self) -> String {
+        let Self { what, on, over, unit, measured, .. } = self;
+        let clients = self.clients.map_or_else(none, |clients| clients.to_string());
+        let [p50, p99, p999] =
+            [0.5, 0.99, 0.999].map(|at| measured.latency_at(at).map_or_else(none, millis));
+        let events = measured.events_per_second();
+        let floor = self.floor.map_or_else(none, |floor| format!("{:.2}", events / floor));
+        format!(
+            "| {what} | {on} | {over} | {clients} | {} {unit} | {p50} | {p99} | {p999} | {} | {} | {} | {floor} |",
+            thousands(self.per_second),
+            thousands(events),
+            per(measured.appended.events, measured.appended.batches, 1),
+            per(micros(measured.cpu), measured.operations, 0),
+        )
+    }
+}
+
+fn none() -> String {
+    "-".to_owned()
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn millis(duration: Duration) -> String {
+    format!("{:.2}", duration.as_secs_f64() * 1e3)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a mean is shown with a few digits")]
+fn per(sum: u64, count: u64, digits: usize) -> String {
+    if sum == 0 || count == 0 {
+        return none();
+    }
+    format!("{:.digits$}", sum as f64 / count as f64)
+}
+
+/// `12345.6` as `12,346`.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "rates are not negative and far below 2^53"
+)]
+fn thousands(number: f64) -> String {
+    let digits = (number.round() as u64).to_string();
+    let mut grouped = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped() {
+        assert_eq!(thousands(0.4), "0");
+        assert_eq!(thousands(999.6), "1,000");
+        assert_eq!(thousands(1_234_567.0), "1,234,567");
+    }
+}

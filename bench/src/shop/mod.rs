@@ -1,0 +1,211 @@
+//! The shop under load: what clients ask of it, through the write side or over HTTP.
+
+mod http;
+mod process;
+
+pub use http::Http;
+
+use crate::args::Over;
+use anyhow::{Result, ensure};
+use commands::{Router, State, customer, customer::Register, product::Add};
+use events::{Currency, Environment, Money, Sealed, StreamId, order::Line, seal::Key};
+use futures::{StreamExt, TryStreamExt, stream};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use uuid::Uuid;
+
+/// Commands under way while the shop is filled.
+const FILLING: usize = 256;
+
+/// Units of each product: no run sells out.
+const PLENTY: i64 = 1_000_000_000;
+
+/// No operation takes longer, or it counts as failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The currency of the shop.
+///
+/// # Errors
+/// Never.
+pub fn currency() -> Result<Currency> {
+    Ok("GBP".parse()?)
+}
+
+/// A shop with products and customers.
+pub struct Shop {
+    router: Router,
+    environment: Arc<dyn Environment>,
+    http: Option<Http>,
+    keyed: bool,
+    dice: Dice,
+    products: Vec<Uuid>,
+    customers: Vec<Uuid>,
+}
+
+/// Numbers that look random and are the same in every run (SplitMix64).
+#[derive(Default)]
+struct Dice(AtomicU64);
+
+impl Dice {
+    fn roll(&self, sides: usize) -> usize {
+        let mut z = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        // Below `sides`, so it fits.
+        usize::try_from((z ^ (z >> 31)) % (sides.max(1) as u64)).unwrap_or_default()
+    }
+
+    fn pick(&self, of: &[Uuid]) -> Uuid {
+        of[self.roll(of.len())]
+    }
+}
+
+impl Shop {
+    /// Fills a shop with products and customers, through the write side in any case.
+    ///
+    /// # Errors
+    /// When it does not take them.
+    pub async fn fill(
+        router: Router,
+        environment: Arc<dyn Environment>,
+        http: Option<Http>,
+        keyed: bool,
+        products: u32,
+        customers: u32,
+    ) -> Result<Self> {
+        let ids = |count: u32| (0..count).map(|_| environment.uuid()).collect::<Vec<_>>();
+        let (products, customers) = (ids(products), ids(customers));
+        let dice = Dice::default();
+        let shop = Self { router, environment, http, keyed, dice, products, customers };
+        stream::iter(shop.products.iter().enumerate())
+            .map(|(number, &id)| shop.add_product(number, id))
+            .buffer_unordered(FILLING)
+            .try_collect::<()>()
+            .await?;
+        stream::iter(shop.customers.iter().enumerate())
+            .map(|(number, &id)| shop.register(number, id))
+            .buffer_unordered(FILLING)
+            .try_collect::<()>()
+            .await?;
+        Ok(shop)
+    }
+
+    async fn add_product(&self, number: usize, id: Uuid) -> Result<()> {
+        let price = 399 + i64::try_from(number % 4_000)?;
+        let add = Add {
+            name: format!("The Book of Number {number}").into(),
+            description: Some("A book like many others, for those who like many books.".into()),
+            category: Some(format!("shelf {}", number % 20).into()),
+            price: Money::new(price, currency()?),
+            initial_stock: PLENTY,
+        };
+        let added = self.send(StreamId::product(id), commands::product::Command::from(add)).await?;
+        ensure!(added.changed, "a product was not added");
+        Ok(())
+    }
+
+    /// With a key that nobody keeps: nothing here reads names.
+    async fn register(&self, number: usize, id: Uuid) -> Result<()> {
+        let key = Key::random()?;
+        let seal = |field, text: &str| Sealed::seal(&key, id, field, text);
+        let register = Register {
+            email_id: self.environment.uuid(),
+            email: seal("email", &format!("reader.{number}@example.org"))?,
+            first_name: seal("first_name", "Ada")?,
+            last_name: seal("last_name", &format!("Reader the {number}th"))?,
+        };
+        let stream = StreamId::customer(id);
+        self.send(stream, customer::Command::Register(register)).await?;
+        let settled = self.router.settled(stream, PATIENCE).await?;
+        let registered = settled.is_some_and(|snapshot| match snapshot.state {
+            State::Customer(it) => it.status() == Some(customer::Status::Registered),
+            _ => false,
+        });
+        ensure!(registered, "a customer was not registered");
+        Ok(())
+    }
+
+    /// How operations get there.
+    pub fn over(&self) -> Over {
+        if self.http.is_some() { Over::Http } else { Over::Process }
+    }
+
+    /// The HTTP client, if operations go over HTTP.
+    pub fn http(&self) -> Option<&Http> {
+        self.http.as_ref()
+    }
+
+    /// Some product.
+    pub fn any_product(&self) -> Uuid {
+        self.dice.pick(&self.products)
+    }
+
+    /// The product everybody wants.
+    pub fn hot_product(&self) -> Uuid {
+        self.products[0]
+    }
+
+    /// Two products.
+    pub fn two_products(&self) -> [Uuid; 2] {
+        let first = self.dice.roll(self.products.len());
+        let second = (first + 1 + self.dice.roll(self.products.len() - 1)) % self.products.len();
+        [self.products[first], self.products[second]]
+    }
+
+    /// Some customer.
+    pub fn any_customer(&self) -> Uuid {
+        self.dice.pick(&self.customers)
+    }
+
+    /// A number below `sides`.
+    pub fn roll(&self, sides: usize) -> usize {
+        self.dice.roll(sides)
+    }
+
+    /// One more unit of a product: one command, one event.
+    ///
+    /// # Errors
+    /// When it is not answered as it must be.
+    pub async fn change_stock(&self, product: Uuid) -> Result<()> {
+        match &self.http {
+            Some(http) => http.change_stock(product, self.key()).await,
+            None => self.change_stock_directly(product).await,
+        }
+    }
+
+    /// A whole order of one unit of each of these products, until it is confirmed. Its id.
+    ///
+    /// # Errors
+    /// When it is not confirmed in time.
+    pub async fn order(&self, products: &[Uuid]) -> Result<Uuid> {
+        let customer = self.any_customer();
+        let line = |&product_id| Line { product_id, quantity: 1 };
+        let lines: Arc<[Line]> = products.iter().map(line).collect();
+        match &self.http {
+            Some(http) => http.order(customer, &lines, self.key()).await,
+            None => self.order_directly(customer, lines).await,
+        }
+    }
+
+    fn key(&self) -> Option<Uuid> {
+        self.keyed.then(|| self.environment.uuid())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dice_reach_every_side_and_no_other() {
+        let dice = Dice::default();
+        let mut seen = [0; 6];
+        (0..600).for_each(|_| seen[dice.roll(6)] += 1);
+        assert!(seen.iter().all(|&times| times > 50), "{seen:?}");
+    }
+}

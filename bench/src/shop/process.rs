@@ -1,0 +1,66 @@
+//! Commands by function call.
+
+use super::{PATIENCE, Shop};
+use anyhow::{Context, Result, bail, ensure};
+use commands::{Command, Outcome, Request, State, order, product};
+use events::{Fingerprint, StreamId, order::Line, product::StockReason};
+use std::{sync::Arc, time::Duration};
+use uuid::Uuid;
+
+/// As the program's own default.
+const DEADLINE: Duration = Duration::from_mins(15);
+
+impl Shop {
+    pub(super) async fn send(
+        &self,
+        stream: StreamId,
+        command: impl Into<Command>,
+    ) -> Result<Outcome> {
+        let id = self.environment.uuid();
+        let request = Request {
+            stream,
+            command: command.into(),
+            // The name of a key that a client may repeat is remembered; others are not.
+            command_id: if self.keyed { Uuid::new_v5(&id, b"idempotency-key") } else { id },
+            fingerprint: Fingerprint(id.into_bytes()),
+            expected_version: None,
+            correlation_id: id,
+            causation_id: id,
+            traceparent: None,
+        };
+        Ok(self.router.send(request).await?)
+    }
+
+    pub(super) async fn change_stock_directly(&self, product: Uuid) -> Result<()> {
+        let change = product::ChangeStock { quantity: 1, reason: StockReason::Received };
+        let stream = StreamId::product(product);
+        let outcome = self.send(stream, product::Command::ChangeStock(change)).await?;
+        ensure!(outcome.changed, "a change of stock changed nothing");
+        Ok(())
+    }
+
+    pub(super) async fn order_directly(
+        &self,
+        customer_id: Uuid,
+        lines: Arc<[Line]>,
+    ) -> Result<Uuid> {
+        let order_id = self.environment.uuid();
+        let place = order::Place {
+            customer_id,
+            lines,
+            payment_method: "pm_card_visa".into(),
+            shipping_address: None,
+            deadline: self.environment.now() + DEADLINE,
+        };
+        let stream = StreamId::order(order_id);
+        self.send(stream, order::Command::from(place)).await?;
+        let settled = self.router.settled(stream, PATIENCE).await?;
+        match settled.context("an order was not decided in time")?.state {
+            State::Order(order) if order.status() == Some(order::Status::Confirmed) => Ok(order_id),
+            State::Order(order) => {
+                bail!("an order is {:?}, because {:?}", order.status(), order.reason())
+            }
+            other => bail!("an order is {other:?}"),
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! `query`: reads of orders, products and lists of orders.
+
+use super::{
+    reading::{Filled, ReadSide, caught_up, place_orders},
+    system::Program,
+};
+use crate::{
+    args::{Args, Over, name},
+    measure::{Measured, closed_loop},
+    observed::Appended,
+    place::Place,
+    report::Line,
+    shop::Shop,
+};
+use anyhow::{Context, Result, ensure};
+use projections::{ReadModels, orders};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Orders in a list.
+const PAGE: u32 = 20;
+
+/// Measures reads, of a shop with some orders.
+///
+/// # Errors
+/// When a read fails, or finds nothing.
+pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
+    let events = args.events / 10;
+    let measured = match args.over {
+        Over::Process => through_functions(args, place, events).await?,
+        Over::Http => over_http(args, place, events).await?,
+    };
+    Ok(vec![Line {
+        what: "query".to_owned(),
+        on: name(place.kind()),
+        over: name(args.over),
+        clients: Some(usize::from(args.clients)),
+        unit: "queries",
+        per_second: measured.per_second(),
+        measured,
+        floor: None,
+    }])
+}
+
+async fn through_functions(args: &Args, place: &Place, events: u64) -> Result<Measured> {
+    let Filled { log, shop, orders } = Filled::make(args, place, events).await?;
+    let side = ReadSide::start(place, &log.log).await?;
+    side.caught_up().await?;
+    let known = Arc::new(Known { shop, orders });
+    let reads = side.reads.clone();
+    let step = move |_| {
+        let (reads, known) = (reads.clone(), Arc::clone(&known));
+        async move { known.ask(&reads).await }
+    };
+    let measured = closed_loop(args.load(), async || Ok(Appended::default()), step).await?;
+    side.stop().await;
+    log.close().await;
+    Ok(measured)
+}
+
+async fn over_http(args: &Args, place: &Place, events: u64) -> Result<Measured> {
+    let program = Program::start(place).await?;
+    let shop = Arc::new(program.shop(args, &place.environment).await?);
+    let before = program.appended();
+    let orders = place_orders(&shop, events, || program.appended().since(before).events).await?;
+    let reads = program.running().app().reads.clone().context("the program answers no queries")?;
+    caught_up(&reads, place.partitions()).await?;
+    let known = Arc::new(Known { shop, orders });
+    let step = move |_| {
+        let known = Arc::clone(&known);
+        async move { known.get().await }
+    };
+    let measured = closed_loop(args.load(), async || Ok(Appended::default()), step).await?;
+    program.stop().await;
+    Ok(measured)
+}
+
+/// What can be asked for and is there.
+struct Known {
+    shop: Arc<Shop>,
+    orders: Vec<Uuid>,
+}
+
+impl Known {
+    fn order(&self) -> Uuid {
+        self.orders[self.shop.roll(self.orders.len())]
+    }
+
+    async fn ask(&self, reads: &ReadModels) -> Result<()> {
+        let found = match self.shop.roll(6) {
+            0..3 => reads.order(self.order()).await?.is_some(),
+            3..5 => reads.product(self.shop.any_product()).await?.is_some(),
+            _ => {
+                let customer_id = Some(self.shop.any_customer());
+                let filter = orders::Filter { customer_id, ..orders::Filter::default() };
+                // A customer may have no order yet.
+                reads.orders(&filter, None, PAGE).await?;
+                true
+            }
+        };
+        ensure!(found, "what was put in is not found");
+        Ok(())
+    }
+
+    async fn get(&self) -> Result<()> {
+        let path = match self.shop.roll(6) {
+            0..3 => format!("/orders/{}", self.order()),
+            3..5 => format!("/products/{}", self.shop.any_product()),
+            _ => format!("/customers/{}/orders?limit={PAGE}", self.shop.any_customer()),
+        };
+        self.shop.http().context("not over HTTP")?.get(&path).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,194 @@
+//! What a workload runs against: the write side alone, or the whole program.
+
+use crate::{
+    args::{Args, Over},
+    observed::{Appended, Observed},
+    place::{OpenLog, Place},
+    shop::{Http, Shop, currency},
+};
+use anyhow::{Context, Result};
+use commands::{
+    WriteSettings, WriteSide,
+    gateway::{Gateway, SandboxGateway},
+};
+use events::{Environment, log::EventLog};
+use orderlog::{
+    auth::Role,
+    config::{Config, LogChoice},
+    startup::Running,
+};
+use projections::database::local::LocalPostgres;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// The write side on a log that counts.
+pub struct Writing {
+    write_side: WriteSide,
+    log: OpenLog,
+    observed: Observed,
+}
+
+impl Writing {
+    /// Opens the log and all its partitions. The sandbox gateway keeps no journal here.
+    ///
+    /// # Errors
+    /// When the log or a partition does not open.
+    pub async fn start(place: &Place) -> Result<Self> {
+        let log = place.open_log().await?;
+        let observed = Observed::new(Arc::clone(&log.log));
+        let gateway: Arc<dyn Gateway> =
+            Arc::new(SandboxGateway::in_memory(Arc::clone(&place.environment)));
+        let settings = WriteSettings::new(place.environment.uuid());
+        let counted: Arc<dyn EventLog> = Arc::new(observed.clone());
+        let write_side = WriteSide::start(&counted, &place.environment, gateway, &settings);
+        write_side.ready().await;
+        Ok(Self { write_side, log, observed })
+    }
+
+    /// A shop on it.
+    ///
+    /// # Errors
+    /// When it cannot be filled.
+    pub async fn shop(&self, args: &Args, environment: &Arc<dyn Environment>) -> Result<Shop> {
+        let (router, environment) = (self.write_side.router.clone(), Arc::clone(environment));
+        Shop::fill(router, environment, None, args.keyed, args.products, args.customers).await
+    }
+
+    /// What has been appended so far.
+    pub fn appended(&self) -> Appended {
+        self.observed.appended()
+    }
+
+    /// Ends the write side; the log stays open.
+    pub async fn stop(self) -> OpenLog {
+        self.write_side.stop().await;
+        self.log
+    }
+}
+
+/// The whole program, with a private database.
+pub struct Program {
+    running: Running,
+    _postgres: LocalPostgres,
+}
+
+impl Program {
+    /// Starts it in this process, on a free port of loopback.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start(place: &Place) -> Result<Self> {
+        let postgres = place.postgres().await?;
+        let mut config = Config::embedded(place.folder().join("data"), currency()?);
+        config.partitions = Some(place.partitions());
+        config.database = Some(postgres.connect_options());
+        config.rate_limit_per_second = 0;
+        if let Some((servers, topic)) = place.kafka() {
+            config.log = LogChoice::Kafka {
+                bootstrap_servers: servers.to_owned(),
+                topic: topic.to_owned(),
+                properties: BTreeMap::new(),
+            };
+        }
+        let running = Running::start(config).await?;
+        running.ready().await;
+        Ok(Self { running, _postgres: postgres })
+    }
+
+    /// A shop on it.
+    ///
+    /// # Errors
+    /// When it cannot be filled.
+    pub async fn shop(&self, args: &Args, environment: &Arc<dyn Environment>) -> Result<Shop> {
+        let router = self.running.app().router.clone().context("the program takes no commands")?;
+        let token = self.running.sign(Role::Staff, None).context("the program signs no tokens")??;
+        let http = Http::new(self.running.address(), token)?;
+        let environment = Arc::clone(environment);
+        Shop::fill(router, environment, Some(http), args.keyed, args.products, args.customers).await
+    }
+
+    /// What has been appended so far, by the program's own metrics; they do not tell sizes.
+    pub fn appended(&self) -> Appended {
+        let metrics = self.running.app().metrics.render();
+        Appended {
+            batches: metric(&metrics, "orderlog_commit_seconds_count"),
+            events: metric(&metrics, "orderlog_events_appended_total"),
+            body_bytes: 0,
+        }
+    }
+
+    /// Stops it softly.
+    pub async fn stop(self) {
+        self.running.stop().await;
+    }
+
+    /// The running program.
+    pub fn running(&self) -> &Running {
+        &self.running
+    }
+}
+
+/// The value of a metric without labels; 0 before it was first touched.
+fn metric(metrics: &str, name: &str) -> u64 {
+    let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+    metrics.lines().find_map(value).unwrap_or_default()
+}
+
+/// What a workload runs against.
+pub enum System {
+    /// The write side alone.
+    Writing(Box<Writing>),
+    /// The whole program.
+    Program(Box<Program>),
+}
+
+impl System {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start(args: &Args, place: &Place) -> Result<Self> {
+        Ok(match args.over {
+            Over::Process => Self::Writing(Box::new(Writing::start(place).await?)),
+            Over::Http => Self::Program(Box::new(Program::start(place).await?)),
+        })
+    }
+
+    /// A shop on it.
+    ///
+    /// # Errors
+    /// When it cannot be filled.
+    pub async fn shop(&self, args: &Args, environment: &Arc<dyn Environment>) -> Result<Shop> {
+        match self {
+            Self::Writing(writing) => writing.shop(args, environment).await,
+            Self::Program(program) => program.shop(args, environment).await,
+        }
+    }
+
+    /// What has been appended so far.
+    pub fn appended(&self) -> Appended {
+        match self {
+            Self::Writing(writing) => writing.appended(),
+            Self::Program(program) => program.appended(),
+        }
+    }
+
+    /// Stops it.
+    pub async fn stop(self) {
+        match self {
+            Self::Writing(writing) => writing.stop().await.close().await,
+            Self::Program(program) => program.stop().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metric_is_found_by_its_whole_name() {
+        let metrics = "# TYPE a counter\nab 7\na_total 3\na 12\n";
+        assert_eq!(metric(metrics, "a"), 12);
+        assert_eq!(metric(metrics, "b"), 0);
+    }
+}

@@ -1,0 +1,284 @@
+//! The one thread that writes: takes all that waits, commits it in one durable transaction, answers
+//! everybody.
+//!
+//! Fencing goes through the same queue as the appends, so its answer means that every earlier
+//! append has been committed and shown, or never will be.
+
+use super::EmbeddedFault;
+use super::reader::Shared;
+use super::store::{self, Row};
+use crate::log::{AppendError, Committed, LANES, LogFault, MAX_BATCH_BYTES, MAX_BATCH_RECORDS};
+use crate::{Offset, Partition};
+use bytes::Bytes;
+use rusqlite::Connection;
+use std::fs::File;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use tokio::sync::{mpsc, oneshot};
+
+/// Requests that may wait; a lane has one under way.
+const QUEUE: usize = 1_024;
+
+/// Requests in one transaction.
+const ROUND: usize = 256;
+
+/// What the caller estimates of a batch and what its frames take are not the same.
+const MAX_BYTES: usize = 2 * MAX_BATCH_BYTES;
+
+/// A batch to be appended.
+pub(super) struct Append {
+    pub partition: Partition,
+    pub lane: usize,
+    pub epoch: u64,
+    pub frames: Bytes,
+    pub records: usize,
+    pub checksum: crc32fast::Hasher,
+    pub answer: oneshot::Sender<Result<Committed, AppendError>>,
+}
+
+pub(super) enum Request {
+    Append(Append),
+    Fence { partition: Partition, lane: usize, answer: oneshot::Sender<Result<u64, LogFault>> },
+    Close(oneshot::Sender<()>),
+}
+
+/// The way to the thread. Dropping it lets the thread finish what waits, and waits for that.
+pub(super) struct Queue {
+    requests: Option<mpsc::Sender<Request>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Queue {
+    pub async fn append(&self, append: Append) -> Result<(), LogFault> {
+        self.send(Request::Append(append)).await
+    }
+
+    pub async fn fence(&self, partition: Partition, lane: usize) -> Result<u64, LogFault> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Request::Fence { partition, lane, answer }).await?;
+        answered.await.unwrap_or_else(|_| Err(EmbeddedFault::Closed.into()))
+    }
+
+    pub async fn close(&self) {
+        let (answer, answered) = oneshot::channel();
+        // Closed before: nothing to wait for.
+        if self.send(Request::Close(answer)).await.is_ok() {
+            let _ = answered.await;
+        }
+    }
+
+    async fn send(&self, request: Request) -> Result<(), LogFault> {
+        let closed = || EmbeddedFault::Closed.into();
+        let requests = self.requests.as_ref().ok_or_else(closed)?;
+        requests.send(request).await.map_err(|_| closed())
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.requests = None;
+        if let Some(thread) = self.thread.take() {
+            // It has answered everybody, or broken off and so answered "unknown".
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread's own state.
+pub(super) struct Committer {
+    connection: Connection,
+    /// Held as long as the thread may write.
+    lock: File,
+    ends: Vec<Offset>,
+    epochs: Vec<[u64; LANES]>,
+    shared: Arc<Shared>,
+    poisoned: bool,
+}
+
+/// A batch that is in the open transaction.
+struct Staged {
+    partition: Partition,
+    row: Row,
+    records: usize,
+    answer: oneshot::Sender<Result<Committed, AppendError>>,
+}
+
+/// How a transaction ended badly.
+enum Failure {
+    /// Before the commit: nothing of it is in the file.
+    RolledBack(rusqlite::Error),
+    /// At the commit.
+    InDoubt(rusqlite::Error),
+}
+
+impl Committer {
+    pub fn new(connection: Connection, lock: File, ends: Vec<Offset>, shared: Arc<Shared>) -> Self {
+        let epochs = vec![[0; LANES]; ends.len()];
+        Self { connection, lock, ends, epochs, shared, poisoned: false }
+    }
+
+    pub fn start(self) -> std::io::Result<Queue> {
+        let (requests, queue) = mpsc::channel(QUEUE);
+        let thread =
+            thread::Builder::new().name("log-commit".to_owned()).spawn(move || self.run(queue))?;
+        Ok(Queue { requests: Some(requests), thread: Some(thread) })
+    }
+
+    fn run(mut self, mut queue: mpsc::Receiver<Request>) {
+        let mut round = Vec::new();
+        let mut closed = None;
+        while closed.is_none() && queue.blocking_recv_many(&mut round, ROUND) > 0 {
+            closed = self.round(&mut round);
+        }
+        // What comes now finds the queue closed; the file is closed and unlocked before the answer.
+        drop(queue);
+        drop((self.connection, self.lock));
+        if let Some(answer) = closed {
+            let _ = answer.send(());
+        }
+    }
+
+    /// One transaction with all the appends of a round. Gives whom to tell when the log is to be
+    /// closed.
+    fn round(&mut self, round: &mut Vec<Request>) -> Option<oneshot::Sender<()>> {
+        let (mut appends, mut fences, mut closed) = (Vec::new(), Vec::new(), None);
+        for request in round.drain(..) {
+            match request {
+                // Behind a close nothing is taken any more: dropping an append would leave it in
+                // doubt.
+                Request::Append(append) if closed.is_some() => {
+                    refuse(append.answer, EmbeddedFault::Closed);
+                }
+                Request::Append(append) => match self.check(&append) {
+                    Ok(()) => appends.push(append),
+                    Err(fault) => refuse(append.answer, fault),
+                },
+                Request::Fence { partition, lane, answer } => {
+                    fences.push((self.fence(partition, lane), answer));
+                }
+                Request::Close(answer) => closed = Some(answer),
+            }
+        }
+        if !appends.is_empty() {
+            self.commit(appends);
+        }
+        for (epoch, answer) in fences {
+            // Whoever asked may be gone.
+            let _ = answer.send(if self.poisoned {
+                Err(EmbeddedFault::Poisoned.into())
+            } else {
+                epoch.map_err(Into::into)
+            });
+        }
+        closed
+    }
+
+    fn check(&self, append: &Append) -> Result<(), EmbeddedFault> {
+        let &Append { partition, lane, epoch, records, ref frames, .. } = append;
+        if self.poisoned {
+            return Err(EmbeddedFault::Poisoned);
+        }
+        if !(1..=MAX_BATCH_RECORDS).contains(&records) || frames.len() > MAX_BYTES {
+            return Err(EmbeddedFault::Size { records, bytes: frames.len() });
+        }
+        if self.epochs[partition.0 as usize][lane] != epoch {
+            return Err(EmbeddedFault::Fenced);
+        }
+        Ok(())
+    }
+
+    fn fence(&mut self, partition: Partition, lane: usize) -> Result<u64, EmbeddedFault> {
+        let lanes = self.epochs.get_mut(partition.0 as usize);
+        let epoch = lanes
+            .and_then(|lanes| lanes.get_mut(lane))
+            .ok_or(EmbeddedFault::NoSuchLane(partition, lane))?;
+        *epoch += 1;
+        Ok(*epoch)
+    }
+
+    fn commit(&mut self, appends: Vec<Append>) {
+        let mut ends = self.ends.clone();
+        let mut staged = Vec::with_capacity(appends.len());
+        let mut checksums = Vec::with_capacity(appends.len());
+        for Append { partition, frames, records, checksum, answer, .. } in appends {
+            let first = ends[partition.0 as usize];
+            let next = behind(first, records);
+            ends[partition.0 as usize] = next;
+            staged.push(Staged { partition, row: Row { first, next, frames }, records, answer });
+            checksums.push(checksum);
+        }
+        match self.transact(&staged, checksums, &ends) {
+            Ok(()) => {
+                self.ends = ends;
+                self.show(staged);
+            }
+            Err(failure) => self.fail(staged, failure),
+        }
+    }
+
+    fn transact(
+        &self,
+        staged: &[Staged],
+        checksums: Vec<crc32fast::Hasher>,
+        ends: &[Offset],
+    ) -> Result<(), Failure> {
+        let write = || -> rusqlite::Result<()> {
+            self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+            for (staged, checksum) in staged.iter().zip(checksums) {
+                store::insert(&self.connection, staged.partition, &staged.row, checksum)?;
+            }
+            store::write_ends(&self.connection, ends)
+        };
+        write().map_err(Failure::RolledBack)?;
+        let commit = || self.connection.prepare_cached("COMMIT")?.execute([]);
+        commit().map(drop).map_err(Failure::InDoubt)
+    }
+
+    /// Shows what is durable to the readers, then answers: whoever is answered can read it.
+    fn show(&self, staged: Vec<Staged>) {
+        let mut answers = Vec::with_capacity(staged.len());
+        for Staged { partition, row, records, answer } in staged {
+            let offsets = (row.first.0..).take(records).map(Offset).collect();
+            self.shared.tails[partition.0 as usize].push(row);
+            answers.push((answer, offsets));
+        }
+        for (answer, offsets) in answers {
+            let _ = answer.send(Ok(Committed { offsets, suspect: false }));
+        }
+    }
+
+    fn fail(&mut self, staged: Vec<Staged>, failure: Failure) {
+        let in_doubt = matches!(failure, Failure::InDoubt(_));
+        let (Failure::RolledBack(error) | Failure::InDoubt(error)) = failure;
+        tracing::error!(error = &error as &dyn std::error::Error, in_doubt, "a commit failed");
+        // Never tried again after a failed sync: the system may have dropped the pages it could not
+        // write.
+        self.poisoned = in_doubt;
+        if !in_doubt && !self.connection.is_autocommit() {
+            self.poisoned = self.connection.execute_batch("ROLLBACK").is_err();
+        }
+        let error = Arc::new(error);
+        for Staged { answer, .. } in staged {
+            if in_doubt {
+                let source = EmbeddedFault::CommitFailed(Arc::clone(&error)).into();
+                let _ = answer.send(Err(AppendError::Unknown(source)));
+            } else {
+                refuse(answer, EmbeddedFault::RolledBack(Arc::clone(&error)));
+            }
+        }
+    }
+}
+
+fn refuse(answer: oneshot::Sender<Result<Committed, AppendError>>, fault: EmbeddedFault) {
+    // Whoever asked may be gone.
+    let _ = answer.send(Err(AppendError::NotApplied(fault.into())));
+}
+
+/// Where the next batch begins, behind one of `records` records at `first` and a gap.
+///
+/// The gaps are there on purpose, and of different widths: Kafka leaves them too, and who counts on
+/// an offset is to find out here.
+fn behind(first: Offset, records: usize) -> Offset {
+    let gap = 1 + records % 3;
+    Offset(first.0.saturating_add_unsigned((records + gap) as u64))
+}

@@ -1,0 +1,200 @@
+//! The log in one SQLite file, for one machine: the default when no Kafka is configured.
+//!
+//! One process writes, behind a lock; others can read and follow while it runs. In the writing
+//! process one thread commits the appends of all partitions, as many as wait in one durable
+//! transaction; readers that keep up are served from what the thread has just committed, and the
+//! rest from the file.
+//!
+//! - [`store`]: the tables, what they must hold, and reading them;
+//! - [`committer`]: the thread that commits;
+//! - [`tail`]: the most recent batches, and where each partition ends;
+//! - [`reader`]: the two put together.
+
+mod committer;
+mod reader;
+mod store;
+mod tail;
+mod watcher;
+
+use super::{
+    AppendError, Batch, Committed, ConnectError, EventLog, Lane, LogFault, ReadError, RecordReader,
+    frame,
+};
+use crate::{Offset, Partition};
+use async_trait::async_trait;
+use bytes::Bytes;
+use committer::{Append, Committer, Queue};
+use reader::{EmbeddedReader, Shared};
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use watcher::Watcher;
+
+/// What goes wrong here and not in SQLite.
+#[derive(Debug, thiserror::Error)]
+enum EmbeddedFault {
+    #[error("the lane was fenced")]
+    Fenced,
+    #[error("a batch of {records} records and {bytes} bytes is none, or is too large")]
+    Size { records: usize, bytes: usize },
+    #[error("the log has no partition {0}, or no lane {1}")]
+    NoSuchLane(Partition, usize),
+    #[error("the log is closed")]
+    Closed,
+    #[error("this process only reads the log")]
+    ReadOnly,
+    #[error("a commit failed before: the log must be opened anew")]
+    Poisoned,
+    #[error("the transaction was rolled back: {0}")]
+    RolledBack(Arc<rusqlite::Error>),
+    #[error("the commit failed: {0}")]
+    CommitFailed(Arc<rusqlite::Error>),
+    #[error("the checksum does not match")]
+    Checksum,
+    #[error("a batch is missing before this one")]
+    Missing,
+    #[error("the partition ends at {0}")]
+    BeyondEnd(Offset),
+}
+
+/// The log in `log.sqlite` of a directory; see the [module](self).
+///
+/// Dropping the last handle and lane waits for the commits under way, a transaction at most.
+pub struct EmbeddedLog {
+    shared: Arc<Shared>,
+    source: Source,
+}
+
+/// Where news of the partitions comes from.
+enum Source {
+    Committer(Arc<Queue>),
+    /// Held for its thread.
+    Watcher {
+        _watcher: Watcher,
+    },
+}
+
+impl EmbeddedLog {
+    /// Opens the log to write, and makes it where there is none. `partitions` counts for a new log
+    /// (12 unless given), and must agree with an old one. Does blocking I/O, once.
+    ///
+    /// # Errors
+    /// [`ConnectError::InUse`] when another process writes it, [`ConnectError::Refused`] for
+    /// another number of partitions, another format, or when part of the history is gone.
+    pub fn open(dir: &Path, partitions: Option<u32>) -> Result<Self, ConnectError> {
+        let (connection, lock, ends) = store::open_to_write(dir, partitions)?;
+        let shared = Arc::new(Shared::new(dir, &ends, true));
+        let committer = Committer::new(connection, lock, ends, Arc::clone(&shared));
+        let queue = committer.start().map_err(|source| ConnectError::Unavailable {
+            log: store::path(dir).display().to_string(),
+            source: source.into(),
+        })?;
+        Ok(Self { shared, source: Source::Committer(Arc::new(queue)) })
+    }
+
+    /// Opens the log to read, whether or not another process writes it. Readers follow it with a
+    /// delay of up to 20 ms. Does blocking I/O, once.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); and [`ConnectError::Unavailable`] when there is no log.
+    pub fn open_read_only(dir: &Path) -> Result<Self, ConnectError> {
+        let (connection, ends) = store::open_to_read(dir)?;
+        let shared = Arc::new(Shared::new(dir, &ends, false));
+        let watcher = Watcher::start(connection, Arc::clone(&shared)).map_err(|source| {
+            ConnectError::Unavailable {
+                log: store::path(dir).display().to_string(),
+                source: source.into(),
+            }
+        })?;
+        Ok(Self { shared, source: Source::Watcher { _watcher: watcher } })
+    }
+
+    /// Finishes the appends under way and lets go of the file and its lock. Later appends are not
+    /// applied; readers can read on what is there.
+    pub async fn close(&self) {
+        if let Source::Committer(queue) = &self.source {
+            queue.close().await;
+        }
+    }
+
+    /// Commits only the first `keep` records of a batch, stamped as the whole: what a broken writer
+    /// would leave.
+    ///
+    /// # Errors
+    /// As [`Lane::commit`].
+    #[cfg(any(test, feature = "testing"))]
+    pub async fn tear(
+        &self,
+        partition: Partition,
+        batch: &Batch,
+        keep: usize,
+    ) -> Result<Committed, AppendError> {
+        let Source::Committer(queue) = &self.source else {
+            return Err(AppendError::NotApplied(EmbeddedFault::ReadOnly.into()));
+        };
+        let epoch = queue.fence(partition, 0).await.map_err(AppendError::NotApplied)?;
+        let lane = EmbeddedLane { queue: Arc::clone(queue), partition, lane: 0, epoch };
+        let kept = Batch { records: batch.records[..keep].to_vec(), ..batch.clone() };
+        let (mut whole, part) = (frames(batch)?, frames(&kept)?);
+        // Stamps are of one size, so the part is as long as the beginning of the whole.
+        lane.append(whole.split_to(part.len()), keep).await
+    }
+}
+
+#[async_trait]
+impl EventLog for EmbeddedLog {
+    fn partitions(&self) -> u32 {
+        self.shared.partitions()
+    }
+
+    async fn fence(&self, partition: Partition, lane: usize) -> Result<Box<dyn Lane>, LogFault> {
+        let Source::Committer(queue) = &self.source else {
+            return Err(EmbeddedFault::ReadOnly.into());
+        };
+        let epoch = queue.fence(partition, lane).await?;
+        Ok(Box::new(EmbeddedLane { queue: Arc::clone(queue), partition, lane, epoch }))
+    }
+
+    async fn read(
+        &self,
+        partition: Partition,
+        from: Offset,
+    ) -> Result<Box<dyn RecordReader>, ReadError> {
+        let reader = EmbeddedReader::open(Arc::clone(&self.shared), partition, from).await?;
+        Ok(Box::new(reader))
+    }
+
+    async fn end(&self, partition: Partition) -> Result<Offset, ReadError> {
+        self.shared.end(partition).await
+    }
+}
+
+struct EmbeddedLane {
+    queue: Arc<Queue>,
+    partition: Partition,
+    lane: usize,
+    epoch: u64,
+}
+
+fn frames(batch: &Batch) -> Result<Bytes, AppendError> {
+    let frames = frame::encode(batch).map_err(|error| AppendError::NotApplied(error.into()))?;
+    Ok(Bytes::from(frames))
+}
+
+impl EmbeddedLane {
+    async fn append(&self, frames: Bytes, records: usize) -> Result<Committed, AppendError> {
+        let (answer, answered) = oneshot::channel();
+        let checksum = store::begin_checksum(&frames);
+        let Self { partition, lane, epoch, .. } = *self;
+        let append = Append { partition, lane, epoch, frames, records, checksum, answer };
+        self.queue.append(append).await.map_err(AppendError::NotApplied)?;
+        answered.await.unwrap_or_else(|_| Err(AppendError::Unknown(EmbeddedFault::Closed.into())))
+    }
+}
+
+#[async_trait]
+impl Lane for EmbeddedLane {
+    async fn commit(&mut self, batch: &Batch) -> Result<Committed, AppendError> {
+        self.append(frames(batch)?, batch.records.len()).await
+    }
+}

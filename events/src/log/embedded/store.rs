@@ -1,0 +1,342 @@
+//! The file: a table a partition, one row a batch, and a table of what is true of the whole.
+//!
+//! Each row says where the next batch begins, and `ends` where each partition ends, in the same
+//! transaction: so a row that is gone is noticed, wherever it stood.
+
+use super::EmbeddedFault;
+use crate::log::{ConnectError, LogFault, RawRecord, ReadError, frame};
+use crate::{Offset, Partition};
+use bytes::Bytes;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The format of the file: its tables, the frames, the checksum.
+const FORMAT: u32 = 1;
+
+const DEFAULT_PARTITIONS: u32 = 12;
+
+/// More than anybody has use for; each is a table.
+const MAX_PARTITIONS: u32 = 1_024;
+
+/// Pages of 4 KiB in the write-ahead log before they are moved to their places, which takes two
+/// more syncs.
+const CHECKPOINT_PAGES: u32 = 4_000;
+
+/// Bytes that the write-ahead log shrinks to after it had to grow.
+const WAL_LIMIT: u32 = 64 << 20;
+
+/// How long to wait for another connection, such as one that recovers the file after a kill.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Where a chunk ends, in records and in bytes.
+pub(super) const CHUNK: (usize, usize) = (2_000, 1 << 20);
+
+/// The file of the log in `dir`.
+pub(super) fn path(dir: &Path) -> PathBuf {
+    dir.join("log.sqlite")
+}
+
+struct Site<'a>(&'a Path);
+
+impl Site<'_> {
+    fn name(&self) -> String {
+        path(self.0).display().to_string()
+    }
+
+    fn refused(&self, reason: impl Into<String>) -> ConnectError {
+        ConnectError::Refused { log: self.name(), reason: reason.into() }
+    }
+
+    fn unavailable<E: Into<LogFault>>(&self) -> impl Fn(E) -> ConnectError {
+        |source| ConnectError::Unavailable { log: self.name(), source: source.into() }
+    }
+}
+
+/// Opens or makes the file to write: the connection, the lock, and where each partition ends.
+pub(super) fn open_to_write(
+    dir: &Path,
+    partitions: Option<u32>,
+) -> Result<(Connection, File, Vec<Offset>), ConnectError> {
+    let site = Site(dir);
+    std::fs::create_dir_all(dir).map_err(site.unavailable())?;
+    let lock = File::create(dir.join("log.lock")).map_err(site.unavailable())?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(ConnectError::InUse { log: site.name() }),
+        Err(TryLockError::Error(error)) => return Err(site.unavailable()(error)),
+    }
+    let mut connection = Connection::open(path(dir)).map_err(site.unavailable())?;
+    prepare(&connection).map_err(site.unavailable())?;
+    create(&mut connection, dir, partitions)?;
+    let ends = check(&connection, dir, partitions)?;
+    sync_directory(dir).map_err(site.unavailable())?;
+    Ok((connection, lock, ends))
+}
+
+/// Opens the file to read: a connection, and where each partition ends.
+pub(super) fn open_to_read(dir: &Path) -> Result<(Connection, Vec<Offset>), ConnectError> {
+    let connection = connect_to_read(dir).map_err(Site(dir).unavailable())?;
+    let ends = check(&connection, dir, None)?;
+    Ok((connection, ends))
+}
+
+/// A connection that reads.
+pub(super) fn connect_to_read(dir: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path(dir), flags)?;
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "journal_size_limit", WAL_LIMIT)?;
+    connection.set_prepared_statement_cache_capacity(MAX_PARTITIONS as usize + 8);
+    Ok(())
+}
+
+/// The file's own name must survive a power cut, as its contents do.
+fn sync_directory(dir: &Path) -> std::io::Result<()> {
+    File::open(dir)?.sync_all()?;
+    match dir.canonicalize()?.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// Makes the tables where there are none, all or nothing.
+fn create(
+    connection: &mut Connection,
+    dir: &Path,
+    partitions: Option<u32>,
+) -> Result<(), ConnectError> {
+    let site = Site(dir);
+    let count = "SELECT count(*) FROM sqlite_schema";
+    let existing: u32 =
+        connection.query_one(count, [], |row| row.get(0)).map_err(site.unavailable())?;
+    if existing > 0 {
+        return Ok(());
+    }
+    let partitions = partitions.unwrap_or(DEFAULT_PARTITIONS);
+    if !(1..=MAX_PARTITIONS).contains(&partitions) {
+        return Err(site.refused(format!("it must have 1 to {MAX_PARTITIONS} partitions")));
+    }
+    let meta = "CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;".to_owned();
+    let tables = (0..partitions).map(|partition| {
+        format!(
+            "CREATE TABLE p{partition} (offset INTEGER PRIMARY KEY, next INTEGER NOT NULL, \
+             crc INTEGER NOT NULL, batch BLOB NOT NULL);"
+        )
+    });
+    let sql: String = std::iter::once(meta).chain(tables).collect();
+    let ends = vec![Offset::START; partitions as usize];
+    let create = |connection: &mut Connection| -> rusqlite::Result<()> {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(&sql)?;
+        let mut insert = transaction.prepare("INSERT INTO meta VALUES (?1, ?2)")?;
+        insert.execute(params!["format", FORMAT])?;
+        insert.execute(params!["partitions", partitions])?;
+        insert.execute(params!["ends", pack_ends(&ends)])?;
+        drop(insert);
+        transaction.commit()
+    };
+    create(connection).map_err(site.unavailable())
+}
+
+/// Refuses a file of another shape, or one that lacks history; gives where each partition ends.
+fn check(
+    connection: &Connection,
+    dir: &Path,
+    partitions: Option<u32>,
+) -> Result<Vec<Offset>, ConnectError> {
+    let site = Site(dir);
+    let number = |key: &str| -> Result<Option<u32>, ConnectError> {
+        connection
+            .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0))
+            .optional()
+            .map_err(site.unavailable())
+    };
+    let format = number("format")?;
+    if format != Some(FORMAT) {
+        return Err(site.refused(format!("its format is {format:?}, it must be {FORMAT}")));
+    }
+    let found = number("partitions")?.unwrap_or_default();
+    if let Some(asked) = partitions
+        && asked != found
+    {
+        return Err(site.refused(format!(
+            "it has {found} partitions, not {asked}; the number is fixed when a log is made"
+        )));
+    }
+    // One transaction, so that a writer who goes on meanwhile does not look like damage.
+    let transaction = connection.unchecked_transaction().map_err(site.unavailable())?;
+    let ends = read_ends(&transaction).map_err(site.unavailable())?;
+    if ends.len() != found as usize {
+        return Err(site.refused("its table of ends is damaged"));
+    }
+    for (partition, &end) in ends.iter().enumerate() {
+        let (first, last) = bounds(&transaction, partition).map_err(site.unavailable())?;
+        let is_written = end > Offset::START;
+        if (first, last) != (is_written.then_some(Offset::START), is_written.then_some(end)) {
+            return Err(site.refused(format!("history of partition {partition} is gone")));
+        }
+    }
+    Ok(ends)
+}
+
+/// Where the first batch of a partition begins, and where the next one would after the last.
+fn bounds(
+    connection: &Connection,
+    partition: usize,
+) -> rusqlite::Result<(Option<Offset>, Option<Offset>)> {
+    let edge = |sql: String| {
+        let offset = connection.query_row(&sql, [], |row| row.get(0)).optional();
+        offset.map(|offset| offset.map(Offset))
+    };
+    Ok((
+        edge(format!("SELECT offset FROM p{partition} ORDER BY offset LIMIT 1"))?,
+        edge(format!("SELECT next FROM p{partition} ORDER BY offset DESC LIMIT 1"))?,
+    ))
+}
+
+fn pack_ends(ends: &[Offset]) -> Vec<u8> {
+    ends.iter().flat_map(|end| end.0.to_be_bytes()).collect()
+}
+
+/// Where each partition ends.
+pub(super) fn read_ends(connection: &Connection) -> rusqlite::Result<Vec<Offset>> {
+    let mut read = connection.prepare_cached("SELECT value FROM meta WHERE key = 'ends'")?;
+    let packed: Vec<u8> = read.query_one([], |row| row.get(0))?;
+    let (ends, _) = packed.as_chunks::<8>();
+    Ok(ends.iter().map(|end| Offset(i64::from_be_bytes(*end))).collect())
+}
+
+/// Notes where each partition ends, within the transaction that moves it.
+pub(super) fn write_ends(connection: &Connection, ends: &[Offset]) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE meta SET value = ?1 WHERE key = 'ends'")?
+        .execute([pack_ends(ends)])?;
+    Ok(())
+}
+
+/// A batch as it is stored.
+#[derive(Clone)]
+pub(super) struct Row {
+    /// The offset of its first record; the others follow.
+    pub first: Offset,
+    /// Where the next batch begins: behind this one and its gap.
+    pub next: Offset,
+    pub frames: Bytes,
+}
+
+/// The part of the checksum that needs no offsets, for the caller's own thread.
+pub(super) fn begin_checksum(frames: &[u8]) -> crc32fast::Hasher {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(frames);
+    hasher
+}
+
+/// The checksum of a row: a sound batch in a wrong place is damage too.
+fn finish_checksum(mut hasher: crc32fast::Hasher, partition: Partition, row: &Row) -> u32 {
+    hasher.update(&partition.0.to_be_bytes());
+    hasher.update(&row.first.0.to_be_bytes());
+    hasher.update(&row.next.0.to_be_bytes());
+    hasher.finalize()
+}
+
+/// Inserts a row at the right edge of its table.
+pub(super) fn insert(
+    connection: &Connection,
+    partition: Partition,
+    row: &Row,
+    checksum: crc32fast::Hasher,
+) -> rusqlite::Result<()> {
+    let crc = finish_checksum(checksum, partition, row);
+    connection
+        .prepare_cached(&format!("INSERT INTO p{partition} VALUES (?1, ?2, ?3, ?4)"))?
+        .execute(params![row.first.0, row.next.0, crc, &*row.frames])?;
+    Ok(())
+}
+
+impl Row {
+    /// Adds the records at or after `from` to `records`.
+    pub fn decode(&self, from: Offset, records: &mut Vec<RawRecord>) -> Result<(), LogFault> {
+        // This adapter hands out the offsets, so here it counts them.
+        let offset_of = |index| Offset(self.first.0.saturating_add_unsigned(index as u64));
+        let decoded = frame::decode(self.frames.clone(), offset_of)?;
+        if decoded.last().is_none_or(|last| last.offset >= self.next) {
+            return Err(EmbeddedFault::Missing.into());
+        }
+        records.extend(decoded.into_iter().filter(|raw| raw.offset >= from));
+        Ok(())
+    }
+}
+
+/// Reads records from `from`, which is before `end`, up to a chunk of them; gives where reading
+/// goes on.
+pub(super) fn read(
+    connection: &Connection,
+    partition: Partition,
+    from: Offset,
+    end: Offset,
+) -> Result<(Vec<RawRecord>, Offset), ReadError> {
+    let damaged = |offset, source: LogFault| ReadError::Damaged { partition, offset, source };
+    let sql = format!(
+        "SELECT offset, next, crc, batch FROM p{partition} WHERE offset >= \
+         (SELECT max(offset) FROM p{partition} WHERE offset <= ?1) AND offset < ?2 ORDER BY offset"
+    );
+    let fault = |error| unreadable(error, partition, from);
+    let mut statement = connection.prepare_cached(&sql).map_err(fault)?;
+    let mut rows = statement.query([from.0, end.0]).map_err(fault)?;
+    let (mut records, mut bytes, mut next) = (Vec::new(), 0, None);
+    while let Some(columns) = rows.next().map_err(fault)? {
+        let (row, crc) = row(columns).map_err(fault)?;
+        if row.first != next.unwrap_or(row.first) {
+            return Err(damaged(row.first, EmbeddedFault::Missing.into()));
+        }
+        if finish_checksum(begin_checksum(&row.frames), partition, &row) != crc {
+            return Err(damaged(row.first, EmbeddedFault::Checksum.into()));
+        }
+        row.decode(from, &mut records).map_err(|source| damaged(row.first, source))?;
+        next = Some(row.next);
+        bytes += row.frames.len();
+        if records.len() >= CHUNK.0 || bytes >= CHUNK.1 {
+            break;
+        }
+    }
+    match next {
+        Some(next) if next > from => Ok((records, next)),
+        _ => Err(damaged(from, EmbeddedFault::Missing.into())),
+    }
+}
+
+fn row(columns: &rusqlite::Row<'_>) -> rusqlite::Result<(Row, u32)> {
+    let frames = columns.get_ref(3)?.as_blob()?;
+    let row = Row {
+        first: Offset(columns.get(0)?),
+        next: Offset(columns.get(1)?),
+        frames: Bytes::copy_from_slice(frames),
+    };
+    Ok((row, columns.get(2)?))
+}
+
+/// A busy file or one that cannot be reached may be read later. A file that is no database any more
+/// does not heal, nor does a column that holds something else.
+pub(super) fn unreadable(
+    error: rusqlite::Error,
+    partition: Partition,
+    offset: Offset,
+) -> ReadError {
+    match error.sqlite_error_code() {
+        None | Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            ReadError::Damaged { partition, offset, source: error.into() }
+        }
+        Some(_) => ReadError::Unavailable(error.into()),
+    }
+}

@@ -1,0 +1,300 @@
+//! The log on Apache Kafka.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `topic` | makes the topic, and refuses one that would lose history |
+//! | `writer` | a lane: one transactional producer on a thread of its own |
+//! | `reader` | a reader of one partition |
+//! | `consumers` | the few consumers that all readers share |
+//! | `record` | a record's key, headers and payload, there and back |
+//!
+//! Kafka enforces that a partition has one writer: taking a lane makes the broker refuse every earlier holder of its
+//! transactional id. Readers see committed records only.
+
+mod consumers;
+mod reader;
+mod record;
+mod topic;
+mod writer;
+
+use super::{ConnectError, EventLog, Lane, LogFault, ReadError, RecordReader};
+use crate::{Environment, Offset, Partition};
+use async_trait::async_trait;
+use rdkafka::{
+    ClientConfig, ClientContext,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    error::KafkaError,
+};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+/// How long one request to the cluster may take, its retries included.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where the log is, and how to get there.
+#[derive(Clone)]
+pub struct KafkaSettings {
+    /// Brokers to start from: `host:port`, separated by commas.
+    pub bootstrap_servers: String,
+    /// The topic; made when it is missing.
+    pub topic: String,
+    /// The partitions it must have; `None` takes what is there, and makes a missing topic with
+    /// [`DEFAULT_PARTITIONS`](Self::DEFAULT_PARTITIONS).
+    pub partitions: Option<u32>,
+    /// More properties of librdkafka, for TLS and SASL. What the log depends on cannot be overridden by them.
+    pub extra: BTreeMap<String, String>,
+    /// Clock and chance.
+    pub environment: Arc<dyn Environment>,
+}
+
+impl KafkaSettings {
+    /// The topic where none is configured.
+    pub const DEFAULT_TOPIC: &'static str = "orderlog.events";
+
+    /// The partitions of a new topic where none are configured.
+    pub const DEFAULT_PARTITIONS: u32 = 12;
+
+    /// The default topic on these brokers, without TLS and SASL.
+    pub fn new(bootstrap_servers: impl Into<String>, environment: Arc<dyn Environment>) -> Self {
+        Self {
+            bootstrap_servers: bootstrap_servers.into(),
+            topic: Self::DEFAULT_TOPIC.to_owned(),
+            partitions: None,
+            extra: BTreeMap::new(),
+            environment,
+        }
+    }
+
+    /// What all clients share. The caller sets its own properties on top, so that `extra` cannot override them.
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        for (property, value) in &self.extra {
+            config.set(property, value);
+        }
+        config
+            .set("bootstrap.servers", &self.bootstrap_servers)
+            .set("client.id", "orderlog")
+            .set("log.connection.close", "false")
+            // A broker that comes back is found at once; the library's default backs off up to 10 s.
+            .set("reconnect.backoff.ms", "50")
+            .set("reconnect.backoff.max.ms", "1000");
+        config
+    }
+
+    /// What all consumers share. Most of the library's defaults here are unfit for a log of record.
+    fn consumer(&self) -> ClientConfig {
+        let mut config = self.client();
+        config
+            .set("isolation.level", "read_committed")
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "error")
+            .set("allow.auto.create.topics", "false")
+            .set("check.crcs", "true")
+            .set("enable.partition.eof", "true");
+        config
+    }
+
+    /// How errors name this log.
+    fn log(&self) -> String {
+        format!("{} at {}", self.topic, self.bootstrap_servers)
+    }
+
+    fn refused(&self, reason: impl Into<String>) -> ConnectError {
+        ConnectError::Refused { log: self.log(), reason: reason.into() }
+    }
+
+    fn unavailable(&self, source: impl Into<LogFault>) -> ConnectError {
+        ConnectError::Unavailable { log: self.log(), source: source.into() }
+    }
+
+    fn check(&self) -> Result<(), ConnectError> {
+        if self.partitions == Some(0) {
+            return Err(self.refused("a log has at least one partition"));
+        }
+        let protocol = self.extra.get("security.protocol").map(|value| value.to_ascii_lowercase());
+        let secured = protocol.is_some_and(|value| value.contains("ssl") || value.contains("sasl"));
+        if secured && !cfg!(feature = "tls") {
+            return Err(self.refused("TLS and SASL need a build with the feature `tls`"));
+        }
+        Ok(())
+    }
+}
+
+/// The log on a Kafka topic.
+pub struct KafkaLog {
+    settings: KafkaSettings,
+    partitions: u32,
+    /// Asks for the ends of partitions; reads nothing.
+    inquirer: Arc<Inquirer>,
+    consumers: Arc<consumers::Consumers>,
+}
+
+impl KafkaLog {
+    /// Connects; makes the topic when it is missing, and refuses one that does not keep history for ever.
+    ///
+    /// # Errors
+    /// [`ConnectError::Refused`] for a topic of another shape, or for TLS or SASL in a build without the feature `tls`;
+    /// [`ConnectError::Unavailable`] when the cluster does not answer.
+    pub async fn connect(settings: KafkaSettings) -> Result<Self, ConnectError> {
+        settings.check()?;
+        let inquirer =
+            Inquirer::new(&settings).map_err(|error| settings.unavailable(error)).map(Arc::new)?;
+        let partitions = topic::prepare(&settings, &inquirer).await?;
+        let consumers = Arc::new(consumers::Consumers::new(&settings));
+        Ok(Self { settings, partitions, inquirer, consumers })
+    }
+}
+
+#[async_trait]
+impl EventLog for KafkaLog {
+    fn partitions(&self) -> u32 {
+        self.partitions
+    }
+
+    async fn fence(&self, partition: Partition, lane: usize) -> Result<Box<dyn Lane>, LogFault> {
+        Ok(Box::new(writer::KafkaLane::fence(&self.settings, partition, lane).await?))
+    }
+
+    async fn read(
+        &self,
+        partition: Partition,
+        from: Offset,
+    ) -> Result<Box<dyn RecordReader>, ReadError> {
+        let (start, end) = self.inquirer.bounds(partition).await.map_err(ReadError::Unavailable)?;
+        if from < start {
+            let source = format!("the history before offset {start} is gone").into();
+            return Err(ReadError::Damaged { partition, offset: from, source });
+        }
+        let lease = self.consumers.lease(partition, from).await.map_err(ReadError::Unavailable)?;
+        Ok(Box::new(reader::KafkaReader::new(
+            lease,
+            from,
+            end,
+            Arc::clone(&self.inquirer),
+            Arc::clone(&self.settings.environment),
+        )))
+    }
+
+    async fn end(&self, partition: Partition) -> Result<Offset, ReadError> {
+        let (_, end) = self.inquirer.bounds(partition).await.map_err(ReadError::Unavailable)?;
+        Ok(end)
+    }
+}
+
+/// A client that only asks: for metadata and for the bounds of partitions.
+struct Inquirer {
+    topic: String,
+    client: BaseConsumer<Logging>,
+    environment: Arc<dyn Environment>,
+}
+
+impl Inquirer {
+    fn new(settings: &KafkaSettings) -> Result<Self, KafkaError> {
+        // Without a group there is nothing to poll.
+        let client = settings.consumer().create_with_context(Logging)?;
+        let environment = Arc::clone(&settings.environment);
+        Ok(Self { topic: settings.topic.clone(), client, environment })
+    }
+
+    /// The first offset of a partition, and the end of what is committed (Kafka's last stable offset).
+    async fn bounds(self: &Arc<Self>, partition: Partition) -> Result<(Offset, Offset), LogFault> {
+        let number = partition_number(partition)?;
+        insist(&*self.environment, || {
+            let inquirer = Arc::clone(self);
+            blocking(move || {
+                let (start, end) =
+                    inquirer.client.fetch_watermarks(&inquirer.topic, number, REQUEST_TIMEOUT)?;
+                Ok((Offset(start), Offset(end)))
+            })
+        })
+        .await
+    }
+}
+
+/// Asks again until there is an answer or [`REQUEST_TIMEOUT`] is over: a partition that is new or changes its leader is out
+/// of reach for a moment.
+async fn insist<T, A>(
+    environment: &dyn Environment,
+    mut ask: impl FnMut() -> A,
+) -> Result<T, LogFault>
+where
+    A: Future<Output = Result<T, LogFault>>,
+{
+    let began = environment.monotonic();
+    loop {
+        let answer = ask().await;
+        if answer.is_ok() || environment.monotonic().saturating_sub(began) > REQUEST_TIMEOUT {
+            return answer;
+        }
+        environment.sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Kafka's partition numbers have a sign.
+fn partition_number(partition: Partition) -> Result<i32, LogFault> {
+    Ok(i32::try_from(partition.0)?)
+}
+
+/// Runs a blocking call of the library where it does not hold up the tasks.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LogFault> + Send + 'static,
+) -> Result<T, LogFault> {
+    tokio::task::spawn_blocking(work).await?
+}
+
+/// Puts what the library says into our logs. Its errors are mostly connections it is about to repair: what matters comes
+/// back from the calls as well.
+#[derive(Clone, Copy)]
+struct Logging;
+
+impl ClientContext for Logging {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        use RDKafkaLogLevel::{Alert, Critical, Debug, Emerg, Error, Info, Notice, Warning};
+        match level {
+            Emerg | Alert | Critical | Error | Warning => {
+                tracing::warn!(facility, message, "kafka client");
+            }
+            Notice | Info => tracing::info!(facility, message, "kafka client"),
+            Debug => tracing::debug!(facility, message, "kafka client"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        // The end of a partition comes this way too.
+        if !matches!(error, KafkaError::Global(rdkafka::error::RDKafkaErrorCode::PartitionEOF)) {
+            tracing::debug!(%error, reason, "kafka client");
+        }
+    }
+}
+
+impl ConsumerContext for Logging {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::System;
+
+    fn settings() -> KafkaSettings {
+        KafkaSettings::new("127.0.0.1:1", Arc::new(System::new()))
+    }
+
+    #[test]
+    fn kafka_settings_of_the_log_win_over_extra_ones() {
+        let mut settings = settings();
+        settings.extra.insert("isolation.level".into(), "read_uncommitted".into());
+        settings.extra.insert("sasl.username".into(), "orders".into());
+        let config = settings.consumer();
+        assert_eq!(config.get("isolation.level"), Some("read_committed"));
+        assert_eq!(config.get("sasl.username"), Some("orders"));
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn kafka_over_tls_is_refused_by_a_build_without_it() {
+        let mut settings = settings();
+        settings.extra.insert("security.protocol".into(), "SASL_SSL".into());
+        let error = settings.check().unwrap_err();
+        assert!(matches!(&error, ConnectError::Refused { reason, .. } if reason.contains("tls")));
+    }
+}

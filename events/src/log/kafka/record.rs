@@ -1,0 +1,89 @@
+//! A record on Kafka: CloudEvents 1.0 in binary mode, and one packed header of ours.
+
+use crate::{
+    Offset, StreamId, Timestamp,
+    environment::to_micros,
+    log::{RawRecord, Record, Stamp, header, known_type},
+};
+use bytes::Bytes;
+use chrono::{DateTime, SecondsFormat};
+use rdkafka::{
+    Message,
+    message::{BorrowedMessage, Header, Headers, OwnedHeaders},
+};
+use uuid::Uuid;
+
+/// `ce_source`: what all events of this program have in common.
+const SOURCE: &str = "/orderlog";
+
+/// The packed header.
+const PACKED: &str = "ol";
+
+/// The headers of a record.
+pub(super) fn headers(record: &Record, stamp: &Stamp) -> OwnedHeaders {
+    fn text<'a>(key: &'a str, value: &'a str) -> Header<'a, &'a str> {
+        Header { key, value: Some(value) }
+    }
+    let mut id = Uuid::encode_buffer();
+    let time = record.time.to_rfc3339_opts(SecondsFormat::Micros, true);
+    let packed = header::pack(&record.metadata, stamp);
+    let headers = OwnedHeaders::new_with_capacity(9)
+        .insert(text("ce_specversion", "1.0"))
+        .insert(text("ce_id", record.event_id.hyphenated().encode_lower(&mut id)))
+        .insert(text("ce_type", &record.event_type))
+        .insert(text("ce_source", SOURCE))
+        .insert(text("ce_time", &time))
+        .insert(text("content-type", "application/json"))
+        .insert(Header { key: PACKED, value: Some(packed.as_slice()) });
+    let headers = record.stream.with_text(|stream| headers.insert(text("ce_subject", stream)));
+    match record.traceparent.as_deref() {
+        Some(trace) => headers.insert(text("traceparent", trace)),
+        None => headers,
+    }
+}
+
+/// The record has no part of this name, or one that does not read.
+#[derive(Debug, thiserror::Error)]
+#[error("the record's {0} is missing or does not read")]
+pub(super) struct BadPart(&'static str);
+
+/// Reads a record back.
+pub(super) fn read(message: &BorrowedMessage<'_>) -> Result<RawRecord, BadPart> {
+    let stream: StreamId = text(message.key()).and_then(parse).ok_or(BadPart("key"))?;
+    let (mut id, mut event_type, mut time, mut packed, mut traceparent) =
+        (None, None, None, None, None);
+    for Header { key, value } in message.headers().ok_or(BadPart("headers"))?.iter() {
+        match key {
+            "ce_id" => id = text(value).and_then(parse),
+            "ce_type" => event_type = text(value),
+            "ce_time" => time = text(value).and_then(timestamp),
+            PACKED => packed = value.and_then(|value| header::unpack(value).ok()),
+            "traceparent" => traceparent = text(value).map(Box::from),
+            _ => {}
+        }
+    }
+    let (metadata, stamp) = packed.ok_or(BadPart("packed header"))?;
+    let event_type = event_type.ok_or(BadPart("ce_type"))?;
+    let record = Record {
+        event_id: id.ok_or(BadPart("ce_id"))?,
+        stream,
+        event_type: known_type(stream.kind, event_type),
+        time: time.ok_or(BadPart("ce_time"))?,
+        metadata,
+        traceparent,
+        body: Bytes::copy_from_slice(message.payload().ok_or(BadPart("payload"))?),
+    };
+    Ok(RawRecord { offset: Offset(message.offset()), stamp, record })
+}
+
+fn text(bytes: Option<&[u8]>) -> Option<&str> {
+    std::str::from_utf8(bytes?).ok()
+}
+
+fn parse<T: std::str::FromStr>(text: &str) -> Option<T> {
+    text.parse().ok()
+}
+
+fn timestamp(text: &str) -> Option<Timestamp> {
+    DateTime::parse_from_rfc3339(text).ok().map(|time| to_micros(time.to_utc()))
+}

@@ -1,0 +1,195 @@
+//! Makes the topic, and refuses one that would lose history.
+
+use super::{Inquirer, KafkaSettings, Logging, REQUEST_TIMEOUT, blocking, insist};
+use crate::{
+    Offset, Partition,
+    log::{ConnectError, LogFault, MAX_BATCH_BYTES},
+};
+use rdkafka::{
+    admin::{
+        AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+    },
+    consumer::Consumer,
+    error::{KafkaError, RDKafkaErrorCode},
+};
+use std::{sync::Arc, time::Duration};
+
+/// Where Kafka keeps the outcomes of transactions: as precious as the log, since it says which of its records count.
+const TRANSACTIONS: &str = "__transaction_state";
+
+/// A new topic is known to all brokers within this.
+const CREATION_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A topic as the cluster describes it.
+#[derive(Debug)]
+struct Shape {
+    partitions: u32,
+    /// Replicas of the partition that has fewest.
+    replication: usize,
+}
+
+/// Makes the topic if it is missing and checks it; gives its number of partitions.
+pub(super) async fn prepare(
+    settings: &KafkaSettings,
+    inquirer: &Arc<Inquirer>,
+) -> Result<u32, ConnectError> {
+    let unavailable = |error: LogFault| settings.unavailable(error);
+    let admin: AdminClient<Logging> = settings
+        .client()
+        .create_with_context(Logging)
+        .map_err(|error| settings.unavailable(error))?;
+    let (brokers, found) = inquirer.describe(&settings.topic).await.map_err(unavailable)?;
+    let shape = match found {
+        Some(shape) => shape,
+        None => create(settings, &admin, inquirer, brokers).await.map_err(unavailable)?,
+    };
+    let config = insist(&*settings.environment, || config_of(&admin, &settings.topic));
+    let config = config.await.map_err(unavailable)?;
+    check_config(&config).map_err(|reason| settings.refused(reason))?;
+    check_partitions(settings, &shape)?;
+    for partition in (0..shape.partitions).map(Partition) {
+        let (start, _) = inquirer.bounds(partition).await.map_err(unavailable)?;
+        if start > Offset::START {
+            let reason = format!("partition {partition} has lost what was before offset {start}");
+            return Err(settings.refused(reason));
+        }
+    }
+    // Made by the cluster for the first transaction.
+    let (_, transactions) = inquirer.describe(TRANSACTIONS).await.map_err(unavailable)?;
+    for risk in risks(&config, &shape, transactions.as_ref()) {
+        if brokers > 1 {
+            return Err(settings.refused(risk));
+        }
+        tracing::warn!(topic = settings.topic, risk, "one broker only: its loss is the log's loss");
+    }
+    Ok(shape.partitions)
+}
+
+impl Inquirer {
+    /// How many brokers there are, and the shape of a topic if it exists and its partitions have leaders.
+    async fn describe(self: &Arc<Self>, topic: &str) -> Result<(usize, Option<Shape>), LogFault> {
+        let inquirer = Arc::clone(self);
+        let topic = topic.to_owned();
+        blocking(move || {
+            let metadata = inquirer.client.fetch_metadata(Some(&topic), REQUEST_TIMEOUT)?;
+            let found = metadata.topics().iter().find(|found| found.name() == topic);
+            let shape = found.and_then(|found| {
+                let partitions = found.partitions();
+                let led = partitions.iter().all(|partition| partition.leader() >= 0);
+                let replicas = partitions.iter().map(|partition| partition.replicas().len());
+                Some(Shape {
+                    partitions: u32::try_from(partitions.len()).ok()?,
+                    replication: replicas.min().filter(|_| led)?,
+                })
+            });
+            Ok((metadata.brokers().len(), shape))
+        })
+        .await
+    }
+}
+
+async fn create(
+    settings: &KafkaSettings,
+    admin: &AdminClient<Logging>,
+    inquirer: &Arc<Inquirer>,
+    brokers: usize,
+) -> Result<Shape, LogFault> {
+    let partitions = settings.partitions.unwrap_or(KafkaSettings::DEFAULT_PARTITIONS);
+    let replication = brokers.clamp(1, 3);
+    let in_sync = if replication == 3 { "2" } else { "1" };
+    let topic = NewTopic::new(
+        &settings.topic,
+        i32::try_from(partitions)?,
+        TopicReplication::Fixed(i32::try_from(replication)?),
+    )
+    .set("cleanup.policy", "delete")
+    .set("retention.ms", "-1")
+    .set("retention.bytes", "-1")
+    .set("min.insync.replicas", in_sync)
+    .set("unclean.leader.election.enable", "false")
+    .set("message.timestamp.type", "CreateTime")
+    .set("max.message.bytes", "2097152");
+    let results = admin.create_topics([&topic], &options()).await?;
+    for (_, code) in results.into_iter().filter_map(Result::err) {
+        // Another process was faster, or the topic was there and has no leaders yet.
+        if code != RDKafkaErrorCode::TopicAlreadyExists {
+            return Err(KafkaError::AdminOp(code).into());
+        }
+    }
+    tracing::info!(topic = settings.topic, partitions, replication, "topic made");
+    let began = settings.environment.monotonic();
+    loop {
+        if let (_, Some(shape)) = inquirer.describe(&settings.topic).await? {
+            return Ok(shape);
+        }
+        if settings.environment.monotonic().saturating_sub(began) > CREATION_TIMEOUT {
+            return Err("the topic exists but has no leaders".into());
+        }
+        settings.environment.sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn config_of(admin: &AdminClient<Logging>, topic: &str) -> Result<ConfigResource, LogFault> {
+    let described = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options()).await?;
+    let config = described.into_iter().next().ok_or("the cluster does not describe the topic")?;
+    Ok(config?)
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new()
+        .request_timeout(Some(REQUEST_TIMEOUT))
+        .operation_timeout(Some(REQUEST_TIMEOUT))
+}
+
+fn value<'a>(config: &'a ConfigResource, name: &str) -> &'a str {
+    config.get(name).and_then(|entry| entry.value.as_deref()).unwrap_or_default()
+}
+
+fn check_config(config: &ConfigResource) -> Result<(), String> {
+    for (name, wanted) in
+        [("cleanup.policy", "delete"), ("retention.ms", "-1"), ("retention.bytes", "-1")]
+    {
+        let found = value(config, name);
+        if found != wanted {
+            return Err(format!("{name} is {found:?} and must be {wanted:?}, or history is lost"));
+        }
+    }
+    let largest = value(config, "max.message.bytes");
+    if largest.parse().is_ok_and(|largest: usize| largest < MAX_BATCH_BYTES) {
+        return Err(format!(
+            "max.message.bytes is {largest} and a batch may take {MAX_BATCH_BYTES}"
+        ));
+    }
+    Ok(())
+}
+
+fn check_partitions(settings: &KafkaSettings, shape: &Shape) -> Result<(), ConnectError> {
+    match settings.partitions {
+        Some(wanted) if wanted != shape.partitions => Err(settings.refused(format!(
+            "it has {} partitions and {wanted} are configured; their number never changes",
+            shape.partitions
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// What loses history when a broker does. With one broker there is no remedy, and no cause to refuse.
+fn risks(
+    config: &ConfigResource,
+    shape: &Shape,
+    transactions: Option<&Shape>,
+) -> impl Iterator<Item = &'static str> {
+    [
+        (shape.replication < 2, "the topic has one replica"),
+        (
+            value(config, "unclean.leader.election.enable") == "true",
+            "unclean.leader.election.enable is true: a replica that is behind may take over",
+        ),
+        (
+            transactions.is_some_and(|topic| topic.replication < 2),
+            "__transaction_state has one replica: it says which records count",
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(found, risk)| found.then_some(risk))
+}

@@ -1,0 +1,327 @@
+//! The log in memory, for tests and simulations: everything a real log may do to its users, on
+//! demand.
+//!
+//! Every clone is a handle of the same log, so its users can be killed and started again. It needs
+//! no runtime and reads no clock but its [`Environment`]'s. Like all logs here it leaves gaps
+//! between batches.
+
+mod state;
+
+use super::{
+    AppendError, Batch, Committed, EventLog, LANES, Lane, LogFault, MAX_BATCH_RECORDS, RawChunk,
+    ReadError, RecordReader,
+};
+use crate::{Environment, Offset, Partition};
+use async_trait::async_trait;
+use futures::future::poll_fn;
+use state::{Held, State, Veil};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+
+/// What is to happen to a commit that comes, claims and beats among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing: for the commits before the one that is meant.
+    Clean,
+    /// Nothing of it lands, and the writer is told so.
+    NotApplied,
+    /// It lands, and the writer is told that nobody knows.
+    UnknownLanded,
+    /// It does not land, and the writer is told that nobody knows.
+    UnknownLost,
+    /// The writer is told that nobody knows, and it lands whenever [`MemoryLog::deliver_ghosts`]
+    /// says: past every fence, as a delayed request of an old transaction may.
+    Ghost,
+    /// Only the first so many records ever land, and the writer is told that nobody knows.
+    Cut(usize),
+    /// It lands, and the writer is told that the request may be repeated late.
+    Suspect,
+    /// It waits until [`MemoryLog::release`], or until its lane is fenced: then it never lands.
+    Hold,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum MemoryFault {
+    #[error("the lane was fenced")]
+    Fenced,
+    #[error("the log was told to fail")]
+    Told,
+    #[error("the log is gone")]
+    Gone,
+    #[error("a batch of {0} records is none")]
+    Size(usize),
+    #[error("the log has no partition {0}, or no lane {1}")]
+    NoSuchLane(Partition, usize),
+    #[error("the log ends before that")]
+    BeyondEnd,
+}
+
+/// A handle of a log in memory; see the [module](self).
+#[derive(Clone)]
+pub struct MemoryLog(Arc<Inner>);
+
+struct Inner {
+    partitions: Vec<Slot>,
+    environment: Arc<dyn Environment>,
+    latency: Mutex<Duration>,
+}
+
+/// A partition, and the bell that rings when more of it can be seen.
+struct Slot {
+    state: Mutex<State>,
+    bell: watch::Sender<()>,
+}
+
+/// The switches. Each panics for a partition that the log does not have.
+impl MemoryLog {
+    /// An empty log.
+    pub fn new(partitions: u32, environment: Arc<dyn Environment>) -> Self {
+        let slot = |_| Slot { state: Mutex::default(), bell: watch::Sender::new(()) };
+        let partitions = (0..partitions).map(slot).collect();
+        Self(Arc::new(Inner { partitions, environment, latency: Mutex::default() }))
+    }
+
+    /// What happens to the next commits of a partition, one each; those behind them go well.
+    pub fn inject(&self, partition: Partition, faults: impl IntoIterator<Item = Fault>) {
+        self.state(partition).faults.extend(faults);
+    }
+
+    /// Every commit takes this long by the environment's clock, before it lands.
+    pub fn set_latency(&self, latency: Duration) {
+        *self.0.latency.lock().unwrap_or_else(PoisonError::into_inner) = latency;
+    }
+
+    /// From now on commits are answered but not seen, until [`reveal`](Self::reveal).
+    pub fn hide(&self, partition: Partition) {
+        self.state(partition).veil = Veil::UntilRevealed;
+    }
+
+    /// From now on commits are answered but not seen, until somebody has looked in vain `looks`
+    /// times: asked for the end, or read and found nothing new.
+    pub fn hide_for(&self, partition: Partition, looks: u32) {
+        self.state(partition).veil = Veil::ForLooks(looks);
+    }
+
+    /// Shows what was hidden, and hides no more.
+    pub fn reveal(&self, partition: Partition) {
+        self.state(partition).reveal();
+        self.ring(partition);
+    }
+
+    /// Lets the held commits land, in the order they came.
+    pub fn release(&self, partition: Partition) {
+        let mut state = self.state(partition);
+        let held = std::mem::take(&mut state.held);
+        let landed: Vec<_> = held
+            .into_iter()
+            .map(|held| {
+                (state.land(&held.batch, held.batch.records.len(), self.gap()), held.answer)
+            })
+            .collect();
+        drop(state);
+        self.ring(partition);
+        for (offsets, answer) in landed {
+            // Whoever asked may be gone; it has landed all the same.
+            let _ = answer.send(Ok(Committed { offsets, suspect: false }));
+        }
+    }
+
+    /// How many commits are held.
+    pub fn held(&self, partition: Partition) -> usize {
+        self.state(partition).held.len()
+    }
+
+    /// Lands the ghosts, as they were committed, behind everything that is there by now.
+    pub fn deliver_ghosts(&self, partition: Partition) {
+        let mut state = self.state(partition);
+        for batch in std::mem::take(&mut state.ghosts) {
+            state.land(&batch, batch.records.len(), self.gap());
+        }
+        drop(state);
+        self.ring(partition);
+    }
+
+    /// Lands the first `keep` records of a batch, past every lane.
+    pub fn cut(&self, partition: Partition, batch: &Batch, keep: usize) {
+        self.state(partition).land(batch, keep, self.gap());
+        self.ring(partition);
+    }
+
+    fn state(&self, partition: Partition) -> MutexGuard<'_, State> {
+        let slot = &self.0.partitions[partition.0 as usize];
+        slot.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ring(&self, partition: Partition) {
+        self.0.partitions[partition.0 as usize].bell.send_replace(());
+    }
+
+    /// The width of the next gap.
+    fn gap(&self) -> i64 {
+        if self.0.environment.random().is_multiple_of(2) { 1 } else { 3 }
+    }
+
+    /// Somebody looked in vain. Whether looking again will show more one day.
+    fn look(&self, partition: Partition) -> bool {
+        let mut state = self.state(partition);
+        let end = state.end();
+        let more = state.look();
+        let revealed = state.end() > end;
+        drop(state);
+        if revealed {
+            self.ring(partition);
+        }
+        more
+    }
+}
+
+#[async_trait]
+impl EventLog for MemoryLog {
+    fn partitions(&self) -> u32 {
+        u32::try_from(self.0.partitions.len()).unwrap_or(u32::MAX)
+    }
+
+    async fn fence(&self, partition: Partition, lane: usize) -> Result<Box<dyn Lane>, LogFault> {
+        if partition.0 >= self.partitions() || lane >= LANES {
+            return Err(MemoryFault::NoSuchLane(partition, lane).into());
+        }
+        let (epoch, fenced) = self.state(partition).fence(lane);
+        for held in fenced {
+            let _ = held.answer.send(Err(AppendError::NotApplied(MemoryFault::Fenced.into())));
+        }
+        Ok(Box::new(MemoryLane { log: self.clone(), partition, lane, epoch }))
+    }
+
+    async fn read(
+        &self,
+        partition: Partition,
+        from: Offset,
+    ) -> Result<Box<dyn RecordReader>, ReadError> {
+        if partition.0 >= self.partitions() || from > self.state(partition).next() {
+            let source = MemoryFault::BeyondEnd.into();
+            return Err(ReadError::Damaged { partition, offset: from, source });
+        }
+        let bell = self.0.partitions[partition.0 as usize].bell.subscribe();
+        let log = self.clone();
+        Ok(Box::new(MemoryReader { log, partition, next: from, told: false, bell }))
+    }
+
+    async fn end(&self, partition: Partition) -> Result<Offset, ReadError> {
+        let end = self.state(partition).end();
+        self.look(partition);
+        Ok(end)
+    }
+}
+
+struct MemoryLane {
+    log: MemoryLog,
+    partition: Partition,
+    lane: usize,
+    epoch: u64,
+}
+
+/// When a commit is answered.
+enum Answer {
+    Now(Result<Committed, AppendError>),
+    Later(oneshot::Receiver<Result<Committed, AppendError>>),
+}
+
+impl MemoryLane {
+    fn settle(&self, batch: &Batch) -> Answer {
+        let mut state = self.log.state(self.partition);
+        let len = batch.records.len();
+        if state.epochs[self.lane] != self.epoch {
+            return Answer::Now(Err(AppendError::NotApplied(MemoryFault::Fenced.into())));
+        }
+        if !(1..=MAX_BATCH_RECORDS).contains(&len) {
+            return Answer::Now(Err(AppendError::NotApplied(MemoryFault::Size(len).into())));
+        }
+        let unknown = || Err(AppendError::Unknown(MemoryFault::Told.into()));
+        let fault = state.faults.pop_front().unwrap_or(Fault::Clean);
+        let mut land = |keep| state.land(batch, keep, self.log.gap());
+        Answer::Now(match fault {
+            Fault::Clean => Ok(Committed { offsets: land(len), suspect: false }),
+            Fault::Suspect => Ok(Committed { offsets: land(len), suspect: true }),
+            Fault::NotApplied => Err(AppendError::NotApplied(MemoryFault::Told.into())),
+            Fault::UnknownLost => unknown(),
+            Fault::UnknownLanded => {
+                land(len);
+                unknown()
+            }
+            Fault::Cut(keep) => {
+                land(keep);
+                unknown()
+            }
+            Fault::Ghost => {
+                state.ghosts.push(batch.clone());
+                unknown()
+            }
+            Fault::Hold => {
+                let (answer, later) = oneshot::channel();
+                state.held.push(Held { batch: batch.clone(), lane: self.lane, answer });
+                return Answer::Later(later);
+            }
+        })
+    }
+}
+
+#[async_trait]
+impl Lane for MemoryLane {
+    async fn commit(&mut self, batch: &Batch) -> Result<Committed, AppendError> {
+        let latency = *self.log.0.latency.lock().unwrap_or_else(PoisonError::into_inner);
+        if !latency.is_zero() {
+            self.log.0.environment.sleep(latency).await;
+        }
+        let answer = self.settle(batch);
+        self.log.ring(self.partition);
+        match answer {
+            Answer::Now(answer) => answer,
+            Answer::Later(later) => {
+                later.await.unwrap_or_else(|_| Err(AppendError::Unknown(MemoryFault::Gone.into())))
+            }
+        }
+    }
+}
+
+struct MemoryReader {
+    log: MemoryLog,
+    partition: Partition,
+    next: Offset,
+    /// Whether the caller knows that `next` is the end.
+    told: bool,
+    bell: watch::Receiver<()>,
+}
+
+#[async_trait]
+impl RecordReader for MemoryReader {
+    async fn next(&mut self) -> Result<RawChunk, ReadError> {
+        loop {
+            self.bell.mark_unchanged();
+            let (records, next, at_end) = self.log.state(self.partition).read(self.next);
+            if next > self.next || !self.told {
+                (self.next, self.told) = (next, at_end);
+                return Ok(RawChunk { records, next: Some(next), at_end });
+            }
+            if self.log.look(self.partition) {
+                yield_now().await;
+            } else if self.bell.changed().await.is_err() {
+                return Err(ReadError::Unavailable(MemoryFault::Gone.into()));
+            }
+        }
+    }
+}
+
+/// Lets the other tasks run, on any executor.
+async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}

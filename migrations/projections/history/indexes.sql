@@ -1,0 +1,1 @@
+alter table history add primary key (stream_kind, stream_id, version);

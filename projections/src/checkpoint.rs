@@ -1,0 +1,199 @@
+//! Checkpoints: how far a version has read each partition, and the fence of its writers.
+
+use crate::{
+    ReadModel,
+    facts::{Fact, sql_partition},
+    lease::Share,
+    progress::Seen,
+    version::VersionId,
+};
+use events::{Offset, Partition, Timestamp, log::Cursor};
+use sqlx::{FromRow, PgConnection, PgPool};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// How far a version is in a partition.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Checkpoint {
+    /// Where it reads on.
+    pub cursor: Cursor,
+    /// The last event applied.
+    pub last: Option<Last>,
+    /// Events applied in all.
+    pub events: i64,
+    /// Whether this version serves.
+    pub serving: bool,
+    /// Why nothing more is applied.
+    pub stopped: Option<String>,
+}
+
+/// The last event applied: where it stands, and which one it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Last {
+    pub offset: Offset,
+    pub event_id: Uuid,
+    pub time: Timestamp,
+}
+
+impl Last {
+    pub fn of(fact: &Fact) -> Self {
+        let record = &fact.record;
+        Self { offset: fact.position.offset, event_id: record.event_id, time: record.time }
+    }
+}
+
+impl Checkpoint {
+    pub fn seen(&self) -> Seen {
+        let last = self.last.map(|last| last.offset);
+        Seen { next: self.cursor.offset, last, stopped: self.stopped.is_some() }
+    }
+}
+
+#[derive(FromRow)]
+struct Row {
+    projection: String,
+    version: i32,
+    partition: i32,
+    serving: bool,
+    next_offset: i64,
+    term: i64,
+    last_offset: Option<i64>,
+    last_event_id: Option<Uuid>,
+    last_time: Option<Timestamp>,
+    events: i64,
+    stopped: Option<String>,
+}
+
+impl Row {
+    fn share(self) -> Option<(Share, Checkpoint)> {
+        let id = VersionId { model: self.projection.parse().ok()?, number: self.version };
+        let last = match (self.last_offset, self.last_event_id, self.last_time) {
+            (Some(offset), Some(event_id), Some(time)) => {
+                Some(Last { offset: Offset(offset), event_id, time })
+            }
+            _ => None,
+        };
+        let cursor = Cursor { offset: Offset(self.next_offset), term: self.term.unsigned_abs() };
+        let Self { serving, events, stopped, .. } = self;
+        let checkpoint = Checkpoint { cursor, last, events, serving, stopped };
+        Some(((id, Partition(self.partition.unsigned_abs())), checkpoint))
+    }
+}
+
+/// All checkpoints there are.
+pub(crate) async fn load(pool: &PgPool) -> Result<BTreeMap<Share, Checkpoint>, sqlx::Error> {
+    let rows: Vec<Row> = sqlx::query_as(
+        "select projection, version, partition, serving, next_offset, term, last_offset, last_event_id, \
+         last_time, events, stopped from control.checkpoint",
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().filter_map(Row::share).collect())
+}
+
+/// A step of a checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Move {
+    pub share: Share,
+    /// Where it must be for the step to count.
+    pub expected: Offset,
+    pub to: Cursor,
+    /// The last event of the step, if it has any.
+    pub last: Option<Last>,
+    /// Events of the step.
+    pub events: i64,
+}
+
+/// Another writer moved a checkpoint first, or it is gone or stopped.
+#[derive(Debug, thiserror::Error)]
+#[error("a checkpoint is not where it was")]
+pub(crate) struct Fenced;
+
+/// Moves checkpoints, all or none: the caller rolls back unless this gives, for each step, whether its version serves.
+///
+/// It comes first in the transaction of the rows: whoever else would write the same rows waits here for the outcome, and
+/// then finds the checkpoint moved.
+pub(crate) async fn advance(
+    connection: &mut PgConnection,
+    moves: &[Move],
+) -> Result<Result<BTreeMap<Share, bool>, Fenced>, sqlx::Error> {
+    let column = |by: fn(&Move) -> i64| moves.iter().map(by).collect::<Vec<_>>();
+    let names: Vec<_> = moves.iter().map(|step| step.share.0.model.as_str()).collect();
+    let numbers: Vec<_> = moves.iter().map(|step| step.share.0.number).collect();
+    let partitions: Vec<_> = moves.iter().map(|step| sql_partition(step.share.1)).collect();
+    let last: Vec<_> = moves.iter().map(|step| step.last).collect();
+    let moved: Vec<(String, i32, i32, bool)> = sqlx::query_as(
+        "update control.checkpoint c set next_offset = u.next_offset, term = u.term, \
+         last_offset = coalesce(u.last_offset, c.last_offset), \
+         last_event_id = coalesce(u.last_event_id, c.last_event_id), \
+         last_time = coalesce(u.last_time, c.last_time), \
+         events = c.events + u.events, updated_at = clock_timestamp() \
+         from unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[], $5::bigint[], $6::bigint[], \
+         $7::bigint[], $8::uuid[], $9::timestamptz[], $10::bigint[]) \
+         as u(projection, version, partition, expected, next_offset, term, last_offset, last_event_id, last_time, events) \
+         where c.projection = u.projection and c.version = u.version and c.partition = u.partition \
+         and c.next_offset = u.expected and c.stopped is null \
+         returning c.projection, c.version, c.partition, c.serving",
+    )
+    .bind(names)
+    .bind(numbers)
+    .bind(partitions)
+    .bind(column(|step| step.expected.0))
+    .bind(column(|step| step.to.offset.0))
+    .bind(column(|step| i64::try_from(step.to.term).unwrap_or(i64::MAX)))
+    .bind(last.iter().map(|last| last.map(|last| last.offset.0)).collect::<Vec<_>>())
+    .bind(last.iter().map(|last| last.map(|last| last.event_id)).collect::<Vec<_>>())
+    .bind(last.iter().map(|last| last.map(|last| last.time)).collect::<Vec<_>>())
+    .bind(column(|step| step.events))
+    .fetch_all(connection)
+    .await?;
+    if moved.len() != moves.len() {
+        return Ok(Err(Fenced));
+    }
+    let share = |(name, number, partition, serving): (String, i32, i32, bool)| {
+        let model: ReadModel = name.parse().ok()?;
+        let id = VersionId { model, number };
+        Some(((id, Partition(partition.unsigned_abs())), serving))
+    };
+    Ok(Ok(moved.into_iter().filter_map(share).collect()))
+}
+
+/// Stops a version in a partition, where it stands.
+pub(crate) async fn stop(
+    pool: &PgPool,
+    (id, partition): Share,
+    at: Offset,
+    reason: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update control.checkpoint set stopped = $5, updated_at = clock_timestamp() \
+         where projection = $1 and version = $2 and partition = $3 and next_offset = $4",
+    )
+    .bind(id.model.as_str())
+    .bind(id.number)
+    .bind(sql_partition(partition))
+    .bind(at.0)
+    .bind(reason)
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Lets stopped partitions try again: somebody else feeds them now, or the program is another.
+pub(crate) async fn resume(pool: &PgPool, shares: &[Share]) -> Result<(), sqlx::Error> {
+    let names: Vec<_> = shares.iter().map(|(id, _)| id.model.as_str()).collect();
+    let numbers: Vec<_> = shares.iter().map(|(id, _)| id.number).collect();
+    let partitions: Vec<_> = shares.iter().map(|(_, at)| sql_partition(*at)).collect();
+    sqlx::query(
+        "update control.checkpoint c set stopped = null \
+         from unnest($1::text[], $2::integer[], $3::integer[]) as u(projection, version, partition) \
+         where c.projection = u.projection and c.version = u.version and c.partition = u.partition \
+         and c.stopped is not null",
+    )
+    .bind(names)
+    .bind(numbers)
+    .bind(partitions)
+    .execute(pool)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! Events to rows.
+
+use crate::streams::{Head, HeadMut, StreamRow, Table, stream_row};
+use events::{Event, Sealed, StreamKind, Timestamp, customer};
+use sqlx::{Postgres, postgres::PgArguments, query::Query};
+use uuid::Uuid;
+
+/// The table of one version.
+pub(crate) type Customers = Table<CustomerRow>;
+
+stream_row! {
+    CustomerRow {
+        customer_id: Uuid,
+        partition: i32,
+        version: i64,
+        shown_version: i64,
+        status: String,
+        email_id: Uuid,
+        email: String,
+        first_name: String,
+        last_name: String,
+        vip: bool,
+        order_count: i64,
+        created_at: Timestamp,
+        updated_at: Timestamp,
+    }
+}
+
+/// A stream that was only ever told of orders.
+const UNKNOWN: &str = "unknown";
+const PENDING: &str = "pending";
+/// The only ones that are shown: the view says so too.
+const REGISTERED: &str = "registered";
+const REFUSED: &str = "refused";
+
+impl StreamRow for CustomerRow {
+    type Event = customer::Event;
+    const KIND: StreamKind = StreamKind::Customer;
+    const TABLE: &'static str = "customers";
+    const COLUMNS: &'static [crate::streams::Column] = Self::ROW_COLUMNS;
+
+    fn event(event: &Event) -> Option<&customer::Event> {
+        match event {
+            Event::Customer(event) => Some(event),
+            _ => None,
+        }
+    }
+
+    fn is_bookkeeping(event: &customer::Event) -> bool {
+        event.is_bookkeeping()
+    }
+
+    /// Any event may be the first: an order of a customer who does not exist is closed there all the same.
+    fn begin(head: Head, _: &customer::Event) -> Option<Self> {
+        Some(Self {
+            customer_id: head.id,
+            partition: head.partition,
+            version: 0,
+            shown_version: 0,
+            status: UNKNOWN.to_owned(),
+            email_id: Uuid::nil(),
+            email: String::new(),
+            first_name: String::new(),
+            last_name: String::new(),
+            vip: false,
+            order_count: 0,
+            created_at: head.time,
+            updated_at: head.time,
+        })
+    }
+
+    fn apply(&mut self, event: &customer::Event) {
+        use customer::Event as E;
+        match event {
+            E::RegistrationRequested(asked) => {
+                PENDING.clone_into(&mut self.status);
+                self.address(asked.email_id, &asked.email);
+                self.profile(&asked.first_name, &asked.last_name, false);
+            }
+            E::Registered(_) => REGISTERED.clone_into(&mut self.status),
+            E::RegistrationRefused(_) => REFUSED.clone_into(&mut self.status),
+            E::Changed(new) => self.profile(&new.first_name, &new.last_name, new.vip),
+            E::EmailChanged(new) => {
+                self.address(new.email_id, &new.email);
+                self.profile(&new.first_name, &new.last_name, new.vip);
+            }
+            E::OrderClosed(closed) => self.order_count += i64::from(closed.confirmed),
+            E::EmailChangeRequested(_)
+            | E::EmailChangeRefused(_)
+            | E::EmailSettled(_)
+            | E::OrderOpened(_) => {}
+        }
+    }
+
+    fn head(&mut self) -> HeadMut<'_> {
+        HeadMut {
+            version: &mut self.version,
+            shown_version: &mut self.shown_version,
+            updated_at: &mut self.updated_at,
+        }
+    }
+
+    fn bind<'q>(
+        rows: &'q [&'q Self],
+        query: Query<'q, Postgres, PgArguments>,
+    ) -> Query<'q, Postgres, PgArguments> {
+        Self::bind_columns(rows, query)
+    }
+}
+
+impl CustomerRow {
+    fn address(&mut self, email_id: Uuid, email: &Sealed) {
+        self.email_id = email_id;
+        email.as_str().clone_into(&mut self.email);
+    }
+
+    fn profile(&mut self, first_name: &Sealed, last_name: &Sealed, vip: bool) {
+        first_name.as_str().clone_into(&mut self.first_name);
+        last_name.as_str().clone_into(&mut self.last_name);
+        self.vip = vip;
+    }
+}

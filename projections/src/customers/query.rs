@@ -1,0 +1,82 @@
+//! Rows to answers.
+
+use super::Customer;
+use crate::{QueryError, ReadModels};
+use events::{Sealed, Timestamp};
+use sqlx::FromRow;
+use uuid::Uuid;
+
+/// The columns by name: a later version of the view may have more.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "select customer_id, shown_version, email_id, email, first_name, last_name, vip, order_count, created_at, \
+             updated_at from read.customers ",
+            $rest
+        )
+    };
+}
+
+impl ReadModels {
+    /// The registered customer with this id.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn customer(&self, id: Uuid) -> Result<Option<Customer>, QueryError> {
+        self.customer_where(select!("where customer_id = $1"), id).await
+    }
+
+    /// The registered customer whose address has this keyed hash.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn customer_by_email(&self, email_id: Uuid) -> Result<Option<Customer>, QueryError> {
+        // Two rows can show one address for a moment: the loser's change of address is on its way to the other's row.
+        const BY_EMAIL: &str =
+            select!("where email_id = $1 order by updated_at desc, customer_id limit 1");
+        self.customer_where(BY_EMAIL, email_id).await
+    }
+
+    async fn customer_where(
+        &self,
+        query: &'static str,
+        id: Uuid,
+    ) -> Result<Option<Customer>, QueryError> {
+        self.ask(move |pool| async move {
+            let row: Option<Row> = sqlx::query_as(query).bind(id).fetch_optional(&pool).await?;
+            Ok(row.map(Customer::from))
+        })
+        .await
+    }
+}
+
+#[derive(FromRow)]
+struct Row {
+    customer_id: Uuid,
+    shown_version: i64,
+    email_id: Uuid,
+    email: String,
+    first_name: String,
+    last_name: String,
+    vip: bool,
+    order_count: i64,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl From<Row> for Customer {
+    fn from(row: Row) -> Self {
+        Self {
+            customer_id: row.customer_id,
+            email_id: row.email_id,
+            email: Sealed::from(row.email),
+            first_name: Sealed::from(row.first_name),
+            last_name: Sealed::from(row.last_name),
+            vip: row.vip,
+            order_count: row.order_count,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            version: row.shown_version.unsigned_abs(),
+        }
+    }
+}

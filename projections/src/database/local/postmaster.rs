@@ -1,0 +1,173 @@
+//! The server process: what `postmaster.pid` says of it, whether it lives, and how it is ended.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::error::{IoContext, LocalError};
+
+/// Pause between two looks at a process or a file.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// A fast shutdown writes a checkpoint. After this long recovery at the next start is the lesser evil.
+const FAST_PATIENCE: Duration = Duration::from_secs(30);
+
+/// An immediate shutdown only ends processes; a stopped one (SIGSTOP) does not heed it.
+const IMMEDIATE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How a server is asked to end, gentlest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shutdown {
+    /// Ends sessions, writes a checkpoint.
+    Fast,
+    /// Ends processes; the next start recovers.
+    Immediate,
+}
+
+/// What a server writes into its folder about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PidFile {
+    pub(super) pid: u32,
+    pub(super) port: Option<u16>,
+    pub(super) status: Option<String>,
+}
+
+impl PidFile {
+    pub(super) fn read(cluster: &Path) -> Result<Option<Self>, LocalError> {
+        let path = Self::path(cluster);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(Self::parse(&text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).doing(|| format!("read {}", path.display())),
+        }
+    }
+
+    pub(super) fn path(cluster: &Path) -> PathBuf {
+        cluster.join("postmaster.pid")
+    }
+
+    /// Lines: process id, folder, start time, port, socket folder, address, shared memory key, status.
+    /// A server writes them one after the other, so the later ones may be missing.
+    fn parse(text: &str) -> Option<Self> {
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        let line = |index: usize| lines.get(index).filter(|line| !line.is_empty());
+        Some(Self {
+            pid: line(0)?.parse().ok()?,
+            port: line(3).and_then(|port| port.parse().ok()),
+            status: line(7).map(|status| (*status).to_owned()),
+        })
+    }
+
+    pub(super) fn ready(&self) -> bool {
+        self.status.as_deref() == Some("ready")
+    }
+}
+
+/// What the process of a given id is to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Process {
+    /// The server of this cluster.
+    Ours,
+    /// Another program that was given the same id, after a restart of the machine or the container.
+    Another,
+    /// None. A dead child nobody has waited for yet counts as none.
+    Gone,
+}
+
+/// Before anything is signalled the process must prove to be this cluster's server: by the `-D` in its
+/// command line.
+pub(super) fn identify(pid: u32, cluster: &Path) -> Process {
+    match command_line(pid) {
+        None => Process::Gone,
+        Some(line) if line.contains(&format!(" -D {} ", cluster.display())) => Process::Ours,
+        Some(_) => Process::Another,
+    }
+}
+
+/// The command line of a process, with a space around each part.
+fn command_line(pid: u32) -> Option<String> {
+    let bytes = if Path::new("/proc/self/cmdline").exists() {
+        std::fs::read(format!("/proc/{pid}/cmdline")).ok()?
+    } else {
+        Command::new("ps")
+            .args(["-ww", "-o", "args=", "-p", &pid.to_string()])
+            .stdin(Stdio::null())
+            .output()
+            .ok()?
+            .stdout
+    };
+    let line = String::from_utf8_lossy(&bytes).replace('\0', " ");
+    let line = line.trim();
+    (!line.is_empty()).then(|| format!(" {line} "))
+}
+
+/// Ends the server and waits until it is gone: as asked, then more harshly.
+pub(super) async fn stop(pid: u32, cluster: &Path, how: Shutdown) -> Result<(), LocalError> {
+    let steps =
+        [("INT", FAST_PATIENCE), ("QUIT", IMMEDIATE_PATIENCE), ("KILL", IMMEDIATE_PATIENCE)];
+    let first = usize::from(how == Shutdown::Immediate);
+    for (signal, patience) in &steps[first..] {
+        if identify(pid, cluster) != Process::Ours {
+            return Ok(());
+        }
+        send(signal, pid).await?;
+        if gone_within(pid, cluster, *patience).await {
+            return Ok(());
+        }
+        tracing::warn!(pid, signal, "PostgreSQL did not end in time");
+    }
+    Err(LocalError::Unstoppable { pid })
+}
+
+async fn gone_within(pid: u32, cluster: &Path, patience: Duration) -> bool {
+    let deadline = Instant::now() + patience;
+    while Instant::now() < deadline {
+        if identify(pid, cluster) != Process::Ours {
+            return true;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    false
+}
+
+/// The shell's own `kill`: a program of that name is missing from slim images, and the system call is
+/// `unsafe`.
+async fn send(signal: &str, pid: u32) -> Result<(), LocalError> {
+    // A failure means that the process has just ended: the caller looks.
+    tokio::process::Command::new("sh")
+        .args(["-c", r#"kill -s "$1" "$2" 2>/dev/null"#, "sh", signal])
+        .arg(pid.to_string())
+        .stdin(Stdio::null())
+        .status()
+        .await
+        .doing(|| format!("send {signal} to process {pid}"))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_still_being_written_gives_what_it_has() {
+        let whole = "42\n/data/cluster\n1700000000\n34567\n\n127.0.0.1\n   123 4\nready   \n";
+        let file = PidFile::parse(whole).unwrap();
+        assert_eq!((file.pid, file.port), (42, Some(34567)));
+        assert!(file.ready());
+
+        let begun = PidFile::parse("42\n/data/cluster\n1700000000\n34567\n").unwrap();
+        assert!(!begun.ready());
+        assert_eq!(PidFile::parse(""), None);
+    }
+
+    #[test]
+    fn a_process_of_another_program_is_told_apart() {
+        let folder = Path::new("/no/such/cluster");
+        assert_eq!(identify(std::process::id(), folder), Process::Another);
+        // Beyond the largest id a kernel gives out.
+        assert_eq!(identify(u32::MAX, folder), Process::Gone);
+    }
+}

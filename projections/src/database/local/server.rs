@@ -1,0 +1,191 @@
+//! Starts the server process, waits for it, and watches over a bound one.
+
+use std::ffi::OsString;
+use std::io::{Read, Seek, SeekFrom};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ExitStatus, Stdio};
+use std::sync::{Arc, OnceLock};
+
+use tokio::time::Instant;
+
+use super::access::Access;
+use super::binaries::Binaries;
+use super::error::{IoContext, LocalError};
+use super::postmaster::{self, LOOK_AGAIN, PidFile, Shutdown};
+use super::site::Site;
+use super::{LocalOptions, account};
+
+/// How much of the log goes into an error, in bytes.
+const TAIL: u64 = 2_000;
+
+/// What the server says when the next attempt may succeed: another program took the port, or the
+/// processes of a killed predecessor are not all gone.
+const PASSING: [&str; 4] = [
+    "could not bind",
+    "could not create any TCP/IP sockets",
+    "pre-existing shared memory block",
+    "lock file \"postmaster.pid\" already exists",
+];
+
+/// A server that answers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Running {
+    pub(super) pid: u32,
+    pub(super) port: u16,
+}
+
+/// Starts the server and waits until it answers, on a new port each time it is worth trying again.
+pub(super) async fn launch(
+    site: &Site,
+    binaries: &Binaries,
+    access: &Access,
+    options: &LocalOptions,
+) -> Result<Running, LocalError> {
+    let deadline = Instant::now() + options.start_timeout;
+    loop {
+        match launch_once(site, binaries, access, options, deadline).await {
+            Err(LocalError::Exited { log, .. })
+                if PASSING.iter().any(|reason| log.contains(reason))
+                    && Instant::now() < deadline =>
+            {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn launch_once(
+    site: &Site,
+    binaries: &Binaries,
+    access: &Access,
+    options: &LocalOptions,
+    deadline: Instant,
+) -> Result<Running, LocalError> {
+    let cluster = site.cluster();
+    let port = free_port()?;
+    let log = site.open_log()?;
+    let log_start = log.metadata().map_or(0, |log| log.len());
+    let errors = log.try_clone().doing(|| "share the log file")?;
+    let mut settings = OsString::from("config_file=");
+    settings.push(site.settings());
+    let mut command = account::command(binaries.postgres(), site.account.as_ref(), &cluster);
+    let child = command
+        .arg("-D")
+        .arg(&cluster)
+        .arg("-c")
+        .arg(settings)
+        .args(["-p", &port.to_string()])
+        .stdout(log)
+        .stderr(errors)
+        .spawn()
+        .doing(|| format!("run {}", binaries.postgres().display()))?;
+    let pid = child.id();
+    let ended = wait_in_background(child);
+
+    let answered = async {
+        while Instant::now() < deadline {
+            if let Some(status) = ended.get() {
+                let log = tail(&site.log(), log_start);
+                let status = *status;
+                return Err(LocalError::Exited { status, log });
+            }
+            let file = PidFile::read(&cluster)?;
+            if file.is_some_and(|file| file.pid == pid && file.ready())
+                && access.answers(port, &cluster).await?
+            {
+                return Ok(Running { pid, port });
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        Err(LocalError::NotReady { seconds: options.start_timeout.as_secs(), log: site.log() })
+    };
+    match answered.await {
+        Err(error) => {
+            postmaster::stop(pid, &cluster, Shutdown::Immediate).await?;
+            Err(error)
+        }
+        ready => ready,
+    }
+}
+
+/// A high port nobody uses now. Somebody may take it before the server does, see [`PASSING`].
+fn free_port() -> Result<u16, LocalError> {
+    TcpListener::bind(("127.0.0.1", 0))
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .doing(|| "find a free port")
+}
+
+/// A dead child is a zombie until it is waited for, and its id looks alive to the next server. A thread
+/// waits, because a task would end with its runtime.
+fn wait_in_background(mut child: Child) -> Arc<OnceLock<ExitStatus>> {
+    let ended = Arc::new(OnceLock::new());
+    let told = Arc::clone(&ended);
+    std::thread::spawn(move || {
+        if let Ok(status) = child.wait() {
+            // Set once, here.
+            let _ = told.set(status);
+        }
+    });
+    ended
+}
+
+/// The end of a log, of what was written after `from`.
+fn tail(log: &Path, from: u64) -> String {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = std::fs::File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(from.max(length.saturating_sub(TAIL))))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().unwrap_or_default();
+    String::from_utf8_lossy(&bytes).trim().to_owned()
+}
+
+/// Ends a server together with its owner, even one that is killed: a shell that waits for the end of a
+/// pipe only its owner holds.
+#[derive(Debug)]
+pub(super) struct Watch {
+    shell: Child,
+    held: Option<ChildStdin>,
+}
+
+/// Arguments: process id, folder of the cluster, folders to remove.
+const WATCH: &str = r#"
+read -r _
+[ "$(head -n 1 "$2/postmaster.pid" 2>/dev/null)" = "$1" ] && kill -s QUIT "$1"
+tries=0
+while kill -0 "$1" 2>/dev/null && [ "$tries" -lt 100 ]; do sleep 0.1; tries=$((tries + 1)); done
+shift 2
+[ "$#" -eq 0 ] || rm -rf "$@"
+"#;
+
+impl Watch {
+    /// Runs as ourselves: root may end every process, and remove what is its own.
+    pub(super) fn begin(pid: u32, cluster: &Path, remove: &[PathBuf]) -> Result<Self, LocalError> {
+        let mut shell = account::command("sh", None, Path::new("/"))
+            .args(["-c", WATCH, "sh", &pid.to_string()])
+            .arg(cluster)
+            .args(remove)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .doing(|| "run a shell")?;
+        let held = shell.stdin.take();
+        Ok(Self { shell, held })
+    }
+}
+
+impl Drop for Watch {
+    /// Blocks until the server is gone: the script waits 10 s at most.
+    fn drop(&mut self) {
+        drop(self.held.take());
+        // Nothing can be done about a shell that cannot be waited for.
+        let _ = self.shell.wait();
+    }
+}

@@ -1,0 +1,160 @@
+//! Rows to answers.
+
+use super::{Item, Order, Status, apply::Payment};
+use crate::{Page, QueryError, ReadModels, projection::unreadable, streams::money};
+use events::{Sealed, Timestamp, order::Discount};
+use sqlx::{FromRow, types::Json};
+use uuid::Uuid;
+
+/// The columns by name: a later version of the view may have more.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "select order_id, shown_version, customer_id, status, items, currency, subtotal, discount, discounts, \
+             total, payment_method, payment_id, payment, reason, shipping_address, placed_at, updated_at \
+             from read.orders ",
+            $rest
+        )
+    };
+}
+
+/// Which orders a list shows; everything given must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Any of these; empty for all.
+    pub statuses: Vec<Status>,
+    /// Of this customer.
+    pub customer_id: Option<Uuid>,
+    /// Placed at this moment or later.
+    pub placed_from: Option<Timestamp>,
+    /// Placed before this moment.
+    pub placed_to: Option<Timestamp>,
+}
+
+/// Behind which order of the list a page begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// When that order was placed.
+    pub placed_at: Timestamp,
+    /// Its id.
+    pub order_id: Uuid,
+}
+
+impl ReadModels {
+    /// The order with this id.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn order(&self, id: Uuid) -> Result<Option<Order>, QueryError> {
+        self.ask(move |pool| async move {
+            let row: Option<Row> = sqlx::query_as(select!("where order_id = $1"))
+                .bind(id)
+                .fetch_optional(&pool)
+                .await?;
+            row.map(Order::try_from).transpose()
+        })
+        .await
+    }
+
+    /// The orders that pass `filter`, newest first, from behind `after` on, at most `limit`.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn orders(
+        &self,
+        filter: &Filter,
+        after: Option<Cursor>,
+        limit: u32,
+    ) -> Result<Page<Order, Cursor>, QueryError> {
+        let filter = filter.clone();
+        let items = self.ask(move |pool| list(pool, filter, after, limit)).await?;
+        let cursor =
+            |order: &Order| Cursor { placed_at: order.placed_at, order_id: order.order_id };
+        Ok(Page::of(items, limit, cursor))
+    }
+}
+
+/// Only the conditions that are asked for, so that the planner sees which index fits. The text has 16 forms at most and
+/// holds no value.
+async fn list(
+    pool: sqlx::PgPool,
+    filter: Filter,
+    after: Option<Cursor>,
+    limit: u32,
+) -> Result<Vec<Order>, QueryError> {
+    let mut query = sqlx::QueryBuilder::new(select!("where true"));
+    if !filter.statuses.is_empty() {
+        let statuses: Vec<&str> = filter.statuses.iter().map(|status| status.as_str()).collect();
+        query.push(" and status = any(").push_bind(statuses).push(")");
+    }
+    if let Some(customer_id) = filter.customer_id {
+        query.push(" and customer_id = ").push_bind(customer_id);
+    }
+    if let Some(from) = filter.placed_from {
+        query.push(" and placed_at >= ").push_bind(from);
+    }
+    if let Some(to) = filter.placed_to {
+        query.push(" and placed_at < ").push_bind(to);
+    }
+    if let Some(Cursor { placed_at, order_id }) = after {
+        query.push(" and (placed_at, order_id) < (").push_bind(placed_at);
+        query.push(", ").push_bind(order_id).push(")");
+    }
+    query.push(" order by placed_at desc, order_id desc limit ").push_bind(i64::from(limit) + 1);
+    let rows: Vec<Row> = query.build_query_as().fetch_all(&pool).await?;
+    rows.into_iter().map(Order::try_from).collect()
+}
+
+#[derive(FromRow)]
+struct Row {
+    order_id: Uuid,
+    shown_version: i64,
+    customer_id: Uuid,
+    status: String,
+    items: Json<Vec<Item>>,
+    currency: Option<String>,
+    subtotal: Option<i64>,
+    discount: Option<i64>,
+    discounts: Json<Vec<Discount>>,
+    total: Option<i64>,
+    payment_method: String,
+    payment_id: Option<String>,
+    payment: String,
+    reason: Option<String>,
+    shipping_address: Option<String>,
+    placed_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl TryFrom<Row> for Order {
+    type Error = QueryError;
+
+    fn try_from(row: Row) -> Result<Self, QueryError> {
+        let bad = |problem| unreadable("orders", problem);
+        let status = row.status.parse().map_err(|_| bad("status"))?;
+        let payment = Payment::named(&row.payment).ok_or_else(|| bad("payment"))?;
+        let currency = row.currency.as_deref();
+        let amount = |amount: Option<i64>| match (amount, currency) {
+            (Some(amount), Some(currency)) => money(amount, currency).map(Some),
+            _ => Some(None),
+        };
+        Ok(Self {
+            order_id: row.order_id,
+            customer_id: row.customer_id,
+            status,
+            items: row.items.0,
+            subtotal: amount(row.subtotal).ok_or_else(|| bad("currency"))?,
+            discount: amount(row.discount).ok_or_else(|| bad("currency"))?,
+            discounts: row.discounts.0,
+            total: amount(row.total).ok_or_else(|| bad("currency"))?,
+            payment_method: row.payment_method,
+            payment_id: row.payment_id,
+            refund: payment.refund(status),
+            reason: row.reason,
+            shipping_address: row.shipping_address.map(Sealed::from),
+            placed_at: row.placed_at,
+            updated_at: row.updated_at,
+            version: row.shown_version.unsigned_abs(),
+        })
+    }
+}

@@ -1,0 +1,133 @@
+//! Events to rows.
+
+use crate::streams::{Head, HeadMut, StreamRow, Table, stream_row};
+use events::{Event, Money, StreamKind, Timestamp, product};
+use sqlx::{Postgres, postgres::PgArguments, query::Query};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// The table of one version.
+pub(crate) type Products = Table<ProductRow>;
+
+stream_row! {
+    ProductRow {
+        product_id: Uuid,
+        partition: i32,
+        version: i64,
+        shown_version: i64,
+        listed: bool,
+        name: String,
+        description: Option<String>,
+        category: Option<String>,
+        price: i64,
+        currency: String,
+        on_hand: i64,
+        reserved: i64,
+        shipped: i64,
+        created_at: Timestamp,
+        updated_at: Timestamp,
+    }
+}
+
+impl StreamRow for ProductRow {
+    type Event = product::Event;
+    const KIND: StreamKind = StreamKind::Product;
+    const TABLE: &'static str = "products";
+    const COLUMNS: &'static [crate::streams::Column] = Self::ROW_COLUMNS;
+
+    fn event(event: &Event) -> Option<&product::Event> {
+        match event {
+            Event::Product(event) => Some(event),
+            _ => None,
+        }
+    }
+
+    fn is_bookkeeping(event: &product::Event) -> bool {
+        event.is_bookkeeping()
+    }
+
+    /// Any event may be the first: an order that asked for a product that is not there is closed at it all the same.
+    fn begin(head: Head, _: &product::Event) -> Option<Self> {
+        Some(Self {
+            product_id: head.id,
+            partition: head.partition,
+            version: 0,
+            shown_version: 0,
+            listed: false,
+            name: String::new(),
+            description: None,
+            category: None,
+            price: 0,
+            currency: String::new(),
+            on_hand: 0,
+            reserved: 0,
+            shipped: 0,
+            created_at: head.time,
+            updated_at: head.time,
+        })
+    }
+
+    fn apply(&mut self, event: &product::Event) {
+        use product::Event as E;
+        match event {
+            E::Added(added) => {
+                self.listed = true;
+                self.on_hand = added.initial_stock;
+                self.describe(&added.name, &added.description, &added.category, added.price);
+            }
+            E::Changed(changed) => {
+                self.describe(
+                    &changed.name,
+                    &changed.description,
+                    &changed.category,
+                    changed.price,
+                );
+            }
+            E::StockChanged(changed) => {
+                self.on_hand = self.on_hand.saturating_add(changed.quantity);
+            }
+            E::StockReserved(reserved) => {
+                self.reserved = self.reserved.saturating_add(reserved.quantity);
+            }
+            E::StockReleased(released) => {
+                self.reserved = self.reserved.saturating_sub(released.quantity);
+            }
+            E::StockShipped(shipped) => {
+                self.reserved = self.reserved.saturating_sub(shipped.quantity);
+                self.on_hand = self.on_hand.saturating_sub(shipped.quantity);
+                self.shipped = self.shipped.saturating_add(shipped.quantity);
+            }
+        }
+    }
+
+    fn head(&mut self) -> HeadMut<'_> {
+        HeadMut {
+            version: &mut self.version,
+            shown_version: &mut self.shown_version,
+            updated_at: &mut self.updated_at,
+        }
+    }
+
+    fn bind<'q>(
+        rows: &'q [&'q Self],
+        query: Query<'q, Postgres, PgArguments>,
+    ) -> Query<'q, Postgres, PgArguments> {
+        Self::bind_columns(rows, query)
+    }
+}
+
+impl ProductRow {
+    fn describe(
+        &mut self,
+        name: &Arc<str>,
+        description: &Option<Arc<str>>,
+        category: &Option<Arc<str>>,
+        price: Money,
+    ) {
+        self.name = name.to_string();
+        self.description = description.as_deref().map(str::to_owned);
+        self.category = category.as_deref().map(str::to_owned);
+        self.price = price.amount;
+        self.currency = price.currency.code().to_owned();
+    }
+}

@@ -1,0 +1,126 @@
+//! Rows to answers.
+
+use super::Product;
+use crate::{Page, QueryError, ReadModels, projection::unreadable, streams::money};
+use events::Timestamp;
+use sqlx::FromRow;
+use uuid::Uuid;
+
+/// The columns by name: a later version of the view may have more.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "select product_id, shown_version, name, description, category, price, currency, on_hand, reserved, \
+             shipped, created_at, updated_at from read.products ",
+            $rest
+        )
+    };
+}
+
+/// Which products a list shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// On this shelf.
+    pub category: Option<String>,
+}
+
+/// Behind which product of the list a page begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// When that product was added.
+    pub created_at: Timestamp,
+    /// Its id.
+    pub product_id: Uuid,
+}
+
+impl ReadModels {
+    /// The product with this id.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn product(&self, id: Uuid) -> Result<Option<Product>, QueryError> {
+        self.ask(move |pool| async move {
+            let row: Option<Row> = sqlx::query_as(select!("where product_id = $1"))
+                .bind(id)
+                .fetch_optional(&pool)
+                .await?;
+            row.map(Product::try_from).transpose()
+        })
+        .await
+    }
+
+    /// The products that pass `filter`, newest first, from behind `after` on, at most `limit`.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn products(
+        &self,
+        filter: &Filter,
+        after: Option<Cursor>,
+        limit: u32,
+    ) -> Result<Page<Product, Cursor>, QueryError> {
+        let filter = filter.clone();
+        let items = self.ask(move |pool| list(pool, filter, after, limit)).await?;
+        let cursor = |product: &Product| Cursor {
+            created_at: product.created_at,
+            product_id: product.product_id,
+        };
+        Ok(Page::of(items, limit, cursor))
+    }
+}
+
+async fn list(
+    pool: sqlx::PgPool,
+    filter: Filter,
+    after: Option<Cursor>,
+    limit: u32,
+) -> Result<Vec<Product>, QueryError> {
+    let mut query = sqlx::QueryBuilder::new(select!("where true"));
+    if let Some(category) = filter.category {
+        query.push(" and category = ").push_bind(category);
+    }
+    if let Some(Cursor { created_at, product_id }) = after {
+        query.push(" and (created_at, product_id) < (").push_bind(created_at);
+        query.push(", ").push_bind(product_id).push(")");
+    }
+    query.push(" order by created_at desc, product_id desc limit ").push_bind(i64::from(limit) + 1);
+    let rows: Vec<Row> = query.build_query_as().fetch_all(&pool).await?;
+    rows.into_iter().map(Product::try_from).collect()
+}
+
+#[derive(FromRow)]
+struct Row {
+    product_id: Uuid,
+    shown_version: i64,
+    name: String,
+    description: Option<String>,
+    category: Option<String>,
+    price: i64,
+    currency: String,
+    on_hand: i64,
+    reserved: i64,
+    shipped: i64,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl TryFrom<Row> for Product {
+    type Error = QueryError;
+
+    fn try_from(row: Row) -> Result<Self, QueryError> {
+        let price = money(row.price, &row.currency);
+        Ok(Self {
+            product_id: row.product_id,
+            name: row.name,
+            description: row.description,
+            category: row.category,
+            price: price.ok_or_else(|| unreadable("products", "currency"))?,
+            on_hand: row.on_hand,
+            reserved: row.reserved,
+            shipped: row.shipped,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            version: row.shown_version.unsigned_abs(),
+        })
+    }
+}

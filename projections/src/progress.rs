@@ -1,0 +1,157 @@
+//! How far the serving read models are, for those who wait for them.
+//!
+//! Where a projector of this process feeds a partition, waiters are woken by it and the database is left alone; elsewhere
+//! the checkpoints are read, and again every [`POLL`] only while somebody waits.
+
+use crate::{Behind, ReadModel, database};
+use events::{Offset, Partition};
+use sqlx::PgPool;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::{sync::watch, time};
+
+/// The rest between two looks at checkpoints that another process moves.
+const POLL: Duration = Duration::from_millis(20);
+
+/// How far each read model is in each partition. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    partitions: usize,
+    fed: Arc<[watch::Sender<BTreeMap<Partition, Seen>>]>,
+}
+
+/// What is applied of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Everything before this is applied.
+    pub next: Offset,
+    /// The last event applied.
+    pub last: Option<Offset>,
+    /// Whether it will not go on by itself.
+    pub stopped: bool,
+}
+
+/// What somebody waits for in a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// That the event at this offset is applied.
+    Event(Offset),
+    /// That everything before this offset is applied.
+    Before(Offset),
+}
+
+impl Target {
+    fn met(self, seen: &Seen) -> bool {
+        match self {
+            Self::Event(offset) => seen.next > offset,
+            Self::Before(end) => seen.next >= end,
+        }
+    }
+}
+
+impl Progress {
+    /// Of a log of so many partitions. Nothing is fed here yet.
+    pub fn new(partitions: u32) -> Self {
+        let fed = ReadModel::ALL.iter().map(|_| watch::Sender::default()).collect();
+        Self { partitions: partitions as usize, fed }
+    }
+
+    fn of(&self, model: ReadModel) -> &watch::Sender<BTreeMap<Partition, Seen>> {
+        &self.fed[model.index()]
+    }
+
+    /// This process feeds the serving version and stands here: after a commit, or when it begins (which may be further back
+    /// than before, if the database lost its last transactions in a crash).
+    pub(crate) fn set(&self, model: ReadModel, partition: Partition, seen: Seen) {
+        self.of(model).send_modify(|fed| {
+            fed.insert(partition, seen);
+        });
+    }
+
+    /// This process feeds the serving version no more: others may.
+    pub(crate) fn forget(&self, model: ReadModel, partition: Partition) {
+        self.of(model).send_if_modified(|fed| fed.remove(&partition).is_some());
+    }
+
+    /// What is applied, by partition.
+    pub(crate) async fn seen(
+        &self,
+        pool: &PgPool,
+        model: ReadModel,
+    ) -> Result<BTreeMap<Partition, Seen>, sqlx::Error> {
+        let fed = self.of(model).borrow().clone();
+        if fed.len() == self.partitions {
+            return Ok(fed);
+        }
+        let mut seen = stored(pool, model).await?;
+        seen.extend(fed);
+        Ok(seen)
+    }
+
+    /// Waits until all targets are met, at most `within`.
+    pub(crate) async fn wait(
+        &self,
+        pool: &PgPool,
+        model: ReadModel,
+        mut targets: Vec<(Partition, Target)>,
+        within: Duration,
+    ) -> Result<(), Behind> {
+        let deadline = time::Instant::now() + within;
+        let mut fed = self.of(model).subscribe();
+        loop {
+            let (mut here, elsewhere) = {
+                let fed = fed.borrow_and_update();
+                let elsewhere = targets.iter().any(|(at, _)| !fed.contains_key(at));
+                (unmet(model, &targets, &fed)?, elsewhere)
+            };
+            if elsewhere {
+                here = unmet(model, &here, &stored(pool, model).await?)?;
+            }
+            targets = here;
+            if targets.is_empty() {
+                return Ok(());
+            }
+            let poll = deadline.min(time::Instant::now() + POLL);
+            tokio::select! {
+                _ = fed.changed() => {}
+                () = time::sleep_until(if elsewhere { poll } else { deadline }) => {}
+            }
+            if time::Instant::now() >= deadline {
+                return Err(Behind::Late(model));
+            }
+        }
+    }
+}
+
+/// The targets that `seen` does not meet.
+fn unmet(
+    model: ReadModel,
+    targets: &[(Partition, Target)],
+    seen: &BTreeMap<Partition, Seen>,
+) -> Result<Vec<(Partition, Target)>, Behind> {
+    let mut unmet = Vec::new();
+    for &(partition, target) in targets {
+        match seen.get(&partition) {
+            Some(seen) if target.met(seen) => {}
+            Some(Seen { stopped: true, .. }) => return Err(Behind::Stopped { model, partition }),
+            _ => unmet.push((partition, target)),
+        }
+    }
+    Ok(unmet)
+}
+
+/// The checkpoints of the serving version.
+async fn stored(pool: &PgPool, model: ReadModel) -> Result<BTreeMap<Partition, Seen>, sqlx::Error> {
+    type Row = (i32, i64, Option<i64>, bool);
+    let pool = pool.clone();
+    let rows: Vec<Row> = database::detached(async move {
+        let query = "select partition, next_offset, last_offset, stopped is not null \
+                     from read.checkpoint where projection = $1";
+        sqlx::query_as(query).bind(model.as_str()).fetch_all(&pool).await
+    })
+    .await?;
+    let seen = |(partition, next, last, stopped): Row| {
+        let seen = Seen { next: Offset(next), last: last.map(Offset), stopped };
+        (Partition(partition.unsigned_abs()), seen)
+    };
+    Ok(rows.into_iter().map(seen).collect())
+}

@@ -1,0 +1,148 @@
+//! What a read model is: a name, the tables it is made of, and how events become rows.
+
+use crate::{
+    customers::Customers, facts::Facts, history::History, orders::Orders, products::Products,
+};
+use async_trait::async_trait;
+use events::{Partition, StreamId};
+use sqlx::PgConnection;
+use std::{fmt, str::FromStr, sync::Arc};
+
+/// A read model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ReadModel {
+    /// Orders.
+    Orders,
+    /// Products.
+    Products,
+    /// Customers.
+    Customers,
+    /// Every event of every stream.
+    History,
+}
+
+/// No read model has this name.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no read model of this name")]
+pub struct UnknownReadModel;
+
+impl ReadModel {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Orders, Self::Products, Self::Customers, Self::History];
+
+    /// The name in tables, commands and answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Orders => "orders",
+            Self::Products => "products",
+            Self::Customers => "customers",
+            Self::History => "history",
+        }
+    }
+
+    /// Its place in [`ReadModel::ALL`].
+    pub(crate) fn index(self) -> usize {
+        self as usize
+    }
+
+    pub(crate) fn template(self) -> Template {
+        macro_rules! template {
+            ($name:literal, $revision:literal) => {
+                Template {
+                    revision: $revision,
+                    tables: include_str!(concat!(
+                        "../../migrations/projections/",
+                        $name,
+                        "/tables.sql"
+                    )),
+                    indexes: include_str!(concat!(
+                        "../../migrations/projections/",
+                        $name,
+                        "/indexes.sql"
+                    )),
+                    views: include_str!(concat!(
+                        "../../migrations/projections/",
+                        $name,
+                        "/views.sql"
+                    )),
+                }
+            };
+        }
+        match self {
+            Self::Orders => template!("orders", 1),
+            Self::Products => template!("products", 1),
+            Self::Customers => template!("customers", 1),
+            Self::History => template!("history", 1),
+        }
+    }
+
+    /// The writer of the version in `schema`.
+    pub(crate) fn writer(self, schema: &str) -> Arc<dyn Projection> {
+        match self {
+            Self::Orders => Arc::new(Orders::new(schema)),
+            Self::Products => Arc::new(Products::new(schema)),
+            Self::Customers => Arc::new(Customers::new(schema)),
+            Self::History => Arc::new(History::new(schema)),
+        }
+    }
+}
+
+impl fmt::Display for ReadModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for ReadModel {
+    type Err = UnknownReadModel;
+
+    fn from_str(name: &str) -> Result<Self, UnknownReadModel> {
+        Self::ALL.into_iter().find(|model| model.as_str() == name).ok_or(UnknownReadModel)
+    }
+}
+
+/// What a version is made from. The SQL runs under the version's own `search_path`.
+pub(crate) struct Template {
+    /// To be raised by hand whenever the same events give other rows than before.
+    revision: u32,
+    pub tables: &'static str,
+    pub indexes: &'static str,
+    pub views: &'static str,
+}
+
+impl Template {
+    /// Names the code that writes the rows: its revision, and a checksum (FNV-1a) of the tables it writes to.
+    pub fn fingerprint(&self) -> String {
+        let bytes = self.tables.bytes().chain(self.indexes.bytes()).chain(self.views.bytes());
+        let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        format!("{}-{hash:016x}", self.revision)
+    }
+}
+
+/// Events to rows, for one version of a read model. The worker owns transaction and checkpoint.
+#[async_trait]
+pub(crate) trait Projection: Send + Sync {
+    /// Writes what `facts` change.
+    async fn apply(
+        &self,
+        connection: &mut PgConnection,
+        facts: &Facts<'_>,
+    ) -> Result<(), ApplyError>;
+}
+
+/// Why events did not become rows.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApplyError {
+    #[error("the rows could not be written")]
+    Database(#[from] sqlx::Error),
+    /// The stream is not what it must be: its partition stops.
+    #[error("{stream} {problem}")]
+    Stream { partition: Partition, stream: StreamId, problem: String },
+}
+
+/// The error for a row that no code of this version can have written.
+pub(crate) fn unreadable(table: &'static str, problem: impl Into<String>) -> crate::QueryError {
+    crate::QueryError::Row { table, problem: problem.into() }
+}

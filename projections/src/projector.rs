@@ -1,0 +1,352 @@
+//! The projector of a process: takes leases, decides what is read together, and switches to what has been rebuilt.
+//!
+//! Versions that are close to each other share one reading and one transaction, by groups of partitions. One that is far
+//! behind (new, or not fed for a while) reads for itself until it is close.
+
+use crate::{
+    Progress, ReadModel,
+    checkpoint::{self, Checkpoint},
+    database::{self, PoolSettings},
+    lease::{self, Share},
+    rebuild::switch,
+    version::{self, PrepareError, Version, VersionId},
+    worker::{Context, Feed, Shares, stopped_gauge},
+};
+use events::{Environment, Partition, log::EventLog};
+use sqlx::postgres::PgConnectOptions;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    error::Error,
+    sync::Arc,
+    time::Duration,
+};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use uuid::Uuid;
+
+/// How a projector works.
+#[derive(Clone, Debug)]
+pub struct ProjectorSettings {
+    /// The read models it feeds.
+    pub models: Vec<ReadModel>,
+    /// Groups of partitions, each read and written by a task of its own.
+    pub groups: u32,
+    /// A transaction takes no more once it has so many events.
+    pub max_events: usize,
+    /// The same for a version that reads for itself.
+    pub max_events_apart: usize,
+    /// The rest between two looks at leases, versions and lag.
+    pub tick: Duration,
+    /// How long a lease lasts if it is not prolonged: how soon another process takes over from a killed one.
+    pub lease: Duration,
+    /// Up to how many events behind a version shares the reading of the others.
+    pub close: i64,
+}
+
+impl Default for ProjectorSettings {
+    fn default() -> Self {
+        Self {
+            models: ReadModel::ALL.to_vec(),
+            groups: 4,
+            max_events: 5_000,
+            max_events_apart: 20_000,
+            tick: Duration::from_millis(500),
+            lease: Duration::from_secs(4),
+            close: 2_000,
+        }
+    }
+}
+
+/// How much further than `close` a version that shares a reading may fall behind before it loses it.
+const SLACK: i64 = 10;
+
+/// Why a projector did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database cannot be reached.
+    #[error(transparent)]
+    Connect(#[from] database::DatabaseError),
+    /// The read models could not be made ready.
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
+}
+
+/// Feeds the read models from the log, as long as it lives. Dropping it ends all at once, which is always safe.
+pub struct Projector {
+    stop: CancellationToken,
+    task: AbortOnDropHandle<()>,
+}
+
+impl Projector {
+    /// Makes the read models ready and begins to feed them. `progress` is how far they are, for [`ReadModels`] of this
+    /// process.
+    ///
+    /// [`ReadModels`]: crate::ReadModels
+    ///
+    /// # Errors
+    /// When the database cannot be reached, or belongs to a log of another shape. Later faults are waited out.
+    pub async fn start(
+        log: Arc<dyn EventLog>,
+        options: PgConnectOptions,
+        environment: Arc<dyn Environment>,
+        progress: Progress,
+        settings: ProjectorSettings,
+    ) -> Result<Self, StartError> {
+        let pool = PoolSettings {
+            application_name: "orderlog projector".to_owned(),
+            // Each group, and each group of what reads for itself; and the leases.
+            max_connections: settings.groups * 2 + 4,
+            ..PoolSettings::default()
+        };
+        let pool = database::connect(session(options), pool).await?;
+        version::prepare(&pool, log.partitions()).await?;
+        let stop = CancellationToken::new();
+        let groups = group(log.partitions(), settings.groups);
+        let holder = environment.uuid();
+        let coordinator = Coordinator {
+            context: Arc::new(Context { pool, log, environment, progress }),
+            settings,
+            holder,
+            groups,
+            versions: BTreeMap::new(),
+            held: BTreeSet::new(),
+            feeds: BTreeMap::new(),
+        };
+        #[allow(clippy::disallowed_methods, reason = "ended by the handle")]
+        let task = tokio::spawn(coordinator.run(stop.clone()));
+        Ok(Self { stop, task: AbortOnDropHandle::new(task) })
+    }
+
+    /// Finishes the transactions under way, lets go of the leases and ends.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!(error = &error as &dyn Error, "the projector did not end well");
+        }
+    }
+
+    /// Whether it has ended by itself, which it never should.
+    pub fn is_finished(&self) -> bool {
+        self.task.is_finished()
+    }
+}
+
+/// Sessions that write rows.
+///
+/// A commit need not wait for the disk: rows and checkpoint are lost together in a crash of the server, and both come back
+/// from the log. Every statement finds its rows by key, whatever the planner believes of tables that grow from nothing
+/// faster than they are analysed.
+fn session(options: PgConnectOptions) -> PgConnectOptions {
+    options.options([
+        ("synchronous_commit", "off"),
+        ("plan_cache_mode", "force_generic_plan"),
+        ("enable_seqscan", "off"),
+        ("enable_hashjoin", "off"),
+        ("enable_mergejoin", "off"),
+        ("jit", "off"),
+    ])
+}
+
+/// The partitions, dealt out.
+fn group(partitions: u32, groups: u32) -> Vec<Vec<Partition>> {
+    let groups = groups.clamp(1, partitions.max(1));
+    (0..groups)
+        .map(|first| (first..partitions).step_by(groups as usize).map(Partition).collect())
+        .collect()
+}
+
+/// Which feed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum FeedKey {
+    /// Of what is close to each other, for a group of partitions.
+    Together(usize),
+    /// Of a version that is far behind, for a group of partitions.
+    Apart(VersionId, usize),
+}
+
+/// A feed that runs.
+struct Running {
+    shares: Shares,
+    stop: CancellationToken,
+    task: AbortOnDropHandle<()>,
+}
+
+impl Running {
+    /// Whether it feeds exactly this. A version whose state has changed is another one.
+    fn feeds(&self, shares: &Shares) -> bool {
+        let same = |(ours, theirs): (&Vec<Arc<Version>>, &Vec<Arc<Version>>)| {
+            ours.len() == theirs.len()
+                && ours.iter().zip(theirs).all(|(one, other)| Arc::ptr_eq(one, other))
+        };
+        !self.task.is_finished()
+            && self.shares.keys().eq(shares.keys())
+            && self.shares.values().zip(shares.values()).all(same)
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!(error = &error as &dyn Error, "a feed of read models died");
+        }
+    }
+}
+
+struct Coordinator {
+    context: Arc<Context>,
+    settings: ProjectorSettings,
+    holder: Uuid,
+    groups: Vec<Vec<Partition>>,
+    versions: BTreeMap<VersionId, Arc<Version>>,
+    held: BTreeSet<Share>,
+    feeds: BTreeMap<FeedKey, Running>,
+}
+
+impl Coordinator {
+    async fn run(mut self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            if let Err(error) = self.tick().await {
+                tracing::warn!(
+                    error = &error as &dyn Error,
+                    "the leases of the read models cannot be looked at"
+                );
+            }
+            tokio::select! {
+                () = self.context.environment.sleep(self.settings.tick) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+        self.end(|_, _| false).await;
+        for &(id, partition) in &self.held {
+            self.context.progress.forget(id.model, partition);
+        }
+        if let Err(error) = lease::release(&self.context.pool, self.holder).await {
+            tracing::info!(error = &error as &dyn Error, "leases not released, they will run out");
+        }
+    }
+
+    async fn tick(&mut self) -> Result<(), sqlx::Error> {
+        let pool = &self.context.pool;
+        self.versions = version::feedable(pool, &self.settings.models, &self.versions).await?;
+        let partitions = || self.groups.iter().flatten();
+        let wanted: Vec<Share> =
+            self.versions.keys().flat_map(|id| partitions().map(|&at| (*id, at))).collect();
+        let held = lease::acquire(pool, self.holder, &wanted, self.settings.lease).await?;
+        let gained: Vec<Share> = held.difference(&self.held).copied().collect();
+        if !gained.is_empty() {
+            checkpoint::resume(pool, &gained).await?;
+        }
+        self.held = held;
+        let checkpoints = checkpoint::load(pool).await?;
+        self.reconcile(&checkpoints).await;
+        self.tell(&checkpoints);
+        self.switch(&checkpoints).await
+    }
+
+    /// Makes the feeds that run those that should run. What is to change ends before anything new begins, so that no two
+    /// feeds of this process have a partition of a version.
+    async fn reconcile(&mut self, checkpoints: &BTreeMap<Share, Checkpoint>) {
+        let desired = self.desired(checkpoints);
+        self.end(|key, running| desired.get(key).is_some_and(|shares| running.feeds(shares))).await;
+        for (key, shares) in desired {
+            if self.feeds.contains_key(&key) {
+                continue;
+            }
+            let stop = CancellationToken::new();
+            let max_events = match key {
+                FeedKey::Together(_) => self.settings.max_events,
+                FeedKey::Apart(..) => self.settings.max_events_apart,
+            };
+            let feed = Feed {
+                context: Arc::clone(&self.context),
+                shares: shares.clone(),
+                max_events,
+                stop: stop.clone(),
+            };
+            #[allow(clippy::disallowed_methods, reason = "ended by the handle")]
+            let task = AbortOnDropHandle::new(tokio::spawn(feed.run()));
+            self.feeds.insert(key, Running { shares, stop, task });
+        }
+    }
+
+    /// Ends all feeds but those to `keep`.
+    async fn end(&mut self, keep: impl Fn(&FeedKey, &Running) -> bool) {
+        let (kept, ended) = std::mem::take(&mut self.feeds)
+            .into_iter()
+            .partition::<BTreeMap<_, _>, _>(|(key, running)| keep(key, running));
+        self.feeds = kept;
+        ended.values().for_each(|running| running.stop.cancel());
+        for running in ended.into_values() {
+            running.end().await;
+        }
+    }
+
+    fn desired(&self, checkpoints: &BTreeMap<Share, Checkpoint>) -> BTreeMap<FeedKey, Shares> {
+        let leaders = leaders(checkpoints);
+        let mut desired: BTreeMap<FeedKey, Shares> = BTreeMap::new();
+        for (index, group) in self.groups.iter().enumerate() {
+            for &partition in group {
+                for (&id, version) in &self.versions {
+                    let share = (id, partition);
+                    let Some(checkpoint) = checkpoints.get(&share) else { continue };
+                    if !self.held.contains(&share) {
+                        continue;
+                    }
+                    let lag = leaders.get(&partition).map_or(0, |most| most - checkpoint.events);
+                    let shared = self.feeds.get(&FeedKey::Together(index)).is_some_and(|running| {
+                        let fed = running.shares.get(&partition);
+                        fed.is_some_and(|fed| fed.iter().any(|version| version.id == id))
+                    });
+                    let close = self.settings.close * if shared { SLACK } else { 1 };
+                    let key = if lag <= close {
+                        FeedKey::Together(index)
+                    } else {
+                        FeedKey::Apart(id, index)
+                    };
+                    let shares = desired.entry(key).or_default();
+                    shares.entry(partition).or_default().push(Arc::clone(version));
+                }
+            }
+        }
+        desired
+    }
+
+    /// Those who wait here for what others feed must ask the database.
+    fn tell(&self, checkpoints: &BTreeMap<Share, Checkpoint>) {
+        for (share, checkpoint) in checkpoints {
+            let (id, partition) = *share;
+            if checkpoint.serving {
+                if !self.held.contains(share) {
+                    self.context.progress.forget(id.model, partition);
+                }
+                let stopped = checkpoint.stopped.is_some();
+                stopped_gauge(id.model, partition).set(f64::from(u8::from(stopped)));
+            }
+        }
+    }
+
+    /// Lets what has been rebuilt serve, once it is close.
+    async fn switch(&self, checkpoints: &BTreeMap<Share, Checkpoint>) -> Result<(), sqlx::Error> {
+        let leaders = leaders(checkpoints);
+        for version in self.versions.values().filter(|version| version.building) {
+            let id = version.id;
+            let near = |(partition, most): (&Partition, &i64)| {
+                checkpoints
+                    .get(&(id, *partition))
+                    .is_some_and(|checkpoint| most - checkpoint.events <= self.settings.close)
+            };
+            if leaders.iter().all(near) && switch::attempt(&self.context.pool, id).await? {
+                tracing::info!(version = %id, "the rebuilt read model serves");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The most events that any version has applied, by partition: all count the same ones.
+fn leaders(checkpoints: &BTreeMap<Share, Checkpoint>) -> BTreeMap<Partition, i64> {
+    let mut leaders = BTreeMap::new();
+    for ((_, partition), checkpoint) in checkpoints {
+        let most = leaders.entry(*partition).or_insert(0);
+        *most = checkpoint.events.max(*most);
+    }
+    leaders
+}

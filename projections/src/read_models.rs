@@ -1,0 +1,140 @@
+//! The query side: a pool, how far the read models are, and the log to ask where it ends. The queries themselves stand with
+//! their read model.
+
+use crate::{Progress, ReadModel, database};
+use events::{LogPosition, Partition, Position, log::EventLog, log::ReadError};
+use sqlx::PgPool;
+use std::{future::Future, sync::Arc, time::Duration};
+
+/// The read models, to be asked.
+#[derive(Clone)]
+pub struct ReadModels {
+    pool: PgPool,
+    progress: Progress,
+    log: Arc<dyn EventLog>,
+}
+
+/// Why a query has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The database did not answer, or refused.
+    #[error("the read models cannot be queried")]
+    Database(#[from] sqlx::Error),
+    /// A row does not have the shape it must have.
+    #[error("a row of {table} does not read: {problem}")]
+    Row {
+        /// Which view.
+        table: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// The read model did not get there in time.
+#[derive(Debug, thiserror::Error)]
+pub enum Behind {
+    /// It is still behind.
+    #[error("the read model {0} is behind the position asked for")]
+    Late(ReadModel),
+    /// A partition of it has stopped and will not get there without help.
+    #[error("the read model {model} has stopped in partition {partition}")]
+    Stopped {
+        /// Which one.
+        model: ReadModel,
+        /// Where.
+        partition: Partition,
+    },
+    /// How far it is cannot be asked.
+    #[error("the progress of the read models cannot be read")]
+    Database(#[from] sqlx::Error),
+    /// Where the log ends cannot be asked.
+    #[error("the end of the log cannot be read")]
+    Log(#[from] ReadError),
+}
+
+/// A page of a list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page<T, C> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Where the next page begins; `None` on the last one.
+    pub next: Option<C>,
+}
+
+impl<T, C> Page<T, C> {
+    /// Of rows read with a limit of one more than `limit`.
+    pub(crate) fn of(mut items: Vec<T>, limit: u32, cursor: impl FnOnce(&T) -> C) -> Self {
+        let limit = limit as usize;
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().filter(|_| more).map(cursor);
+        Self { items, next }
+    }
+}
+
+impl ReadModels {
+    /// Asks through `pool`. `progress` is shared with the projector of this process, if it has one
+    /// ([`Progress::new`] otherwise).
+    pub fn new(pool: PgPool, progress: Progress, log: Arc<dyn EventLog>) -> Self {
+        Self { pool, progress, log }
+    }
+
+    /// What an answer of `model` reflects at least, if it is asked for after this call: the last event applied in each
+    /// partition.
+    ///
+    /// # Errors
+    /// When no projector runs here and the database does not answer.
+    pub async fn position(&self, model: ReadModel) -> Result<LogPosition, QueryError> {
+        let seen = self.progress.seen(&self.pool, model).await?;
+        let of = |(partition, seen): (Partition, crate::progress::Seen)| {
+            seen.last.map(|offset| Position { partition, offset })
+        };
+        Ok(seen.into_iter().filter_map(of).collect())
+    }
+
+    /// Waits until `model` has applied every event that `token` names, at most `within`.
+    ///
+    /// # Errors
+    /// [`Behind`] when it has not by then, or never will.
+    pub async fn wait_for(
+        &self,
+        model: ReadModel,
+        token: &LogPosition,
+        within: Duration,
+    ) -> Result<(), Behind> {
+        let targets = token.iter().map(|at| (at.partition, Target::Event(at.offset)));
+        self.progress.wait(&self.pool, model, targets.collect(), within).await
+    }
+
+    /// Waits until `model` has seen all of `partition` as it is now, at most `within`: then what it does not show is not
+    /// there.
+    ///
+    /// # Errors
+    /// [`Behind`] when it has not by then, or the log does not tell where it ends.
+    pub async fn wait_for_end(
+        &self,
+        model: ReadModel,
+        partition: Partition,
+        within: Duration,
+    ) -> Result<(), Behind> {
+        let end = self.log.end(partition).await?;
+        self.progress.wait(&self.pool, model, vec![(partition, Target::Before(end))], within).await
+    }
+
+    /// The pool, for the administration of read models.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Runs a query in a task of its own: an HTTP handler is dropped whenever its client goes away, and a connection
+    /// should not come back to the pool in the middle of a statement.
+    pub(crate) async fn ask<T, F>(&self, query: impl FnOnce(PgPool) -> F) -> Result<T, QueryError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, QueryError>> + Send + 'static,
+    {
+        database::detached(query(self.pool.clone())).await
+    }
+}
+
+pub(crate) use crate::progress::Target;

@@ -1,0 +1,131 @@
+//! From one version to another, in one transaction.
+
+use crate::{
+    ReadModel, database,
+    version::{self, VersionId},
+};
+use sqlx::{PgConnection, PgPool};
+use std::time::Duration;
+use tokio::time;
+
+/// How long the versions that serve are held up while the other one comes level.
+const HELD: Duration = Duration::from_millis(200);
+
+/// The rest between two looks whether it has.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// Lets `to` serve, if it is level with the serving version within a moment; `false` if it is not, or if somebody is in the
+/// way: another try may succeed.
+pub(crate) async fn attempt(pool: &PgPool, to: VersionId) -> Result<bool, sqlx::Error> {
+    let pool = pool.clone();
+    match database::detached(async move { switch(&pool, to).await }).await {
+        Err(error) if in_the_way(&error) => Ok(false),
+        done => done,
+    }
+}
+
+/// A lock that was not to be had in time, or a deadlock: both undo all.
+fn in_the_way(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| code == "55P03" || code == "40P01")
+}
+
+/// The serving version's checkpoints are locked, so it stands still; the other one only ever moves forward, so once it is
+/// level it stays so until the views have moved.
+async fn switch(pool: &PgPool, to: VersionId) -> Result<bool, sqlx::Error> {
+    let mut tx = pool.begin().await?;
+    // Whoever waits for a lock on a view makes all queries behind it wait too: not for long, rather again.
+    sqlx::raw_sql("set local lock_timeout = '250ms'").execute(&mut *tx).await?;
+    version::lock(&mut tx).await?;
+    let Some(from) = serving(&mut tx, to.model).await? else { return Ok(false) };
+    if from == to {
+        return Ok(true);
+    }
+    sqlx::query(
+        "select 1 from control.checkpoint where projection = $1 and version = $2 order by partition for update",
+    )
+    .bind(from.model.as_str())
+    .bind(from.number)
+    .execute(&mut *tx)
+    .await?;
+    if !comes_level(&mut tx, from, to).await? {
+        return Ok(false);
+    }
+    serve(&mut tx, from, to).await?;
+    version::show(&mut tx, to).await?;
+    tx.commit().await?;
+    Ok(true)
+}
+
+pub(super) async fn serving(
+    connection: &mut PgConnection,
+    model: ReadModel,
+) -> Result<Option<VersionId>, sqlx::Error> {
+    let number: Option<i32> =
+        sqlx::query_scalar("select version from control.version where projection = $1 and serving")
+            .bind(model.as_str())
+            .fetch_optional(connection)
+            .await?;
+    Ok(number.map(|number| VersionId { model, number }))
+}
+
+/// Whether `to` has applied all that `from` has, in every partition, within [`HELD`].
+async fn comes_level(
+    connection: &mut PgConnection,
+    from: VersionId,
+    to: VersionId,
+) -> Result<bool, sqlx::Error> {
+    let deadline = time::Instant::now() + HELD;
+    loop {
+        let behind: bool = sqlx::query_scalar(
+            "select exists (select from control.checkpoint f left join control.checkpoint t \
+             on t.projection = f.projection and t.version = $3 and t.partition = f.partition \
+             where f.projection = $1 and f.version = $2 \
+             and (t.next_offset is null or t.next_offset < f.next_offset))",
+        )
+        .bind(from.model.as_str())
+        .bind(from.number)
+        .bind(to.number)
+        .fetch_one(&mut *connection)
+        .await?;
+        if !behind {
+            return Ok(true);
+        }
+        if time::Instant::now() >= deadline {
+            return Ok(false);
+        }
+        time::sleep(LOOK).await;
+    }
+}
+
+async fn serve(
+    connection: &mut PgConnection,
+    from: VersionId,
+    to: VersionId,
+) -> Result<(), sqlx::Error> {
+    let model = to.model.as_str();
+    sqlx::query(
+        "update control.version set serving = false where projection = $1 and version = $2",
+    )
+    .bind(model)
+    .bind(from.number)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "update control.version set serving = true, state = 'live', served_at = clock_timestamp() \
+         where projection = $1 and version = $2",
+    )
+    .bind(model)
+    .bind(to.number)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "update control.checkpoint set serving = (version = $3) where projection = $1 and version in ($2, $3)",
+    )
+    .bind(model)
+    .bind(from.number)
+    .bind(to.number)
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! The log, read and decoded beside the database's work: a task for each partition, all into one bounded channel.
+
+use crate::{checkpoint::Last, facts::Decoded, worker::Backoff};
+use events::{
+    Environment, Partition,
+    log::{BatchReader, Cursor, EventLog, ReadError},
+};
+use std::sync::Arc;
+use tokio::sync::mpsc::Sender;
+
+/// What a reading task has to tell.
+pub(crate) enum Read {
+    /// Batches, in order.
+    Batches(Partition, Decoded),
+    /// The log does not hold what it must behind what was told before: the partition stops.
+    Damaged(Partition, ReadError),
+}
+
+/// Reads a partition from `from` on until nobody listens any more, or until there is something that cannot be passed.
+/// A log out of reach is tried again.
+pub(crate) async fn read(
+    log: Arc<dyn EventLog>,
+    environment: Arc<dyn Environment>,
+    partition: Partition,
+    from: Cursor,
+    into: Sender<Read>,
+) {
+    let mut cursor = from;
+    let mut backoff = Backoff::default();
+    loop {
+        let failed = match BatchReader::open(&*log, partition, cursor).await {
+            Ok(reader) => {
+                match forward(reader, partition, &mut cursor, &mut backoff, &into).await {
+                    Some(error) => error,
+                    None => return,
+                }
+            }
+            Err(error) => error,
+        };
+        if let ReadError::Damaged { .. } = failed {
+            // Nobody listens any more if this fails.
+            let _ = into.send(Read::Damaged(partition, failed)).await;
+            return;
+        }
+        tracing::warn!(%partition, error = &failed as &dyn std::error::Error, "the log is out of reach");
+        backoff.rest(&*environment).await;
+    }
+}
+
+/// Hands batches on until the reader fails; `None` when there is nothing more to do.
+async fn forward(
+    mut reader: BatchReader,
+    partition: Partition,
+    cursor: &mut Cursor,
+    backoff: &mut Backoff,
+    into: &Sender<Read>,
+) -> Option<ReadError> {
+    loop {
+        let chunk = tokio::select! {
+            chunk = reader.next() => chunk,
+            () = into.closed() => return None,
+        };
+        let decoded = match chunk {
+            Ok(chunk) => Decoded::of(chunk, *cursor),
+            Err(error) => return Some(error),
+        };
+        backoff.reset();
+        *cursor = decoded.cursor;
+        let poisoned = decoded.poison.is_some();
+        into.send(Read::Batches(partition, decoded)).await.ok()?;
+        if poisoned {
+            return None;
+        }
+    }
+}
+
+/// Whether the log has this event at this place: otherwise the checkpoint comes from another log.
+pub(crate) async fn holds(
+    log: &dyn EventLog,
+    partition: Partition,
+    last: Last,
+) -> Result<bool, ReadError> {
+    let mut reader = match log.read(partition, last.offset).await {
+        Ok(reader) => reader,
+        // It is shorter, or begins later.
+        Err(ReadError::Damaged { .. }) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    loop {
+        let chunk = reader.next().await?;
+        if let Some(first) = chunk.records.first() {
+            return Ok(first.offset == last.offset && first.record.event_id == last.event_id);
+        }
+        if chunk.at_end {
+            return Ok(false);
+        }
+    }
+}

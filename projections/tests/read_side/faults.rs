@@ -1,0 +1,303 @@
+//! Zombies, kills, poison and other logs.
+
+use crate::{
+    scenario::{Scenario, eventually, settings},
+    shop::{Chance, Scribe, story},
+};
+use bytes::Bytes;
+use events::{
+    Event, Partition, StreamId,
+    environment::System,
+    log::{EventLog, memory::MemoryLog},
+    order,
+};
+use projections::{Behind, Progress, ProjectorSettings, ReadModel, ReadModels};
+use std::{sync::Arc, time::Duration};
+
+/// What a projector that nobody disturbed makes of the log of `scenario`.
+async fn undisturbed(scenario: &Scenario) -> Vec<Vec<String>> {
+    let quiet = Scenario::new(scenario.log.partitions()).await;
+    let quiet = Scenario { log: Arc::clone(&scenario.log), ..quiet };
+    let projector = quiet.projector(settings()).await;
+    quiet.settle().await;
+    projector.stop().await;
+    quiet.dump_all().await
+}
+
+async fn assert_each_event_counted_once(scenario: &Scenario) {
+    for model in ReadModel::ALL {
+        let checkpoints = scenario.checkpoints(model, 1).await;
+        assert!(checkpoints.iter().all(|(_, stopped)| stopped.is_none()), "{checkpoints:?}");
+        let events: i64 = checkpoints.iter().map(|(events, _)| events).sum();
+        assert_eq!(events, scenario.scribe.written.len() as i64, "{model}");
+    }
+}
+
+/// Three projectors that believe they alone feed everything: they never look at their leases again, and these run out.
+#[tokio::test(flavor = "multi_thread")]
+async fn zombies_apply_nothing_twice() {
+    let mut scenario = Scenario::new(3).await;
+    let zombie = || ProjectorSettings {
+        tick: Duration::from_secs(3600),
+        lease: Duration::from_millis(1),
+        max_events: 20,
+        groups: 2,
+        ..settings()
+    };
+    let mut zombies = Vec::new();
+    for _ in 0..3 {
+        let progress = Progress::new(3);
+        zombies.push(scenario.projector_with(progress, zombie()).await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    scenario.scribe.write(&story(8, 200).0, 3).await;
+    let models = scenario.models_elsewhere();
+    for model in ReadModel::ALL {
+        for partition in (0..3).map(Partition) {
+            models.wait_for_end(model, partition, crate::scenario::PATIENCE).await.unwrap();
+        }
+    }
+    for zombie in zombies {
+        zombie.stop().await;
+    }
+    assert_each_event_counted_once(&scenario).await;
+    assert_eq!(scenario.dump_all().await, undisturbed(&scenario).await);
+}
+
+/// The projector is dropped at any moment, in the middle of transactions too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_projector_is_continued_by_the_next() {
+    let mut scenario = Scenario::new(3).await;
+    let (story, _) = story(9, 300);
+    let mut chance = Chance(9);
+    for part in story.chunks(story.len() / 12 + 1) {
+        let settings = ProjectorSettings { max_events: 10, lease: Duration::ZERO, ..settings() };
+        let progress = Progress::new(3);
+        let projector = scenario.projector_with(progress, settings).await;
+        scenario.scribe.write(part, 5).await;
+        tokio::time::sleep(Duration::from_millis(chance.below(30))).await;
+        drop(projector);
+    }
+    let projector = scenario.projector(settings()).await;
+    scenario.settle().await;
+    projector.stop().await;
+    assert_each_event_counted_once(&scenario).await;
+    assert_eq!(scenario.dump_all().await, undisturbed(&scenario).await);
+}
+
+/// Connections die again and again, as when the server restarts.
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_connections_lose_nothing() {
+    let mut scenario = Scenario::new(3).await;
+    let (story, _) = story(10, 300);
+    let settings = ProjectorSettings { max_events: 30, ..settings() };
+    let projector = scenario.projector(settings).await;
+    for part in story.chunks(story.len() / 8 + 1) {
+        scenario.scribe.write(part, 5).await;
+        sqlx::query(
+            "select pg_terminate_backend(pid) from pg_stat_activity \
+             where datname = current_database() and application_name = 'orderlog projector'",
+        )
+        .execute(&scenario.pool)
+        .await
+        .unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    scenario.settle().await;
+    projector.stop().await;
+    assert_each_event_counted_once(&scenario).await;
+    assert_eq!(scenario.dump_all().await, undisturbed(&scenario).await);
+}
+
+/// Another process takes over from one that is gone without a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_takes_over() {
+    let mut scenario = Scenario::new(2).await;
+    let first = scenario.projector_with(Progress::new(2), settings()).await;
+    eventually("the first holds the leases", async || {
+        let held: i64 = sqlx::query_scalar("select count(*) from control.lease")
+            .fetch_one(&scenario.pool)
+            .await
+            .unwrap();
+        held == 8
+    })
+    .await;
+    let standby = scenario.projector(settings()).await;
+    drop(first);
+    scenario.scribe.write(&story(11, 30).0, 5).await;
+    scenario.settle().await;
+    standby.stop().await;
+    assert_each_event_counted_once(&scenario).await;
+}
+
+fn stopped_with(checkpoints: &[(i64, Option<String>)], partition: Partition) -> Option<&str> {
+    checkpoints[partition.0 as usize].1.as_deref()
+}
+
+async fn until_stopped(scenario: &Scenario, model: ReadModel, partition: Partition) {
+    eventually("the partition stops", async || {
+        let checkpoints = scenario.checkpoints(model, 1).await;
+        stopped_with(&checkpoints, partition).is_some()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_event_stops_its_partition_and_no_other() {
+    let mut scenario = Scenario::new(3).await;
+    let (story, _) = story(12, 60);
+    let (before, after) = story.split_at(story.len() / 2);
+    scenario.scribe.write(before, 5).await;
+    let poisoned = scenario.scribe.partition(before[0].0);
+    let mut record = scenario.scribe.record(before[0].0, &before[0].1);
+    record.event_type = "FromTheFuture".into();
+    let applied: i64 =
+        scenario.scribe.written.iter().filter(|(at, _)| at.partition == poisoned).count() as i64;
+    scenario.scribe.append(poisoned, vec![record]).await;
+    let projector = scenario.projector(settings()).await;
+    for model in ReadModel::ALL {
+        until_stopped(&scenario, model, poisoned).await;
+    }
+    let after: Vec<_> = after
+        .iter()
+        .filter(|(it, _)| scenario.scribe.partition(*it) != poisoned)
+        .cloned()
+        .collect();
+    scenario.scribe.write(&after, 5).await;
+    for model in ReadModel::ALL {
+        let models = [scenario.models(), scenario.models_elsewhere()];
+        for partition in (0..3).map(Partition) {
+            for models in &models {
+                let end = models.wait_for_end(model, partition, crate::scenario::PATIENCE).await;
+                match end {
+                    Ok(()) => assert_ne!(partition, poisoned),
+                    Err(Behind::Stopped { .. }) => assert_eq!(partition, poisoned),
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+        let checkpoints = scenario.checkpoints(model, 1).await;
+        assert_eq!(checkpoints[poisoned.0 as usize].0, applied);
+        assert!(stopped_with(&checkpoints, poisoned).unwrap().contains("FromTheFuture"));
+    }
+    let status = projections::rebuild::status(&scenario.pool, &*scenario.log).await.unwrap();
+    assert!(status.iter().all(|version| version.state == projections::rebuild::State::Stopped));
+    projector.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_version_stops_the_read_model_of_its_stream() {
+    let mut scenario = Scenario::new(2).await;
+    let projector = scenario.projector(settings()).await;
+    let (story, cast) = story(13, 20);
+    let stream = StreamId::order(cast.orders[3]);
+    let mut skipped = false;
+    let story: Vec<_> = story
+        .into_iter()
+        .map(|(at, event)| {
+            // The second event of the order is never written, and the third comes with its version.
+            let skip =
+                at == stream && !skipped && !matches!(event, Event::Order(order::Event::Placed(_)));
+            skipped |= skip;
+            (at, event, skip)
+        })
+        .collect();
+    for (at, event, skip) in story {
+        let record = scenario.scribe.record(at, &event);
+        if !skip {
+            let partition = scenario.scribe.partition(at);
+            scenario.scribe.append(partition, vec![record]).await;
+        }
+    }
+    let partition = scenario.scribe.partition(stream);
+    until_stopped(&scenario, ReadModel::Orders, partition).await;
+    let checkpoints = scenario.checkpoints(ReadModel::Orders, 1).await;
+    let reason = stopped_with(&checkpoints, partition).unwrap();
+    assert!(reason.contains(&stream.to_string()) && reason.contains("version 3"), "{reason}");
+    let models = scenario.models();
+    for model in [ReadModel::Products, ReadModel::Customers, ReadModel::History] {
+        models.wait_for_end(model, partition, crate::scenario::PATIENCE).await.unwrap();
+    }
+    projector.stop().await;
+}
+
+/// A text that `PostgreSQL` cannot hold stops one partition of one read model, whatever shares its transaction.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_the_database_refuses_stop_only_their_partition() {
+    let mut scenario = Scenario::new(3).await;
+    let (story, cast) = story(14, 40);
+    scenario.scribe.write(&story, 5).await;
+    let stream = StreamId::order(cast.orders[0]);
+    let event: Event =
+        order::Event::from(order::Cancelled { reason: Some("nul \0".into()) }).into();
+    let record = scenario.scribe.record(stream, &event);
+    let partition = scenario.scribe.partition(stream);
+    scenario.scribe.append(partition, vec![record]).await;
+    let projector = scenario.projector(ProjectorSettings { groups: 1, ..settings() }).await;
+    until_stopped(&scenario, ReadModel::Orders, partition).await;
+    let models = scenario.models();
+    for model in ReadModel::ALL {
+        for at in (0..3).map(Partition).filter(|at| (model, *at) != (ReadModel::Orders, partition))
+        {
+            models.wait_for_end(model, at, crate::scenario::PATIENCE).await.unwrap();
+        }
+    }
+    projector.stop().await;
+}
+
+/// The log was replaced behind the checkpoints: by another one, or by a shorter one.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_log_is_noticed() {
+    for orders in [40, 3] {
+        let mut scenario = Scenario::new(2).await;
+        scenario.scribe.write(&story(15, 20).0, 5).await;
+        let projector = scenario.projector(settings()).await;
+        scenario.settle().await;
+        projector.stop().await;
+        let before = scenario.dump_all().await;
+
+        let other = MemoryLog::new(2, Arc::new(System::new()));
+        scenario.log = Arc::new(other);
+        let mut scribe = Scribe::new(Arc::clone(&scenario.log));
+        scribe.write(&story(16, orders).0, 5).await;
+        let projector = scenario.projector(settings()).await;
+        for model in ReadModel::ALL {
+            for partition in (0..2).map(Partition) {
+                until_stopped(&scenario, model, partition).await;
+                let checkpoints = scenario.checkpoints(model, 1).await;
+                assert!(stopped_with(&checkpoints, partition).unwrap().contains("another log"));
+            }
+        }
+        projector.stop().await;
+        assert_eq!(scenario.dump_all().await, before);
+    }
+}
+
+/// A record that is no JSON is as bad as an unknown one; whoever waits elsewhere hears of it too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_does_not_read_stops_its_partition() {
+    let mut scenario = Scenario::new(1).await;
+    let (story, _) = story(17, 2);
+    let mut record = scenario.scribe.record(story[0].0, &story[0].1);
+    record.body = Bytes::from_static(b"{");
+    let offset = scenario.scribe.append(Partition(0), vec![record]).await[0];
+    let projector = scenario.projector(settings()).await;
+    until_stopped(&scenario, ReadModel::History, Partition(0)).await;
+    let models: ReadModels = scenario.models_elsewhere();
+    let token = events::Position { partition: Partition(0), offset }.into();
+    let behind = models.wait_for(ReadModel::History, &token, crate::scenario::PATIENCE).await;
+    assert!(matches!(behind, Err(Behind::Stopped { .. })));
+    projector.stop().await;
+}
+
+/// A database that belongs to a log of another shape is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_number_of_partitions_is_refused() {
+    let scenario = Scenario::new(2).await;
+    let log: Arc<dyn EventLog> = Arc::new(MemoryLog::new(3, Arc::new(System::new())));
+    let refused = projections::prepare(&scenario.pool, log.partitions()).await;
+    assert!(matches!(
+        refused,
+        Err(projections::PrepareError::Partitions { partitions: 3, found: 2 })
+    ));
+}
