@@ -1,4 +1,5 @@
-//! What a caller has seen, and how long they will wait: versions, positions in the log, preferences.
+//! What a caller has seen, and how long they will wait: versions, positions in the log,
+//! preferences.
 
 use crate::problem::{Kind, Problem};
 use axum::{
@@ -37,7 +38,8 @@ pub struct Prefer {
 }
 
 impl Prefer {
-    /// Reads the `Prefer` headers. As RFC 7240 wants it, what is unknown or malformed is ignored, and the first of two counts.
+    /// Reads the `Prefer` headers. As RFC 7240 wants it, what is unknown or malformed is ignored,
+    /// and the first of two counts.
     pub fn of(headers: &HeaderMap) -> Self {
         let mut prefer = Self::default();
         let lines = headers.get_all(PREFER).iter().filter_map(|line| line.to_str().ok());
@@ -70,7 +72,8 @@ impl Prefer {
         self.wait.unwrap_or(QUERY_WAIT)
     }
 
-    /// Says in `response` which preference was heeded. `asynchronously` when it is answered before the outcome is there.
+    /// Says in `response` which preference was heeded. `asynchronously` when it is answered before
+    /// the outcome is there.
     pub fn applied(self, response: &mut Response, asynchronously: bool) {
         let applied = match self {
             Self { respond_async: true, .. } if asynchronously => "respond-async".to_owned(),
@@ -151,7 +154,8 @@ pub fn expected_version(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let opaque = tag.strip_prefix("W/").unwrap_or(tag);
     let opaque = opaque.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     let opaque = opaque.filter(|text| !text.contains('"')).ok_or_else(invalid)?;
-    // A tag that is not one of ours is none that matches; neither does a weak one (RFC 9110, 13.1.1).
+    // A tag that is not one of ours is none that matches; neither does a weak one (RFC 9110,
+    // 13.1.1).
     let version =
         opaque.parse().ok().filter(|version: &u64| !weak && version.to_string() == opaque);
     Ok(Some(version.unwrap_or(u64::MAX)))
@@ -188,13 +192,13 @@ pub(crate) fn behind(error: &projections::Behind) -> Problem {
 mod tests {
     use super::*;
 
-    fn headers(name: HeaderName, values: &[&'static str]) -> HeaderMap {
+    fn headers(name: &HeaderName, values: &[&'static str]) -> HeaderMap {
         values.iter().map(|value| (name.clone(), HeaderValue::from_static(value))).collect()
     }
 
     #[test]
     fn preferences_read_in_every_form() {
-        let of = |values: &[&'static str]| Prefer::of(&headers(PREFER, values));
+        let of = |values: &[&'static str]| Prefer::of(&headers(&PREFER, values));
         let wait = |seconds| Some(Duration::from_secs(seconds));
         assert_eq!(of(&[]), Prefer::default());
         assert_eq!(of(&["wait=3"]).wait, wait(3));
@@ -207,7 +211,7 @@ mod tests {
 
     #[test]
     fn an_asynchronous_command_does_not_wait_unless_it_says_so() {
-        let of = |value| Prefer::of(&headers(PREFER, &[value]));
+        let of = |value| Prefer::of(&headers(&PREFER, &[value]));
         assert_eq!(of("respond-async").command_wait(), Duration::ZERO);
         assert_eq!(of("respond-async, wait=2").command_wait(), Duration::from_secs(2));
         assert_eq!(of("return=minimal").command_wait(), COMMAND_WAIT);
@@ -215,7 +219,7 @@ mod tests {
 
     #[test]
     fn an_entity_tag_names_a_version_or_matches_none() {
-        let of = |value| expected_version(&headers(header::IF_MATCH, &[value]));
+        let of = |value| expected_version(&headers(&header::IF_MATCH, &[value]));
         assert_eq!(of("\"7\"").unwrap(), Some(7));
         assert_eq!(of("*").unwrap(), None);
         for stale in ["W/\"7\"", "\"07\"", "\"seven\"", "\"\"", "\"99999999999999999999999\""] {
@@ -239,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_malformed_token_is_refused() {
-        let of = |value| min_position(&headers(MIN_LOG_POSITION, &[value]));
+        let of = |value| min_position(&headers(&MIN_LOG_POSITION, &[value]));
         assert_eq!(of("3:17").unwrap().unwrap().to_string(), "3:17");
         assert_eq!(of("3-17").unwrap_err().kind(), Kind::InvalidParameter);
         assert_eq!(of("").unwrap_err().kind(), Kind::InvalidParameter);

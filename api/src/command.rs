@@ -150,8 +150,9 @@ pub async fn carry_out(
     Ok(Decided { snapshot: decided.unwrap_or(snapshot), settled, replayed })
 }
 
-/// Waits until nothing that a client waits for is under way at `stream`. `None` when that is not so within `within`. The
-/// command itself is durable already, so a partition that is just being opened anew is no failure of it.
+/// Waits until nothing that a client waits for is under way at `stream`. `None` when that is not so
+/// within `within`. The command itself is durable already, so a partition that is just being opened
+/// anew is no failure of it.
 ///
 /// # Errors
 /// When this node has no write side.
@@ -164,7 +165,10 @@ pub async fn wait_settled(
         return Ok(None);
     }
     let settled = app.router()?.settled(stream, within).await;
-    settled.map_err(|error| Problem::of_command(error, stream))
+    Ok(settled.unwrap_or_else(|error| {
+        tracing::warn!(%stream, %error, "an outcome could not be waited for");
+        None
+    }))
 }
 
 /// The work of a command in a task of its own: a client that goes away does not stop it halfway.
@@ -217,7 +221,8 @@ pub fn position(snapshot: &Snapshot) -> LogPosition {
     snapshot.position.into_iter().collect()
 }
 
-/// The aggregate as decided now. A partition that is just being opened anew is waited for, for a moment.
+/// The aggregate as decided now. A partition that is just being opened anew is waited for, for a
+/// moment.
 ///
 /// # Errors
 /// `command-not-applied` when it does not open.

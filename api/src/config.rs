@@ -41,7 +41,7 @@ pub struct Settings {
     pub kafka_topic: String,
     /// PostgreSQL for the read models; unset: a private one.
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true, global = true)]
-    #[arg(hide_short_help = true)]
+    #[arg(hide_short_help = true, value_parser = database_url)]
     pub database_url: Option<PgConnectOptions>,
 
     /// The public key (PEM) that tokens are checked with; unset: a key pair made under the data
@@ -114,6 +114,14 @@ fn text() -> clap::builder::NonEmptyStringValueParser {
 
 fn filter(text: &str) -> Result<String, tracing_subscriber::filter::ParseError> {
     tracing_subscriber::EnvFilter::builder().parse(text).map(|_| text.to_owned())
+}
+
+/// The driver does not look at the scheme.
+fn database_url(text: &str) -> Result<PgConnectOptions, String> {
+    if !["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme)) {
+        return Err("a database URL begins with postgres://".to_owned());
+    }
+    text.parse().map_err(|error: sqlx::Error| error.to_string())
 }
 
 /// `*`, or a scheme and a host as browsers send it.

@@ -21,14 +21,15 @@ pub async fn healthz() -> Json<Value> {
     Json(json!({ "status": "ok" }))
 }
 
-/// The node can route commands and serve reads. A partition that is being opened anew does not count against it.
+/// The node can route commands and serve reads. A partition that is being opened anew does not
+/// count against it.
 #[utoipa::path(
     get,
     path = "/readyz",
     tag = "operations",
     responses(
         (status = 200, description = "Ready.", body = Object),
-        (status = 503, description = "`unavailable`: not ready", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "`unavailable`: not ready"),
     ),
     security(()),
 )]
@@ -43,7 +44,8 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem>
     }
     if let Some(reads) = &app.reads {
         let pool = reads.pool().clone();
-        // In a task of its own: dropped halfway, the connection would go back to the pool in the middle of it.
+        // In a task of its own: dropped halfway, the connection would go back to the pool in the
+        // middle of it.
         let answer = tokio::spawn(async move { sqlx::query("select 1").execute(&pool).await });
         let answered = tokio::time::timeout(DATABASE_TIME, answer).await;
         if !matches!(answered, Ok(Ok(Ok(_)))) {
@@ -79,7 +81,9 @@ fn describe(shard: &ShardStatus) -> Value {
     get,
     path = "/metrics",
     tag = "operations",
-    responses((status = 200, description = "The metrics.", body = String, content_type = "text/plain")),
+    responses(
+        (status = 200, description = "The metrics.", body = String, content_type = "text/plain"),
+    ),
     security(()),
 )]
 pub async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {

@@ -20,9 +20,10 @@ use utoipa::{
 #[openapi(
     info(
         title = "orderlog",
-        description = "An event-sourced order backend. Commands answer with what was decided, durably; queries answer \
-                       from read models and say how fresh they are. Errors are problem documents (RFC 9457) whose \
-                       `type` leads to a page about them."
+        description = "An event-sourced order backend. Commands answer with what was decided, \
+                       durably; queries answer from read models and say how fresh they are. \
+                       Errors are problem documents (RFC 9457) whose `type` leads to a page \
+                       about them."
     ),
     components(schemas(ProblemBody)),
     security(("bearer" = [])),
@@ -51,59 +52,88 @@ pub fn document() -> utoipa::openapi::OpenApi {
             (HttpMethod::Patch, &mut item.patch),
         ];
         for (method, operation) in operations {
-            if let Some(operation) = operation.as_mut().filter(|_| path.starts_with("/api/")) {
-                let is_command = method != HttpMethod::Get && !path.contains("/admin/");
-                complete(operation, is_command);
+            let Some(operation) = operation.as_mut() else { continue };
+            if path.starts_with("/api/") {
+                complete(operation, Sort::of(path, &method));
             }
+            describe_problems(operation);
         }
     }
     document
 }
 
-/// The document as JSON, indented, with a line feed at the end: as it is checked in.
+/// The document as JSON, indented.
 ///
 /// # Errors
 /// Never: the document serialises.
 pub fn json() -> serde_json::Result<String> {
-    Ok(serde_json::to_string_pretty(&document())? + "\n")
+    serde_json::to_string_pretty(&document())
+}
+
+/// What operations have in common with others of their sort.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    /// Changes an aggregate.
+    Command,
+    /// Reads a read model.
+    Query,
+    /// Looks after the read models themselves.
+    Administration,
+}
+
+impl Sort {
+    fn of(path: &str, method: &HttpMethod) -> Self {
+        match method {
+            _ if path.contains("/admin/projections") => Self::Administration,
+            HttpMethod::Get => Self::Query,
+            _ => Self::Command,
+        }
+    }
 }
 
 /// Adds the headers and problems that every operation of its sort has.
-fn complete(operation: &mut Operation, is_command: bool) {
-    let headers: &[(&str, &str)] = if is_command {
-        &[
+fn complete(operation: &mut Operation, sort: Sort) {
+    let headers: &[(&str, &str)] = match sort {
+        Sort::Command => &[
             (
                 "Idempotency-Key",
-                "1 to 255 characters: the same key with the same body is the same command, for ever or for 48 hours",
+                "1 to 255 characters: the same key with the same body is the same command",
             ),
             ("If-Match", "The `ETag` that the resource must still have"),
             (
                 "Prefer",
-                "`wait=N` seconds for the outcome (10 unless given, 60 at most), or `respond-async`",
+                "`wait=N` seconds for the outcome (else 10, 60 at most), or `respond-async`",
             ),
-        ]
-    } else {
-        &[
+        ],
+        Sort::Query => &[
             (
                 "Min-Log-Position",
                 "A `Log-Position`: the answer reflects at least what that one did",
             ),
-            ("Prefer", "`wait=N` seconds for the read model (5 unless given, 60 at most)"),
-        ]
+            ("Prefer", "`wait=N` seconds for the read model (else 5, 60 at most)"),
+        ],
+        Sort::Administration => &[],
     };
-    let parameters = operation.parameters.get_or_insert_default();
-    parameters.extend(headers.iter().map(|(name, text)| RefOr::T(header(name, text))));
-    let mut kinds = vec![Kind::InvalidParameter, Kind::Unauthenticated, Kind::RateLimited];
-    if is_command {
-        kinds.extend([
+    if !headers.is_empty() {
+        let parameters = operation.parameters.get_or_insert_default();
+        parameters.extend(headers.iter().map(|(name, text)| RefOr::T(header(name, text))));
+    }
+    let mut kinds = vec![Kind::Unauthenticated, Kind::RateLimited];
+    match sort {
+        Sort::Command => kinds.extend([
+            Kind::InvalidBody,
             Kind::BodyTooLarge,
             Kind::UnsupportedMediaType,
             Kind::ValidationFailed,
             Kind::VersionMismatch,
             Kind::CommandNotApplied,
-        ]);
-    } else {
-        kinds.push(Kind::ProjectionBehind);
+        ]),
+        Sort::Query => kinds.extend([Kind::InvalidParameter, Kind::ProjectionBehind]),
+        Sort::Administration => kinds.push(Kind::Unavailable),
+    }
+    // Only what is open to anyone says so itself.
+    if operation.security.is_none() {
+        kinds.push(Kind::Forbidden);
     }
     for kind in kinds {
         let status = kind.status().as_str().to_owned();
@@ -127,11 +157,19 @@ fn header(name: &str, text: &str) -> Parameter {
 fn problem(kind: Kind) -> Response {
     let same = Kind::ALL.iter().filter(|other| other.status() == kind.status());
     let names: Vec<_> = same.map(|kind| format!("`{}`", kind.name())).collect();
-    let content = Content::new(Some(utoipa::openapi::Ref::from_schema_name("Problem")));
-    ResponseBuilder::new()
-        .description(names.join(", "))
-        .content("application/problem+json", content)
-        .build()
+    ResponseBuilder::new().description(names.join(", ")).build()
+}
+
+/// Every error is a problem document.
+fn describe_problems(operation: &mut Operation) {
+    for (status, response) in &mut operation.responses.responses {
+        let RefOr::T(response) = response else { continue };
+        if status.starts_with(['4', '5']) {
+            let schema = utoipa::openapi::Ref::from_schema_name("Problem");
+            let content = Content::new(Some(schema));
+            response.content.insert("application/problem+json".to_owned(), RefOr::T(content));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -143,7 +181,10 @@ mod tests {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
         let checked_in = std::fs::read_to_string(path).unwrap();
         // `orderlog openapi > api/openapi.json` writes it anew.
-        assert!(checked_in == json().unwrap(), "api/openapi.json is not the document any more");
+        assert!(
+            checked_in.trim_end() == json().unwrap(),
+            "api/openapi.json is not the document any more"
+        );
     }
 
     #[test]
@@ -154,10 +195,12 @@ mod tests {
             let pointer = reference.split('"').next().unwrap();
             assert!(document.pointer(pointer).is_some(), "{pointer}");
         }
+        let mut names = std::collections::BTreeSet::new();
         for (path, item) in document["paths"].as_object().unwrap() {
             for (method, operation) in item.as_object().unwrap() {
                 assert!(operation["responses"].as_object().is_some_and(|it| !it.is_empty()));
-                assert!(operation["operationId"].is_string(), "{method} {path}");
+                let name = operation["operationId"].as_str().unwrap();
+                assert!(names.insert(name.to_owned()), "{method} {path} is not the only {name}");
             }
         }
     }

@@ -22,12 +22,14 @@ use std::time::Duration;
 const LIMIT: u32 = 50;
 /// Items of a page at most.
 const LIMIT_MAX: u32 = 200;
-/// How long a read of a single thing waits for the log's end before it says that the thing is not there.
+/// How long a read of a single thing waits for the log's end before it says that the thing is not
+/// there.
 const ABSENCE_WAIT: Duration = Duration::from_secs(5);
 /// A longer cursor is none of ours.
 const CURSOR_BYTES: usize = 512;
 
-/// The problem of a query without an answer. What the database said goes to the log, not to the caller.
+/// The problem of a query without an answer. What the database said goes to the log, not to the
+/// caller.
 pub(crate) fn failed(error: &QueryError) -> Problem {
     match error {
         QueryError::Database(_) => {
@@ -78,8 +80,8 @@ pub fn all_partitions(app: &App) -> Vec<Partition> {
     (0..app.log.partitions()).map(Partition).collect()
 }
 
-/// Reads one thing, which is in one of `partitions`. What is missing is missing only once the read model has seen the log as it was on arrival: a
-/// `Location` works at once.
+/// Reads one thing, which is in one of `partitions`. What is missing is missing only once the read
+/// model has seen the log as it was on arrival: a `Location` works at once.
 ///
 /// # Errors
 /// `not-found`, and those of [`read`].
@@ -106,7 +108,8 @@ where
     Ok(Found { value, position: found.position })
 }
 
-/// The answer of a read of one thing: with its version, or nothing when the caller holds that version already.
+/// The answer of a read of one thing: with its version, or nothing when the caller holds that
+/// version already.
 pub fn one<B: Serialize>(freshness: &Freshness, found: Found<B>, version: u64) -> Response {
     let mut response = if freshness.holds(version) {
         StatusCode::NOT_MODIFIED.into_response()
@@ -191,7 +194,8 @@ pub struct Cursors(u64);
 impl Cursors {
     /// For the list that `name` and its filters make.
     pub fn of(name: &str, filters: &impl std::fmt::Debug) -> Self {
-        // FNV-1a: tells lists apart, keeps nobody out. A forged cursor shows what its filters would show.
+        // FNV-1a: tells lists apart, keeps nobody out. A forged cursor shows what its filters would
+        // show.
         let text = format!("{name} {filters:?}");
         let mix = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         Self(text.bytes().fold(0xcbf2_9ce4_8422_2325, mix))

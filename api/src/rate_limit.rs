@@ -67,7 +67,8 @@ impl RateLimiter {
         (bucket.taken - passed * self.per_second).max(0.0)
     }
 
-    /// Forgets the buckets that are full again; all of them when none is, which errs on the caller's side.
+    /// Forgets the buckets that are full again; all of them when none is, which errs on the
+    /// caller's side.
     fn make_room(&self, buckets: &mut HashMap<u64, Bucket>, now: Duration) {
         buckets.retain(|_, bucket| self.left(*bucket, now) > 0.0);
         if buckets.len() >= BUCKETS {

@@ -9,8 +9,9 @@ use std::time::Duration;
 /// Events fetched at once.
 const PAGE: u32 = 1_000;
 
-/// The aggregate as the command answered whose last event made it `version`: at that version, or at the first one after it
-/// where the outcome was there (an order is answered when it is decided). `live` is the aggregate now.
+/// The aggregate as the command answered whose last event made it `version`: at that version, or at
+/// the first one after it where the outcome was there (an order is answered when it is decided).
+/// `live` is the aggregate now.
 ///
 /// # Errors
 /// When the history does not get there within `within`, or does not read.

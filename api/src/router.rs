@@ -83,15 +83,12 @@ async fn admit(State(app): State<Arc<App>>, mut request: Request, next: Next) ->
         Err(problem) => Err(problem),
     };
     let now = app.environment.monotonic();
-    let counted = match &caller {
-        Ok(Caller(Some(principal))) => {
-            app.limiter.take(&(&*principal.issuer, &*principal.subject), now)
-        }
+    let counted = if let Ok(Caller(Some(principal))) = &caller {
+        app.limiter.take(&(&*principal.issuer, &*principal.subject), now)
+    } else {
         // Whoever shows a bad token counts as the address they come from.
-        Ok(Caller(None)) | Err(_) => {
-            let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-            app.limiter.take(&peer.map(|ConnectInfo(peer)| peer.ip()), now)
-        }
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        app.limiter.take(&peer.map(|ConnectInfo(peer)| peer.ip()), now)
     };
     match counted.and(caller) {
         Ok(caller) => {
@@ -149,7 +146,8 @@ async fn protect(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let policy = if is_docs {
         // The page styles itself and shows icons from data URLs.
-        "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
+        "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+         frame-ancestors 'none'"
     } else {
         "default-src 'none'; frame-ancestors 'none'"
     };

@@ -222,7 +222,10 @@ async fn a_cancelled_order_gives_the_money_back() {
     let cancelled = shop.send(&path, &shop.staff(), &prefer, &reason).await;
     assert_eq!(cancelled.status, StatusCode::OK, "{cancelled:?}");
     assert_eq!(cancelled.body["status"], "cancelled");
-    assert_eq!((&cancelled.body["reason"], &cancelled.body["refund"]), (&json!("too late"), &json!("done")));
+    assert_eq!(
+        (&cancelled.body["reason"], &cancelled.body["refund"]),
+        (&json!("too late"), &json!("done"))
+    );
     assert_eq!(cancelled.header("preference-applied"), "wait=30");
 }
 
@@ -335,7 +338,11 @@ async fn bad_input_is_the_documented_problem() {
         (with("/items/0/quantity", json!("1")), Kind::InvalidBody, "/items/0/quantity"),
         (with("/items/0/quantity", json!(0)), Kind::ValidationFailed, "/items/0/quantity"),
         (with("/items/0/quantity", json!(-1)), Kind::ValidationFailed, "/items/0/quantity"),
-        (with("/items/0/quantity", json!(1_i64 << 40)), Kind::ValidationFailed, "/items/0/quantity"),
+        (
+            with("/items/0/quantity", json!(1_i64 << 40)),
+            Kind::ValidationFailed,
+            "/items/0/quantity",
+        ),
         (with("/items", Value::Array(items)), Kind::ValidationFailed, "/items"),
         (with("/items", json!([])), Kind::ValidationFailed, "/items"),
         (with("/payment_method", json!("a\0b")), Kind::ValidationFailed, "/payment_method"),
@@ -355,7 +362,9 @@ async fn bad_input_is_the_documented_problem() {
     shop.send(path, &shop.staff(), &[], &json!({ "status": "shipped" })).await.is(Kind::NotFound);
     let path = format!("PATCH /api/v1/orders/{}/status", Uuid::from_u128(9));
     shop.send(&path, &shop.staff(), &[], &json!({ "status": "shipped" })).await.is(Kind::NotFound);
-    shop.send(&path, &shop.staff(), &[], &json!({ "status": "lost" })).await.is(Kind::ValidationFailed);
+    shop.send(&path, &shop.staff(), &[], &json!({ "status": "lost" }))
+        .await
+        .is(Kind::ValidationFailed);
     let price = json!({ "amount": 1, "currency": "EUR" });
     let euro = json!({ "name": "Book", "price": price });
     shop.send("POST /api/v1/products", &shop.staff(), &[], &euro).await.is(Kind::ValidationFailed);
@@ -403,7 +412,10 @@ async fn what_axum_refuses_is_a_problem_too() {
     let no_reads = shop.get("/api/v1/products").await;
     assert_eq!(no_reads.is(Kind::Unavailable).header("retry-after"), "1");
     shop.get("/api/v1/products?colour=red").await.is(Kind::InvalidParameter);
-    assert_eq!(shop.get("/api/v1/orders").await.is(Kind::Unauthenticated).header("www-authenticate"), "Bearer");
+    assert_eq!(
+        shop.get("/api/v1/orders").await.is(Kind::Unauthenticated).header("www-authenticate"),
+        "Bearer"
+    );
 }
 
 #[tokio::test]

@@ -30,7 +30,8 @@ pub async fn follow(State(app): State<Arc<App>>, mut request: Request, next: Nex
     response
 }
 
-/// The trace id and flags of a valid `traceparent`; anything else starts a new trace, as the recommendation says.
+/// The trace id and flags of a valid `traceparent`; anything else starts a new trace, as the
+/// recommendation says.
 fn incoming(headers: &HeaderMap) -> Option<(String, String)> {
     let mut parts = headers.get(TRACEPARENT)?.to_str().ok()?.trim().split('-');
     let [version, trace_id, parent_id, flags] =

@@ -49,7 +49,8 @@ impl Validator {
         }
     }
 
-    /// A text of so many characters, not blank unless it may be empty, and without NUL, which PostgreSQL does not take.
+    /// A text of so many characters, not blank unless it may be empty, and without NUL, which
+    /// PostgreSQL does not take.
     pub fn text(&mut self, text: &str, pointer: &str, length: RangeInclusive<usize>) -> Arc<str> {
         if text.contains('\0') {
             self.refuse(pointer, "must not contain the character NUL");
@@ -94,8 +95,8 @@ impl Validator {
         Money::new(price.amount, currency)
     }
 
-    /// An e-mail address: one that mail could be sent to, as far as can be told by looking at it. Without the white space
-    /// around it.
+    /// An e-mail address: one that mail could be sent to, as far as can be told by looking at it.
+    /// Without the white space around it.
     pub fn email<'a>(&mut self, email: &'a str, pointer: &str) -> &'a str {
         let email = email.trim();
         if email.len() > EMAIL_MAX {
@@ -144,22 +145,22 @@ mod tests {
 
     #[test]
     fn addresses_that_mail_could_be_sent_to_pass() {
-        for email in ["a@b", "ann.lee+shop@example.org", " ann@example.org ", "zoë@bücher.example"]
+        for email in ["a@b", "ann.lee+shop@example.org", " ann@b.example ", "zoë@bücher.example"]
         {
-            assert!(faults(|v| drop(v.email(email, "/email"))).is_empty(), "{email}");
+            assert!(faults(|v| _ = v.email(email, "/email")).is_empty(), "{email}");
         }
         let long = format!("{}@example.org", "a".repeat(250));
         for email in [
             "", "ann", "@b", "a@", "a@@b", "a b@c", "a@b c", "a@b..c", ".a@b", "a.@b", "a@-b",
             "a@b.", "a,b@c", "a\0@b", "<a@b>", "a@b@c", &long,
         ] {
-            assert_eq!(faults(|v| drop(v.email(email, "/email"))), ["/email"], "{email}");
+            assert_eq!(faults(|v| _ = v.email(email, "/email")), ["/email"], "{email}");
         }
     }
 
     #[test]
     fn texts_have_bounds_in_characters() {
-        let text = |text: &str, length| faults(|v| drop(v.text(text, "/t", length)));
+        let text = |text: &str, length| faults(|v| _ = v.text(text, "/t", length));
         assert!(text(&"ü".repeat(200), NAME).is_empty());
         assert!(text("", DESCRIPTION).is_empty());
         for bad in ["", "  ", "a\0b", &"a".repeat(201)] {
@@ -172,7 +173,7 @@ mod tests {
         let gbp: Currency = "GBP".parse().unwrap();
         let price = |amount, currency: &str| {
             let price = MoneyBody { amount, currency: currency.to_owned() };
-            faults(|v| drop(v.price(&price, "/price", gbp)))
+            faults(|v| _ = v.price(&price, "/price", gbp))
         };
         assert!(price(0, "GBP").is_empty() && price(1_000_000_000_000, "GBP").is_empty());
         assert_eq!(price(-1, "GBP"), ["/price/amount"]);

@@ -4,9 +4,14 @@ use crate::measure::Load;
 use clap::{Parser, ValueEnum, value_parser};
 use std::{path::PathBuf, time::Duration};
 
+const LEGEND: &str = "\
+The table: latencies are a client's, in a closed loop. `events/s` and `events/batch` count what reached the log. `cpu`
+is this process's, clients included and the database not. `of the floor` is events/s by the rows/s of the raw storage in
+the same run: SQLite or Kafka with batches of as many rows as there are clients, or COPY into a table without index.";
+
 /// Measures orderlog, and the floor below it.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "load", bin_name = "cargo bench -p bench --bench load --")]
+#[command(name = "load", bin_name = "cargo bench -p bench --bench load --", after_help = LEGEND)]
 pub struct Args {
     /// What to measure; without it, this help.
     pub workload: Option<Workload>,
@@ -150,6 +155,6 @@ pub enum Model {
 }
 
 /// The name on the command line.
-pub fn name<T: ValueEnum>(value: T) -> String {
+pub fn name(value: impl ValueEnum + Copy) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }

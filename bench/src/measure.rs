@@ -161,13 +161,17 @@ mod tests {
     async fn only_the_measured_time_counts() {
         let steps = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&steps);
-        let measured = closed_loop(load(2), async || Ok(Appended::default()), move |_| {
-            counted.fetch_add(1, Ordering::Relaxed);
-            async {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-                Ok(())
-            }
-        })
+        let measured = closed_loop(
+            load(2),
+            async || Ok(Appended::default()),
+            move |_| {
+                counted.fetch_add(1, Ordering::Relaxed);
+                async {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    Ok(())
+                }
+            },
+        )
         .await
         .unwrap();
         assert!(measured.operations > 0 && measured.operations < steps.load(Ordering::Relaxed));
@@ -177,9 +181,11 @@ mod tests {
 
     #[tokio::test]
     async fn an_operation_that_fails_ends_the_run() {
-        let failing = closed_loop(load(1), async || Ok(Appended::default()), |_| async {
-            anyhow::bail!("refused")
-        });
+        let failing = closed_loop(
+            load(1),
+            async || Ok(Appended::default()),
+            |_| async { anyhow::bail!("refused") },
+        );
         assert_eq!(failing.await.unwrap_err().to_string(), "refused");
     }
 }

@@ -3,7 +3,9 @@
 use async_trait::async_trait;
 use events::{
     Offset, Partition,
-    log::{AppendError, Batch, Committed, EventLog, Lane, LogFault, ReadError, Record, RecordReader},
+    log::{
+        AppendError, Batch, Committed, EventLog, Lane, LogFault, ReadError, Record, RecordReader,
+    },
 };
 use std::sync::{
     Arc,

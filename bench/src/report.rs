@@ -41,7 +41,7 @@ impl Line {
         format!(
             "| {what} | {on} | {over} | {clients} | {} {unit} | {p50} | {p99} | {p999} | {} | {} | {} | {floor} |",
             thousands(self.per_second),
-            thousands(events),
+            if events > 0.0 { thousands(events) } else { none() },
             per(measured.appended.events, measured.appended.batches, 1),
             per(micros(measured.cpu), measured.operations, 0),
         )

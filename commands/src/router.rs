@@ -6,7 +6,7 @@ use crate::{
 };
 use events::{Environment, Partition, StreamId, partitioner::partition_of};
 use std::{sync::Arc, time::Duration};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc::error::TrySendError, oneshot};
 
 /// How long a command that certainly was not applied is tried again before its sender is told.
 const RETRY_FOR: Duration = Duration::from_secs(3);
@@ -65,10 +65,7 @@ impl Router {
         let (reply, answer) = oneshot::channel();
         let shard = self.shard(request.stream);
         let message = Message::Decide { requests: vec![request], reply };
-        shard
-            .commands
-            .try_send(message)
-            .map_err(|_| CommandError::NotApplied("too much waits for the partition"))?;
+        shard.commands.try_send(message).map_err(|error| not_taken(&error))?;
         let mut answers = answer.await.map_err(|_| CommandError::OutcomeUnknown)?;
         answers.pop().unwrap_or(Err(CommandError::OutcomeUnknown))
     }
@@ -131,14 +128,18 @@ impl Router {
     ) -> Result<Snapshot, CommandError> {
         let (reply, answer) = oneshot::channel();
         let shard = self.shard(stream);
-        shard
-            .commands
-            .try_send(message(reply))
-            .map_err(|_| CommandError::NotApplied("too much waits for the partition"))?;
+        shard.commands.try_send(message(reply)).map_err(|error| not_taken(&error))?;
         answer.await.map_err(|_| CommandError::OutcomeUnknown)?
     }
 
     fn shard(&self, stream: StreamId) -> &ShardHandle {
         &self.shards[self.partition_of(stream).0 as usize]
     }
+}
+
+fn not_taken(error: &TrySendError<Message>) -> CommandError {
+    CommandError::NotApplied(match error {
+        TrySendError::Full(_) => "too much waits for the partition",
+        TrySendError::Closed(_) => "the partition is closed",
+    })
 }

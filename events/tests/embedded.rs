@@ -319,6 +319,7 @@ const CHILD_DIR: &str = "ORDERLOG_TEST_LOG_DIR";
 /// Not a test of its own: the process that the next one kills. Tells each batch that was
 /// acknowledged.
 #[tokio::test]
+#[allow(clippy::disallowed_methods, reason = "how the parent tells the child what it is")]
 async fn child_that_appends_until_it_is_killed() {
     let Some(dir) = std::env::var_os(CHILD_DIR) else { return };
     let log = EmbeddedLog::open(Path::new(&dir), Some(1)).unwrap();

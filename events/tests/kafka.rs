@@ -572,7 +572,7 @@ async fn kafka_killed_under_a_writer_and_a_reader_loses_nothing() {
     let is_unknown = |id: &Uuid| failed.contains(&(*id, false));
     let landed: Vec<Uuid> = read.iter().copied().filter(|id| !is_unknown(id)).collect();
     assert_eq!(landed, acknowledged, "each once, in order, and nothing that was said not to be");
-    println!("{} batches, {} of them answered with unknown", read.len(), failed.len());
+    println!("{} batches, {} appends failed", read.len(), failed.len());
     assert_eq!(reopen(&*log).await.1, read, "an opener sees what the reader saw");
     topic.delete().await;
 }

@@ -83,7 +83,8 @@ impl Row {
 /// All checkpoints there are.
 pub(crate) async fn load(pool: &PgPool) -> Result<BTreeMap<Share, Checkpoint>, sqlx::Error> {
     let rows: Vec<Row> = sqlx::query_as(
-        "select projection, version, partition, serving, next_offset, term, last_offset, last_event_id, \
+        "select projection, version, partition, serving, next_offset, term, last_offset, \
+         last_event_id, \
          last_time, events, stopped from control.checkpoint",
     )
     .fetch_all(pool)
@@ -122,15 +123,17 @@ pub(crate) async fn advance(
     let numbers: Vec<_> = moves.iter().map(|step| step.share.0.number).collect();
     let partitions: Vec<_> = moves.iter().map(|step| sql_partition(step.share.1)).collect();
     let last: Vec<_> = moves.iter().map(|step| step.last).collect();
-    let moved: Vec<(String, i32, i32, bool)> = sqlx::query_as(
+    let done: Vec<(String, i32, i32, bool)> = sqlx::query_as(
         "update control.checkpoint c set next_offset = u.next_offset, term = u.term, \
          last_offset = coalesce(u.last_offset, c.last_offset), \
          last_event_id = coalesce(u.last_event_id, c.last_event_id), \
          last_time = coalesce(u.last_time, c.last_time), \
          events = c.events + u.events, updated_at = clock_timestamp() \
-         from unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[], $5::bigint[], $6::bigint[], \
+         from unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[], $5::bigint[], \
+         $6::bigint[], \
          $7::bigint[], $8::uuid[], $9::timestamptz[], $10::bigint[]) \
-         as u(projection, version, partition, expected, next_offset, term, last_offset, last_event_id, last_time, events) \
+         as u(projection, version, partition, expected, next_offset, term, last_offset, \
+         last_event_id, last_time, events) \
          where c.projection = u.projection and c.version = u.version and c.partition = u.partition \
          and c.next_offset = u.expected and c.stopped is null \
          returning c.projection, c.version, c.partition, c.serving",
@@ -147,7 +150,7 @@ pub(crate) async fn advance(
     .bind(column(|step| step.events))
     .fetch_all(connection)
     .await?;
-    if moved.len() != moves.len() {
+    if done.len() != moves.len() {
         return Ok(Err(Fenced));
     }
     let share = |(name, number, partition, serving): (String, i32, i32, bool)| {
@@ -155,7 +158,7 @@ pub(crate) async fn advance(
         let id = VersionId { model, number };
         Some(((id, Partition(partition.unsigned_abs())), serving))
     };
-    Ok(Ok(moved.into_iter().filter_map(share).collect()))
+    Ok(Ok(done.into_iter().filter_map(share).collect()))
 }
 
 /// Stops a version in a partition, where it stands.
@@ -186,7 +189,8 @@ pub(crate) async fn resume(pool: &PgPool, shares: &[Share]) -> Result<(), sqlx::
     let partitions: Vec<_> = shares.iter().map(|(_, at)| sql_partition(*at)).collect();
     sqlx::query(
         "update control.checkpoint c set stopped = null \
-         from unnest($1::text[], $2::integer[], $3::integer[]) as u(projection, version, partition) \
+         from unnest($1::text[], $2::integer[], $3::integer[]) as u(projection, version, \
+         partition) \
          where c.projection = u.projection and c.version = u.version and c.partition = u.partition \
          and c.stopped is not null",
     )
@@ -196,4 +200,51 @@ pub(crate) async fn resume(pool: &PgPool, shares: &[Share]) -> Result<(), sqlx::
     .execute(pool)
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::{self, PoolSettings, local::LocalPostgres};
+
+    fn step(share: Share, expected: i64, to: i64, events: i64) -> Move {
+        let to = Cursor { offset: Offset(to), term: 1 };
+        Move { share, expected: Offset(expected), to, last: None, events }
+    }
+
+    /// Two writers that start from the same checkpoint: the second waits for the first, and then has lost; one that moves
+    /// several checkpoints has lost if any of them is another's.
+    #[tokio::test]
+    async fn of_two_writers_at_one_checkpoint_one_moves_it() {
+        let postgres = LocalPostgres::throwaway().await.unwrap();
+        let settings = PoolSettings::default();
+        let pool = database::connect(postgres.connect_options(), settings).await.unwrap();
+        crate::prepare(&pool, 2).await.unwrap();
+        let id = VersionId { model: ReadModel::Orders, number: 1 };
+        let (one, other) = ((id, Partition(0)), (id, Partition(1)));
+
+        let mut first = database::begin(&pool).await.unwrap();
+        let moved = advance(&mut first, &[step(one, 0, 10, 5)]).await.unwrap().unwrap();
+        assert_eq!(moved, BTreeMap::from([(one, true)]));
+        let zombie = async {
+            let mut zombie = database::begin(&pool).await.unwrap();
+            let steps = [step(one, 0, 12, 7), step(other, 0, 3, 1)];
+            let fenced = advance(&mut zombie, &steps).await.unwrap();
+            zombie.rollback().await.unwrap();
+            fenced
+        };
+        let commit = async {
+            tokio::task::yield_now().await;
+            first.commit().await.unwrap();
+        };
+        let (fenced, ()) = tokio::join!(zombie, commit);
+        assert!(fenced.is_err());
+
+        let checkpoints = load(&pool).await.unwrap();
+        let at = |share| (checkpoints[&share].cursor.offset, checkpoints[&share].events);
+        assert_eq!((at(one), at(other)), ((Offset(10), 5), (Offset(0), 0)));
+        stop(&pool, one, Offset(10), "for the test").await.unwrap();
+        let mut late = database::begin(&pool).await.unwrap();
+        assert!(advance(&mut late, &[step(one, 10, 11, 1)]).await.unwrap().is_err());
+    }
 }

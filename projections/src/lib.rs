@@ -9,8 +9,8 @@
 //! | [`database`] | pools, migrations, the private cluster |
 //!
 //! Inside: `projection` (what a read model is), `version` (its tables in a schema of their own), `facts` and `source` (log to
-//! decoded events), `streams` (one row a stream), `worker` (events to rows, one transaction at a time), `checkpoint`, `lease`,
-//! `progress`.
+//! decoded events), `streams` (one row a stream), `worker`, `session` and `transaction` (events to rows, one transaction at a
+//! time), `checkpoint`, `lease`, `progress`.
 //!
 //! Invariants:
 //! - rows and checkpoint move in one transaction, and only if the checkpoint is where the writer believes it is: whoever
@@ -30,6 +30,7 @@ pub mod orders;
 pub mod products;
 pub mod rebuild;
 
+mod backoff;
 mod checkpoint;
 mod facts;
 mod lease;
@@ -37,8 +38,10 @@ mod progress;
 mod projection;
 mod projector;
 mod read_models;
+mod session;
 mod source;
 mod streams;
+mod transaction;
 mod version;
 mod worker;
 

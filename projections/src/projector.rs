@@ -111,7 +111,7 @@ impl Projector {
             held: BTreeSet::new(),
             feeds: BTreeMap::new(),
         };
-        #[allow(clippy::disallowed_methods, reason = "ended by the handle")]
+        #[expect(clippy::disallowed_methods, reason = "ended by the handle")]
         let task = tokio::spawn(coordinator.run(stop.clone()));
         Ok(Self { stop, task: AbortOnDropHandle::new(task) })
     }
@@ -261,7 +261,7 @@ impl Coordinator {
                 max_events,
                 stop: stop.clone(),
             };
-            #[allow(clippy::disallowed_methods, reason = "ended by the handle")]
+            #[expect(clippy::disallowed_methods, reason = "ended by the handle")]
             let task = AbortOnDropHandle::new(tokio::spawn(feed.run()));
             self.feeds.insert(key, Running { shares, stop, task });
         }
@@ -273,7 +273,9 @@ impl Coordinator {
             .into_iter()
             .partition::<BTreeMap<_, _>, _>(|(key, running)| keep(key, running));
         self.feeds = kept;
-        ended.values().for_each(|running| running.stop.cancel());
+        for running in ended.values() {
+            running.stop.cancel();
+        }
         for running in ended.into_values() {
             running.end().await;
         }
@@ -301,8 +303,8 @@ impl Coordinator {
                     } else {
                         FeedKey::Apart(id, index)
                     };
-                    let shares = desired.entry(key).or_default();
-                    shares.entry(partition).or_default().push(Arc::clone(version));
+                    let of_feed = desired.entry(key).or_default();
+                    of_feed.entry(partition).or_default().push(Arc::clone(version));
                 }
             }
         }

@@ -1,11 +1,11 @@
 //! The log, read and decoded beside the database's work: a task for each partition, all into one bounded channel.
 
-use crate::{checkpoint::Last, facts::Decoded, worker::Backoff};
+use crate::{backoff::Backoff, checkpoint::Last, facts::Decoded};
 use events::{
     Environment, Partition,
     log::{BatchReader, Cursor, EventLog, ReadError},
 };
-use std::sync::Arc;
+use std::{error::Error, sync::Arc};
 use tokio::sync::mpsc::Sender;
 
 /// What a reading task has to tell.
@@ -42,7 +42,7 @@ pub(crate) async fn read(
             let _ = into.send(Read::Damaged(partition, failed)).await;
             return;
         }
-        tracing::warn!(%partition, error = &failed as &dyn std::error::Error, "the log is out of reach");
+        tracing::warn!(%partition, error = &failed as &dyn Error, "the log is out of reach");
         backoff.rest(&*environment).await;
     }
 }

@@ -85,7 +85,7 @@ async fn ensure(pool: &PgPool, partitions: u32) -> Result<(), PrepareError> {
             abandon_building(&mut tx, model).await?;
             let number = next_number(&mut tx, model).await?;
             create(&mut tx, VersionId { model, number }, partitions, false).await?;
-            tracing::info!(%model, number, "the read model was written by other code and is built anew");
+            tracing::info!(%model, number, "written by other code, so it is built anew");
         }
     }
     tx.commit().await?;
@@ -137,13 +137,16 @@ pub(crate) async fn create(
 ) -> Result<(), sqlx::Error> {
     let (schema, template) = (id.schema(), id.model.template());
     let tables = format!(
-        "create schema {schema}; set local search_path to {schema}; {} {} set local search_path to default;",
+        "create schema {schema}; set local search_path to {schema}; {} {} set local search_path \
+         to default;",
         template.tables, template.indexes
     );
     sqlx::raw_sql(AssertSqlSafe(tables)).execute(&mut *connection).await?;
     sqlx::query(
-        "insert into control.version (projection, version, schema_name, fingerprint, state, serving, served_at) \
-         values ($1, $2, $3, $4, case when $5 then 'live' else 'building' end, $5, case when $5 then now() end)",
+        "insert into control.version (projection, version, schema_name, fingerprint, state, \
+         serving, served_at) \
+         values ($1, $2, $3, $4, case when $5 then 'live' else 'building' end, $5, case when $5 \
+         then now() end)",
     )
     .bind(id.model.as_str())
     .bind(id.number)

@@ -4,7 +4,7 @@ use crate::{
     App,
     auth::{Access, Caller, Role},
     extract::Params,
-    problem::{Kind, Problem, ProblemBody},
+    problem::{Kind, Problem},
 };
 use axum::{
     Json,
@@ -42,7 +42,8 @@ pub struct VersionBody {
     state: &'static str,
     /// Events not applied yet, as far as they are known.
     lag_events: i64,
-    /// How old the last applied event is in the partition that is furthest behind; 0 when all are applied.
+    /// How old the last applied event is in the partition that is furthest behind; 0 when all are
+    /// applied.
     lag_seconds: f64,
     /// Each partition.
     partitions: Vec<PartitionBody>,
@@ -109,6 +110,7 @@ impl From<VersionStatus> for VersionBody {
     get,
     path = "/api/v1/admin/projections",
     tag = "administration",
+    operation_id = "list_projections",
     responses((status = 200, description = "The versions.", body = VersionsBody)),
 )]
 pub async fn list(
@@ -137,11 +139,12 @@ pub async fn list(
     post,
     path = "/api/v1/admin/projections/{name}/rebuild",
     tag = "administration",
+    operation_id = "rebuild_projection",
     params(("name" = String, Path, description = "The read model")),
     responses(
         (status = 202, description = "The rebuild has begun.", body = ChangedBody),
-        (status = 404, description = "`not-found`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "`projection-conflict`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "`not-found`"),
+        (status = 409, description = "`projection-conflict`"),
     ),
 )]
 pub async fn rebuild(
@@ -160,11 +163,12 @@ pub async fn rebuild(
     post,
     path = "/api/v1/admin/projections/{name}/rollback",
     tag = "administration",
+    operation_id = "roll_back_projection",
     params(("name" = String, Path, description = "The read model")),
     responses(
         (status = 200, description = "It serves again.", body = ChangedBody),
-        (status = 404, description = "`not-found`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "`projection-conflict`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "`not-found`"),
+        (status = 409, description = "`projection-conflict`"),
     ),
 )]
 pub async fn rollback(
@@ -183,11 +187,12 @@ pub async fn rollback(
     post,
     path = "/api/v1/admin/projections/{name}/cancel",
     tag = "administration",
+    operation_id = "cancel_rebuild",
     params(("name" = String, Path, description = "The read model")),
     responses(
         (status = 200, description = "It is given up.", body = ChangedBody),
-        (status = 404, description = "`not-found`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "`projection-conflict`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "`not-found`"),
+        (status = 409, description = "`projection-conflict`"),
     ),
 )]
 pub async fn cancel(
@@ -207,11 +212,12 @@ pub async fn cancel(
     post,
     path = "/api/v1/admin/projections/{name}/drop",
     tag = "administration",
+    operation_id = "drop_old_versions",
     params(("name" = String, Path, description = "The read model")),
     responses(
         (status = 200, description = "They are dropped.", body = ChangedBody),
-        (status = 404, description = "`not-found`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "`projection-conflict`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "`not-found`"),
+        (status = 409, description = "`projection-conflict`"),
     ),
 )]
 pub async fn drop_old(

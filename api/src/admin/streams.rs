@@ -5,7 +5,7 @@ use crate::{
     auth::{Access, Caller, Role},
     causality::Freshness,
     extract::Params,
-    problem::{Problem, ProblemBody},
+    problem::Problem,
     query::{self, Cursors, Found, ListBody, read_one},
 };
 use axum::{
@@ -79,6 +79,7 @@ impl From<Entry> for RawEventBody {
     get,
     path = "/api/v1/admin/streams/{id}",
     tag = "administration",
+    operation_id = "get_stream",
     params(
         ("id" = String, Path, description = "The stream: `<kind>-<uuid>`"),
         ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 200; 50 unless given"),
@@ -86,7 +87,7 @@ impl From<Entry> for RawEventBody {
     ),
     responses(
         (status = 200, description = "A page of events.", body = ListBody<RawEventBody>),
-        (status = 404, description = "`not-found`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "`not-found`"),
     ),
 )]
 pub async fn events(

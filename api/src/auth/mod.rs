@@ -67,7 +67,8 @@ impl Principal {
     }
 }
 
-/// Who calls, or nobody in particular. A request with a token that is not valid never gets as far as a handler.
+/// Who calls, or nobody in particular. A request with a token that is not valid never gets as far
+/// as a handler.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Caller(pub Option<Principal>);
 
@@ -126,7 +127,8 @@ impl Caller {
     /// The owner that reads are limited to: nobody for staff, themselves for a customer.
     ///
     /// # Errors
-    /// `unauthenticated` without a token, `forbidden` for a customer's token that names no customer.
+    /// `unauthenticated` without a token, `forbidden` for a customer's token that names no
+    /// customer.
     pub fn owner(&self) -> Result<Option<Uuid>, Problem> {
         let principal = self.principal()?;
         if principal.role >= Role::Staff {

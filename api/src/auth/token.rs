@@ -67,7 +67,7 @@ impl Authenticator {
         Self::new(vec![trusted], ISSUER, AUDIENCE)
     }
 
-    /// Trusts one public key in PEM: Ed25519 (EdDSA) or RSA (RS256).
+    /// Trusts one public key in PEM: Ed25519 (`EdDSA`) or RSA (`RS256`).
     ///
     /// # Errors
     /// When the text is neither.
@@ -160,7 +160,8 @@ impl Authenticator {
         })
     }
 
-    /// The key that the header names. The algorithm is the key's: a header that claims another finds no key.
+    /// The key that the header names. The algorithm is the key's: a header that claims another
+    /// finds no key.
     fn key(&self, id: Option<&str>, algorithm: Algorithm) -> Option<TrustedKey> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         let fits = |key: &&TrustedKey| {
@@ -253,7 +254,7 @@ mod tests {
     }
 
     impl Fixture {
-        fn claims(&self, change: Value) -> Value {
+        fn claims(&self, change: &Value) -> Value {
             let now = self.now.timestamp();
             let mut claims = json!({
                 "iss": ISSUER, "aud": AUDIENCE, "sub": "sam", "role": "staff", "exp": now + 600,
@@ -267,7 +268,7 @@ mod tests {
             claims
         }
 
-        fn signed(&self, change: Value) -> String {
+        fn signed(&self, change: &Value) -> String {
             let pkcs8 = std::fs::read(self.dir.path().join("token.pk8")).unwrap();
             let key = EncodingKey::from_ed_der(&pkcs8);
             encode(&Header::new(Algorithm::EdDSA), &self.claims(change), &key).unwrap()
@@ -306,7 +307,7 @@ mod tests {
         let fixture = fixture();
         let now = fixture.now.timestamp();
         assert!(
-            fixture.authenticator.authenticate(&fixture.signed(json!({})), fixture.now).is_ok()
+            fixture.authenticator.authenticate(&fixture.signed(&json!({})), fixture.now).is_ok()
         );
         for change in [
             json!({ "exp": now - 60 }),
@@ -321,17 +322,17 @@ mod tests {
             json!({ "role": null }),
             json!({ "role": "root" }),
         ] {
-            fixture.refuses(&fixture.signed(change));
+            fixture.refuses(&fixture.signed(&change));
         }
     }
 
     #[test]
     fn a_forged_token_is_refused() {
         let fixture = fixture();
-        let token = fixture.signed(json!({}));
+        let token = fixture.signed(&json!({}));
         let (head, signature) = token.rsplit_once('.').unwrap();
         let payload =
-            URL_SAFE_NO_PAD.encode(fixture.claims(json!({ "role": "admin" })).to_string());
+            URL_SAFE_NO_PAD.encode(fixture.claims(&json!({ "role": "admin" })).to_string());
         let header = head.split_once('.').unwrap().0;
         fixture.refuses(&format!("{header}.{payload}.{signature}"));
         for algorithm in ["none", "None", "EdDSA"] {
@@ -350,13 +351,13 @@ mod tests {
         let fixture = fixture();
         let secret = EncodingKey::from_secret(fixture.keys.public_key());
         let token =
-            encode(&Header::new(Algorithm::HS256), &fixture.claims(json!({})), &secret).unwrap();
+            encode(&Header::new(Algorithm::HS256), &fixture.claims(&json!({})), &secret).unwrap();
         fixture.refuses(&token);
     }
 
     #[test]
     fn another_key_pair_is_not_trusted() {
         let (ours, other) = (fixture(), fixture());
-        ours.refuses(&other.signed(json!({})));
+        ours.refuses(&other.signed(&json!({})));
     }
 }

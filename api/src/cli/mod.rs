@@ -15,7 +15,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 use orderlog::config::{Config, ConfigError, Settings};
-use std::process::ExitCode;
+use std::{ffi::OsStr, process::ExitCode};
 
 /// Exit code for a bad command line or setting (`EX_USAGE`).
 const USAGE: u8 = 64;
@@ -72,23 +72,25 @@ fn refuse(reason: &str) -> ExitCode {
 }
 
 /// What clap says, in one line, with the environment variable beside the flag: it may be where the
-/// value came from.
+/// value came from. A secret is not repeated.
 fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
-    let mut line = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-    if let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg)
-        && let Some(variable) = variable_of(flag)
-    {
-        line = line.replacen(&format!("'{flag}'"), &format!("{flag} ({variable})"), 1);
+    let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return line };
+    let command = Cli::command();
+    let Some(arg) = argument(&command, flag) else { return line };
+    let Some(variable) = arg.get_env().map(OsStr::to_string_lossy) else { return line };
+    if arg.is_hide_env_values_set() {
+        let reason = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+        return format!("invalid value for {flag} ({variable}): {reason}");
     }
-    line
+    line.replacen(&format!("'{flag}'"), &format!("{flag} ({variable})"), 1)
 }
 
-fn variable_of(flag: &str) -> Option<String> {
+/// The argument that clap shows as `--listen <ADDR>`.
+fn argument<'a>(command: &'a clap::Command, flag: &str) -> Option<&'a clap::Arg> {
     let long = flag.strip_prefix("--")?.split([' ', '=', '[']).next()?;
-    let command = Cli::command();
-    let arg = command.get_arguments().find(|arg| arg.get_long() == Some(long))?;
-    Some(arg.get_env()?.to_string_lossy().into_owned())
+    command.get_arguments().find(|arg| arg.get_long() == Some(long))
 }
 
 impl Cli {
@@ -180,7 +182,9 @@ mod tests {
         );
         let line = error(&["serve", "--partitions", "0"]);
         assert!(line.contains("--partitions <N> (LOG_PARTITIONS)"), "{line}");
-        assert!(error(&["--database-url", "nonsense"]).contains("DATABASE_URL"));
+        let line = error(&["--database-url", "mysql://shop:secret@there"]);
+        assert!(line.contains("(DATABASE_URL): a database URL begins with postgres://"), "{line}");
+        assert!(!line.contains("secret"), "{line}");
         assert!(error(&["--log-filter", "a=b=c"]).contains("RUST_LOG"));
         assert!(error(&["fly"]).contains("fly"));
     }

@@ -70,8 +70,7 @@ fn greet(config: &Config, running: &Running) -> anyhow::Result<()> {
         "price": {"amount": 1299, "currency": config.currency},
         "initial_stock": 100,
     });
-    let headers =
-        format!("-H 'Authorization: Bearer {token}' -H 'Content-Type: application/json'");
+    let headers = format!("-H 'Authorization: Bearer {token}' -H 'Content-Type: application/json'");
     super::print(&format!("  curl -i {url}/api/v1/products {headers} -d '{product}'"))?;
     Ok(())
 }

@@ -6,7 +6,7 @@ use crate::{
     auth::{Access, Role},
     command::{self, CommandBody, Decided, Envelope, Received, carry_out, detached, wait_settled},
     extract::{Field, Media, PathId},
-    problem::{Kind, Problem, ProblemBody},
+    problem::{Kind, Problem},
     validate::{NAME, Validator},
 };
 use axum::{extract::State, http::StatusCode, response::Response};
@@ -22,23 +22,23 @@ const ATTEMPTS: usize = 5;
 
 /// What shall be different about a customer. What is not given stays.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct ChangeCustomerRequest {
     /// E-mail address. With another one, all of the change comes true with it or not at all.
-    #[serde(skip_serializing_if = "Field::is_absent")]
-    #[schema(value_type = Option<String>)]
+    #[serde(default, skip_serializing_if = "Field::is_absent")]
+    #[schema(value_type = String, required = false)]
     pub email: Field<String>,
     /// Given name.
-    #[serde(skip_serializing_if = "Field::is_absent")]
-    #[schema(value_type = Option<String>)]
+    #[serde(default, skip_serializing_if = "Field::is_absent")]
+    #[schema(value_type = String, required = false)]
     pub first_name: Field<String>,
     /// Family name.
-    #[serde(skip_serializing_if = "Field::is_absent")]
-    #[schema(value_type = Option<String>)]
+    #[serde(default, skip_serializing_if = "Field::is_absent")]
+    #[schema(value_type = String, required = false)]
     pub last_name: Field<String>,
     /// Whether the shop treats them as VIP; for staff to say.
-    #[serde(skip_serializing_if = "Field::is_absent")]
-    #[schema(value_type = Option<bool>)]
+    #[serde(default, skip_serializing_if = "Field::is_absent")]
+    #[schema(value_type = bool, required = false)]
     pub vip: Field<bool>,
 }
 
@@ -52,16 +52,20 @@ impl CommandBody for ChangeCustomerRequest {
     patch,
     path = "/api/v1/customers/{id}",
     tag = "customers",
+    operation_id = "change_customer",
     params(("id" = Uuid, Path, description = "The customer")),
     request_body(
-        content((ChangeCustomerRequest = "application/json"), (ChangeCustomerRequest = "application/merge-patch+json"))
+        content(
+            (ChangeCustomerRequest = "application/json"),
+            (ChangeCustomerRequest = "application/merge-patch+json"),
+        )
     ),
     responses(
         (status = 200, description = "The customer as they are now.", body = CustomerBody),
-        (status = 202, description = "The change of address is accepted and not decided yet.", body = CustomerBody),
-        (status = 404, description = "`not-found`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "`email-taken`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 410, description = "`gone`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 202, description = "Accepted, not decided yet.", body = CustomerBody),
+        (status = 404, description = "`not-found`"),
+        (status = 409, description = "`email-taken`"),
+        (status = 410, description = "`gone`"),
     ),
 )]
 pub async fn change(
@@ -96,7 +100,8 @@ async fn change_customer(
     super::answer(&key, &envelope, &decided, StatusCode::OK)
 }
 
-/// Sends the change. One that meets a change of address under way waits for its end and is sent again.
+/// Sends the change. One that meets a change of address under way waits for its end and is sent
+/// again.
 async fn apply(
     app: &App,
     envelope: &Envelope,
@@ -104,10 +109,12 @@ async fn apply(
     command: Command,
 ) -> Result<Decided, Problem> {
     let wait = envelope.prefer.command_wait().max(Duration::from_secs(1));
+    let began = app.environment.monotonic();
     for _ in 1..ATTEMPTS {
+        let left = wait.saturating_sub(app.environment.monotonic().saturating_sub(began));
         match carry_out(app, envelope, stream, command.clone()).await {
-            Err(problem) if problem.kind() == Kind::CommandNotApplied => {
-                wait_settled(app, stream, wait).await?;
+            Err(problem) if problem.kind() == Kind::CommandNotApplied && !left.is_zero() => {
+                wait_settled(app, stream, left).await?;
             }
             decided => return decided,
         }

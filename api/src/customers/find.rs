@@ -6,7 +6,7 @@ use crate::{
     auth::{Access, Caller, Role},
     causality::Freshness,
     extract::Params,
-    problem::{Problem, ProblemBody},
+    problem::Problem,
     query::{self, read_one},
 };
 use axum::{extract::State, response::Response};
@@ -18,11 +18,12 @@ use std::sync::Arc;
     get,
     path = "/api/v1/customers",
     tag = "customers",
+    operation_id = "find_customer",
     params(("email" = String, Query, description = "The address, in any letter case")),
     responses(
         (status = 200, description = "The customer.", body = CustomerBody),
-        (status = 404, description = "`not-found`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 410, description = "`gone`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "`not-found`"),
+        (status = 410, description = "`gone`"),
     ),
 )]
 pub async fn find(

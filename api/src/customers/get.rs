@@ -6,7 +6,7 @@ use crate::{
     auth::Caller,
     causality::Freshness,
     extract::{Params, PathId},
-    problem::{Kind, Problem, ProblemBody},
+    problem::{Kind, Problem},
     query::{self, Found, read_one},
 };
 use axum::{extract::State, response::Response};
@@ -19,11 +19,12 @@ use std::sync::Arc;
     get,
     path = "/api/v1/customers/{id}",
     tag = "customers",
+    operation_id = "get_customer",
     params(("id" = Uuid, Path, description = "The customer")),
     responses(
         (status = 200, description = "The customer.", body = CustomerBody),
-        (status = 404, description = "`not-found`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 410, description = "`gone`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "`not-found`"),
+        (status = 410, description = "`gone`"),
     ),
 )]
 pub async fn get(

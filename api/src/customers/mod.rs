@@ -1,4 +1,5 @@
-//! Customers: registered, changed, read. Personal data is sealed here on its way in and opened on its way out.
+//! Customers: registered, changed, read. Personal data is sealed here on its way in and opened on
+//! its way out.
 
 pub mod body;
 pub mod change;

@@ -5,7 +5,7 @@ use crate::{
     App,
     auth::Access,
     command::{CommandBody, Received, carry_out, detached},
-    problem::{Problem, ProblemBody},
+    problem::Problem,
     validate::{NAME, Validator},
 };
 use axum::{extract::State, http::StatusCode, response::Response};
@@ -40,11 +40,12 @@ impl CommandBody for RegisterCustomerRequest {
     post,
     path = "/api/v1/customers",
     tag = "customers",
+    operation_id = "register_customer",
     request_body = RegisterCustomerRequest,
     responses(
         (status = 201, description = "The customer is registered.", body = CustomerBody),
-        (status = 202, description = "The registration is accepted and not decided yet.", body = CustomerBody),
-        (status = 409, description = "`email-taken`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 202, description = "Accepted, not decided yet.", body = CustomerBody),
+        (status = 409, description = "`email-taken`"),
     ),
     security((), ("bearer" = [])),
 )]

@@ -86,7 +86,8 @@ pub struct DiscountBody {
     /// What for.
     #[schema(value_type = DiscountName)]
     pub kind: DiscountKind,
-    /// How much less to pay; negative only for `cap`, which takes back what exceeds 30 % of the subtotal.
+    /// How much less to pay; negative only for `cap`, which takes back what exceeds 30 % of the
+    /// subtotal.
     #[schema(value_type = MoneyBody)]
     pub amount: Money,
 }
@@ -161,16 +162,29 @@ impl OrderBody {
             total: priced.map(|priced| priced.total),
             payment_method: detail.payment_method.to_string(),
             payment_id: order.payment().map(|payment| payment.payment_id.to_string()),
-            refund: match order.refund_state() {
-                RefundState::None => "none",
-                RefundState::Pending => "pending",
-                RefundState::Done => "done",
-            },
+            refund: refund(order),
             reason: order.reason().map(str::to_owned),
             placed_at: order.placed_at(),
             updated_at: order.updated_at(),
             version: order.shown_version(),
         })
+    }
+}
+
+impl OrderBody {
+    /// Takes over from the aggregate what can change once an order is cancelled.
+    pub fn update(&mut self, order: &Order) {
+        self.refund = refund(order);
+        self.updated_at = order.updated_at();
+        self.version = order.shown_version();
+    }
+}
+
+fn refund(order: &Order) -> &'static str {
+    match order.refund_state() {
+        RefundState::None => "none",
+        RefundState::Pending => "pending",
+        RefundState::Done => "done",
     }
 }
 
@@ -236,4 +250,143 @@ pub fn wanted_status(name: &str) -> Option<Status> {
     [Status::Processing, Status::Shipped, Status::Delivered, Status::Cancelled]
         .into_iter()
         .find(|status| status.as_str() == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use commands::aggregate::{Aggregate, At};
+    use events::{
+        Currency,
+        order::{
+            Cancelled, Event, Line, PaymentCaptured, PaymentStarted, Placed, Priced, PricedLine,
+        },
+    };
+    use projections::orders as rows;
+    use std::sync::Arc;
+
+    fn pounds(amount: i64) -> Money {
+        Money::new(amount, "GBP".parse::<Currency>().unwrap())
+    }
+
+    fn time(second: u64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000 + i64::try_from(second).unwrap(), 0).unwrap()
+    }
+
+    fn placed() -> Event {
+        Event::Placed(Placed {
+            customer_id: Uuid::from_u128(2),
+            lines: [Line { product_id: Uuid::from_u128(3), quantity: 2 }].into(),
+            payment_method: "pm_card_visa".into(),
+            shipping_address: None,
+            deadline: time(900),
+        })
+    }
+
+    fn priced() -> Event {
+        let line = PricedLine {
+            product_id: Uuid::from_u128(3),
+            name: "Book".into(),
+            quantity: 2,
+            unit_price: pounds(2_500),
+            line_total: pounds(5_000),
+        };
+        let kind = DiscountKind::FirstOrder;
+        Event::Priced(Priced {
+            lines: [line].into(),
+            subtotal: pounds(5_000),
+            discounts: [Discount { kind, amount: pounds(1_000) }].into(),
+            discount: pounds(1_000),
+            total: pounds(4_000),
+            rests_on: Arc::default(),
+        })
+    }
+
+    fn folded(events: &[Event]) -> Order {
+        let mut order = Order::default();
+        for (version, event) in (1..).zip(events) {
+            order.evolve(event, At { version, time: time(version) });
+        }
+        order
+    }
+
+    fn row() -> rows::Order {
+        let item = rows::Item {
+            product_id: Uuid::from_u128(3),
+            name: None,
+            quantity: 2,
+            unit_price: None,
+            line_total: None,
+        };
+        rows::Order {
+            order_id: Uuid::from_u128(1),
+            customer_id: Uuid::from_u128(2),
+            status: rows::Status::Pending,
+            items: vec![item],
+            subtotal: None,
+            discount: None,
+            discounts: Vec::new(),
+            total: None,
+            payment_method: "pm_card_visa".to_owned(),
+            payment_id: None,
+            refund: rows::Refund::None,
+            reason: None,
+            shipping_address: None,
+            placed_at: time(1),
+            updated_at: time(1),
+            version: 1,
+        }
+    }
+
+    #[track_caller]
+    fn assert_same(events: &[Event], row: rows::Order) {
+        let state = OrderBody::of_state(Uuid::from_u128(1), &folded(events)).unwrap();
+        let (state, row) = (serde_json::json!(state), serde_json::json!(OrderBody::from(row)));
+        assert_eq!(state, row);
+    }
+
+    #[test]
+    fn a_pending_order_is_the_same_from_the_aggregate_and_from_its_row() {
+        assert_same(&[placed()], row());
+    }
+
+    #[test]
+    fn a_cancelled_order_is_the_same_from_the_aggregate_and_from_its_row() {
+        let (ordinal, amount) = (1, pounds(4_000));
+        let events = [
+            placed(),
+            priced(),
+            Event::PaymentStarted(PaymentStarted { ordinal, payment_id: "pay_1".into(), amount }),
+            Event::PaymentCaptured(PaymentCaptured { ordinal, amount }),
+            Event::Confirmed(events::order::Confirmed {}),
+            Event::Cancelled(Cancelled { reason: Some("too late".into()) }),
+        ];
+        let mut row = row();
+        row.status = rows::Status::Cancelled;
+        row.items[0].name = Some("Book".to_owned());
+        row.items[0].unit_price = Some(pounds(2_500));
+        row.items[0].line_total = Some(pounds(5_000));
+        row.subtotal = Some(pounds(5_000));
+        row.discount = Some(pounds(1_000));
+        row.discounts = vec![Discount { kind: DiscountKind::FirstOrder, amount: pounds(1_000) }];
+        row.total = Some(pounds(4_000));
+        row.payment_id = Some("pay_1".to_owned());
+        row.refund = rows::Refund::Pending;
+        row.reason = Some("too late".to_owned());
+        (row.version, row.updated_at) = (6, time(6));
+        assert_same(&events, row);
+    }
+
+    #[test]
+    fn an_order_that_was_never_placed_has_no_body() {
+        assert_eq!(OrderBody::of_state(Uuid::nil(), &Order::default()), None);
+    }
+
+    #[test]
+    fn staff_may_ask_for_four_states() {
+        assert_eq!(wanted_status("shipped"), Some(Status::Shipped));
+        for name in ["pending", "confirmed", "rejected", "Shipped", ""] {
+            assert_eq!(wanted_status(name), None, "{name}");
+        }
+    }
 }

@@ -1,12 +1,12 @@
 //! `POST /orders/{id}/cancel`.
 
-use super::{body::OrderBody, order_of};
+use super::{Shown, body::OrderBody, order_of};
 use crate::{
     App,
     auth::{Access, Role},
-    command::{self, CommandBody, Decided, Received, carry_out, detached},
+    command::{self, Answer, CommandBody, Decided, Received, carry_out, detached},
     extract::{Media, PathId},
-    problem::{Problem, ProblemBody},
+    problem::Problem,
     validate::{SHORT_TEXT, Validator},
 };
 use axum::{extract::State, http::StatusCode, response::Response};
@@ -34,17 +34,19 @@ impl CommandBody for CancelOrderRequest {
     const MEDIA: Media = Media::OptionalJson;
 }
 
-/// Cancels an order. The stock is free again and money taken goes back; `Prefer: wait=N` waits for the latter.
+/// Cancels an order. The stock is free again and money taken goes back; `Prefer: wait=N` waits for
+/// the latter.
 #[utoipa::path(
     post,
     path = "/api/v1/orders/{id}/cancel",
     tag = "orders",
+    operation_id = "cancel_order",
     params(("id" = Uuid, Path, description = "The order")),
     request_body = CancelOrderRequest,
     responses(
         (status = 200, description = "The order is cancelled.", body = OrderBody),
-        (status = 404, description = "`not-found`: no such order, or another customer's", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "`illegal-transition`: it was shipped already", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "`not-found`: no such order, or another customer's"),
+        (status = 409, description = "`illegal-transition`: it was shipped already"),
     ),
 )]
 pub async fn cancel(
@@ -65,14 +67,20 @@ async fn cancel_order(
     let reason = validator.optional(body.reason.as_ref(), "/reason", SHORT_TEXT);
     validator.end()?;
     let command = Command::from(Cancel { by, reason });
-    let mut decided = carry_out(&app, &envelope, StreamId::order(id), command).await?;
+    let decided = carry_out(&app, &envelope, StreamId::order(id), command).await?;
+    let Shown { mut decided, mut body, mut position } =
+        super::show(&app, &envelope, decided).await?;
     if let Some(wait) = envelope.prefer.wait {
         wait_for_refund(&app, &mut decided, wait).await?;
+        body.update(&*order_of(&decided)?);
+        decided.snapshot.position.into_iter().for_each(|at| position.cover(at));
     }
-    super::answer(&app, &envelope, decided, StatusCode::OK).await
+    let answer = Answer { status: StatusCode::OK, location: None, body, position };
+    Ok(answer.respond(&envelope, &decided))
 }
 
-/// Waits until the money has gone back, at most `wait`: only the refund can still change on a cancelled order.
+/// Waits until the money has gone back, at most `wait`: only the refund can still change on a
+/// cancelled order.
 async fn wait_for_refund(app: &App, decided: &mut Decided, wait: Duration) -> Result<(), Problem> {
     let began = app.environment.monotonic();
     while order_of(decided)?.refund_state() == RefundState::Pending {

@@ -6,7 +6,7 @@ use crate::{
     auth::{Access, Role},
     command::{CommandBody, Received, carry_out, detached},
     extract::{Media, PathId},
-    problem::{Problem, ProblemBody},
+    problem::Problem,
     validate::Validator,
 };
 use axum::{extract::State, http::StatusCode, response::Response};
@@ -30,18 +30,19 @@ impl CommandBody for ChangeStatusRequest {
     const MEDIA: Media = Media::Patch;
 }
 
-/// Moves an order on: confirmed to processing or shipped, processing to shipped, shipped to delivered, and what was not
-/// shipped to cancelled.
+/// Moves an order on: confirmed to processing or shipped, processing to shipped, shipped to
+/// delivered, and what was not shipped to cancelled.
 #[utoipa::path(
     patch,
     path = "/api/v1/orders/{id}/status",
     tag = "orders",
+    operation_id = "change_order_status",
     params(("id" = Uuid, Path, description = "The order")),
     request_body = ChangeStatusRequest,
     responses(
         (status = 200, description = "The order stands there now.", body = OrderBody),
-        (status = 404, description = "`not-found`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "`illegal-transition`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "`not-found`"),
+        (status = 409, description = "`illegal-transition`"),
     ),
 )]
 pub async fn change_status(

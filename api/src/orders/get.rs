@@ -6,7 +6,7 @@ use crate::{
     auth::Caller,
     causality::Freshness,
     extract::{Params, PathId},
-    problem::{Problem, ProblemBody},
+    problem::Problem,
     query::{self, Found, read_one},
 };
 use axum::{extract::State, response::Response};
@@ -20,10 +20,11 @@ use uuid::Uuid;
     get,
     path = "/api/v1/orders/{id}",
     tag = "orders",
+    operation_id = "get_order",
     params(("id" = Uuid, Path, description = "The order")),
     responses(
         (status = 200, description = "The order.", body = OrderBody),
-        (status = 404, description = "`not-found`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "`not-found`"),
     ),
 )]
 pub async fn get(

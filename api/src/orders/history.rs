@@ -6,7 +6,7 @@ use crate::{
     auth::Caller,
     causality::Freshness,
     extract::{Params, PathId},
-    problem::{Problem, ProblemBody},
+    problem::Problem,
     query::{self, Cursors, Found, ListBody},
 };
 use axum::{extract::State, response::Response};
@@ -58,6 +58,7 @@ impl From<Entry> for EventBody {
     get,
     path = "/api/v1/orders/{id}/history",
     tag = "orders",
+    operation_id = "get_order_history",
     params(
         ("id" = Uuid, Path, description = "The order"),
         ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 200; 50 unless given"),
@@ -65,7 +66,7 @@ impl From<Entry> for EventBody {
     ),
     responses(
         (status = 200, description = "A page of events.", body = ListBody<EventBody>),
-        (status = 404, description = "`not-found`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "`not-found`"),
     ),
 )]
 pub async fn history(

@@ -16,10 +16,7 @@ use crate::{
 };
 use axum::{http::StatusCode, response::Response};
 use body::OrderBody;
-use commands::{
-    State,
-    order::{Order, Status},
-};
+use commands::{State, order::Order};
 use events::LogPosition;
 use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
@@ -29,33 +26,45 @@ pub fn location(id: Uuid) -> String {
     format!("/api/v1/orders/{id}")
 }
 
-/// The answer that shows a decided order, or the problem that a rejected one is to whoever placed it.
-pub(crate) async fn answer(
+/// A decided order, as an answer shows it.
+pub(crate) struct Shown {
+    /// With all that its body is made from.
+    pub decided: Decided,
+    /// The order.
+    pub body: OrderBody,
+    /// What a later query must reflect to show it.
+    pub position: LogPosition,
+}
+
+/// Shows a decided order. Of one that is finished its shard keeps the status only, and its history
+/// has the rest.
+pub(crate) async fn show(
     app: &App,
     envelope: &Envelope,
     mut decided: Decided,
-    status: StatusCode,
-) -> Result<Response, Problem> {
-    let id = decided.snapshot.stream.id;
+) -> Result<Shown, Problem> {
     let mut order = order_of(&decided)?;
     if order.detail().is_none() {
-        // Finished, and its shard has let go of all but the status.
         let within = envelope.prefer.query_wait().max(Duration::from_secs(1));
         decided.snapshot = replay::in_full(app, &decided.snapshot, within).await?;
         order = order_of(&decided)?;
     }
     let position = position(&decided, &order);
-    if status == StatusCode::CREATED
-        && order.status() == Some(Status::Rejected)
-        && let Some(rejected) = order.detail().and_then(|detail| detail.rejected.as_ref())
-    {
-        let problem = Problem::of_rejection(id, rejected, decided.replayed);
-        return Err(problem.with_position(&position));
-    }
-    let body = OrderBody::of_state(id, &order)
+    let body = OrderBody::of_state(decided.snapshot.stream.id, &order)
         .ok_or_else(|| Problem::unavailable("the order's history is not complete yet"))?;
-    let answer = Answer { status, location: Some(location(id)), body, position };
-    Ok(answer.respond(envelope, &decided))
+    Ok(Shown { decided, body, position })
+}
+
+/// The answer that shows a decided order.
+pub(crate) async fn answer(
+    app: &App,
+    envelope: &Envelope,
+    decided: Decided,
+    status: StatusCode,
+) -> Result<Response, Problem> {
+    let Shown { decided, body, position } = show(app, envelope, decided).await?;
+    let location = Some(location(decided.snapshot.stream.id));
+    Ok(Answer { status, location, body, position }.respond(envelope, &decided))
 }
 
 /// The order in an answer to a command for an order.
@@ -66,8 +75,8 @@ pub(crate) fn order_of(decided: &Decided) -> Result<Arc<Order>, Problem> {
     }
 }
 
-/// The order's own position, and those of the events at the customer and the products that its outcome rests on: a query
-/// that reflects them all shows the stock as the order left it.
+/// The order's own position, and those of the events at the customer and the products that its
+/// outcome rests on: a query that reflects them all shows the stock as the order left it.
 fn position(decided: &Decided, order: &Order) -> LogPosition {
     let detail = order.detail();
     let priced = detail.and_then(|detail| detail.priced.as_ref()).map(|priced| &priced.rests_on);

@@ -1,11 +1,12 @@
 //! `POST /orders`.
 
-use super::body::OrderBody;
+use super::{Shown, body::OrderBody};
 use crate::{
     App,
     auth::{Access, Role},
-    command::{self, CommandBody, Received, carry_out, detached},
-    problem::{Kind, Problem, ProblemBody},
+    command::{self, Answer, CommandBody, Decided, Envelope, Received, carry_out, detached},
+    extract::objects,
+    problem::{Kind, Problem},
     validate::{ADDRESS, SHORT_TEXT, Validator},
 };
 use axum::{extract::State, http::StatusCode, response::Response};
@@ -32,6 +33,7 @@ pub struct PlaceOrderRequest {
     /// Who orders.
     pub customer_id: Uuid,
     /// What: 1 to 100 lines; lines of one product are merged.
+    #[serde(deserialize_with = "objects")]
     pub items: Vec<OrderItemRequest>,
     /// The gateway's token for the means of payment; never a card number.
     #[schema(example = "pm_card_visa")]
@@ -62,13 +64,14 @@ impl CommandBody for PlaceOrderRequest {
     post,
     path = "/api/v1/orders",
     tag = "orders",
+    operation_id = "place_order",
     request_body = PlaceOrderRequest,
     responses(
         (status = 201, description = "The order is confirmed.", body = OrderBody),
-        (status = 202, description = "The order is accepted and not decided yet.", body = OrderBody),
-        (status = 402, description = "`payment-declined`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "`customer-not-found`, `product-not-found`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "`insufficient-stock`, `expired`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 202, description = "Accepted, not decided yet.", body = OrderBody),
+        (status = 402, description = "`payment-declined`"),
+        (status = 404, description = "`customer-not-found`, `product-not-found`"),
+        (status = 409, description = "`insufficient-stock`, `expired`"),
     ),
 )]
 pub async fn place(
@@ -99,7 +102,20 @@ async fn place_order(
         deadline: app.environment.now() + app.settings.order_deadline,
     };
     let decided = carry_out(&app, &envelope, stream, Command::from(place)).await?;
-    super::answer(&app, &envelope, decided, StatusCode::CREATED).await
+    answer(&app, &envelope, decided).await
+}
+
+/// 201 or 202 with the order, or the problem that its rejection is.
+async fn answer(app: &App, envelope: &Envelope, decided: Decided) -> Result<Response, Problem> {
+    let Shown { decided, body, position } = super::show(app, envelope, decided).await?;
+    let id = decided.snapshot.stream.id;
+    let order = super::order_of(&decided)?;
+    if let Some(rejected) = order.detail().and_then(|detail| detail.rejected.as_ref()) {
+        let problem = Problem::of_rejection(id, rejected, decided.replayed);
+        return Err(problem.with_position(&position));
+    }
+    let location = Some(super::location(id));
+    Ok(Answer { status: StatusCode::CREATED, location, body, position }.respond(envelope, &decided))
 }
 
 fn validate(body: &PlaceOrderRequest) -> Result<Vec<Line>, Problem> {

@@ -40,59 +40,92 @@ macro_rules! kinds {
 
 kinds! {
     InvalidBody = "invalid-body" BAD_REQUEST "The body does not have the shape it must have"
-        "The body is not JSON, or a member is unknown, missing, given twice or of another JSON type. `errors` lists what is wrong as `{\"pointer\", \"detail\"}`, the pointer being a JSON Pointer into the body. Sending the same again gives the same answer.";
-    InvalidParameter = "invalid-parameter" BAD_REQUEST "A query parameter, header, cursor or token is not valid"
-        "`parameter` names it. A query parameter that the operation does not know is refused too, and so is a cursor that was made for other filters: begin the list anew without it.";
+        "The body is not JSON, or a member is unknown, missing, given twice or of another JSON \
+         type. `errors` lists what is wrong as `{\"pointer\", \"detail\"}`, the pointer being a \
+         JSON Pointer into the body. Sending the same again gives the same answer.";
+    InvalidParameter = "invalid-parameter" BAD_REQUEST
+        "A query parameter, header, cursor or token is not valid"
+        "`parameter` names it. A query parameter that the operation does not know is refused too, \
+         and so is a cursor that was made for other filters: begin the list anew without it.";
     Unauthenticated = "unauthenticated" UNAUTHORIZED "A valid token is needed"
-        "The operation needs `Authorization: Bearer <JWT>`, and the token is missing, expired, signed with another key or made for another audience. Get a new token.";
+        "The operation needs `Authorization: Bearer <JWT>`, and the token is missing, expired, \
+         signed with another key or made for another audience. Get a new token.";
     PaymentDeclined = "payment-declined" PAYMENT_REQUIRED "The payment was declined"
-        "The gateway declined the payment, and the order is `rejected`. The order exists: `order_id` and `Location` name it, and `decline_code` is the gateway's word for it. Order again with another means of payment and another idempotency key.";
+        "The gateway declined the payment, and the order is `rejected`. The order exists: \
+         `order_id` and `Location` name it, and `decline_code` is the gateway's word for it. \
+         Order again with another means of payment and another idempotency key.";
     Forbidden = "forbidden" FORBIDDEN "The caller may not do this"
         "The token is valid, but its role does not allow the operation, or not for this resource.";
     NotFound = "not-found" NOT_FOUND "There is nothing here"
-        "No resource with this id is visible to the caller, or the path does not exist. A path id that is no UUID is answered in the same way.";
+        "No resource with this id is visible to the caller, or the path does not exist. A path id \
+         that is no UUID is answered in the same way.";
     CustomerNotFound = "customer-not-found" NOT_FOUND "The customer does not exist"
-        "The customer that the order names does not exist. When the order was already written, `order_id` and `Location` name it, and it is `rejected`.";
+        "The customer that the order names does not exist. When the order was already written, \
+         `order_id` and `Location` name it, and it is `rejected`.";
     ProductNotFound = "product-not-found" NOT_FOUND "A product does not exist"
-        "A product that the order names does not exist; `product_id` says which. When the order was already written, `order_id` and `Location` name it, and it is `rejected`.";
+        "A product that the order names does not exist; `product_id` says which. When the order \
+         was already written, `order_id` and `Location` name it, and it is `rejected`.";
     MethodNotAllowed = "method-not-allowed" METHOD_NOT_ALLOWED "The path does not take this method"
         "`Allow` lists the methods that the path takes.";
     RequestTimeout = "request-timeout" REQUEST_TIMEOUT "The request took too long to arrive"
         "The body did not arrive in time. Nothing was done.";
     EmailTaken = "email-taken" CONFLICT "The e-mail address belongs to another customer"
-        "A customer with this e-mail address exists (letter case does not matter). Nothing was changed.";
+        "A customer with this e-mail address exists (letter case does not matter). Nothing was \
+         changed.";
     InsufficientStock = "insufficient-stock" CONFLICT "Too little in stock"
-        "`product_id` had only `available` units free of the `requested` ones, and the order is `rejected`: `order_id` and `Location` name it. It holds no stock. Order again with less, under another idempotency key.";
-    StockBelowReserved = "stock-below-reserved" CONFLICT "The stock would fall below what is reserved"
-        "The correction would leave fewer units `on_hand` than are `reserved` for orders. Nothing was changed.";
+        "`product_id` had only `available` units free of the `requested` ones, and the order is \
+         `rejected`: `order_id` and `Location` name it. It holds no stock. Order again with less, \
+         under another idempotency key.";
+    StockBelowReserved = "stock-below-reserved" CONFLICT
+        "The stock would fall below what is reserved"
+        "The correction would leave fewer units `on_hand` than are `reserved` for orders. Nothing \
+         was changed.";
     IllegalTransition = "illegal-transition" CONFLICT "The order cannot go there from where it is"
-        "The order is `from` and was asked to become `to`, which its state does not allow. Read it again before deciding what to do.";
+        "The order is `from` and was asked to become `to`, which its state does not allow. Read \
+         it again before deciding what to do.";
     Expired = "expired" CONFLICT "The order was not decided in time"
-        "The order was still pending at its deadline and is `rejected`: `order_id` and `Location` name it. What it held is free again, and money that was taken goes back. Order again under another idempotency key.";
-    ProjectionConflict = "projection-conflict" CONFLICT "The versions of the read model do not allow this"
-        "A rebuild is under way already, or there is no version to go back to or to drop, or it has not all that the serving one has. The list of versions tells which.";
+        "The order was still pending at its deadline and is `rejected`: `order_id` and `Location` \
+         name it. What it held is free again, and money that was taken goes back. Order again \
+         under another idempotency key.";
+    ProjectionConflict = "projection-conflict" CONFLICT
+        "The versions of the read model do not allow this"
+        "A rebuild is under way already, or there is no version to go back to or to drop, or it \
+         has not all that the serving one has. The list of versions tells which.";
     Gone = "gone" GONE "It existed, and was erased"
         "The personal data of this customer was erased for ever.";
     VersionMismatch = "version-mismatch" PRECONDITION_FAILED "The resource has another version"
-        "`If-Match` names another version than the `current_version`: somebody changed the resource since it was read. Nothing was changed. Read it again and decide anew.";
+        "`If-Match` names another version than the `current_version`: somebody changed the \
+         resource since it was read. Nothing was changed. Read it again and decide anew.";
     BodyTooLarge = "body-too-large" PAYLOAD_TOO_LARGE "The body is too large"
         "A body may have 64 KiB at most.";
-    UnsupportedMediaType = "unsupported-media-type" UNSUPPORTED_MEDIA_TYPE "The body has another media type"
+    UnsupportedMediaType = "unsupported-media-type" UNSUPPORTED_MEDIA_TYPE
+        "The body has another media type"
         "Send `Content-Type: application/json` (for PATCH also `application/merge-patch+json`).";
     ValidationFailed = "validation-failed" UNPROCESSABLE_ENTITY "A value is out of its bounds"
-        "The body has the right shape but a value in it is not acceptable; `errors` lists what is wrong as `{\"pointer\", \"detail\"}`. Nothing was changed, unless `order_id` names an order: that one is `rejected`.";
-    IdempotencyKeyReused = "idempotency-key-reused" UNPROCESSABLE_ENTITY "The idempotency key belongs to another request"
-        "The same caller used this `Idempotency-Key` for the same method and path with another body. Use a new key for a new request.";
+        "The body has the right shape but a value in it is not acceptable; `errors` lists what is \
+         wrong as `{\"pointer\", \"detail\"}`. Nothing was changed, unless `order_id` names an \
+         order: that one is `rejected`.";
+    IdempotencyKeyReused = "idempotency-key-reused" UNPROCESSABLE_ENTITY
+        "The idempotency key belongs to another request"
+        "The same caller used this `Idempotency-Key` for the same method and path with another \
+         body. Use a new key for a new request.";
     RateLimited = "rate-limited" TOO_MANY_REQUESTS "Too many requests"
-        "The caller makes more requests a second than the server allows. Wait for the seconds in `Retry-After`.";
+        "The caller makes more requests a second than the server allows. Wait for the seconds in \
+         `Retry-After`.";
     InternalError = "internal-error" INTERNAL_SERVER_ERROR "The server failed"
-        "A fault of the server, which is in its log. With an `Idempotency-Key` the request can safely be sent again.";
+        "A fault of the server, which is in its log. With an `Idempotency-Key` the request can \
+         safely be sent again.";
     CommandNotApplied = "command-not-applied" SERVICE_UNAVAILABLE "The command was not applied"
-        "Nothing was changed: the part of the system that decides for this resource does not take commands right now. Send the request again after `Retry-After`.";
-    OutcomeUnknown = "outcome-unknown" SERVICE_UNAVAILABLE "It is unknown whether the command was applied"
-        "The answer did not come in time; the command may have been applied or may still be. With an `Idempotency-Key`, send the same request again: it is never applied twice. Without one, read the resource (`id` names it) before you decide what to do.";
+        "Nothing was changed: the part of the system that decides for this resource does not take \
+         commands right now. Send the request again after `Retry-After`.";
+    OutcomeUnknown = "outcome-unknown" SERVICE_UNAVAILABLE
+        "It is unknown whether the command was applied"
+        "The answer did not come in time; the command may have been applied or may still be. With \
+         an `Idempotency-Key`, send the same request again: it is never applied twice. Without \
+         one, read the resource (`id` names it) before you decide what to do.";
     ProjectionBehind = "projection-behind" SERVICE_UNAVAILABLE "The read model is not there yet"
-        "The read model has not yet seen the events that `Min-Log-Position` names. Ask again after `Retry-After`, or allow more time with `Prefer: wait=N`.";
+        "The read model has not yet seen the events that `Min-Log-Position` names. Ask again \
+         after `Retry-After`, or allow more time with `Prefer: wait=N`.";
     Unavailable = "unavailable" SERVICE_UNAVAILABLE "A part of the system does not answer"
         "Ask again after `Retry-After`.";
 }

@@ -1,7 +1,8 @@
 //! Errors as RFC 9457 problem documents.
 //!
-//! A handler returns a [`Problem`]; [`render`], the outermost layer but one, writes it out with the path it happened at. So
-//! what axum itself answers (no such route, no such method) leaves in the same form.
+//! A handler returns a [`Problem`]; [`render`], the outermost layer but one, writes it out with the
+//! path it happened at. So what axum itself answers (no such route, no such method) leaves in the
+//! same form.
 
 mod kind;
 mod pages;
@@ -45,7 +46,8 @@ pub struct FieldError {
     pub detail: String,
 }
 
-/// A problem document (RFC 9457). Kinds have members of their own beside these, described at their `type`.
+/// A problem document (RFC 9457). Kinds have members of their own beside these, described at their
+/// `type`.
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = Problem)]
 #[allow(dead_code, reason = "describes the members in the OpenAPI document")]
@@ -183,8 +185,8 @@ impl IntoResponse for Problem {
     }
 }
 
-/// The layer that writes problems out. An error without one (from axum itself, or from a layer) gets the general one of its
-/// status.
+/// The layer that writes problems out. An error without one (from axum itself, or from a layer)
+/// gets the general one of its status.
 pub async fn render(request: Request, next: Next) -> Response {
     let instance = request.uri().path().to_owned();
     let mut response = next.run(request).await;

@@ -16,8 +16,9 @@ fn html(kind: Kind) -> String {
     let (name, title, status) = (kind.name(), kind.title(), kind.status());
     let text = paragraphs(kind.text());
     format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{name}</title></head>\n\
-         <body><h1>{title}</h1>\n<p><code>/problems/{name}</code>, HTTP status {status}</p>\n{text}\n\
+        "<!doctype html>\n<html lang=\"en\">\n\
+         <head><meta charset=\"utf-8\"><title>{name}</title></head>\n<body><h1>{title}</h1>\n\
+         <p><code>/problems/{name}</code>, HTTP status {status}</p>\n{text}\n\
          <p>The document is <code>application/problem+json</code> (RFC 9457).</p></body></html>\n"
     )
 }

@@ -1,4 +1,5 @@
-//! What the write side says, as problems. Exhaustive: a new refusal needs a kind before this compiles.
+//! What the write side says, as problems. Exhaustive: a new refusal needs a kind before this
+//! compiles.
 
 use super::{Kind, Problem};
 use crate::orders;

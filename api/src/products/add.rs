@@ -5,6 +5,7 @@ use crate::{
     App,
     auth::{Access, Role},
     command::{CommandBody, Received, carry_out, detached},
+    extract::object,
     problem::Problem,
     validate::{DESCRIPTION, MoneyBody, NAME, SHORT_TEXT, Validator},
 };
@@ -33,6 +34,7 @@ pub struct AddProductRequest {
     #[schema(example = "books")]
     pub category: Option<String>,
     /// The price of one, in the currency of the shop.
+    #[serde(deserialize_with = "object")]
     pub price: MoneyBody,
     /// Units on hand at the start; 0 unless given.
     #[serde(default)]
@@ -49,6 +51,7 @@ impl CommandBody for AddProductRequest {
     post,
     path = "/api/v1/products",
     tag = "products",
+    operation_id = "add_product",
     request_body = AddProductRequest,
     responses((status = 201, description = "The product is added.", body = ProductBody)),
 )]

@@ -79,3 +79,46 @@ impl From<projections::products::Product> for ProductBody {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use commands::aggregate::{Aggregate, At};
+    use events::{
+        Currency,
+        product::{Added, Event, StockChanged, StockReason},
+    };
+
+    #[test]
+    fn a_product_is_the_same_from_the_aggregate_and_from_its_row() {
+        let time = |second: i64| DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap();
+        let price = Money::new(2_500, "GBP".parse::<Currency>().unwrap());
+        let mut product = Product::default();
+        let added = Added {
+            name: "Book".into(),
+            description: None,
+            category: Some("books".into()),
+            price,
+            initial_stock: 5,
+        };
+        product.evolve(&Event::Added(added), At { version: 1, time: time(1) });
+        let more = StockChanged { quantity: 3, reason: StockReason::Received };
+        product.evolve(&Event::StockChanged(more), At { version: 2, time: time(2) });
+        let row = projections::products::Product {
+            product_id: Uuid::from_u128(1),
+            name: "Book".to_owned(),
+            description: None,
+            category: Some("books".to_owned()),
+            price,
+            on_hand: 8,
+            reserved: 0,
+            shipped: 0,
+            created_at: time(1),
+            updated_at: time(2),
+            version: 2,
+        };
+        let state = ProductBody::of_state(Uuid::from_u128(1), &product).unwrap();
+        assert_eq!(serde_json::json!(state), serde_json::json!(ProductBody::from(row)));
+        assert_eq!(state.available, 8);
+    }
+}

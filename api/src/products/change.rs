@@ -5,8 +5,8 @@ use crate::{
     App,
     auth::{Access, Role},
     command::{CommandBody, Received, carry_out, detached},
-    extract::{Field, Media, PathId},
-    problem::{Problem, ProblemBody},
+    extract::{Field, Media, PathId, object_field},
+    problem::Problem,
     validate::{DESCRIPTION, MoneyBody, NAME, SHORT_TEXT, Validator},
 };
 use axum::{extract::State, http::StatusCode, response::Response};
@@ -18,23 +18,23 @@ use utoipa::ToSchema;
 
 /// What shall be different about a product. What is not given stays.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct ChangeProductRequest {
     /// What it is called.
-    #[serde(skip_serializing_if = "Field::is_absent")]
-    #[schema(value_type = Option<String>)]
+    #[serde(default, skip_serializing_if = "Field::is_absent")]
+    #[schema(value_type = String, required = false)]
     pub name: Field<String>,
     /// A text about it; null for none.
-    #[serde(skip_serializing_if = "Field::is_absent")]
-    #[schema(value_type = Option<String>, nullable)]
+    #[serde(default, skip_serializing_if = "Field::is_absent")]
+    #[schema(value_type = Option<String>)]
     pub description: Field<String>,
     /// The shelf it stands on; null for none.
-    #[serde(skip_serializing_if = "Field::is_absent")]
-    #[schema(value_type = Option<String>, nullable)]
+    #[serde(default, skip_serializing_if = "Field::is_absent")]
+    #[schema(value_type = Option<String>)]
     pub category: Field<String>,
     /// The price of one, in the currency of the shop.
-    #[serde(skip_serializing_if = "Field::is_absent")]
-    #[schema(value_type = Option<MoneyBody>)]
+    #[serde(default, skip_serializing_if = "Field::is_absent", deserialize_with = "object_field")]
+    #[schema(value_type = MoneyBody, required = false)]
     pub price: Field<MoneyBody>,
 }
 
@@ -48,13 +48,17 @@ impl CommandBody for ChangeProductRequest {
     patch,
     path = "/api/v1/products/{id}",
     tag = "products",
+    operation_id = "change_product",
     params(("id" = Uuid, Path, description = "The product")),
     request_body(
-        content((ChangeProductRequest = "application/json"), (ChangeProductRequest = "application/merge-patch+json"))
+        content(
+            (ChangeProductRequest = "application/json"),
+            (ChangeProductRequest = "application/merge-patch+json"),
+        )
     ),
     responses(
         (status = 200, description = "The product as it is now.", body = ProductBody),
-        (status = 404, description = "`not-found`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "`not-found`"),
     ),
 )]
 pub async fn change(
@@ -109,6 +113,7 @@ mod tests {
         for json in [r#"{"name":null}"#, r#"{"price":null}"#] {
             assert_eq!(change(json).unwrap_err().kind(), Kind::ValidationFailed, "{json}");
         }
+        assert_eq!(change(r#"{"price":[1,"GBP"]}"#).unwrap_err().kind(), Kind::InvalidBody);
         assert_eq!(change("{}").unwrap(), Change::default().into());
         assert_eq!(change(r#"{"name":7}"#).unwrap_err().kind(), Kind::InvalidBody);
     }

@@ -6,7 +6,7 @@ use crate::{
     auth::{Access, Role},
     command::{CommandBody, Received, carry_out, detached},
     extract::PathId,
-    problem::{Problem, ProblemBody},
+    problem::Problem,
     validate::Validator,
 };
 use axum::{extract::State, http::StatusCode, response::Response};
@@ -37,12 +37,13 @@ impl CommandBody for ChangeStockRequest {
     post,
     path = "/api/v1/products/{id}/stock",
     tag = "products",
+    operation_id = "change_stock",
     params(("id" = Uuid, Path, description = "The product")),
     request_body = ChangeStockRequest,
     responses(
         (status = 200, description = "The product as it is now.", body = ProductBody),
-        (status = 404, description = "`not-found`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "`stock-below-reserved`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "`not-found`"),
+        (status = 409, description = "`stock-below-reserved`"),
     ),
 )]
 pub async fn change_stock(

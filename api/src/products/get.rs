@@ -5,7 +5,7 @@ use crate::{
     App,
     causality::Freshness,
     extract::{Params, PathId},
-    problem::{Problem, ProblemBody},
+    problem::Problem,
     query::{self, Found, read_one},
 };
 use axum::{extract::State, response::Response};
@@ -18,10 +18,11 @@ use std::sync::Arc;
     get,
     path = "/api/v1/products/{id}",
     tag = "products",
+    operation_id = "get_product",
     params(("id" = Uuid, Path, description = "The product")),
     responses(
         (status = 200, description = "The product.", body = ProductBody),
-        (status = 404, description = "`not-found`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "`not-found`"),
     ),
     security(()),
 )]

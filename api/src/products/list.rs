@@ -20,10 +20,11 @@ use std::sync::Arc;
     get,
     path = "/api/v1/products",
     tag = "products",
+    operation_id = "list_products",
     params(
         ("category" = Option<String>, Query, description = "Only those on this shelf"),
         ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 200; 50 unless given"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before, of the same filters"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
     responses((status = 200, description = "A page of products.", body = ListBody<ProductBody>)),
     security(()),

@@ -125,13 +125,6 @@ impl TestApp {
         crate::program::delete_topic(&log).await;
     }
 
-    /// Stops and starts again on what is there.
-    pub async fn restart(self) -> Self {
-        let Self { running, config, dir, .. } = self;
-        tokio::time::timeout(PATIENCE, running.stop()).await.expect("the program stops");
-        Self::start(Ground { config, dir }).await
-    }
-
     pub fn running(&self) -> &Running {
         &self.running
     }

@@ -92,8 +92,8 @@ fn bad_orders(customer: Uuid, product: Uuid) -> Vec<BadBody> {
         (
             "an id that is none",
             with("/customer_id", json!("me")),
-            400,
-            "invalid-body",
+            422,
+            "validation-failed",
             "/customer_id",
         ),
         ("quantity 0", with(quantity, json!(0)), 422, "validation-failed", quantity),

@@ -271,8 +271,7 @@ async fn the_default_mode_goes_on_after_a_stop_and_after_a_kill() {
     let program = Program::start(&ground);
     assert_eq!(place(&program.staff, "first").await, first);
     let second = place(&program.staff, "second").await;
-    program.signal("INT");
-    assert!(program.stop().success());
+    assert!(program.end_by("INT").success());
 
     let program = Program::start(&ground);
     for order in [first, second] {

@@ -113,8 +113,13 @@ impl Program {
     }
 
     /// SIGTERM, and waits for the end.
-    pub fn stop(mut self) -> ExitStatus {
-        self.signal("TERM");
+    pub fn stop(self) -> ExitStatus {
+        self.end_by("TERM")
+    }
+
+    /// Sends a signal and waits for the end.
+    pub fn end_by(mut self, signal: &str) -> ExitStatus {
+        self.signal(signal);
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {

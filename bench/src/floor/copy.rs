@@ -119,11 +119,7 @@ impl Chunk {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn run(
-    options: &PgConnectOptions,
-    history: &History,
-    indexed: bool,
-) -> Result<Measured> {
+pub async fn run(options: &PgConnectOptions, history: &History, indexed: bool) -> Result<Measured> {
     let mut connection = PgConnection::connect_with(options).await?;
     let setup = "create schema floor; set search_path to floor; set synchronous_commit to off";
     connection.execute(sqlx::raw_sql(setup)).await?;

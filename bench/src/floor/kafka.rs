@@ -36,7 +36,8 @@ pub async fn run(servers: &str, topic: &str, rows: Rows, duration: Duration) -> 
     let admin = admin(servers)?;
     let new = NewTopic::new(topic, 1, TopicReplication::Fixed(1));
     for created in admin.create_topics([&new], &AdminOptions::new()).await? {
-        created.map_err(|(topic, code)| anyhow::anyhow!("cannot make the topic {topic}: {code}"))?;
+        created
+            .map_err(|(topic, code)| anyhow::anyhow!("cannot make the topic {topic}: {code}"))?;
     }
     let (servers, name) = (servers.to_owned(), topic.to_owned());
     let measured =

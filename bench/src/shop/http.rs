@@ -62,7 +62,8 @@ impl Http {
         key: Option<Uuid>,
     ) -> Result<Uuid> {
         let path = format!("{}/orders", self.base);
-        let body = json!({"customer_id": customer, "items": lines, "payment_method": "pm_card_visa"});
+        let body =
+            json!({"customer_id": customer, "items": lines, "payment_method": "pm_card_visa"});
         let order = self.post(path, body, key, StatusCode::CREATED).await?;
         ensure!(order["status"] == "confirmed", "an order is {}", order["status"]);
         Ok(order["order_id"].as_str().context("an order without an id")?.parse()?)

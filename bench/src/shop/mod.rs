@@ -47,7 +47,7 @@ pub struct Shop {
     customers: Vec<Uuid>,
 }
 
-/// Numbers that look random and are the same in every run (SplitMix64).
+/// Numbers that look random and are the same in every run (`SplitMix64`).
 #[derive(Default)]
 struct Dice(AtomicU64);
 

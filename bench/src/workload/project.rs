@@ -4,7 +4,7 @@ use super::reading::{Filled, ReadSide};
 use crate::{
     args::{Args, Model, Workload, name},
     floor::copy::{self, History},
-    measure::{Measured, cpu_time, rate},
+    measure::{Measured, cpu_time},
     observed::Appended,
     place::Place,
     report::Line,
@@ -28,12 +28,10 @@ pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
     let filled = Filled::make(args, place, args.events).await?;
     let log = filled.log.log.clone();
     let history = History::read(&*log).await?;
-    let (began, cpu) = (Instant::now(), cpu_time());
     let side = ReadSide::start(place, &log).await?;
-    let measured_from = Instant::now();
+    let (began, cpu) = (Instant::now(), cpu_time());
     side.caught_up().await?;
-    let projected = done(history.rows(), measured_from, cpu);
-    eprintln!("load: the first start of the database took {:?}", measured_from - began);
+    let projected = done(history.rows(), began, cpu);
     let mut lines = Vec::new();
     if args.workload == Some(Workload::Rebuild) {
         for model in models(args.model) {
@@ -47,7 +45,9 @@ pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
     if !args.no_floor {
         let floors = floors(&postgres, &history).await?;
         let plain = floors.first().map(|floor| floor.per_second);
-        lines.iter_mut().for_each(|line| line.floor = plain);
+        for line in &mut lines {
+            line.floor = plain;
+        }
         lines.extend(floors);
     }
     filled.log.close().await;
@@ -138,8 +138,7 @@ async fn rebuild(
             return Ok(done(events, began, cpu));
         }
         if began.elapsed() > PATIENCE {
-            bail!("the rebuild of {model} at {} events is {rate} a second", built.events,
-                rate = rate(built.events.unsigned_abs(), began.elapsed()));
+            bail!("the rebuild of {model} has {} events after {PATIENCE:?}", built.events);
         }
         tokio::time::sleep(LOOK).await;
     }

@@ -100,7 +100,8 @@ impl Program {
     /// When it cannot be filled.
     pub async fn shop(&self, args: &Args, environment: &Arc<dyn Environment>) -> Result<Shop> {
         let router = self.running.app().router.clone().context("the program takes no commands")?;
-        let token = self.running.sign(Role::Staff, None).context("the program signs no tokens")??;
+        let token =
+            self.running.sign(Role::Staff, None).context("the program signs no tokens")??;
         let http = Http::new(self.running.address(), token)?;
         let environment = Arc::clone(environment);
         Shop::fill(router, environment, Some(http), args.keyed, args.products, args.customers).await

@@ -2,7 +2,7 @@
 //!
 //! Level-triggered: shards post what a stream owes after each commit, whatever it was before, and all that is owed when they
 //! open. The board holds one entry an owing stream and nothing else, so it is as bounded as the shards' own state, and posting
-//! never waits.
+//! never waits. A stream is in one hand at a time, also across a reopening of its partition.
 
 use super::Effect;
 use events::{Environment, Partition, StreamId};
@@ -23,6 +23,7 @@ type Due = (Duration, u64);
 
 struct Owing {
     partition: Partition,
+    /// Never empty but in the hand of one who carries out what is no longer owed, or no longer known to be.
     effects: Vec<Effect>,
     failures: u32,
     /// When it is to be tried; `None` while it is being carried out.
@@ -49,8 +50,14 @@ impl Entries {
     }
 
     fn forget(&mut self, stream: StreamId) {
-        if let Some(due) = self.owing.remove(&stream).and_then(|owing| owing.due) {
-            self.due.remove(&due);
+        let Some(owing) = self.owing.get_mut(&stream) else { return };
+        match owing.due {
+            Some(due) => {
+                self.due.remove(&due);
+                self.owing.remove(&stream);
+            }
+            // In hand, and so kept: posted again meanwhile, it must not get into a second hand.
+            None => owing.effects.clear(),
         }
     }
 }
@@ -117,7 +124,7 @@ impl Board {
         }
     }
 
-    /// Streams that owe something.
+    /// Streams that owe something, or did a moment ago and are still in hand.
     pub fn len(&self) -> usize {
         self.entries().owing.len()
     }
@@ -166,8 +173,8 @@ impl Board {
         let now = self.environment.monotonic();
         let mut entries = self.entries();
         let Some(owing) = entries.owing.get_mut(&stream) else { return Next::Rest };
-        if owing.due.is_some() {
-            // The partition was closed and opened again meanwhile: it is on the board anew.
+        if owing.effects.is_empty() {
+            entries.owing.remove(&stream);
             return Next::Rest;
         }
         if owing.effects != done {

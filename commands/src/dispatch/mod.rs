@@ -17,8 +17,9 @@ use crate::{
     router::Router,
 };
 use events::{Environment, Fingerprint, StreamId};
-use std::{sync::Arc, time::Duration};
-use tokio::sync::{Semaphore, watch};
+use futures::FutureExt;
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use uuid::Uuid;
 
 pub use board::Board;
@@ -28,8 +29,14 @@ use breaker::Breaker;
 /// Streams whose effects are carried out at the same time.
 const STREAMS_AT_ONCE: usize = 1024;
 
+/// Of these, the most that call the gateway or wait for their turn: however slow it is, the others have room.
+const STREAMS_AT_GATEWAY: usize = STREAMS_AT_ONCE / 2;
+
 /// Calls to the gateway at the same time.
 const GATEWAY_CALLS_AT_ONCE: usize = 64;
+
+/// A call that takes longer is given up: what it did will be asked again.
+const GATEWAY_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Something owed by an aggregate.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,9 +72,15 @@ enum EffectError {
     /// The gateway did not answer, or is being left alone for a while.
     #[error("the gateway did not answer")]
     Gateway(#[from] crate::gateway::GatewayError),
+    /// Too much waits for the gateway already.
+    #[error("too much waits for the gateway")]
+    Busy,
     /// A shard's answer made no sense for the effect.
     #[error("an answer is missing")]
     Unanswered,
+    /// Carrying it out panicked: a fault of the program, or of the gateway's library.
+    #[error("carrying it out panicked")]
+    Panicked,
 }
 
 /// Works the board off.
@@ -82,8 +95,10 @@ pub struct Dispatcher {
 struct Hands {
     router: Router,
     gateway: Arc<dyn Gateway>,
+    gateway_queue: Semaphore,
     gateway_calls: Semaphore,
     breaker: Breaker,
+    environment: Arc<dyn Environment>,
 }
 
 impl Dispatcher {
@@ -95,40 +110,54 @@ impl Dispatcher {
         environment: Arc<dyn Environment>,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        let gateway_calls = Semaphore::new(GATEWAY_CALLS_AT_ONCE);
-        let breaker = Breaker::new(Arc::clone(&environment));
-        let hands = Arc::new(Hands { router, gateway, gateway_calls, breaker });
+        let hands = Arc::new(Hands {
+            router,
+            gateway,
+            gateway_queue: Semaphore::new(STREAMS_AT_GATEWAY),
+            gateway_calls: Semaphore::new(GATEWAY_CALLS_AT_ONCE),
+            breaker: Breaker::new(Arc::clone(&environment)),
+            environment: Arc::clone(&environment),
+        });
         Self { board, hands, environment, stop }
     }
 
-    /// Works until told to stop. What is under way then ends by itself.
+    /// Works until told to stop, or until nobody is left to tell it. What is under way then ends by itself.
     pub async fn run(mut self) {
         let streams = Arc::new(Semaphore::new(STREAMS_AT_ONCE));
-        while !*self.stop.borrow() {
-            let Ok(permit) = Arc::clone(&streams).acquire_owned().await else { return };
-            let (stream, effects) = match self.board.take_due() {
-                Ok(due) => due,
+        loop {
+            let permit = tokio::select! {
+                biased;
+                _ = self.stop.wait_for(|stop| *stop) => return,
+                permit = Arc::clone(&streams).acquire_owned() => permit,
+            };
+            // The semaphore is never closed.
+            let Ok(permit) = permit else { return };
+            match self.board.take_due() {
+                Ok((stream, effects)) => self.set_to_work(stream, effects, permit),
                 Err(wait) => {
                     drop(permit);
                     self.rest(wait).await;
-                    continue;
                 }
-            };
-            let (board, hands) = (Arc::clone(&self.board), Arc::clone(&self.hands));
-            let stop = self.stop.clone();
-            self.environment.spawn(Box::pin(async move {
-                let mut effects = effects;
-                loop {
-                    hands.carry_out(stream, &effects).await;
-                    match board.carried_out(stream, &effects) {
-                        Next::Effects(_) if *stop.borrow() => break,
-                        Next::Effects(next) => effects = next,
-                        Next::Rest => break,
-                    }
-                }
-                drop(permit);
-            }));
+            }
         }
+    }
+
+    /// Carries out what a stream owes, beside the others.
+    fn set_to_work(&self, stream: StreamId, effects: Vec<Effect>, permit: OwnedSemaphorePermit) {
+        let (board, hands) = (Arc::clone(&self.board), Arc::clone(&self.hands));
+        let stop = self.stop.clone();
+        self.environment.spawn(Box::pin(async move {
+            let mut effects = effects;
+            loop {
+                hands.carry_out(stream, &effects).await;
+                match board.carried_out(stream, &effects) {
+                    Next::Effects(_) if *stop.borrow() => break,
+                    Next::Effects(next) => effects = next,
+                    Next::Rest => break,
+                }
+            }
+            drop(permit);
+        }));
     }
 
     /// Waits for something new, for what is due next, or for the end.
@@ -152,17 +181,28 @@ impl Hands {
     /// Carries out a stream's effects side by side. Those that fail stay owed.
     async fn carry_out(&self, stream: StreamId, effects: &[Effect]) {
         let each = effects.iter().map(|effect| async move {
-            let done = match effect {
-                Effect::Order(effect) => self.order_effect(stream, effect).await,
-                Effect::Customer(effect) => self.customer_effect(stream, effect).await,
-            };
-            if let Err(failure) = done {
-                let cause = &failure as &dyn std::error::Error;
-                tracing::info!(%stream, ?effect, cause, "an effect did not come through; it stays owed");
-                metrics::counter!("orderlog_effect_failures_total").increment(1);
+            // A panic is one effect's failure: who does not report back is believed to be at it for ever.
+            let done = AssertUnwindSafe(self.effect(stream, effect)).catch_unwind().await;
+            match done.unwrap_or(Err(EffectError::Panicked)) {
+                Ok(()) => {}
+                Err(EffectError::Busy) => {
+                    tracing::debug!(%stream, ?effect, "an effect waits for the gateway");
+                }
+                Err(failure) => {
+                    let cause = &failure as &dyn std::error::Error;
+                    tracing::info!(%stream, ?effect, cause, "an effect did not come through; it stays owed");
+                    metrics::counter!("orderlog_effect_failures_total").increment(1);
+                }
             }
         });
         futures::future::join_all(each).await;
+    }
+
+    async fn effect(&self, stream: StreamId, effect: &Effect) -> Result<(), EffectError> {
+        match effect {
+            Effect::Order(effect) => self.order_effect(stream, effect).await,
+            Effect::Customer(effect) => self.customer_effect(stream, effect).await,
+        }
     }
 
     /// Sends one command of the program's own; a refusal is an answer here, not a failure.

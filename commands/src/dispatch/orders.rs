@@ -1,6 +1,6 @@
 //! What orders owe.
 
-use super::{EffectError, Hands, answer_or_refusal, owed_request};
+use super::{EffectError, GATEWAY_PATIENCE, Hands, answer_or_refusal, owed_request};
 use crate::{
     aggregate::EffectId,
     customer,
@@ -36,6 +36,11 @@ struct Reserved {
     lines: Vec<ReservedLine>,
     positions: Vec<Position>,
 }
+
+/// The gateway was given up.
+#[derive(Debug, thiserror::Error)]
+#[error("the call took longer than {GATEWAY_PATIENCE:?}")]
+struct TimedOut;
 
 impl Hands {
     pub(super) async fn order_effect(
@@ -104,10 +109,16 @@ impl Hands {
         &'a self,
         call: impl FnOnce(&'a dyn Gateway) -> F,
     ) -> Result<T, EffectError> {
-        self.breaker.admit().map_err(|open| GatewayError(open.into()))?;
+        let _turn = self.gateway_queue.try_acquire().map_err(|_| EffectError::Busy)?;
         // The semaphore is never closed.
         let _permit = self.gateway_calls.acquire().await.map_err(|_| EffectError::Unanswered)?;
-        let answer = call(&*self.gateway).await;
+        // Asked when it is their turn: those who waited at the door of a gateway that died are turned away too.
+        self.breaker.admit().map_err(|open| GatewayError(open.into()))?;
+        let answer = tokio::select! {
+            biased;
+            answer = call(&*self.gateway) => answer,
+            () = self.environment.sleep(GATEWAY_PATIENCE) => Err(GatewayError(TimedOut.into())),
+        };
         self.breaker.note(answer.is_ok());
         Ok(answer?)
     }

@@ -1,7 +1,7 @@
 //! The payment gateway's port.
 //!
 //! Every call is safe to repeat: `create` and `refund` by their key, the others because a payment ends once. Money moves in
-//! `capture` only, and only after the payment's id is in the log.
+//! `capture` only, and only after the payment's id is in the log. A call that hangs is dropped and made again.
 
 mod sandbox;
 

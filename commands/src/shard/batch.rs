@@ -97,15 +97,14 @@ impl Round {
     pub fn decide(
         &mut self,
         memory: &Memory,
-        requests: Vec<Request>,
+        requests: &[Request],
         reply: Reply<Vec<Result<Outcome, CommandError>>>,
     ) {
-        let answers =
-            requests.into_iter().map(|request| self.decide_one(memory, request)).collect();
+        let answers = requests.iter().map(|request| self.decide_one(memory, request)).collect();
         self.waiting.push(Waiting { reply, answers });
     }
 
-    fn decide_one(&mut self, memory: &Memory, request: Request) -> Answer {
+    fn decide_one(&mut self, memory: &Memory, request: &Request) -> Answer {
         let id = request.stream;
         let (mut stream, last) = match self.changed.get(&id) {
             Some(changed) => (changed.stream.clone(), Some(changed.last)),
@@ -114,7 +113,7 @@ impl Round {
                 None => return Answer { result: Err(CommandError::Fault), last: None },
             },
         };
-        let result = self.try_decide(memory, &mut stream, &request);
+        let result = self.try_decide(memory, &mut stream, request);
         let last = match &result {
             Ok(outcome) if outcome.changed => {
                 let last = self.records.len() - 1;
@@ -184,6 +183,7 @@ impl Round {
             stream.state.decide(&request.command, self.time).ok_or(CommandError::Fault)?;
         let decided = decided.map_err(CommandError::Refused)?;
         let changed = !decided.is_empty();
+        let mut last = None;
         for event in decided {
             let metadata = Metadata {
                 version: stream.version + 1,
@@ -197,11 +197,13 @@ impl Round {
             let mut record = event.to_record(self.event_id(), id, self.time, metadata);
             record.traceparent.clone_from(&request.traceparent);
             self.bytes += record.size();
-            if is_repeatable(&metadata) {
-                let applied = Applied { stream: id, fingerprint, version: metadata.version };
-                self.applied.insert(command_id, applied);
-            }
+            last = Some(metadata);
             self.records.push(record);
+        }
+        // After all that may panic.
+        if let Some(metadata) = last.filter(is_repeatable) {
+            let applied = Applied { stream: id, fingerprint, version: metadata.version };
+            self.applied.insert(command_id, applied);
         }
         Ok(changed)
     }
@@ -224,7 +226,6 @@ impl Round {
         records: &[Record],
         offsets: &[Offset],
     ) -> (Vec<(StreamId, Option<Stream>)>, Vec<Waiting>) {
-        memory.time = self.time;
         for record in records {
             memory.note_command(record.stream, &record.metadata, record.time);
         }

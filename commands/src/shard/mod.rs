@@ -10,6 +10,7 @@ mod dedupe;
 mod memory;
 mod recovery;
 mod run;
+mod serving;
 
 use crate::request::{CommandError, Outcome, Request, Snapshot};
 use events::{Partition, StreamId};

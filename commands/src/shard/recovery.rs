@@ -118,7 +118,8 @@ impl Closed {
         }
     }
 
-    /// Fences, claims and reads; gives the writer, and when its claim was on its way at the latest.
+    /// Fences, claims and reads; gives the writer, and a moment before its claim was committed: later ones prove nothing, for
+    /// what was read since may have been read long ago.
     pub async fn open(
         &mut self,
         log: &dyn EventLog,
@@ -126,10 +127,14 @@ impl Closed {
         node: Uuid,
     ) -> Result<(Writer, Duration), ClosedError> {
         let (partition, cursor) = (self.memory.partition, self.memory.cursor);
-        let mut opening = Opening::begin(log, environment, partition, node, cursor).await?;
+        let opening = Opening::begin(log, environment, partition, node, cursor).await?;
+        let mut opening = opening.not_before(self.memory.time);
         while opening.fence_lane().await? {}
+        let mut began = environment.monotonic();
         loop {
-            let began = environment.monotonic();
+            if !opening.has_claimed() {
+                began = environment.monotonic();
+            }
             match opening.next().await? {
                 Step::Read(chunk, next) => {
                     self.take_in(&chunk.batches, chunk.cursor)?;

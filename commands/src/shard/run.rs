@@ -1,23 +1,20 @@
 //! The loop of a shard.
 
 use super::{
-    LEASE, MAX_ROUND, Mailboxes, Message, Reply, ShardState,
+    LEASE, MAX_ROUND, Mailboxes, Message, ShardState,
     batch::Round,
-    memory::{Memory, Stream},
+    memory::Memory,
     recovery::{Closed, ClosedError, Doubt},
+    serving::{Serving, sleep_until_due},
 };
-use crate::{
-    dispatch::{Board, Owed},
-    order,
-    request::{Command, CommandError, Request, Snapshot, State},
-};
+use crate::{dispatch::Board, request::CommandError};
 use events::{
-    Environment, Fingerprint, Partition, StreamId, Timestamp,
+    Environment, Partition,
     log::{AppendError, EventLog, Writer},
 };
-use rustc_hash::FxHashMap;
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
-use tokio::sync::{oneshot, watch};
+use futures::FutureExt;
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
@@ -27,11 +24,6 @@ const REOPEN_DELAY_MAX: Duration = Duration::from_secs(5);
 
 /// While a partition opens, what waits for it longer than this is told that it was not applied.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// The most orders that expire in one round.
-const MAX_EXPIRE: usize = 256;
-
-type Waiter = Reply<Result<Snapshot, CommandError>>;
 
 /// One partition's shard.
 pub struct Shard {
@@ -45,45 +37,59 @@ pub struct Shard {
     pub(crate) stop: watch::Receiver<bool>,
 }
 
-/// A shard while it serves.
-struct Serving {
-    memory: Memory,
-    writer: Writer,
-    /// When the last OK commit began.
-    lease_from: Duration,
-    /// Nothing expires before: what was nearly done when the last writer died gets its chance.
-    grace_over: Duration,
-    deadlines: BTreeSet<(Timestamp, Uuid)>,
-    settled: FxHashMap<StreamId, Vec<Waiter>>,
-}
+/// The most of a pause between an opening that failed its first appends and the next one: each leaves a claim in the log.
+const FLAPPING_DELAY_MAX: Duration = Duration::from_millis(500);
 
 /// Why a shard stopped serving.
 enum End {
     Stop,
-    Reopen(Option<Doubt>),
+    /// The last commit was answered, and may be repeated late.
+    Spent,
+    /// An append failed.
+    Failed(Option<Doubt>),
 }
 
 impl Shard {
     /// Opens the partition and serves it until told to stop; opens it again after any trouble.
-    pub async fn run(mut self) {
+    pub async fn run(self) {
+        let (partition, board) = (self.partition, Arc::clone(&self.board));
+        let status = self.inbox.status.clone();
+        // What panics here is a fault of the program or the log's library: the partition must not look open for it.
+        if AssertUnwindSafe(self.live()).catch_unwind().await.is_err() {
+            status.set(ShardState::Failed, 0);
+            board.retract(partition);
+            metrics::counter!("orderlog_shard_failed_total").increment(1);
+            error!(partition = partition.0, "the partition's task panicked: it stays closed");
+        }
+    }
+
+    async fn live(mut self) {
         let mut closed = Closed { memory: Memory::new(self.partition), doubt: None, claim: None };
-        while let Some((writer, began)) = self.open(&mut closed).await {
-            let term = writer.term();
+        let mut pause = Duration::ZERO;
+        while let Some((writer, began)) = self.open(&mut closed, pause).await {
+            let (term, claim) = (writer.term(), closed.claim);
+            let opened = self.environment.monotonic();
+            let mut serving =
+                Serving::new(closed.memory, writer, began, opened.saturating_add(self.grace));
+            // First the board: whoever is answered finds what is owed next on it.
+            serving.take_stock(&self.board);
+            if let Some(doubt) = closed.doubt {
+                doubt.resolve(self.partition);
+            }
             self.inbox.status.set(ShardState::Open, term);
             info!(partition = self.partition.0, term, "partition open");
-            let claim = closed.claim;
-            let mut serving = Serving {
-                writer,
-                lease_from: began,
-                grace_over: self.environment.monotonic() + self.grace,
-                deadlines: BTreeSet::new(),
-                settled: FxHashMap::default(),
-                memory: closed.memory,
-            };
-            serving.take_stock(&self.board);
             let end = self.serve(&mut serving).await;
             self.board.retract(self.partition);
-            let End::Reopen(doubt) = end else { break };
+            let served = self.environment.monotonic().saturating_sub(opened);
+            let doubt;
+            (pause, doubt) = match end {
+                End::Stop => break,
+                End::Failed(doubt) if served < REOPEN_DELAY_MAX => {
+                    ((pause * 2).clamp(REOPEN_DELAY, FLAPPING_DELAY_MAX), doubt)
+                }
+                End::Failed(doubt) => (Duration::ZERO, doubt),
+                End::Spent => (Duration::ZERO, None),
+            };
             self.inbox.status.set(ShardState::Opening, term);
             metrics::counter!("orderlog_shard_reopened_total").increment(1);
             closed = Closed { memory: serving.memory, doubt, claim };
@@ -94,42 +100,33 @@ impl Shard {
         self.refuse_all().await;
     }
 
-    /// Tries until the partition is open; `None` when it never will be, or the program is ending.
-    async fn open(&mut self, closed: &mut Closed) -> Option<(Writer, Duration)> {
+    /// Tries until the partition is open, first after `pause`; `None` when it never will be, or the program is ending.
+    async fn open(&mut self, closed: &mut Closed, pause: Duration) -> Option<(Writer, Duration)> {
         let mut delay = REOPEN_DELAY;
         let reopening = closed.claim.is_some();
+        let environment = Arc::clone(&self.environment);
+        if !pause.is_zero() {
+            self.patiently(environment.sleep(pause)).await?;
+        }
         loop {
-            let opened = {
-                let (log, environment, node) = (&*self.log, &*self.environment, self.node);
-                let opening = async {
-                    if reopening {
-                        closed.catch_up(log).await?;
-                        if let Some((term, owner)) =
-                            closed.claim.filter(|(_, owner)| *owner != node)
-                        {
-                            return Ok(Err((term, owner)));
-                        }
-                    }
-                    closed.open(log, environment, node).await.map(Ok)
-                };
-                let mut opening = std::pin::pin!(opening);
-                loop {
-                    tokio::select! {
-                        biased;
-                        _ = self.stop.wait_for(|stop| *stop) => return None,
-                        opened = &mut opening => break opened,
-                        () = self.environment.sleep(PATIENCE) => self.inbox.refuse_waiting("the partition is being opened"),
+            let (log, node) = (Arc::clone(&self.log), self.node);
+            let opening = async {
+                if reopening {
+                    closed.catch_up(&*log).await?;
+                    let foreign = closed.claim.filter(|(_, owner)| *owner != node);
+                    if let Some(foreign) = foreign {
+                        return Ok(Err(foreign));
                     }
                 }
+                closed.open(&*log, &*environment, node).await.map(Ok)
             };
-            match opened {
-                Ok(Ok(opened)) => {
-                    self.resolve(closed);
-                    return Some(opened);
-                }
+            match self.patiently(opening).await? {
+                Ok(Ok(opened)) => return Some(opened),
                 Ok(Err((term, node))) => {
                     // Our lanes were fenced before that claim: what was in doubt and is not before it, is nowhere.
-                    self.resolve(closed);
+                    if let Some(doubt) = closed.doubt.take() {
+                        doubt.resolve(self.partition);
+                    }
                     self.inbox.status.set(ShardState::Foreign { node }, term);
                     warn!(partition = self.partition.0, term, %node, "another process owns the partition: stepping down");
                     return None;
@@ -137,7 +134,8 @@ impl Shard {
                 Err(ClosedError::Later(source)) => {
                     warn_unopened(self.partition, &source);
                     self.inbox.refuse_waiting("the partition is not open");
-                    self.environment.sleep(delay + self.environment.jitter(delay)).await;
+                    let pause = environment.sleep(delay + environment.jitter(delay));
+                    self.patiently(pause).await?;
                     delay = (delay * 2).min(REOPEN_DELAY_MAX);
                 }
                 Err(never) => {
@@ -151,9 +149,17 @@ impl Shard {
         }
     }
 
-    fn resolve(&self, closed: &mut Closed) {
-        if let Some(doubt) = closed.doubt.take() {
-            doubt.resolve(self.partition);
+    /// Waits for a step of the opening; what waits for the partition longer than [`PATIENCE`] meanwhile is told that it was
+    /// not applied. `None` when the program is ending.
+    async fn patiently<T>(&mut self, step: impl Future<Output = T>) -> Option<T> {
+        let mut step = std::pin::pin!(step);
+        loop {
+            tokio::select! {
+                biased;
+                _ = self.stop.wait_for(|stop| *stop) => return None,
+                done = &mut step => return Some(done),
+                () = self.environment.sleep(PATIENCE) => self.inbox.refuse_waiting("the partition is being opened"),
+            }
         }
     }
 
@@ -165,18 +171,18 @@ impl Shard {
                 biased;
                 Some(message) = self.inbox.internal.recv() => Some(message),
                 Some(message) = self.inbox.commands.recv() => Some(message),
-                () = sleep_until_due(&*self.environment, due) => None,
                 _ = self.stop.wait_for(|stop| *stop) => return End::Stop,
+                () = sleep_until_due(&*self.environment, due) => None,
             };
-            let time = serving.memory.time.max(self.environment.now());
-            let mut round = Round::new(self.environment.uuid(), time);
+            let now = self.environment.now();
+            let mut round = Round::new(self.environment.uuid(), serving.memory.time.max(now));
             let mut looks = Vec::new();
-            serving.expire_due(&mut round, self.environment.monotonic());
+            serving.expire_due(&mut round, now, self.environment.monotonic());
             let (mut next, mut taken) = (first, 0);
             while let Some(message) = next {
                 match message {
                     Message::Decide { requests, reply } => {
-                        round.decide(&serving.memory, requests, reply);
+                        round.decide(&serving.memory, &requests, reply);
                     }
                     look => looks.push(look),
                 }
@@ -222,12 +228,13 @@ impl Shard {
                 for look in looks {
                     look.refuse("the append failed");
                 }
-                return Err(End::Reopen(doubt_about(round, &failure)));
+                return Err(End::Failed(doubt_about(round, &failure)));
             }
         };
         serving.lease_from = began;
-        if let Some(&last) = offsets.last() {
+        if let (Some(last), Some(record)) = (offsets.last(), batch.records.last()) {
             serving.memory.cursor.offset = last.after();
+            serving.memory.time = record.time;
         }
         metrics::histogram!("orderlog_commit_seconds")
             .record(self.environment.monotonic().saturating_sub(began).as_secs_f64());
@@ -246,11 +253,11 @@ impl Shard {
             }
         }
         serving.answer_looks(looks);
-        if serving.writer.is_spent() { Err(End::Reopen(None)) } else { Ok(()) }
+        if serving.writer.is_spent() { Err(End::Spent) } else { Ok(()) }
     }
 
     /// Answers everything with "not applied" until the program ends.
-    async fn refuse_all(&mut self) {
+    async fn refuse_all(mut self) {
         loop {
             tokio::select! {
                 biased;
@@ -259,7 +266,7 @@ impl Shard {
                 _ = self.stop.wait_for(|stop| *stop) => break,
             }
         }
-        self.inbox.refuse_waiting("the program is ending");
+        self.inbox.close("the program is ending").await;
     }
 }
 
@@ -274,121 +281,16 @@ impl Mailboxes {
             message.refuse(why);
         }
     }
-}
 
-/// Sleeps until the next order expires; for ever when none will.
-async fn sleep_until_due(environment: &dyn Environment, due: Option<Duration>) {
-    match due {
-        Some(duration) => environment.sleep(duration).await,
-        None => std::future::pending().await,
-    }
-}
-
-impl Serving {
-    /// Derives from the recovered state what no log record says: what is owed, and when orders expire.
-    fn take_stock(&mut self, board: &Board) {
-        let mut owed = Vec::new();
-        for (&id, stream) in &self.memory.streams {
-            if let Some(deadline) = deadline(&stream.state) {
-                self.deadlines.insert((deadline, id.id));
-            }
-            let effects = Owed::by(&stream.state);
-            if !effects.is_empty() {
-                owed.push((id, effects));
-            }
+    /// Takes no more, and answers all that was taken: a message dropped with its mailbox would have an unknown outcome.
+    async fn close(mut self, why: &'static str) {
+        self.internal.close();
+        self.commands.close();
+        while let Some(message) = self.internal.recv().await {
+            message.refuse(why);
         }
-        // In an order of its own, whatever the map's.
-        owed.sort_by_key(|&(id, _)| id);
-        board.post(self.memory.partition, owed);
-    }
-
-    /// After a commit: what the changed streams owe now, when they expire, and who waited for them.
-    fn after_change(&mut self, board: &Board, changed: Vec<(StreamId, Option<Stream>)>) {
-        let mut owed = Vec::with_capacity(changed.len());
-        for (id, before) in changed {
-            let Some(stream) = self.memory.streams.get(&id) else { continue };
-            let (then, now) =
-                (before.and_then(|before| deadline(&before.state)), deadline(&stream.state));
-            if then != now {
-                then.map(|then| self.deadlines.remove(&(then, id.id)));
-                now.map(|now| self.deadlines.insert((now, id.id)));
-            }
-            if matches!(stream.state, State::Order(_) | State::Customer(_)) {
-                owed.push((id, Owed::by(&stream.state)));
-            }
-            if stream.state.is_settled()
-                && let Some(waiters) = self.settled.remove(&id)
-            {
-                let snapshot = stream.snapshot(self.memory.partition, id);
-                for waiter in waiters {
-                    let _ = waiter.send(Ok(snapshot.clone()));
-                }
-            }
-        }
-        if !owed.is_empty() {
-            board.post(self.memory.partition, owed);
-        }
-    }
-
-    /// Answers what only looks, now that it may be answered.
-    fn answer_looks(&mut self, looks: Vec<Message>) {
-        for look in looks {
-            match look {
-                Message::Look { stream, reply } => {
-                    let _ = reply.send(self.memory.look(stream));
-                }
-                Message::Settled { stream, reply } => {
-                    match self.memory.streams.get(&stream).filter(|found| !found.state.is_settled())
-                    {
-                        Some(_) => {
-                            let waiters = self.settled.entry(stream).or_default();
-                            // Those who waited and left must not pile up.
-                            waiters.retain(|waiter| !waiter.is_closed());
-                            waiters.push(reply);
-                        }
-                        None => {
-                            let _ = reply.send(self.memory.look(stream));
-                        }
-                    }
-                }
-                // Decided in the round, never here.
-                decide @ Message::Decide { .. } => decide.refuse("not decided"),
-            }
-        }
-    }
-
-    /// How long until the next order may expire; `None` when none will.
-    fn until_due(&self, environment: &dyn Environment) -> Option<Duration> {
-        let (deadline, _) = self.deadlines.first()?;
-        let left = (*deadline - environment.now()).to_std().unwrap_or_default();
-        Some(left.max(self.grace_over.saturating_sub(environment.monotonic())))
-    }
-
-    /// Puts the orders whose deadline has passed into the round.
-    fn expire_due(&mut self, round: &mut Round, monotonic: Duration) {
-        if monotonic < self.grace_over {
-            return;
-        }
-        for _ in 0..MAX_EXPIRE {
-            let Some(&(deadline, order)) =
-                self.deadlines.first().filter(|(deadline, _)| *deadline <= round.time)
-            else {
-                return;
-            };
-            self.deadlines.remove(&(deadline, order));
-            let command_id = Uuid::new_v5(&order, b"expire");
-            let expire = Request {
-                stream: StreamId::order(order),
-                command: Command::Order(order::Command::Expire),
-                command_id,
-                fingerprint: Fingerprint::default(),
-                expected_version: None,
-                correlation_id: order,
-                causation_id: command_id,
-                traceparent: None,
-            };
-            // The state tells the outcome: nobody waits for this answer.
-            round.decide(&self.memory, vec![expire], oneshot::channel().0);
+        while let Some(message) = self.commands.recv().await {
+            message.refuse(why);
         }
     }
 }
@@ -408,12 +310,4 @@ fn doubt_about(round: Round, failure: &AppendError) -> Option<Doubt> {
 
 fn warn_unopened(partition: Partition, cause: &(dyn std::error::Error + 'static)) {
     warn!(partition = partition.0, cause, "the partition did not open; trying again");
-}
-
-/// When the order expires, if it still can.
-fn deadline(state: &State) -> Option<Timestamp> {
-    match state {
-        State::Order(order) => order.deadline(),
-        _ => None,
-    }
 }

@@ -1,7 +1,9 @@
 //! A shop over the in-memory log, that can be killed and started again.
 
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 #![allow(clippy::disallowed_methods, reason = "the real world, for once")]
 
+use chrono::TimeDelta;
 use commands::{
     Command, CommandError, Outcome, Request, Router, ShardState, State, WriteSettings, WriteSide,
     customer::{self, Customer},
@@ -20,10 +22,11 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
+use tokio::task::AbortHandle;
 use uuid::Uuid;
 
 pub fn id() -> Uuid {
@@ -45,17 +48,27 @@ pub fn keyed(stream: StreamId, command: impl Into<Command>, key: &str) -> Reques
     }
 }
 
+/// What a sleep of [`LONG`] or more comes to in a restless world.
+const NAP: Duration = Duration::from_millis(20);
+const LONG: Duration = Duration::from_secs(25);
+
 /// The real world, whose tasks all die at a kill.
 struct Mortal {
     system: System,
+    /// How far its wall clock is off, in seconds.
+    off_s: AtomicI64,
+    /// Whether long sleeps are naps.
+    restless: AtomicBool,
     dead: AtomicBool,
-    tasks: Mutex<Vec<tokio::task::AbortHandle>>,
+    tasks: Mutex<Vec<AbortHandle>>,
 }
 
 impl Mortal {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             system: System::new(),
+            off_s: AtomicI64::new(0),
+            restless: AtomicBool::new(false),
             dead: AtomicBool::new(false),
             tasks: Mutex::default(),
         })
@@ -71,13 +84,14 @@ impl Mortal {
 
 impl Environment for Mortal {
     fn now(&self) -> Timestamp {
-        self.system.now()
+        self.system.now() + TimeDelta::seconds(self.off_s.load(Ordering::SeqCst))
     }
     fn monotonic(&self) -> Duration {
         self.system.monotonic()
     }
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        self.system.sleep(duration)
+        let restless = self.restless.load(Ordering::SeqCst);
+        self.system.sleep(if restless && duration >= LONG { NAP } else { duration })
     }
     fn uuid(&self) -> Uuid {
         self.system.uuid()
@@ -92,9 +106,26 @@ impl Environment for Mortal {
     }
 }
 
+/// What a gateway does wrong in its next captures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whim {
+    Panic,
+    Hang,
+}
+
+/// How a gateway is tried.
+#[derive(Default)]
+struct Whims {
+    next: Mutex<Vec<Whim>>,
+    /// Captures under way now and at most, of all payments together.
+    captures: AtomicUsize,
+    most_captures: AtomicUsize,
+}
+
 /// A gateway that counts what it took and gave back, by payment.
 struct Counting {
     sandbox: SandboxGateway,
+    whims: Whims,
     moved: Mutex<BTreeMap<String, i64>>,
     known: Mutex<BTreeMap<String, i64>>,
 }
@@ -112,7 +143,17 @@ impl Gateway for Counting {
         Ok(payment)
     }
     async fn capture(&self, payment_id: &str) -> Result<Ending, GatewayError> {
-        let ending = self.sandbox.capture(payment_id).await?;
+        let whim = self.whims.next.lock().unwrap().pop();
+        match whim {
+            Some(Whim::Panic) => panic!("the gateway's library panics"),
+            Some(Whim::Hang) => std::future::pending().await,
+            None => {}
+        }
+        let captures = self.whims.captures.fetch_add(1, Ordering::SeqCst) + 1;
+        self.whims.most_captures.fetch_max(captures, Ordering::SeqCst);
+        let ending = self.sandbox.capture(payment_id).await;
+        self.whims.captures.fetch_sub(1, Ordering::SeqCst);
+        let ending = ending?;
         if ending == Ending::Captured {
             let amount = self.known.lock().unwrap()[payment_id];
             self.moved.lock().unwrap().entry(payment_id.to_owned()).or_insert(amount);
@@ -145,6 +186,7 @@ impl Shop {
     pub async fn open(partitions: u32) -> Self {
         let gateway = Arc::new(Counting {
             sandbox: SandboxGateway::in_memory(Arc::new(System::new())),
+            whims: Whims::default(),
             moved: Mutex::default(),
             known: Mutex::default(),
         });
@@ -188,6 +230,43 @@ impl Shop {
         self.write_side.take().unwrap().stop().await;
         self.mortal = Mortal::new();
         self.start().await;
+    }
+
+    /// Drops it without a stop, and waits until its tasks have ended.
+    pub async fn abandon(&mut self) {
+        self.write_side = None;
+        while !self.mortal.tasks.lock().unwrap().iter().all(AbortHandle::is_finished) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    pub async fn stop(&mut self) {
+        self.write_side.take().unwrap().stop().await;
+    }
+
+    /// Sets the wall clock off by so many seconds.
+    pub fn set_clock_off(&self, seconds: i64) {
+        self.mortal.off_s.store(seconds, Ordering::SeqCst);
+    }
+
+    /// From now on no sleep lasts as long as [`LONG`].
+    pub fn hurry(&self) {
+        self.mortal.restless.store(true, Ordering::SeqCst);
+    }
+
+    /// What the next captures come to.
+    pub fn expect(&self, whims: impl IntoIterator<Item = Whim>) {
+        self.gateway.whims.next.lock().unwrap().extend(whims);
+    }
+
+    /// The most captures that were under way at the same time.
+    pub fn most_captures(&self) -> usize {
+        self.gateway.whims.most_captures.load(Ordering::SeqCst)
+    }
+
+    /// Captures under way.
+    pub fn captures(&self) -> usize {
+        self.gateway.whims.captures.load(Ordering::SeqCst)
     }
 
     pub fn router(&self) -> &Router {

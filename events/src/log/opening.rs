@@ -9,7 +9,7 @@ use super::{
     Batch, BatchReader, Chunk, Cursor, EventLog, LANES, Lane, LogFault, ReadError, Record,
     StoredBatch, Writer,
 };
-use crate::{Environment, Fingerprint, Metadata, Partition, StreamId, StreamKind};
+use crate::{Environment, Fingerprint, Metadata, Partition, StreamId, StreamKind, Timestamp};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -106,6 +106,8 @@ pub struct Opening<'a> {
     lanes: Vec<Box<dyn Lane>>,
     reader: BatchReader,
     claimed: Option<(u64, Uuid)>,
+    /// The latest log time read: it never runs backwards, whatever the clock says.
+    latest: Timestamp,
 }
 
 /// A step of an opening.
@@ -137,7 +139,20 @@ impl<'a> Opening<'a> {
             lanes: Vec::with_capacity(LANES),
             reader,
             claimed: None,
+            latest: Timestamp::UNIX_EPOCH,
         })
+    }
+
+    /// Tells the latest log time before the cursor it begins at.
+    #[must_use]
+    pub fn not_before(mut self, latest: Timestamp) -> Self {
+        self.latest = latest.max(self.latest);
+        self
+    }
+
+    /// Whether a claim was committed: whatever is read from then on may be older than a successor's.
+    pub fn has_claimed(&self) -> bool {
+        self.claimed.is_some()
     }
 
     /// Fences the next lane; `true` while there are more.
@@ -167,9 +182,11 @@ impl<'a> Opening<'a> {
                 return Err(OpenError::Lanes { found: claim.lanes });
             }
         }
+        let times = chunk.batches.iter().flat_map(|batch| &batch.records);
+        self.latest = times.map(|stored| stored.record.time).fold(self.latest, Timestamp::max);
         if let Some((term, batch_id)) = self.claimed {
             if chunk.batches.iter().any(|batch| batch.id == batch_id) {
-                let writer = Writer::new(self.partition, term, self.lanes);
+                let writer = Writer::new(self.partition, term, self.lanes, self.latest);
                 return Ok(Step::Open(chunk, writer));
             }
             // A claim of at least our term got in before ours, which is void by that.
@@ -187,7 +204,9 @@ impl<'a> Opening<'a> {
         let id = self.environment.uuid();
         let claim = Claim { node: self.node, lanes: LANES };
         let body = serde_json::to_vec(&claim).map_err(|error| OpenError::Claim(error.into()))?;
-        let record = writer_record(self.environment, self.partition, term, id, Claim::TYPE, body);
+        let mut record =
+            writer_record(self.environment, self.partition, term, id, Claim::TYPE, body);
+        record.time = record.time.max(self.latest);
         let batch = Batch { id, term, records: vec![record] };
         let committed =
             self.lanes[0].commit(&batch).await.map_err(|error| OpenError::Claim(error.into()))?;

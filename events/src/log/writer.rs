@@ -1,7 +1,7 @@
 //! The one writer of a partition: lanes in turn, one open batch at a time.
 
 use super::{AppendError, Batch, LANES, Lane, Record, opening::writer_record};
-use crate::{Environment, Offset, Partition};
+use crate::{Environment, Offset, Partition, Timestamp};
 use uuid::Uuid;
 
 /// Appends to a partition that [`Opening`](super::Opening) has opened.
@@ -11,6 +11,8 @@ pub struct Writer {
     lanes: Vec<Box<dyn Lane>>,
     turn: usize,
     spent: bool,
+    /// The latest log time before its next batch.
+    latest: Timestamp,
 }
 
 /// The writer had trouble before and must be reopened.
@@ -22,9 +24,14 @@ impl Writer {
     /// The wire name of a beat: a record that proves the writer still owns its partition, and says nothing else.
     pub const BEAT: &'static str = "WriterBeat";
 
-    pub(super) fn new(partition: Partition, term: u64, lanes: Vec<Box<dyn Lane>>) -> Self {
+    pub(super) fn new(
+        partition: Partition,
+        term: u64,
+        lanes: Vec<Box<dyn Lane>>,
+        latest: Timestamp,
+    ) -> Self {
         // The claim went through lane 0.
-        Self { partition, term, lanes, turn: 1 % LANES, spent: false }
+        Self { partition, term, lanes, turn: 1 % LANES, spent: false, latest }
     }
 
     /// The term of this writer.
@@ -45,8 +52,9 @@ impl Writer {
     /// A batch that only proves ownership.
     pub fn beat(&self, environment: &dyn Environment) -> Batch {
         let id = environment.uuid();
-        let record =
+        let mut record =
             writer_record(environment, self.partition, self.term, id, Self::BEAT, b"{}".to_vec());
+        record.time = record.time.max(self.latest);
         self.batch(id, vec![record])
     }
 
@@ -66,6 +74,8 @@ impl Writer {
         let committed = self.lanes[self.turn].commit(batch).await?;
         self.spent = committed.suspect;
         self.turn = (self.turn + 1) % LANES;
+        let times = batch.records.iter().map(|record| record.time);
+        self.latest = times.fold(self.latest, Timestamp::max);
         Ok(committed.offsets)
     }
 }

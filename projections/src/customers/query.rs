@@ -10,7 +10,8 @@ use uuid::Uuid;
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "select customer_id, shown_version, email_id, email, first_name, last_name, vip, order_count, created_at, \
+            "select customer_id, shown_version, email_id, email, first_name, last_name, vip, \
+             order_count, created_at, \
              updated_at from read.customers ",
             $rest
         )

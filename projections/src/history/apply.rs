@@ -27,8 +27,10 @@ const EPOCH_2000: i64 = 946_684_800_000_000;
 impl History {
     pub fn new(schema: &str) -> Self {
         let copy = format!(
-            "copy {schema}.history (version, log_offset, occurred_at, partition, stream_kind, schema_version, stream_id, \
-             event_id, command_id, correlation_id, causation_id, event_type, body) from stdin (format binary)"
+            "copy {schema}.history (version, log_offset, occurred_at, partition, stream_kind, \
+             schema_version, stream_id, \
+             event_id, command_id, correlation_id, causation_id, event_type, body) from stdin \
+             (format binary)"
         );
         Self { copy }
     }

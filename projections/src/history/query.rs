@@ -16,7 +16,8 @@ impl ReadModels {
         let version = |version: u64| i64::try_from(version).unwrap_or(i64::MAX);
         self.ask(move |pool| async move {
             let rows: Vec<Row> = sqlx::query_as(
-                "select version, event_id, event_type, schema_version, occurred_at, command_id, correlation_id, \
+                "select version, event_id, event_type, schema_version, occurred_at, command_id, \
+                 correlation_id, \
                  causation_id, partition, log_offset, body from read.history \
                  where stream_kind = $1 and stream_id = $2 and version > $3 and version <= $4 \
                  order by version limit $5",

@@ -10,8 +10,10 @@ use uuid::Uuid;
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "select order_id, shown_version, customer_id, status, items, currency, subtotal, discount, discounts, \
-             total, payment_method, payment_id, payment, reason, shipping_address, placed_at, updated_at \
+            "select order_id, shown_version, customer_id, status, items, currency, subtotal, \
+             discount, discounts, \
+             total, payment_method, payment_id, payment, reason, shipping_address, placed_at, \
+             updated_at \
              from read.orders ",
             $rest
         )

@@ -3,7 +3,6 @@
 use crate::streams::{Head, HeadMut, StreamRow, Table, stream_row};
 use events::{Event, Money, StreamKind, Timestamp, product};
 use sqlx::{Postgres, postgres::PgArguments, query::Query};
-use std::sync::Arc;
 use uuid::Uuid;
 
 /// The table of one version.
@@ -73,13 +72,18 @@ impl StreamRow for ProductRow {
             E::Added(added) => {
                 self.listed = true;
                 self.on_hand = added.initial_stock;
-                self.describe(&added.name, &added.description, &added.category, added.price);
+                self.describe(
+                    &added.name,
+                    added.description.as_deref(),
+                    added.category.as_deref(),
+                    added.price,
+                );
             }
             E::Changed(changed) => {
                 self.describe(
                     &changed.name,
-                    &changed.description,
-                    &changed.category,
+                    changed.description.as_deref(),
+                    changed.category.as_deref(),
                     changed.price,
                 );
             }
@@ -119,15 +123,15 @@ impl StreamRow for ProductRow {
 impl ProductRow {
     fn describe(
         &mut self,
-        name: &Arc<str>,
-        description: &Option<Arc<str>>,
-        category: &Option<Arc<str>>,
+        name: &str,
+        description: Option<&str>,
+        category: Option<&str>,
         price: Money,
     ) {
-        self.name = name.to_string();
-        self.description = description.as_deref().map(str::to_owned);
-        self.category = category.as_deref().map(str::to_owned);
+        name.clone_into(&mut self.name);
+        self.description = description.map(str::to_owned);
+        self.category = category.map(str::to_owned);
         self.price = price.amount;
-        self.currency = price.currency.code().to_owned();
+        price.currency.code().clone_into(&mut self.currency);
     }
 }

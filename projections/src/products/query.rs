@@ -10,7 +10,8 @@ use uuid::Uuid;
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "select product_id, shown_version, name, description, category, price, currency, on_hand, reserved, \
+            "select product_id, shown_version, name, description, category, price, currency, \
+             on_hand, reserved, \
              shipped, created_at, updated_at from read.products ",
             $rest
         )

@@ -7,12 +7,12 @@ pub(crate) mod switch;
 
 use crate::{
     ReadModel, database,
+    progress::rest,
     version::{self, VersionId},
 };
 use events::{Offset, Partition, Position, log::EventLog, log::ReadError};
 use sqlx::{FromRow, PgConnection, PgPool};
 use std::{collections::BTreeMap, time::Duration};
-use tokio::time;
 
 /// Why an operator's wish about versions is refused.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +89,8 @@ pub async fn cancel(pool: &PgPool, model: ReadModel) -> Result<(), RebuildError>
 /// When there is none, or it has not been fed.
 pub async fn rollback(pool: &PgPool, model: ReadModel) -> Result<u32, RebuildError> {
     let number: Option<i32> = sqlx::query_scalar(
-        "select version from control.version where projection = $1 and state = 'live' and not serving \
+        "select version from control.version where projection = $1 and state = 'live' and not \
+         serving \
          order by served_at desc limit 1",
     )
     .bind(model.as_str())
@@ -100,7 +101,7 @@ pub async fn rollback(pool: &PgPool, model: ReadModel) -> Result<u32, RebuildErr
         if switch::attempt(pool, VersionId { model, number }).await? {
             return Ok(number.unsigned_abs());
         }
-        time::sleep(REST).await;
+        rest(REST).await;
     }
     Err(RebuildError::Behind(model))
 }
@@ -115,7 +116,8 @@ pub async fn drop_old(pool: &PgPool, model: ReadModel) -> Result<Vec<u32>, Rebui
         let mut tx = pool.begin().await?;
         version::lock(&mut tx).await?;
         let numbers: Vec<i32> = sqlx::query_scalar(
-            "select version from control.version where projection = $1 and state = 'live' and not serving",
+            "select version from control.version where projection = $1 and state = 'live' and \
+             not serving",
         )
         .bind(model.as_str())
         .fetch_all(&mut *tx)
@@ -241,8 +243,10 @@ pub async fn status(pool: &PgPool, log: &dyn EventLog) -> Result<Vec<VersionStat
         ends.insert(partition, log.end(partition).await?);
     }
     let rows: Vec<Row> = sqlx::query_as(
-        "select projection, version, fingerprint, state = 'building' as building, v.serving, partition, next_offset, \
-         last_offset, extract(epoch from clock_timestamp() - last_time)::float8 as age_seconds, events, stopped \
+        "select projection, version, fingerprint, state = 'building' as building, v.serving, \
+         partition, next_offset, \
+         last_offset, extract(epoch from clock_timestamp() - last_time)::float8 as age_seconds, \
+         events, stopped \
          from control.version v join control.checkpoint c using (projection, version) \
          order by projection, version, partition",
     )

@@ -2,6 +2,7 @@
 
 use crate::{
     ReadModel, database,
+    progress::rest,
     version::{self, VersionId},
 };
 use sqlx::{PgConnection, PgPool};
@@ -26,7 +27,7 @@ pub(crate) async fn attempt(pool: &PgPool, to: VersionId) -> Result<bool, sqlx::
 
 /// A lock that was not to be had in time, or a deadlock: both undo all.
 fn in_the_way(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| code == "55P03" || code == "40P01")
 }
 
@@ -42,7 +43,8 @@ async fn switch(pool: &PgPool, to: VersionId) -> Result<bool, sqlx::Error> {
         return Ok(true);
     }
     sqlx::query(
-        "select 1 from control.checkpoint where projection = $1 and version = $2 order by partition for update",
+        "select 1 from control.checkpoint where projection = $1 and version = $2 order by \
+         partition for update",
     )
     .bind(from.model.as_str())
     .bind(from.number)
@@ -94,7 +96,7 @@ async fn comes_level(
         if time::Instant::now() >= deadline {
             return Ok(false);
         }
-        time::sleep(LOOK).await;
+        rest(LOOK).await;
     }
 }
 
@@ -120,7 +122,8 @@ async fn serve(
     .execute(&mut *connection)
     .await?;
     sqlx::query(
-        "update control.checkpoint set serving = (version = $3) where projection = $1 and version in ($2, $3)",
+        "update control.checkpoint set serving = (version = $3) where projection = $1 and \
+         version in ($2, $3)",
     )
     .bind(model)
     .bind(from.number)

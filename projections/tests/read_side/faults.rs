@@ -38,7 +38,7 @@ async fn assert_each_event_counted_once(scenario: &Scenario) {
 async fn zombies_apply_nothing_twice() {
     let mut scenario = Scenario::new(3).await;
     let zombie = || ProjectorSettings {
-        tick: Duration::from_secs(3600),
+        tick: Duration::from_hours(1),
         lease: Duration::from_millis(1),
         max_events: 20,
         groups: 2,

@@ -1,11 +1,17 @@
 //! The read side over real logs and a real `PostgreSQL`: one private cluster for all tests, a database for each.
 
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "tests drive real time and count small things"
+)]
 
 mod faults;
 mod fold;
 mod rebuilds;
 mod scenario;
 mod shop;
-mod throughput;
 mod waiting;

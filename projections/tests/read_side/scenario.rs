@@ -42,7 +42,6 @@ pub fn settings() -> ProjectorSettings {
 
 pub struct Scenario {
     pub log: Arc<dyn EventLog>,
-    pub memory: MemoryLog,
     pub options: PgConnectOptions,
     pub pool: PgPool,
     pub scribe: Scribe,
@@ -52,12 +51,12 @@ pub struct Scenario {
 impl Scenario {
     pub async fn new(partitions: u32) -> Self {
         let memory = MemoryLog::new(partitions, Arc::new(System::new()));
-        let log: Arc<dyn EventLog> = Arc::new(memory.clone());
+        let log: Arc<dyn EventLog> = Arc::new(memory);
         let options = new_database().await;
         let pool = database::connect(options.clone(), PoolSettings::default()).await.unwrap();
         projections::prepare(&pool, partitions).await.unwrap();
         let scribe = Scribe::new(Arc::clone(&log));
-        Self { log, memory, options, pool, scribe, progress: Progress::new(partitions) }
+        Self { log, options, pool, scribe, progress: Progress::new(partitions) }
     }
 
     pub async fn projector(&self, settings: ProjectorSettings) -> Projector {

@@ -65,7 +65,6 @@ pub struct Cast {
     pub orders: Vec<Uuid>,
     pub products: Vec<Uuid>,
     pub customers: Vec<Uuid>,
-    pub emails: Vec<Uuid>,
 }
 
 /// The lives of a shop with `orders` orders.
@@ -81,10 +80,8 @@ pub fn story(seed: u64, orders: usize) -> (Story, Cast) {
             events_of.insert(StreamId::product(id), product_life(&mut chance, n));
         }
     }
-    let mut emails = Vec::new();
     for (n, &id) in customers.iter().enumerate() {
         let address = chance.id();
-        emails.push(address);
         let claim: Event =
             email::Event::from(email::Claimed { customer_id: id, attempt: 1 }).into();
         events_of.entry(StreamId::email(address)).or_default().push_back(claim);
@@ -130,7 +127,7 @@ pub fn story(seed: u64, orders: usize) -> (Story, Cast) {
         at(&mut events_of, StreamId::product(product_id), ended.into());
     }
     lives.extend(events_of);
-    let cast = Cast { orders: order_ids, products, customers, emails };
+    let cast = Cast { orders: order_ids, products, customers };
     (interleave(&mut chance, lives), cast)
 }
 
@@ -153,8 +150,9 @@ fn interleave(chance: &mut Chance, mut lives: Vec<Life>) -> Story {
 
 fn product_life(chance: &mut Chance, n: usize) -> VecDeque<Event> {
     let mut life: VecDeque<product::Event> = VecDeque::new();
-    let text = (n % 3 != 0).then(|| Arc::from("with \"quotes\", a back\\slash and ünïcode"));
-    let category = (n % 2 == 0).then(|| Arc::from("books"));
+    let text =
+        (!n.is_multiple_of(3)).then(|| Arc::from("with \"quotes\", a back\\slash and ünïcode"));
+    let category = n.is_multiple_of(2).then(|| Arc::from("books"));
     life.push_back(
         product::Added {
             name: format!("product {n}").into(),
@@ -212,12 +210,10 @@ fn customer_life(chance: &mut Chance, n: usize, address: Uuid) -> VecDeque<Event
             vip,
         };
         life.push_back(wanted.into());
-        life.push_back(match chance.one_in(2) {
-            true => customer::EmailChangeRefused { attempt }.into(),
-            false => {
-                customer::EmailChanged { attempt, email_id, email, first_name, last_name, vip }
-                    .into()
-            }
+        life.push_back(if chance.one_in(2) {
+            customer::EmailChangeRefused { attempt }.into()
+        } else {
+            customer::EmailChanged { attempt, email_id, email, first_name, last_name, vip }.into()
         });
         life.push_back(customer::EmailSettled { attempt: 1 }.into());
     }
@@ -266,7 +262,7 @@ fn order_life(
         bookkeeping(&mut life);
         return (life.into_iter().map(Event::from).collect(), outcome);
     }
-    let line = PricedLine {
+    let priced = PricedLine {
         product_id,
         name: "thing".into(),
         quantity: 2,
@@ -276,7 +272,7 @@ fn order_life(
     let amount = pounds(900);
     life.push_back(
         order::Priced {
-            lines: [line].into(),
+            lines: [priced].into(),
             subtotal: pounds(1000),
             discounts: [Discount { kind: DiscountKind::Vip, amount: pounds(100) }].into(),
             discount: pounds(100),
@@ -287,25 +283,22 @@ fn order_life(
     );
     let (ordinal, payment_id) = (1, Arc::from("pay_1"));
     life.push_back(order::PaymentStarted { ordinal, payment_id, amount }.into());
-    match chance.below(5) {
-        0 => {
-            life.push_back(order::Cancelled { reason: Some("second thoughts".into()) }.into());
-            life.push_back(order::PaymentCaptured { ordinal, amount }.into());
-            let refund_id = "re_1".into();
-            if chance.one_in(2) {
-                life.push_back(order::RefundIssued { ordinal, refund_id, amount }.into());
-            }
+    if chance.one_in(5) {
+        life.push_back(order::Cancelled { reason: Some("second thoughts".into()) }.into());
+        life.push_back(order::PaymentCaptured { ordinal, amount }.into());
+        let refund_id = "re_1".into();
+        if chance.one_in(2) {
+            life.push_back(order::RefundIssued { ordinal, refund_id, amount }.into());
         }
-        _ => {
-            outcome.confirmed = true;
-            life.push_back(order::PaymentCaptured { ordinal, amount }.into());
-            life.push_back(Confirmed {}.into());
-            if chance.one_in(2) {
-                outcome.shipped = true;
-                life.push_back(order::ProcessingStarted {}.into());
-                life.push_back(order::Shipped {}.into());
-                life.push_back(order::Delivered {}.into());
-            }
+    } else {
+        outcome.confirmed = true;
+        life.push_back(order::PaymentCaptured { ordinal, amount }.into());
+        life.push_back(Confirmed {}.into());
+        if chance.one_in(2) {
+            outcome.shipped = true;
+            life.push_back(order::ProcessingStarted {}.into());
+            life.push_back(order::Shipped {}.into());
+            life.push_back(order::Delivered {}.into());
         }
     }
     bookkeeping(&mut life);

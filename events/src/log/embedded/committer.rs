@@ -22,6 +22,9 @@ const QUEUE: usize = 1_024;
 /// Requests in one transaction.
 const ROUND: usize = 256;
 
+/// How often the thread lets others run before it commits less than it did the last time.
+const YIELDS: usize = 4;
+
 /// What the caller estimates of a batch and what its frames take are not the same.
 const MAX_BYTES: usize = 2 * MAX_BATCH_BYTES;
 
@@ -127,7 +130,10 @@ impl Committer {
     fn run(mut self, mut queue: mpsc::Receiver<Request>) {
         let mut round = Vec::new();
         let mut closed = None;
+        let mut usual = 0;
         while closed.is_none() && queue.blocking_recv_many(&mut round, ROUND) > 0 {
+            gather(&mut queue, &mut round, usual);
+            usual = round.len();
             closed = self.round(&mut round);
         }
         // What comes now finds the queue closed; the file is closed and unlocked before the answer.
@@ -266,6 +272,20 @@ impl Committer {
                 refuse(answer, EmbeddedFault::RolledBack(Arc::clone(&error)));
             }
         }
+    }
+}
+
+/// Takes what else is about to come. Writers who were answered together come back together: without
+/// this the first of them would get a transaction of its own, and the others wait for that.
+/// Measured, it halves the syncs of an event. It only yields to threads that are ready to run, and
+/// never waits.
+fn gather(queue: &mut mpsc::Receiver<Request>, round: &mut Vec<Request>, usual: usize) {
+    for _ in 0..YIELDS {
+        if round.len() >= usual.min(ROUND) {
+            return;
+        }
+        thread::yield_now();
+        round.extend(std::iter::from_fn(|| queue.try_recv().ok()).take(ROUND - round.len()));
     }
 }
 

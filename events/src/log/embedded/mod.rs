@@ -5,10 +5,10 @@
 //! transaction; readers that keep up are served from what the thread has just committed, and the
 //! rest from the file.
 //!
-//! - [`store`]: the tables, what they must hold, and reading them;
-//! - [`committer`]: the thread that commits;
-//! - [`tail`]: the most recent batches, and where each partition ends;
-//! - [`reader`]: the two put together.
+//! - `store`: the tables, what they must hold, and reading them;
+//! - `committer`: the thread that commits;
+//! - `tail`: the most recent batches, and where each partition ends;
+//! - `reader`: the two put together.
 
 mod committer;
 mod reader;

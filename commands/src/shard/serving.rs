@@ -1,0 +1,166 @@
+//! A shard's memory while it serves, with what is derived from it: what is owed, when orders expire, who waits.
+
+use super::{
+    Message, Reply,
+    batch::Round,
+    memory::{Memory, Stream},
+};
+use crate::{
+    dispatch::{Board, Owed},
+    order,
+    request::{Command, CommandError, Request, Snapshot, State},
+};
+use events::{Environment, Fingerprint, StreamId, Timestamp, log::Writer};
+use rustc_hash::FxHashMap;
+use std::{collections::BTreeSet, time::Duration};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+/// The most orders that expire in one round.
+const MAX_EXPIRE: usize = 256;
+
+type Waiter = Reply<Result<Snapshot, CommandError>>;
+
+/// A shard while it serves.
+pub struct Serving {
+    pub memory: Memory,
+    pub writer: Writer,
+    /// When the last OK commit began.
+    pub lease_from: Duration,
+    /// Nothing expires before: what was nearly done when the last writer died gets its chance.
+    pub grace_over: Duration,
+    pub deadlines: BTreeSet<(Timestamp, Uuid)>,
+    pub settled: FxHashMap<StreamId, Vec<Waiter>>,
+}
+
+/// Sleeps until the next order expires; for ever when none will.
+pub async fn sleep_until_due(environment: &dyn Environment, due: Option<Duration>) {
+    match due {
+        Some(duration) => environment.sleep(duration).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Serving {
+    /// Begins to serve what `memory` holds.
+    pub fn new(memory: Memory, writer: Writer, lease_from: Duration, grace_over: Duration) -> Self {
+        let (deadlines, settled) = (BTreeSet::new(), FxHashMap::default());
+        Self { memory, writer, lease_from, grace_over, deadlines, settled }
+    }
+
+    /// Derives from the recovered state what no log record says: what is owed, and when orders expire.
+    pub fn take_stock(&mut self, board: &Board) {
+        let mut owed = Vec::new();
+        for (&id, stream) in &self.memory.streams {
+            if let Some(deadline) = deadline(&stream.state) {
+                self.deadlines.insert((deadline, id.id));
+            }
+            let effects = Owed::by(&stream.state);
+            if !effects.is_empty() {
+                owed.push((id, effects));
+            }
+        }
+        // In an order of its own, whatever the map's.
+        owed.sort_by_key(|&(id, _)| id);
+        board.post(self.memory.partition, owed);
+    }
+
+    /// After a commit: what the changed streams owe now, when they expire, and who waited for them.
+    pub fn after_change(&mut self, board: &Board, changed: Vec<(StreamId, Option<Stream>)>) {
+        let mut owed = Vec::with_capacity(changed.len());
+        for (id, before) in changed {
+            let Some(stream) = self.memory.streams.get(&id) else { continue };
+            let (then, now) =
+                (before.and_then(|before| deadline(&before.state)), deadline(&stream.state));
+            if then != now {
+                then.map(|then| self.deadlines.remove(&(then, id.id)));
+                now.map(|now| self.deadlines.insert((now, id.id)));
+            }
+            if matches!(stream.state, State::Order(_) | State::Customer(_)) {
+                owed.push((id, Owed::by(&stream.state)));
+            }
+            if stream.state.is_settled()
+                && let Some(waiters) = self.settled.remove(&id)
+            {
+                let snapshot = stream.snapshot(self.memory.partition, id);
+                for waiter in waiters {
+                    let _ = waiter.send(Ok(snapshot.clone()));
+                }
+            }
+        }
+        if !owed.is_empty() {
+            board.post(self.memory.partition, owed);
+        }
+    }
+
+    /// Answers what only looks, now that it may be answered.
+    pub fn answer_looks(&mut self, looks: Vec<Message>) {
+        for look in looks {
+            match look {
+                Message::Look { stream, reply } => {
+                    let _ = reply.send(self.memory.look(stream));
+                }
+                Message::Settled { stream, reply } => {
+                    match self.memory.streams.get(&stream).filter(|found| !found.state.is_settled())
+                    {
+                        Some(_) => {
+                            let waiters = self.settled.entry(stream).or_default();
+                            // Those who waited and left must not pile up.
+                            waiters.retain(|waiter| !waiter.is_closed());
+                            waiters.push(reply);
+                        }
+                        None => {
+                            let _ = reply.send(self.memory.look(stream));
+                        }
+                    }
+                }
+                // Decided in the round, never here.
+                decide @ Message::Decide { .. } => decide.refuse("not decided"),
+            }
+        }
+    }
+
+    /// How long until the next order may expire; `None` when none will.
+    pub fn until_due(&self, environment: &dyn Environment) -> Option<Duration> {
+        let (deadline, _) = self.deadlines.first()?;
+        let left = (*deadline - environment.now()).to_std().unwrap_or_default();
+        Some(left.max(self.grace_over.saturating_sub(environment.monotonic())))
+    }
+
+    /// Puts the orders whose deadline has passed into the round. By the clock that deadlines are made with: log time is ahead
+    /// of it for as long as some clock once was.
+    pub fn expire_due(&mut self, round: &mut Round, now: Timestamp, monotonic: Duration) {
+        if monotonic < self.grace_over {
+            return;
+        }
+        for _ in 0..MAX_EXPIRE {
+            let Some(&(deadline, order)) =
+                self.deadlines.first().filter(|(deadline, _)| *deadline <= now)
+            else {
+                return;
+            };
+            self.deadlines.remove(&(deadline, order));
+            let command_id = Uuid::new_v5(&order, b"expire");
+            let expire = Request {
+                stream: StreamId::order(order),
+                command: Command::Order(order::Command::Expire),
+                command_id,
+                fingerprint: Fingerprint::default(),
+                expected_version: None,
+                correlation_id: order,
+                causation_id: command_id,
+                traceparent: None,
+            };
+            // The state tells the outcome: nobody waits for this answer.
+            round.decide(&self.memory, &[expire], oneshot::channel().0);
+        }
+    }
+}
+
+/// When the order expires, if it still can.
+fn deadline(state: &State) -> Option<Timestamp> {
+    match state {
+        State::Order(order) => order.deadline(),
+        _ => None,
+    }
+}

@@ -1,0 +1,254 @@
+//! From the checkpoints on: what is read is gathered, and written as soon as the database is free.
+
+use crate::{
+    backoff::Backoff,
+    checkpoint::{Checkpoint, Move},
+    facts::{Decoded, Fact},
+    lease::Share,
+    source::Read,
+    transaction::{self, Failed, Work, plan},
+    version::Version,
+    worker::{Feed, Interrupted},
+};
+use events::{DecodeError, Partition, log::Cursor, log::ReadError};
+use std::{collections::BTreeMap, error::Error, fmt::Write as _, mem, sync::Arc, time::Duration};
+
+/// How long a checkpoint stays behind a gap without events, in the hope of events to move it with.
+const FLUSH_AFTER: Duration = Duration::from_millis(100);
+
+/// A partition of a version, and where it stands.
+pub(crate) struct Lane {
+    pub version: Arc<Version>,
+    pub checkpoint: Checkpoint,
+}
+
+/// Where each partition is to be read from: for the version that is furthest behind.
+pub(crate) fn starts(lanes: &BTreeMap<Share, Lane>) -> BTreeMap<Partition, Cursor> {
+    let mut starts = BTreeMap::new();
+    for ((_, partition), lane) in lanes {
+        let cursor = lane.checkpoint.cursor;
+        let start = starts.entry(*partition).or_insert(cursor);
+        if cursor.offset < start.offset {
+            *start = cursor;
+        }
+    }
+    starts
+}
+
+/// What was read of a partition and is not written yet.
+pub(crate) struct Gathered {
+    pub facts: Vec<Fact>,
+    pub cursor: Cursor,
+    at_end: bool,
+    poison: Option<Poison>,
+}
+
+/// What a partition cannot get past.
+#[derive(Debug, thiserror::Error)]
+enum Poison {
+    #[error(transparent)]
+    Unknown(#[from] DecodeError),
+    #[error(transparent)]
+    Damaged(#[from] ReadError),
+}
+
+/// What a feed has read and written since it last looked at the checkpoints.
+pub(crate) struct Session<'a> {
+    feed: &'a Feed,
+    lanes: BTreeMap<Share, Lane>,
+    gathered: BTreeMap<Partition, Gathered>,
+    /// When the first of it came, on the monotonic clock.
+    gathered_since: Duration,
+}
+
+impl<'a> Session<'a> {
+    pub fn new(feed: &'a Feed, lanes: BTreeMap<Share, Lane>) -> Self {
+        Self { feed, lanes, gathered: BTreeMap::new(), gathered_since: Duration::ZERO }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.gathered.is_empty()
+    }
+
+    pub fn take(&mut self, read: Read) {
+        if self.gathered.is_empty() {
+            self.gathered_since = self.feed.context.environment.monotonic();
+        }
+        match read {
+            Read::Batches(partition, Decoded { facts, cursor, at_end, poison }) => {
+                let poison = poison.map(Poison::from);
+                match self.gathered.get_mut(&partition) {
+                    Some(gathered) => {
+                        gathered.facts.extend(facts);
+                        gathered.cursor = cursor;
+                        gathered.at_end = at_end;
+                        gathered.poison = poison;
+                    }
+                    None => {
+                        self.gathered.insert(partition, Gathered { facts, cursor, at_end, poison });
+                    }
+                }
+            }
+            Read::Damaged(partition, error) => {
+                let poison = Some(Poison::from(error));
+                let lanes = self.lanes.iter().filter(|((_, at), _)| *at == partition);
+                let reached = lanes.map(|(_, lane)| lane.checkpoint.cursor);
+                let cursor = reached.min_by_key(|cursor| cursor.offset).unwrap_or(Cursor::START);
+                let gathered = self.gathered.entry(partition).or_insert_with(|| Gathered {
+                    facts: Vec::new(),
+                    cursor,
+                    at_end: false,
+                    poison: None,
+                });
+                gathered.poison = poison;
+            }
+        }
+    }
+
+    pub fn events(&self) -> usize {
+        self.gathered.values().map(|gathered| gathered.facts.len()).sum()
+    }
+
+    pub fn must_stop(&self) -> bool {
+        self.gathered.values().any(|gathered| gathered.poison.is_some())
+    }
+
+    /// When the checkpoints are to follow what was read; `None` if they are there.
+    pub fn flush_in(&self) -> Option<Duration> {
+        let waited = self.feed.context.environment.monotonic().saturating_sub(self.gathered_since);
+        (!self.gathered.is_empty()).then(|| FLUSH_AFTER.saturating_sub(waited))
+    }
+
+    /// Lets those who wait for the log's end see that nothing but gaps came; the checkpoints follow.
+    pub fn publish_frontier(&mut self) {
+        for ((id, partition), lane) in &self.lanes {
+            let Some(gathered) = self.gathered.get(partition) else { continue };
+            let mut seen = lane.checkpoint.seen();
+            if lane.checkpoint.serving && gathered.cursor.offset > seen.next {
+                seen.next = gathered.cursor.offset;
+                self.feed.context.progress.set(id.model, *partition, seen);
+            }
+        }
+    }
+
+    /// Writes all that is gathered, however long the database takes to come back.
+    pub async fn write(&mut self, backoff: &mut Backoff) -> Result<(), Interrupted> {
+        let gathered = mem::take(&mut self.gathered);
+        loop {
+            let work = plan(&self.lanes, &gathered, |_| true);
+            match self.commit(&work, &gathered).await {
+                Ok(()) => break,
+                Err(Failed::Fenced(fenced)) => return Err(fenced.into()),
+                Err(Failed::Stream(share, problem)) => return self.halt(share, &problem).await,
+                Err(Failed::Rows(_)) => return self.write_apart(&gathered).await,
+                Err(Failed::Database(error)) => {
+                    tracing::warn!(error = &error as &dyn Error, "rows not written, trying again");
+                    tokio::select! {
+                        () = backoff.rest(&*self.feed.context.environment) => {}
+                        // What is gathered will be read again.
+                        () = self.feed.stop.cancelled() => return Ok(()),
+                    }
+                }
+            }
+        }
+        backoff.reset();
+        self.halt_poisoned(&gathered).await
+    }
+
+    /// Finds out which partition's rows the database refuses: each in a transaction of its own.
+    async fn write_apart(
+        &mut self,
+        gathered: &BTreeMap<Partition, Gathered>,
+    ) -> Result<(), Interrupted> {
+        let shares: Vec<Share> = self.lanes.keys().copied().collect();
+        for share in shares {
+            let work = plan(&self.lanes, gathered, |at| at == share);
+            match self.commit(&work, gathered).await {
+                Ok(()) => {}
+                Err(Failed::Fenced(fenced)) => return Err(fenced.into()),
+                Err(Failed::Database(error)) => return Err(error.into()),
+                Err(Failed::Stream(share, problem)) => return self.halt(share, &problem).await,
+                Err(Failed::Rows(error)) => {
+                    return self.halt(share, &full_text(&error)).await;
+                }
+            }
+        }
+        self.halt_poisoned(gathered).await
+    }
+
+    /// Stops the partitions that have something in them that cannot be passed; all before it is applied.
+    async fn halt_poisoned(
+        &mut self,
+        gathered: &BTreeMap<Partition, Gathered>,
+    ) -> Result<(), Interrupted> {
+        let mut any = false;
+        for (&partition, gathered) in gathered {
+            let Some(poison) = &gathered.poison else { continue };
+            let here = |share: &Share, lane: &Lane| {
+                share.1 == partition && lane.checkpoint.cursor.offset <= gathered.cursor.offset
+            };
+            for (share, lane) in self.lanes.iter().filter(|(share, lane)| here(share, lane)) {
+                self.feed.halt(*share, &lane.checkpoint, &full_text(poison)).await?;
+                any = true;
+            }
+        }
+        if any { Err(Interrupted::Stopped) } else { Ok(()) }
+    }
+
+    async fn halt(&self, share: Share, reason: &str) -> Result<(), Interrupted> {
+        if let Some(lane) = self.lanes.get(&share) {
+            self.feed.halt(share, &lane.checkpoint, reason).await?;
+        }
+        Err(Interrupted::Stopped)
+    }
+
+    /// One transaction; afterwards the lanes stand where it took them.
+    async fn commit(
+        &mut self,
+        work: &[Work<'_>],
+        gathered: &BTreeMap<Partition, Gathered>,
+    ) -> Result<(), Failed> {
+        let serving = transaction::commit(&self.feed.context, work).await?;
+        for step in work.iter().flat_map(|work| &work.moves) {
+            self.moved(step, serving.get(&step.share) == Some(&true), gathered);
+        }
+        Ok(())
+    }
+
+    fn moved(&mut self, step: &Move, serving: bool, gathered: &BTreeMap<Partition, Gathered>) {
+        let (id, partition) = step.share;
+        let Some(Lane { checkpoint, .. }) = self.lanes.get_mut(&step.share) else { return };
+        checkpoint.cursor = step.to;
+        checkpoint.last = step.last.or(checkpoint.last);
+        checkpoint.events += step.events;
+        checkpoint.serving = serving;
+        let model = id.model.as_str();
+        metrics::counter!("projection_events_total", "projection" => model)
+            .increment(step.events.unsigned_abs());
+        if !serving {
+            return;
+        }
+        let context = &self.feed.context;
+        context.progress.set(id.model, partition, checkpoint.seen());
+        let at_end = gathered.get(&partition).is_some_and(|gathered| gathered.at_end);
+        let last = checkpoint.last.filter(|_| !at_end);
+        let lag = last.map_or(0, |last| (context.environment.now() - last.time).num_milliseconds());
+        #[allow(clippy::cast_precision_loss, reason = "a gauge")]
+        let seconds = lag.max(0) as f64 / 1000.0;
+        let partition = partition.to_string();
+        metrics::gauge!("projection_lag_seconds", "projection" => model, "partition" => partition)
+            .set(seconds);
+    }
+}
+
+/// An error with its causes.
+fn full_text(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Writing to a string cannot fail.
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}
