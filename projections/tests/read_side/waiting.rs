@@ -65,29 +65,3 @@ async fn the_end_of_the_log_is_reached_over_gaps() {
     }
     projector.stop().await;
 }
-
-/// The time from an append to its rows, with a projector that is idle otherwise.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_idle_projector_is_woken_without_delay() {
-    let mut scenario = Scenario::new(2).await;
-    let (story, _) = story(7, 12);
-    let projector = scenario.projector(settings()).await;
-    scenario.settle().await;
-    let models = scenario.models();
-    let mut took = Vec::new();
-    for (stream, event) in story {
-        let record = scenario.scribe.record(stream, &event);
-        let partition = scenario.scribe.partition(stream);
-        let offsets = scenario.scribe.append(partition, vec![record]).await;
-        let begun = std::time::Instant::now();
-        let token = LogPosition::from(Position { partition, offset: offsets[0] });
-        models.wait_for(ReadModel::History, &token, PATIENCE).await.unwrap();
-        took.push(begun.elapsed());
-    }
-    took.sort_unstable();
-    let median = took[took.len() / 2];
-    println!("median {median:?}, worst {:?}", took[took.len() - 1]);
-    // Far below the rests of polling anywhere, on a machine that is busy with other tests.
-    assert!(median < Duration::from_millis(60), "{median:?}");
-    projector.stop().await;
-}
