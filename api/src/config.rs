@@ -91,10 +91,10 @@ pub struct Settings {
     #[arg(value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub rate_limit_per_second: u32,
 
-    /// What is logged, in the syntax of tracing's filters.
-    #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "FILTER", global = true)]
+    /// What is logged, in the syntax of tracing's filters [default: info when serving, else warn].
+    #[arg(long, env = "RUST_LOG", value_name = "FILTER", global = true)]
     #[arg(hide_short_help = true, value_parser = filter)]
-    pub log_filter: String,
+    pub log_filter: Option<String>,
     /// How log lines look.
     #[arg(long, env = "LOG_FORMAT", default_value = "text", value_name = "FORMAT", global = true)]
     #[arg(hide_short_help = true)]

@@ -20,18 +20,11 @@ use std::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-    task::JoinHandle,
+    sync::Semaphore,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
-
-/// Connections at once; more wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 10_000;
-
-/// How long a client may take to send a request's head, and the first byte of the first one.
-const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// An HTTP/2 client that does not answer a ping for this long is gone.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -42,37 +35,60 @@ const MAX_STREAMS: u32 = 250;
 /// The largest head of a request.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
+/// The same for HTTP/2, unpacked.
+const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
+
 /// Rest after the system had no socket to give.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// What clients may take up.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at once; more wait in the kernel's queue.
+    pub connections: usize,
+    /// How long a client may take to send a request's head, and the first byte of the first one.
+    pub header_read_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 10_000, header_read_timeout: Duration::from_secs(15) }
+    }
+}
 
 /// The running server.
 pub struct Server {
     stop: CancellationToken,
     cut: CancellationToken,
-    task: JoinHandle<()>,
+    ended: CancellationToken,
 }
 
 impl Server {
     /// Serves `router` on `listener`.
-    pub fn start(listener: TcpListener, router: Router) -> Self {
-        let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
-        let task = tokio::spawn(accept(listener, router, stop.clone(), cut.clone()));
-        Self { stop, cut, task }
+    pub fn start(listener: TcpListener, router: Router, limits: Limits) -> Self {
+        let [stop, cut, ended] = [(); 3].map(|()| CancellationToken::new());
+        let accepting = accept(listener, router, limits, stop.clone(), cut.clone());
+        let alive = ended.clone().drop_guard();
+        tokio::spawn(async move {
+            accepting.await;
+            drop(alive);
+        });
+        Self { stop, cut, ended }
     }
 
-    /// Resolves when the server ended by itself, which it must not.
-    pub async fn died(&mut self) {
-        let _ = (&mut self.task).await;
+    /// Resolves when the server has ended, which it must not by itself.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
     }
 
     /// Stops accepting and waits for the requests under way; those that take longer than `within`
     /// are cut off.
-    pub async fn stop(mut self, within: Duration) {
+    pub async fn stop(self, within: Duration) {
         self.stop.cancel();
-        if timeout(within, &mut self.task).await.is_err() {
+        if timeout(within, self.ended.cancelled()).await.is_err() {
             tracing::warn!("requests were still under way at the deadline, cutting them off");
             self.cut.cancel();
-            let _ = self.task.await;
+            self.ended.cancelled().await;
         }
     }
 }
@@ -80,11 +96,12 @@ impl Server {
 async fn accept(
     listener: TcpListener,
     router: Router,
+    limits: Limits,
     stop: CancellationToken,
     cut: CancellationToken,
 ) {
     let graceful = GracefulShutdown::new();
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(limits.connections));
     let next = async || {
         // The semaphore is never closed.
         let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
@@ -93,8 +110,12 @@ async fn accept(
     while let Some(Some((accepted, permit))) = stop.run_until_cancelled(next()).await {
         match accepted {
             Ok((stream, peer)) => {
-                let connection =
-                    connection(stream, peer, router.clone(), graceful.watcher(), permit);
+                let served = Connection { stream, peer, limits, router: router.clone() };
+                let watcher = graceful.watcher();
+                let connection = async move {
+                    served.serve(watcher).await;
+                    drop(permit);
+                };
                 tokio::spawn(cut.clone().run_until_cancelled_owned(connection));
             }
             // The connection's own trouble is over with it; without sockets, waiting is all there
@@ -109,50 +130,51 @@ async fn accept(
     graceful.shutdown().await;
 }
 
-/// One connection, to its end.
-async fn connection(
+struct Connection {
     stream: TcpStream,
     peer: SocketAddr,
+    limits: Limits,
     router: Router,
-    watcher: Watcher,
-    _permit: OwnedSemaphorePermit,
-) {
-    // Answers are small: waiting to fill a packet only delays them.
-    let _ = stream.set_nodelay(true);
-    let spoke = Arc::new(AtomicBool::new(false));
-    let service = {
-        let spoke = Arc::clone(&spoke);
-        service_fn(move |request: Request<Incoming>| {
-            spoke.store(true, Ordering::Relaxed);
+}
+
+impl Connection {
+    /// Serves the connection to its end.
+    async fn serve(self, watcher: Watcher) {
+        let Self { stream, peer, limits, router } = self;
+        // Answers are small: waiting to fill a packet only delays them.
+        let _ = stream.set_nodelay(true);
+        let spoke = Arc::new(AtomicBool::new(false));
+        let speaking = Arc::clone(&spoke);
+        let service = service_fn(move |request: Request<Incoming>| {
+            speaking.store(true, Ordering::Relaxed);
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
             router.clone().oneshot(request)
-        })
-    };
-    let builder = builder();
-    let served =
-        watcher.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
-    // Before it knows the protocol, the server of hyper-util waits without bound.
-    let silent = async {
-        sleep(HEADER_READ_TIMEOUT).await;
-        if spoke.load(Ordering::Relaxed) {
-            std::future::pending::<()>().await;
+        });
+        let builder = builder(limits.header_read_timeout);
+        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        // Before it knows the protocol, the server of hyper-util waits without bound.
+        let silent = async {
+            sleep(limits.header_read_timeout).await;
+            if spoke.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            result = watcher.watch(connection) => if let Err(error) = result {
+                tracing::debug!(%peer, error, "a connection ended badly");
+            },
+            () = silent => tracing::debug!(%peer, "a connection said nothing in time"),
         }
-    };
-    tokio::select! {
-        result = served => if let Err(error) = result {
-            tracing::debug!(%peer, error, "a connection ended badly");
-        },
-        () = silent => tracing::debug!(%peer, "a connection said nothing in time"),
     }
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
+fn builder(header_read_timeout: Duration) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_READ_TIMEOUT)
+        .header_read_timeout(header_read_timeout)
         .max_buf_size(MAX_HEAD_BYTES);
     builder
         .http2()
@@ -160,6 +182,103 @@ fn builder() -> auto::Builder<TokioExecutor> {
         .keep_alive_interval(PING_TIMEOUT)
         .keep_alive_timeout(PING_TIMEOUT)
         .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(64 * 1024);
+        .max_header_list_size(MAX_HEADER_LIST_BYTES);
     builder
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::{extract::Path, routing::get};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        sync::Notify,
+    };
+
+    /// Longer than anything here takes.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    async fn start(router: Router, limits: Limits) -> (Server, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (Server::start(listener, router, limits), address)
+    }
+
+    async fn say(address: SocketAddr, words: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(words.as_bytes()).await.unwrap();
+        stream
+    }
+
+    /// What comes until the server closes the connection.
+    async fn hear(mut stream: TcpStream) -> String {
+        let mut heard = Vec::new();
+        let read = timeout(PATIENCE, stream.read_to_end(&mut heard)).await;
+        // A reset is an end too.
+        let _ = read.expect("the server closes the connection");
+        String::from_utf8(heard).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_finish_its_head_is_dropped() {
+        let limits = Limits { header_read_timeout: Duration::from_millis(50), ..Limits::default() };
+        let (server, address) = start(Router::new(), limits).await;
+        for words in ["", "P", "PRI * HTTP/2.0", "GET / HTTP/1.1\r\nHost:"] {
+            let heard = hear(say(address, words).await).await;
+            assert!(heard.is_empty() || heard.starts_with("HTTP/1.1 408"), "{words:?}: {heard}");
+        }
+        server.stop(PATIENCE).await;
+    }
+
+    /// A router whose only route waits to be let go.
+    fn waiting() -> (Router, Arc<Notify>, Arc<Notify>) {
+        let (entered, leave) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (enter, left) = (Arc::clone(&entered), Arc::clone(&leave));
+        let handler = move |Path(word): Path<String>| async move {
+            enter.notify_one();
+            left.notified().await;
+            word
+        };
+        (Router::new().route("/{word}", get(handler)), entered, leave)
+    }
+
+    #[tokio::test]
+    async fn a_soft_stop_lets_the_request_under_way_finish() {
+        let (router, entered, leave) = waiting();
+        let (server, address) = start(router, Limits::default()).await;
+        let stream = say(address, "GET /word HTTP/1.1\r\nHost: here\r\n\r\n").await;
+        entered.notified().await;
+        let stopping = tokio::spawn(server.stop(PATIENCE));
+        leave.notify_one();
+        let heard = hear(stream).await;
+        assert!(heard.starts_with("HTTP/1.1 200") && heard.ends_with("word"), "{heard}");
+        stopping.await.unwrap();
+        assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+    }
+
+    #[tokio::test]
+    async fn the_deadline_cuts_off_what_is_still_under_way() {
+        let (router, entered, _leave) = waiting();
+        let (server, address) = start(router, Limits::default()).await;
+        let stream = say(address, "GET /word HTTP/1.1\r\nHost: here\r\n\r\n").await;
+        entered.notified().await;
+        timeout(PATIENCE, server.stop(Duration::from_millis(10))).await.unwrap();
+        assert_eq!(hear(stream).await, "");
+    }
+
+    #[tokio::test]
+    async fn more_connections_than_allowed_wait() {
+        let (router, entered, leave) = waiting();
+        let (server, address) = start(router, Limits { connections: 1, ..Limits::default() }).await;
+        let request = "GET /word HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n";
+        let first = say(address, request).await;
+        entered.notified().await;
+        let second = say(address, request).await;
+        leave.notify_one();
+        assert!(hear(first).await.ends_with("word"));
+        entered.notified().await;
+        leave.notify_one();
+        assert!(hear(second).await.ends_with("word"));
+        server.stop(PATIENCE).await;
+    }
 }

@@ -8,7 +8,7 @@ use crate::{
     auth::{AuthKeyError, AuthKeys, Authenticator, Role},
     config::Config,
     data_dir::DataDirError,
-    server::Server,
+    server::{Limits, Server},
     telemetry,
 };
 use commands::WriteSide;
@@ -188,7 +188,8 @@ struct Parts {
     server: Server,
     write_side: Option<WriteSide>,
     projector: Option<Projector>,
-    _upkeep: DropGuard,
+    /// Ends the upkeep of the metrics with the rest.
+    upkeep: DropGuard,
 }
 
 impl Parts {
@@ -215,17 +216,25 @@ impl Parts {
         });
         let app = Arc::new(app.await?);
         let (listener, address) = parts::listen(socket, config.listen)?;
-        let server = Server::start(listener, crate::router::routes(Arc::clone(&app)));
+        let server =
+            Server::start(listener, crate::router::routes(Arc::clone(&app)), Limits::default());
         let upkeep = CancellationToken::new();
         tokio::spawn(upkeep.clone().run_until_cancelled_owned(parts::keep_metrics(metrics)));
-        let _upkeep = upkeep.drop_guard();
-        Ok(Self { address, app, server, write_side, projector, _upkeep })
+        let upkeep = upkeep.drop_guard();
+        Ok(Self { address, app, server, write_side, projector, upkeep })
     }
 
     async fn died(&mut self) -> &'static str {
-        let Self { server, projector, .. } = self;
+        let Self { server, write_side, projector, .. } = self;
+        let write_side_died = async {
+            match write_side {
+                Some(side) => side.died().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            () = server.died() => "the HTTP server",
+            () = server.ended() => "the HTTP server",
+            () = write_side_died => "the write side",
             () = parts::projector_died(projector.as_ref()) => "the projector",
         }
     }
@@ -239,5 +248,6 @@ impl Parts {
         if let Some(projector) = self.projector {
             projector.stop().await;
         }
+        drop(self.upkeep);
     }
 }

@@ -78,6 +78,10 @@ pub struct Args {
     #[arg(long)]
     pub no_floor: bool,
 
+    /// Which of the program's log lines go to standard error, in the syntax of tracing's filters.
+    #[arg(long, env = "RUST_LOG", default_value = "warn", value_name = "FILTER")]
+    pub log_filter: String,
+
     /// What cargo passes to benchmarks.
     #[arg(long, hide = true)]
     pub bench: bool,

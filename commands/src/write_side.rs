@@ -36,8 +36,18 @@ pub struct WriteSide {
     board: Arc<Board>,
     environment: Arc<dyn Environment>,
     stop: watch::Sender<bool>,
-    /// Closed when the last task has ended.
+    /// Hears of each task that ends; closed when the last one has.
     ended: mpsc::Receiver<()>,
+}
+
+/// Held by a task as long as it lives; tells of its end, however it comes.
+struct Alive(mpsc::Sender<()>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        // The channel has room for one message a task.
+        let _ = self.0.try_send(());
+    }
 }
 
 impl WriteSide {
@@ -49,7 +59,7 @@ impl WriteSide {
         settings: &WriteSettings,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let (running, ended) = mpsc::channel(1);
+        let (running, ended) = mpsc::channel(log.partitions() as usize + 1);
         let board = Arc::new(Board::new(Arc::clone(environment)));
         let mut handles = Vec::new();
         for partition in (0..log.partitions()).map(Partition) {
@@ -65,10 +75,10 @@ impl WriteSide {
                 inbox,
                 stop: stopped.clone(),
             };
-            let running = running.clone();
+            let alive = Alive(running.clone());
             environment.spawn(Box::pin(async move {
                 shard.run().await;
-                drop(running);
+                drop(alive);
             }));
         }
         let router = Router::new(Arc::clone(environment), handles);
@@ -79,9 +89,10 @@ impl WriteSide {
             Arc::clone(environment),
             stopped,
         );
+        let alive = Alive(running);
         environment.spawn(Box::pin(async move {
             dispatcher.run().await;
-            drop(running);
+            drop(alive);
         }));
         Self { router, board, environment: Arc::clone(environment), stop, ended }
     }
@@ -100,6 +111,12 @@ impl WriteSide {
     /// Streams that owe something now.
     pub fn owing(&self) -> usize {
         self.board.len()
+    }
+
+    /// Resolves when a task has ended by itself, which none should.
+    pub async fn died(&mut self) {
+        // Every task has a sender until it ends.
+        let _ = self.ended.recv().await;
     }
 
     /// Finishes what is being decided, and ends: no batch is left open. What is still owed is owed again at the next start.

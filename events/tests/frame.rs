@@ -52,7 +52,7 @@ fn batch() -> impl Strategy<Value = Batch> {
 }
 
 fn offset_of(index: usize) -> Offset {
-    Offset(index as i64)
+    Offset(i64::try_from(index).unwrap())
 }
 
 proptest! {

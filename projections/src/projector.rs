@@ -221,6 +221,8 @@ impl Coordinator {
         if let Err(error) = lease::release(&self.context.pool, self.holder).await {
             tracing::info!(error = &error as &dyn Error, "leases not released, they will run out");
         }
+        // The database may be stopped next: no session is to be cut off by that.
+        self.context.pool.close().await;
     }
 
     async fn tick(&mut self) -> Result<(), sqlx::Error> {

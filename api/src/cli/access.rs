@@ -40,16 +40,14 @@ pub struct ReadSide {
 
 impl ReadSide {
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
-        let (options, started) = match &config.database {
-            Some(options) => (options.clone(), None),
-            None => match attach(&config.data_dir).await? {
-                Some(running) => (running.connect_options(), None),
-                None => {
-                    let data_dir = DataDir::lock(&config.data_dir)?;
-                    let postgres = startup::start_postgres(data_dir.path()).await?;
-                    (postgres.connect_options(), Some((postgres, data_dir)))
-                }
-            },
+        let (options, started) = if let Some(options) = &config.database {
+            (options.clone(), None)
+        } else if let Some(running) = attach(&config.data_dir).await? {
+            (running.connect_options(), None)
+        } else {
+            let data_dir = DataDir::lock(&config.data_dir)?;
+            let postgres = startup::start_postgres(data_dir.path()).await?;
+            (postgres.connect_options(), Some((postgres, data_dir)))
         };
         let settings =
             PoolSettings { application_name: "orderlog-cli".to_owned(), ..PoolSettings::default() };

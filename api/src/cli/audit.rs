@@ -16,7 +16,7 @@ pub struct Args {
 
 pub async fn run(config: &Config, args: &Args) -> anyhow::Result<ExitCode> {
     let log = access::log(config).await?;
-    let report = audit(&*log, |partition| tracing::info!(%partition, "walked")).await?;
+    let report = audit(&*log).await?;
     if args.json {
         super::print(&serde_json::to_string_pretty(&report)?)?;
     } else {

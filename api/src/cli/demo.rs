@@ -47,7 +47,7 @@ pub struct Args {
     /// Orders to place.
     #[arg(long, value_name = "N", default_value_t = 500)]
     orders: u32,
-    /// Another server than that of the data directory, such as http://127.0.0.1:8080
+    /// Another server than that of the data directory, such as <http://127.0.0.1:8080>.
     #[arg(long, value_name = "URL", requires = "token")]
     url: Option<String>,
     /// A staff token of that server.
@@ -109,12 +109,11 @@ impl Shop {
                 ),
             },
         };
-        let token = match token {
-            Some(token) => token,
-            None => {
-                let keys = AuthKeys::load_or_create(&startup::auth_key_path(&config.data_dir))?;
-                startup::sign(&keys, Role::Staff, None)?
-            }
+        let token = if let Some(token) = token {
+            token
+        } else {
+            let keys = AuthKeys::load_or_create(&startup::auth_key_path(&config.data_dir))?;
+            startup::sign(&keys, Role::Staff, None)?
         };
         Ok(Self {
             client: Client::builder().timeout(TIMEOUT).build()?,

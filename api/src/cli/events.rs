@@ -3,7 +3,7 @@
 use super::access;
 use events::{
     Position, StreamId,
-    log::{BatchReader, Cursor, Record},
+    log::{BatchReader, Cursor, Record, StoredBatch},
     partitioner::partition_of,
 };
 use orderlog::config::Config;
@@ -24,7 +24,7 @@ pub async fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     let mut reader = BatchReader::open(&*log, partition, Cursor::START).await?;
     loop {
         let chunk = reader.next().await?;
-        for (position, record) in chunk.batches.iter().flat_map(|batch| batch.positioned()) {
+        for (position, record) in chunk.batches.iter().flat_map(StoredBatch::positioned) {
             if record.stream == args.stream {
                 super::print(&line(position, record)?)?;
             }

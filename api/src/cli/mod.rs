@@ -97,8 +97,10 @@ impl Cli {
     /// Does what was asked.
     pub fn run(self) -> ExitCode {
         let allowed = self.settings.auth_builtin;
-        let logging = (self.settings.log_filter.clone(), self.settings.log_format);
         let command = self.command.unwrap_or(Command::Serve);
+        let usual = if matches!(command, Command::Serve) { "info" } else { "warn" };
+        let filter = self.settings.log_filter.clone().unwrap_or_else(|| usual.to_owned());
+        let format = self.settings.log_format;
         let checked = Config::try_new(self.settings, std::env::vars()).and_then(|config| {
             if matches!(command, Command::Serve) {
                 config.check_exposure(allowed)?;
@@ -109,7 +111,7 @@ impl Cli {
             Ok(config) => config,
             Err(error) => return refuse(&error.to_string()),
         };
-        orderlog::telemetry::log_lines(&logging.0, logging.1);
+        orderlog::telemetry::log_lines(&filter, format);
         match run(command, config) {
             Ok(code) => code,
             Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,

@@ -126,12 +126,11 @@ impl Database {
         data_dir: &Path,
         partitions: u32,
     ) -> Result<Self, StartError> {
-        let (options, postgres) = match config.database.clone() {
-            Some(options) => (options, None),
-            None => {
-                let postgres = start_postgres(data_dir).await?;
-                (postgres.connect_options(), Some(postgres))
-            }
+        let (options, postgres) = if let Some(options) = config.database.clone() {
+            (options, None)
+        } else {
+            let postgres = start_postgres(data_dir).await?;
+            (postgres.connect_options(), Some(postgres))
         };
         let prepared = async {
             let pool = database::connect(options.clone(), PoolSettings::default()).await?;

@@ -15,7 +15,7 @@ use tokio::{sync::OnceCell, time::Instant};
 use uuid::Uuid;
 
 /// Nothing that is waited for takes longer.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Asked this often whether what is waited for is there.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);

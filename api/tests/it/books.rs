@@ -3,7 +3,7 @@
 
 use events::{
     Event, Partition, Recorded, customer, email, log::BatchReader, log::Cursor, log::EventLog,
-    order, product,
+    log::StoredBatch, order, product,
 };
 use orderlog::audit::audit;
 use serde_json::Value;
@@ -87,8 +87,7 @@ impl Books {
             let mut reader = BatchReader::open(log, partition, Cursor::START).await.unwrap();
             loop {
                 let chunk = reader.next().await.unwrap();
-                for (position, record) in chunk.batches.iter().flat_map(|batch| batch.positioned())
-                {
+                for (position, record) in chunk.batches.iter().flat_map(StoredBatch::positioned) {
                     if record.stream.kind != events::StreamKind::Writer {
                         books.enter(&record.decode(position).unwrap());
                     }
@@ -355,6 +354,6 @@ impl Customer {
 
 /// Asserts that the audit finds nothing.
 pub async fn audit_clean(log: &dyn EventLog) {
-    let report = audit(log, |_| {}).await.unwrap();
+    let report = audit(log).await.unwrap();
     assert!(report.is_clean(), "{:#?}", report.findings);
 }

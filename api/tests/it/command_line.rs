@@ -8,11 +8,14 @@ use crate::{
 use orderlog::config::LogChoice;
 use serde_json::Value;
 
+/// Arguments, environment, and what the line must name.
+type BadSetting = (&'static [&'static str], &'static [(&'static str, &'static str)], &'static str);
+
 #[test]
 fn a_bad_setting_is_one_line_and_exit_code_64() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let bad: &[(&[&str], &[(&str, &str)], &str)] = &[
+    let bad: &[BadSetting] = &[
         (&[], &[("LISTEN_ADDR", "nowhere")], "LISTEN_ADDR"),
         (&["serve", "--partitions", "many"], &[], "--partitions"),
         (&[], &[("SHOP_CURRENCY", "pounds")], "SHOP_CURRENCY"),

@@ -23,16 +23,13 @@ impl Broker {
     /// plainly, when they are not set.
     pub fn of_the_environment() -> Option<Self> {
         let variable = |name| std::env::var_os(name).map(PathBuf::from);
-        match (variable("ORDERLOG_KAFKA_CONTROL"), variable("ORDERLOG_KAFKA_DIR")) {
-            (Some(control), Some(dir)) => Some(Self { control, dir }),
-            _ => {
-                let required =
-                    std::env::var("ORDERLOG_REQUIRE_KAFKA").is_ok_and(|value| value == "1");
-                assert!(!required, "ORDERLOG_KAFKA_CONTROL and ORDERLOG_KAFKA_DIR are not set");
-                println!("skipped: ORDERLOG_KAFKA_CONTROL and ORDERLOG_KAFKA_DIR are not set");
-                None
-            }
+        let control = variable("ORDERLOG_KAFKA_CONTROL").zip(variable("ORDERLOG_KAFKA_DIR"));
+        if control.is_none() {
+            let required = std::env::var("ORDERLOG_REQUIRE_KAFKA").is_ok_and(|value| value == "1");
+            assert!(!required, "ORDERLOG_KAFKA_CONTROL and ORDERLOG_KAFKA_DIR are not set");
+            println!("skipped: ORDERLOG_KAFKA_CONTROL and ORDERLOG_KAFKA_DIR are not set");
         }
+        control.map(|(control, dir)| Self { control, dir })
     }
 
     pub async fn kill(&self) {

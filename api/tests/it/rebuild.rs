@@ -5,6 +5,7 @@ use crate::{
     client::{Api, order},
     on_both_logs,
 };
+use futures::future::{join_all, join3};
 use orderlog::auth::Role;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool};
@@ -15,6 +16,9 @@ use std::{
 use uuid::Uuid;
 
 on_both_logs!(a_rebuild_is_not_noticed_and_gives_the_same_rows);
+
+/// Clients that place orders all the while.
+const WRITERS: usize = 4;
 
 /// Orders placed before, during and after at least.
 const BATCH: usize = 40;
@@ -46,7 +50,9 @@ impl Seen {
         let items = list["items"].as_array().unwrap();
         assert!(items.len() >= self.orders.min(200), "the list of orders got shorter");
         self.orders = items.len();
-        items.iter().for_each(|item| self.see(&item["order_id"], item));
+        for item in items {
+            self.see(&item["order_id"], item);
+        }
         let body = api.get(&format!("/products/{product}")).expect(200).await.body;
         self.see(&body["product_id"], &body);
     }
@@ -66,13 +72,13 @@ mod scenario {
         let product = app.staff.product(1_000, 100_000).await;
         let reader = app.staff.customer().await;
         let (placed, done) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let writing = async {
+        let writing = join_all((0..WRITERS).map(async |_| {
             while !done.load(Ordering::Relaxed) {
                 let body = order(reader, &[(product, 1)]);
                 app.staff.post("/orders", &body).expect(201).await;
                 placed.fetch_add(1, Ordering::Relaxed);
             }
-        };
+        }));
         let reading = async {
             let mut seen = Seen::default();
             while !done.load(Ordering::Relaxed) {
@@ -101,7 +107,7 @@ mod scenario {
             }
             done.store(true, Ordering::Relaxed);
         };
-        futures::future::join3(writing, reading, rebuilding).await;
+        join3(writing, reading, rebuilding).await;
 
         let pool = app.running().pool();
         app.settled().await;

@@ -27,7 +27,9 @@ fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder:?}: {error}")) {
+        for entry in
+            fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
@@ -37,7 +39,7 @@ fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
             }
         }
     }
-    assert!(!found.is_empty(), "no sources in {folder:?}");
+    assert!(!found.is_empty(), "no sources in {}", folder.display());
     found
 }
 

@@ -14,6 +14,7 @@ use crate::{
 };
 use anyhow::{Result, bail};
 use clap::CommandFactory;
+use orderlog::{config::LogFormat, telemetry};
 use std::time::Duration;
 
 /// Floors are measured no longer.
@@ -35,8 +36,9 @@ pub async fn run(args: Args) -> Result<()> {
             return Ok(());
         }
         Some(Workload::All) => all(&args),
-        Some(_) => vec![args],
+        Some(_) => vec![args.clone()],
     };
+    telemetry::log_lines(&args.log_filter, LogFormat::Text);
     println!("{HEAD}");
     for args in runs {
         let what = args.workload.map(name).unwrap_or_default();

@@ -174,6 +174,8 @@ impl Shard {
                 _ = self.stop.wait_for(|stop| *stop) => return End::Stop,
                 () = sleep_until_due(&*self.environment, due) => None,
             };
+            // Whoever was answered by the last round is about to send again: let them, and one batch takes them all.
+            tokio::task::yield_now().await;
             let now = self.environment.now();
             let mut round = Round::new(self.environment.uuid(), serving.memory.time.max(now));
             let mut looks = Vec::new();

@@ -4,7 +4,7 @@ use crate::{
     scenario::{PATIENCE, Scenario, settings},
     shop::story,
 };
-use events::{LogPosition, Partition, Position};
+use events::{LogPosition, Partition};
 use projections::{Behind, ReadModel, ReadModels};
 use std::time::Duration;
 

@@ -7,13 +7,15 @@
 use super::EmbeddedFault;
 use super::reader::Shared;
 use super::store::{self, Row};
+use crate::environment::System;
 use crate::log::{AppendError, Committed, LANES, LogFault, MAX_BATCH_BYTES, MAX_BATCH_RECORDS};
-use crate::{Offset, Partition};
+use crate::{Environment, Offset, Partition};
 use bytes::Bytes;
 use rusqlite::Connection;
 use std::fs::File;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// Requests that may wait; a lane has one under way.
@@ -21,9 +23,6 @@ const QUEUE: usize = 1_024;
 
 /// Requests in one transaction.
 const ROUND: usize = 256;
-
-/// How often the thread lets others run before it commits less than it did the last time.
-const YIELDS: usize = 4;
 
 /// What the caller estimates of a batch and what its frames take are not the same.
 const MAX_BYTES: usize = 2 * MAX_BATCH_BYTES;
@@ -96,6 +95,47 @@ pub(super) struct Committer {
     epochs: Vec<[u64; LANES]>,
     shared: Arc<Shared>,
     poisoned: bool,
+    pace: Pace,
+    clock: System,
+}
+
+/// What the last rounds were like: how long to wait for company before a commit.
+///
+/// A commit costs a sync of the disk, however much is in it. Writers that the last round answered come back a moment after
+/// the next one has begun, and so would fall into two groups that wait for each other's syncs. A short wait brings them
+/// together; with a single writer there is none.
+#[derive(Default)]
+struct Pace {
+    /// Appends of the last round and the one before.
+    appends: [usize; 2],
+    /// How long the last commit took.
+    commit: Duration,
+}
+
+impl Pace {
+    const MOST: Duration = Duration::from_millis(1);
+    const STEP: Duration = Duration::from_micros(50);
+
+    fn note(&mut self, appends: usize, commit: Duration) {
+        self.appends = [appends, self.appends[0]];
+        self.commit = commit;
+    }
+
+    /// Waits until as many wait as the last two rounds had, at most a quarter of what a commit takes.
+    fn gather(&self, queue: &mut mpsc::Receiver<Request>, round: &mut Vec<Request>) {
+        let company = self.appends.iter().sum::<usize>().min(ROUND);
+        let mut left = (self.commit / 4).min(Self::MOST);
+        while round.len() < company && !left.is_zero() {
+            match queue.try_recv() {
+                Ok(request) => round.push(request),
+                Err(mpsc::error::TryRecvError::Empty) => {
+                    thread::sleep(Self::STEP);
+                    left = left.saturating_sub(Self::STEP);
+                }
+                Err(mpsc::error::TryRecvError::Disconnected) => return,
+            }
+        }
+    }
 }
 
 /// A batch that is in the open transaction.
@@ -117,7 +157,16 @@ enum Failure {
 impl Committer {
     pub fn new(connection: Connection, lock: File, ends: Vec<Offset>, shared: Arc<Shared>) -> Self {
         let epochs = vec![[0; LANES]; ends.len()];
-        Self { connection, lock, ends, epochs, shared, poisoned: false }
+        Self {
+            connection,
+            lock,
+            ends,
+            epochs,
+            shared,
+            poisoned: false,
+            pace: Pace::default(),
+            clock: System::new(),
+        }
     }
 
     pub fn start(self) -> std::io::Result<Queue> {
@@ -130,10 +179,8 @@ impl Committer {
     fn run(mut self, mut queue: mpsc::Receiver<Request>) {
         let mut round = Vec::new();
         let mut closed = None;
-        let mut usual = 0;
         while closed.is_none() && queue.blocking_recv_many(&mut round, ROUND) > 0 {
-            gather(&mut queue, &mut round, usual);
-            usual = round.len();
+            self.pace.gather(&mut queue, &mut round);
             closed = self.round(&mut round);
         }
         // What comes now finds the queue closed; the file is closed and unlocked before the answer.
@@ -213,7 +260,10 @@ impl Committer {
             staged.push(Staged { partition, row: Row { first, next, frames }, records, answer });
             checksums.push(checksum);
         }
-        match self.transact(&staged, checksums, &ends) {
+        let began = self.clock.monotonic();
+        let outcome = self.transact(&staged, checksums, &ends);
+        self.pace.note(staged.len(), self.clock.monotonic().saturating_sub(began));
+        match outcome {
             Ok(()) => {
                 self.ends = ends;
                 self.show(staged);
@@ -272,20 +322,6 @@ impl Committer {
                 refuse(answer, EmbeddedFault::RolledBack(Arc::clone(&error)));
             }
         }
-    }
-}
-
-/// Takes what else is about to come. Writers who were answered together come back together: without
-/// this the first of them would get a transaction of its own, and the others wait for that.
-/// Measured, it halves the syncs of an event. It only yields to threads that are ready to run, and
-/// never waits.
-fn gather(queue: &mut mpsc::Receiver<Request>, round: &mut Vec<Request>, usual: usize) {
-    for _ in 0..YIELDS {
-        if round.len() >= usual.min(ROUND) {
-            return;
-        }
-        thread::yield_now();
-        round.extend(std::iter::from_fn(|| queue.try_recv().ok()).take(ROUND - round.len()));
     }
 }
 
