@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io,
-    net::SocketAddr,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -28,6 +28,24 @@ pub struct Announcement {
     pub address: SocketAddr,
     /// Its process id.
     pub pid: u32,
+}
+
+impl Announcement {
+    /// Where to reach it from this machine.
+    pub fn url(&self) -> String {
+        url_of(self.address)
+    }
+}
+
+/// Where to reach a server on this machine that listens on `address`.
+pub fn url_of(mut address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    format!("http://{address}")
 }
 
 /// Why the data directory cannot be used.
@@ -142,6 +160,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_server_on_all_addresses_is_reached_on_loopback() {
+        assert_eq!(url_of("0.0.0.0:80".parse().unwrap()), "http://127.0.0.1:80");
+        assert_eq!(url_of("[::]:80".parse().unwrap()), "http://[::1]:80");
+        assert_eq!(url_of("192.0.2.1:80".parse().unwrap()), "http://192.0.2.1:80");
+    }
+
+    #[test]
     fn one_owner_at_a_time_who_tells_where_it_serves() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data");
@@ -153,7 +178,8 @@ mod tests {
         assert_eq!(DataDir::announced(&path).unwrap(), None);
         let address = SocketAddr::from(([127, 0, 0, 1], 4711));
         owner.announce(address).unwrap();
-        assert_eq!(DataDir::announced(&path).unwrap().unwrap().address, address);
+        let announced = DataDir::announced(&path).unwrap().unwrap();
+        assert_eq!(announced.url(), "http://127.0.0.1:4711");
 
         drop(owner);
         assert_eq!(DataDir::announced(&path).unwrap(), None, "a stale file tells nothing");

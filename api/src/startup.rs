@@ -72,6 +72,20 @@ pub enum StartError {
     /// Keys or secrets cannot be had.
     #[error("the key store cannot be opened")]
     Keys(#[from] KeyError),
+    /// There are keys, but not where they would be looked for.
+    #[error(
+        "the keys of this data directory are in {}, and with DATABASE_URL they would be looked for \
+         in the database: unset it, or use another data directory",
+        .0.display()
+    )]
+    KeysInFile(PathBuf),
+    /// The same the other way round.
+    #[error(
+        "the keys of this data directory are in the database it was used with ({}): set \
+         DATABASE_URL, or use another data directory",
+        .0.display()
+    )]
+    KeysInDatabase(PathBuf),
     /// Tokens cannot be checked.
     #[error("the keys that tokens are checked with cannot be had")]
     Auth(#[from] AuthKeyError),

@@ -102,7 +102,7 @@ impl Shop {
         let url = match url {
             Some(url) => url.trim_end_matches('/').to_owned(),
             None => match DataDir::announced(&config.data_dir)? {
-                Some(announced) => format!("http://{}", announced.address),
+                Some(announced) => announced.url(),
                 None => bail!(
                     "no server runs on {}: start one, or give --url",
                     config.data_dir.display()

@@ -101,6 +101,7 @@ impl Cli {
         let usual = if matches!(command, Command::Serve) { "info" } else { "warn" };
         let filter = self.settings.log_filter.clone().unwrap_or_else(|| usual.to_owned());
         let format = self.settings.log_format;
+        let traces = self.settings.otel_exporter_otlp_endpoint.is_some();
         let checked = Config::try_new(self.settings, std::env::vars()).and_then(|config| {
             if matches!(command, Command::Serve) {
                 config.check_exposure(allowed)?;
@@ -112,6 +113,9 @@ impl Cli {
             Err(error) => return refuse(&error.to_string()),
         };
         orderlog::telemetry::log_lines(&filter, format);
+        if traces {
+            tracing::warn!("OTEL_EXPORTER_OTLP_ENDPOINT is set: this version sends no traces");
+        }
         match run(command, config) {
             Ok(code) => code,
             Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,

@@ -4,6 +4,7 @@ use anyhow::Context;
 use orderlog::{
     auth::Role,
     config::{Config, LogChoice},
+    data_dir::url_of,
     shutdown::Signals,
     startup::Running,
 };
@@ -30,9 +31,12 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         // Until the partitions are open, a pasted command would be refused.
         died = async {
             let _ = tokio::time::timeout(OPENING, running.ready()).await;
-            greet(&config, &running)?;
-            anyhow::Ok(running.died().await)
-        } => Some(died?),
+            if let Err(error) = greet(&config, &running) {
+                // Nobody reads it; the program runs all the same.
+                tracing::warn!(error = %format!("{error:#}"), "the first lines were not printed");
+            }
+            running.died().await
+        } => Some(died),
         signal = signals.next() => {
             tracing::info!(signal, "stopping, once more ends at once");
             None
@@ -59,7 +63,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
 /// The first lines on standard output: where it is, where the data is, a token, and something to
 /// paste.
 fn greet(config: &Config, running: &Running) -> anyhow::Result<()> {
-    let url = format!("http://{}", running.address());
+    let url = url_of(running.address());
     super::print(&format!("orderlog is running on {url} (try it at {url}/docs)"))?;
     super::print(&format!("data: {}", describe_data(config, running)))?;
     let Some(token) = running.sign(Role::Staff, None).transpose()? else { return Ok(()) };

@@ -5,6 +5,7 @@ use crate::{
     AppSettings,
     auth::{AuthKeyError, AuthKeys, Authenticator, Role},
     config::{AuthChoice, Config, Role as Part},
+    data_dir::DataDirError,
     keys::PostgresKeyStore,
     startup::{Ground, auth_key_path},
 };
@@ -15,11 +16,11 @@ use commands::{
 use events::{
     Environment,
     environment::System,
-    keys::{FileKeyStore, KeyError, KeyStore},
+    keys::{FileKeyStore, KeyStore},
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use projections::{Progress, Projector, ProjectorSettings, ReadModels};
-use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{fs::File, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use tokio::net::{TcpListener, TcpSocket};
 
 /// Connections that wait to be accepted.
@@ -107,14 +108,29 @@ pub(super) fn authenticator(
 }
 
 /// Nodes that share a database share its keys; otherwise they lie in the data directory.
+///
+/// A log is unreadable with other keys than it was written with, and names e-mail addresses anew
+/// under another secret, so a data directory stays with the store it began with.
 pub(super) async fn open_keys(
     config: &Config,
     ground: &Ground,
-) -> Result<Arc<dyn KeyStore>, KeyError> {
-    Ok(match config.database {
-        Some(_) => Arc::new(PostgresKeyStore::open(ground.database.pool.clone()).await?),
-        None => Arc::new(FileKeyStore::open(&ground.data_dir.path().join("keys.sqlite"))?),
-    })
+) -> Result<Arc<dyn KeyStore>, StartError> {
+    let data_dir = ground.data_dir.path();
+    let file = data_dir.join("keys.sqlite");
+    let elsewhere = data_dir.join("keys-in-database");
+    if config.database.is_none() {
+        if elsewhere.exists() {
+            return Err(StartError::KeysInDatabase(elsewhere));
+        }
+        return Ok(Arc::new(FileKeyStore::open(&file)?));
+    }
+    if file.exists() {
+        return Err(StartError::KeysInFile(file));
+    }
+    let keys = PostgresKeyStore::open(ground.database.pool.clone()).await?;
+    File::create(&elsewhere)
+        .map_err(|source| DataDirError::Io { path: data_dir.to_owned(), source })?;
+    Ok(Arc::new(keys))
 }
 
 pub(super) fn start_write_side(

@@ -1,7 +1,7 @@
 //! The whole program in this process, on ephemeral ports, with a database and a log of its own.
 
 use crate::{books::Books, client::Api};
-use events::{Partition, log::EventLog};
+use events::{Offset, Partition, log::EventLog};
 use orderlog::{
     auth::Role,
     config::{Config, LogChoice},
@@ -96,6 +96,13 @@ pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>)
     }
 }
 
+/// Where the partitions end.
+async fn ends(log: &dyn EventLog) -> Vec<Offset> {
+    let ends =
+        (0..log.partitions()).map(async |partition| log.end(Partition(partition)).await.unwrap());
+    futures::future::join_all(ends).await
+}
+
 impl TestApp {
     pub async fn start(ground: Ground) -> Self {
         let Ground { config, dir } = ground;
@@ -171,8 +178,10 @@ pub fn journal(data_dir: &Path) -> String {
 /// What a log says once nothing is under way any more.
 pub async fn settled(log: &dyn EventLog) -> Books {
     eventually("everything under way comes to its end", async || {
+        // The partitions are read one after the other: what was read is one state only if nothing came meanwhile.
+        let before = ends(log).await;
         let books = Books::read(log).await;
-        books.is_settled().then_some(books)
+        (books.is_settled() && ends(log).await == before).then_some(books)
     })
     .await
 }

@@ -89,12 +89,35 @@ fn kafka_and_sqlite_stay_behind_the_ports() {
 }
 
 #[test]
+fn settings_are_read_in_one_place() {
+    for (path, text) in program_sources() {
+        let here = path.ends_with("api/src/cli/mod.rs");
+        let reads = text.contains("env::var(") || text.contains("env::vars");
+        assert!(here || !reads, "{} reads the environment", path.display());
+    }
+}
+
+#[test]
 fn what_decides_is_pure() {
     for kind in ["order", "product", "customer", "email"] {
         for (path, text) in sources(&root().join("commands/src").join(kind)) {
             for word in ["async ", ".await", "tokio", "std::time", "std::fs", "::now()"] {
                 assert!(!text.contains(word), "{path:?} has {word:?}");
             }
+        }
+    }
+}
+
+/// The write side runs the same way again under the same seed.
+#[test]
+fn the_write_side_leaves_nothing_to_chance() {
+    for (path, text) in sources(&root().join("commands/src")) {
+        for word in ["collections::HashMap", "collections::HashSet", "RandomState"] {
+            assert!(!text.contains(word), "{} has {word}", path.display());
+        }
+        for choice in text.split("select! {").skip(1) {
+            let biased = choice.trim_start().starts_with("biased;");
+            assert!(biased, "{} has a select! that is not biased", path.display());
         }
     }
 }

@@ -130,6 +130,10 @@ async fn floors(args: &Args, place: &Place) -> Result<Vec<Line>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        measure::{Measured, rate},
+        observed::Appended,
+    };
     use clap::Parser;
 
     #[test]
@@ -140,5 +144,29 @@ mod tests {
         assert!(logs(without).iter().all(|log| *log == LogKind::Embedded));
         let with = Args { kafka: Some("127.0.0.1:9092".to_owned()), ..args };
         assert!(logs(with).contains(&LogKind::Kafka));
+    }
+    async fn short_run(more: &[&str]) -> Line {
+        let bounds =
+            ["--seconds=1", "--warm-up=0", "--clients=8", "--products=10", "--customers=5"];
+        let args = Args::parse_from([&["load"], more, &bounds].concat());
+        run_one(&args).await.unwrap().swap_remove(0)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn one_command_is_one_event() {
+        let Measured { operations, appended, .. } =
+            short_run(&["append", "--log=memory"]).await.measured;
+        // Not to the event: the log is looked at a moment before or after the clients' clocks.
+        let ratio = rate(appended.events, Duration::from_secs(operations));
+        assert!((0.8..1.2).contains(&ratio), "{operations} commands, {appended:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn whole_orders_reach_the_log_on_disk_and_the_floor_is_measured_below() {
+        let line = short_run(&["order", "--log=embedded"]).await;
+        assert!(line.measured.operations > 0 && line.floor.is_some());
+        // Placed, opened, reserved twice, priced, payment started and captured, confirmed: and then it is answered.
+        let Appended { events, .. } = line.measured.appended;
+        assert!(events >= 7 * line.measured.operations, "{events} events");
     }
 }
