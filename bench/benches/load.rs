@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // Cargo tells a benchmark apart from a test of the same file by this flag: a test run must not put load on anything.
+    // Cargo tells a benchmark apart from a test of the same file by this flag: a test run must not
+    // put load on anything.
     if !std::env::args().any(|arg| arg == "--bench") {
         println!("load: measures under `cargo bench` only");
         return ExitCode::SUCCESS;

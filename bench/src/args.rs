@@ -5,9 +5,10 @@ use clap::{Parser, ValueEnum, value_parser};
 use std::{path::PathBuf, time::Duration};
 
 const LEGEND: &str = "\
-The table: latencies are a client's, in a closed loop. `events/s` and `events/batch` count what reached the log. `cpu`
-is this process's, clients included and the database not. `of the floor` is events/s by the rows/s of the raw storage in
-the same run: SQLite or Kafka with batches of as many rows as there are clients, or COPY into a table without index.";
+The table: latencies are a client's, in a closed loop. `events/s` and `events/batch` count what
+reached the log. `cpu` is this process's, clients included and the database not. `of the floor` is
+events/s by the rows/s of the raw storage in the same run: SQLite or Kafka with batches of as many
+rows as there are clients, or COPY into a table without index.";
 
 /// Measures orderlog, and the floor below it.
 #[derive(Clone, Debug, Parser)]
@@ -48,7 +49,8 @@ pub struct Args {
     #[arg(long, default_value_t = 1000, value_parser = value_parser!(u32).range(1..=1_000_000))]
     pub customers: u32,
 
-    /// Events in the log that `project`, `rebuild` and `floor-copy` read, about; `query` reads a tenth of them.
+    /// Events in the log that `project`, `rebuild` and `floor-copy` read, about; `query` reads a
+    /// tenth of them.
     #[arg(long, default_value_t = 200_000)]
     #[arg(value_parser = value_parser!(u64).range(1_000..=20_000_000))]
     pub events: u64,
@@ -66,11 +68,13 @@ pub struct Args {
     #[arg(value_parser = value_parser!(u32).range(1..=100_000))]
     pub batch: Option<u32>,
 
-    /// Kafka, for `--log kafka` and `floor-kafka`; each run has a topic of its own there and deletes it.
+    /// Kafka, for `--log kafka` and `floor-kafka`; each run has a topic of its own there and
+    /// deletes it.
     #[arg(long, env = "KAFKA_BOOTSTRAP_SERVERS", value_name = "HOST:PORT")]
     pub kafka: Option<String>,
 
-    /// Where the files of the run lie until its end; a disk, not memory [default: the system's temporary folder].
+    /// Where the files of the run lie until its end; a disk, not memory [default: the system's
+    /// temporary folder].
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
 
@@ -105,7 +109,8 @@ pub enum Workload {
     Append,
     /// The same, all on one product.
     Hot,
-    /// Whole orders of two lines, from placing to confirmation: customer, stock, price, sandbox payment.
+    /// Whole orders of two lines, from placing to confirmation: customer, stock, price, sandbox
+    /// payment.
     Order,
     /// Whole orders of one line, all for one product.
     HotOrder,

@@ -34,7 +34,8 @@ pub struct Measured {
     pub latency: Option<Histogram<u64>>,
     /// What reached the log meanwhile.
     pub appended: Appended,
-    /// Processor time of this process meanwhile, its clients included; zero where the system does not tell.
+    /// Processor time of this process meanwhile, its clients included; zero where the system does
+    /// not tell.
     pub cpu: Duration,
 }
 
@@ -75,7 +76,8 @@ pub fn record(latency: &mut Histogram<u64>, took: Duration) {
     latency.saturating_record(u64::try_from(took.as_micros()).unwrap_or(LONGEST_US));
 }
 
-/// Runs `step` in a closed loop a client, and measures. `appended` tells what has reached the log so far.
+/// Runs `step` in a closed loop a client, and measures. `appended` tells what has reached the log
+/// so far.
 ///
 /// # Errors
 /// The first error of a step ends the run: an operation that fails is never measured as a fast one.
@@ -135,10 +137,12 @@ where
     Ok(latency)
 }
 
-/// Processor time of this process so far. Linux counts it in hundredths of a second for every program.
+/// Processor time of this process so far. Linux counts it in hundredths of a second for every
+/// program.
 pub fn cpu_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The second field, in brackets, may hold blanks; behind it user time is the 12th field and system time the 13th.
+    // The second field, in brackets, may hold blanks; behind it user time is the 12th field and
+    // system time the 13th.
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
     let ticks: u64 = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
     Duration::from_millis(ticks * 10)

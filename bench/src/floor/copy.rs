@@ -114,8 +114,8 @@ impl Chunk {
     }
 }
 
-/// Copies the rows into a table of its own, with or without its indexes, and drops it. Without waiting for the disk at
-/// each commit, as the projector. Operations are chunks of rows.
+/// Copies the rows into a table of its own, with or without its indexes, and drops it. Without
+/// waiting for the disk at each commit, as the projector. Operations are chunks of rows.
 ///
 /// # Errors
 /// When the database fails.

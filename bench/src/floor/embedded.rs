@@ -15,7 +15,8 @@ use std::{
 /// Ids, time, packed header and type of an event, as in the embedded log.
 const ENVELOPE: usize = 165;
 
-/// Commits for this long. WAL and `synchronous=FULL`, as the embedded log; operations are commits, events are rows.
+/// Commits for this long. WAL and `synchronous=FULL`, as the embedded log; operations are commits,
+/// events are rows.
 ///
 /// # Errors
 /// When `SQLite` fails.

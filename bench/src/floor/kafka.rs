@@ -1,5 +1,6 @@
-//! Raw transactions of `rdkafka`: one producer, one partition, one batch after the other, as a writer with a single lane
-//! would commit. The library makes each transaction of an id wait for the markers of the last one.
+//! Raw transactions of `rdkafka`: one producer, one partition, one batch after the other, as a
+//! writer with a single lane would commit. The library makes each transaction of an id wait for the
+//! markers of the last one.
 
 use super::Rows;
 use crate::{

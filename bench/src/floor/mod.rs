@@ -1,4 +1,5 @@
-//! The floor below the log and the read models: what the storage does with the same rows, and nothing else of ours.
+//! The floor below the log and the read models: what the storage does with the same rows, and
+//! nothing else of ours.
 
 pub mod copy;
 pub mod embedded;

@@ -13,8 +13,8 @@ use anyhow::Result;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Measures a workload of commands, then the floor below it with batches of as many rows as there are clients: the largest
-/// that closed loops can make.
+/// Measures a workload of commands, then the floor below it with batches of as many rows as there
+/// are clients: the largest that closed loops can make.
 ///
 /// # Errors
 /// When anything fails.

@@ -165,7 +165,8 @@ mod tests {
     async fn whole_orders_reach_the_log_on_disk_and_the_floor_is_measured_below() {
         let line = short_run(&["order", "--log=embedded"]).await;
         assert!(line.measured.operations > 0 && line.floor.is_some());
-        // Placed, opened, reserved twice, priced, payment started and captured, confirmed: and then it is answered.
+        // Placed, opened, reserved twice, priced, payment started and captured, confirmed: and then
+        // it is answered.
         let Appended { events, .. } = line.measured.appended;
         assert!(events >= 7 * line.measured.operations, "{events} events");
     }

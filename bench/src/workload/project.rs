@@ -1,4 +1,5 @@
-//! `project` and `rebuild`: a whole log into `PostgreSQL`, and raw `COPY` of its history below them.
+//! `project` and `rebuild`: a whole log into `PostgreSQL`, and raw `COPY` of its history below
+//! them.
 
 use super::reading::{Filled, ReadSide};
 use crate::{
@@ -20,7 +21,8 @@ const LOOK: Duration = Duration::from_millis(20);
 /// No rebuild takes longer.
 const PATIENCE: Duration = Duration::from_mins(30);
 
-/// Measures the projector from an empty database on, or rebuilds beside what it has made; then `COPY`.
+/// Measures the projector from an empty database on, or rebuilds beside what it has made; then
+/// `COPY`.
 ///
 /// # Errors
 /// When anything fails.

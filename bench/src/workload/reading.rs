@@ -25,7 +25,8 @@ const FILLING: usize = 256;
 /// No run of a projector takes longer.
 const PATIENCE: Duration = Duration::from_mins(30);
 
-/// Places orders of two lines, whole ones, until about so many events are in the log; gives the orders' ids.
+/// Places orders of two lines, whole ones, until about so many events are in the log; gives the
+/// orders' ids.
 ///
 /// # Errors
 /// When an order fails.

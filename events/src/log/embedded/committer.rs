@@ -104,10 +104,10 @@ pub(super) struct Committer {
 /// A commit costs a sync of the disk, however much is in it. Writers that the last round answered come back a moment after
 /// the next one has begun, and so would fall into two groups that wait for each other's syncs. A short wait brings them
 /// together; with a single writer there is none.
-#[derive(Default)]
 struct Pace {
-    /// Appends of the last round and the one before.
-    appends: [usize; 2],
+    rounds: u64,
+    /// The round each partition was last written in: it has one append under way.
+    written: Vec<u64>,
     /// How long the last commit took.
     commit: Duration,
 }
@@ -116,18 +116,27 @@ impl Pace {
     const MOST: Duration = Duration::from_millis(1);
     const STEP: Duration = Duration::from_micros(50);
 
-    fn note(&mut self, appends: usize, commit: Duration) {
-        self.appends = [appends, self.appends[0]];
+    fn new(partitions: usize) -> Self {
+        // Nobody has written yet.
+        Self { rounds: 2, written: vec![0; partitions], commit: Duration::ZERO }
+    }
+
+    fn note(&mut self, staged: &[Staged], commit: Duration) {
+        self.rounds += 1;
+        for Staged { partition, .. } in staged {
+            self.written[partition.0 as usize] = self.rounds;
+        }
         self.commit = commit;
     }
 
-    /// Waits until as many wait as the last two rounds had, at most a quarter of what a commit takes.
+    /// Waits for those who wrote in the last two rounds, at most a quarter of what a commit takes.
     fn gather(&self, queue: &mut mpsc::Receiver<Request>, round: &mut Vec<Request>) {
-        let company = self.appends.iter().sum::<usize>().min(ROUND);
+        let company = self.written.iter().filter(|&&round| round + 1 >= self.rounds).count();
         let mut left = (self.commit / 4).min(Self::MOST);
-        while round.len() < company && !left.is_zero() {
+        while round.len() < company {
             match queue.try_recv() {
                 Ok(request) => round.push(request),
+                Err(mpsc::error::TryRecvError::Empty) if left < Self::STEP => return,
                 Err(mpsc::error::TryRecvError::Empty) => {
                     thread::sleep(Self::STEP);
                     left = left.saturating_sub(Self::STEP);
@@ -157,16 +166,8 @@ enum Failure {
 impl Committer {
     pub fn new(connection: Connection, lock: File, ends: Vec<Offset>, shared: Arc<Shared>) -> Self {
         let epochs = vec![[0; LANES]; ends.len()];
-        Self {
-            connection,
-            lock,
-            ends,
-            epochs,
-            shared,
-            poisoned: false,
-            pace: Pace::default(),
-            clock: System::new(),
-        }
+        let pace = Pace::new(ends.len());
+        Self { connection, lock, ends, epochs, shared, poisoned: false, pace, clock: System::new() }
     }
 
     pub fn start(self) -> std::io::Result<Queue> {
@@ -262,7 +263,7 @@ impl Committer {
         }
         let began = self.clock.monotonic();
         let outcome = self.transact(&staged, checksums, &ends);
-        self.pace.note(staged.len(), self.clock.monotonic().saturating_sub(began));
+        self.pace.note(&staged, self.clock.monotonic().saturating_sub(began));
         match outcome {
             Ok(()) => {
                 self.ends = ends;
