@@ -106,8 +106,8 @@ impl ReadModels {
         self.progress.wait(&self.pool, model, targets.collect(), within).await
     }
 
-    /// Waits until `model` has seen all of `partition` as it is now, at most `within`: then what it does not show is not
-    /// there.
+    /// Waits until `model` has seen all that was acknowledged in `partition` by now, at most `within`: then what it does not
+    /// show is not there.
     ///
     /// # Errors
     /// [`Behind`] when it has not by then, or the log does not tell where it ends.
@@ -117,7 +117,7 @@ impl ReadModels {
         partition: Partition,
         within: Duration,
     ) -> Result<(), Behind> {
-        let end = self.log.end(partition).await?;
+        let end = self.log.acknowledged(partition).await?;
         self.progress.wait(&self.pool, model, vec![(partition, Target::Before(end))], within).await
     }
 

@@ -44,9 +44,10 @@ mod scenario {
         let product = app.staff.product(1299, 100).await;
         let readers = customers(&app.staff, 15).await;
         let orders = (0..300).map(|number| order(readers[number % readers.len()], &[(product, 1)]));
-        let answers =
-            join_all(orders.map(async |order| app.staff.post("/orders", &order).send().await))
-                .await;
+        let answers = join_all(orders.map(async |order| {
+            app.staff.post("/orders", &order).header("prefer", "wait=60").send().await
+        }))
+        .await;
         let (sold, refused) = confirmed(&answers);
         assert_eq!((sold, refused.len()), (100, 200));
         for answer in refused {
@@ -71,9 +72,10 @@ mod scenario {
             }
             order(readers[number % readers.len()], &lines)
         });
-        let answers =
-            join_all(orders.map(async |order| app.staff.post("/orders", &order).send().await))
-                .await;
+        let answers = join_all(orders.map(async |order| {
+            app.staff.post("/orders", &order).header("prefer", "wait=60").send().await
+        }))
+        .await;
         let (sold, refused) = confirmed(&answers);
         assert_eq!((sold, refused.len()), (50, 70));
         refused.into_iter().for_each(is_refused_for_stock);

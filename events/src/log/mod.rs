@@ -222,6 +222,15 @@ pub trait EventLog: Send + Sync + 'static {
     /// # Errors
     /// When the log does not answer.
     async fn end(&self, partition: Partition) -> Result<Offset, ReadError>;
+
+    /// Where everything ends that was acknowledged by now. That may be past [`end`](Self::end) for a moment, where an
+    /// append is acknowledged before readers see it, as on Kafka.
+    ///
+    /// # Errors
+    /// When the log does not answer.
+    async fn acknowledged(&self, partition: Partition) -> Result<Offset, ReadError> {
+        self.end(partition).await
+    }
 }
 
 /// One way for a partition's writer to commit batches.

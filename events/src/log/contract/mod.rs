@@ -89,6 +89,7 @@ macro_rules! log_contract {
             a_waiting_reader_gets_what_comes
             a_reader_dropped_while_waiting_loses_nothing
             the_end_is_behind_all_that_is_visible
+            what_is_acknowledged_is_known_at_once
             reading_cannot_begin_beyond_the_end
         }
     };

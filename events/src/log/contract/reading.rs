@@ -163,6 +163,20 @@ pub async fn a_reader_dropped_while_waiting_loses_nothing(harness: &dyn Harness)
     assert_eq!(ids(&read), appended);
 }
 
+/// What was acknowledged is before this end at once, whether readers see it yet or not; and they
+/// get there.
+pub async fn what_is_acknowledged_is_known_at_once(harness: &dyn Harness) {
+    let log = harness.log().await;
+    let mut writer = open(&*log, P).await;
+    for len in [1, 3, 2] {
+        let appended = batch(&writer, len);
+        let offsets = writer.append(&appended).await.expect("the batch is appended");
+        let end = log.acknowledged(P).await.unwrap();
+        assert!(offsets.iter().all(|offset| *offset < end), "{offsets:?} are not before {end}");
+        assert!(idle_end(&*log, Some(appended.id)).await >= end, "readers do not get to {end}");
+    }
+}
+
 /// Every visible record is before the end, and an idle reader stands at it.
 pub async fn the_end_is_behind_all_that_is_visible(harness: &dyn Harness) {
     let log = harness.log().await;

@@ -127,6 +127,8 @@ pub struct KafkaLog {
     partitions: u32,
     /// Asks for the ends of partitions; reads nothing.
     inquirer: Arc<Inquirer>,
+    /// The same, of what was written but is perhaps not visible yet.
+    uncommitted: Arc<Inquirer>,
     consumers: Arc<consumers::Consumers>,
 }
 
@@ -138,11 +140,14 @@ impl KafkaLog {
     /// [`ConnectError::Unavailable`] when the cluster does not answer.
     pub async fn connect(settings: KafkaSettings) -> Result<Self, ConnectError> {
         settings.check()?;
-        let inquirer =
-            Inquirer::new(&settings).map_err(|error| settings.unavailable(error)).map(Arc::new)?;
+        let inquirer = |isolation| {
+            let inquirer = Inquirer::new(&settings, isolation).map(Arc::new);
+            inquirer.map_err(|error| settings.unavailable(error))
+        };
+        let (inquirer, uncommitted) = (inquirer("read_committed")?, inquirer("read_uncommitted")?);
         let partitions = topic::prepare(&settings, &inquirer).await?;
         let consumers = Arc::new(consumers::Consumers::new(&settings));
-        Ok(Self { settings, partitions, inquirer, consumers })
+        Ok(Self { settings, partitions, inquirer, uncommitted, consumers })
     }
 }
 
@@ -180,6 +185,13 @@ impl EventLog for KafkaLog {
         let (_, end) = self.inquirer.bounds(partition).await.map_err(ReadError::Unavailable)?;
         Ok(end)
     }
+
+    /// A commit is answered before its marker is written, and readers wait for the marker: the last stable offset may
+    /// still lie before what was just acknowledged. The high watermark does not.
+    async fn acknowledged(&self, partition: Partition) -> Result<Offset, ReadError> {
+        let (_, end) = self.uncommitted.bounds(partition).await.map_err(ReadError::Unavailable)?;
+        Ok(end)
+    }
 }
 
 /// A client that only asks: for metadata and for the bounds of partitions.
@@ -190,14 +202,16 @@ struct Inquirer {
 }
 
 impl Inquirer {
-    fn new(settings: &KafkaSettings) -> Result<Self, KafkaError> {
+    /// What is committed ends where `isolation` says: at the last stable offset, or at the high watermark.
+    fn new(settings: &KafkaSettings, isolation: &str) -> Result<Self, KafkaError> {
         // Without a group there is nothing to poll.
-        let client = settings.consumer().create_with_context(Logging)?;
+        let mut config = settings.consumer();
+        let client = config.set("isolation.level", isolation).create_with_context(Logging)?;
         let environment = Arc::clone(&settings.environment);
         Ok(Self { topic: settings.topic.clone(), client, environment })
     }
 
-    /// The first offset of a partition, and the end of what is committed (Kafka's last stable offset).
+    /// The first offset of a partition, and its end for this isolation.
     async fn bounds(self: &Arc<Self>, partition: Partition) -> Result<(Offset, Offset), LogFault> {
         let number = partition_number(partition)?;
         insist(&*self.environment, || {

@@ -213,6 +213,10 @@ impl EventLog for MemoryLog {
         self.look(partition);
         Ok(end)
     }
+
+    async fn acknowledged(&self, partition: Partition) -> Result<Offset, ReadError> {
+        Ok(self.state(partition).next())
+    }
 }
 
 struct MemoryLane {
