@@ -29,7 +29,11 @@ use rdkafka::{
 };
 use std::{
     collections::BTreeMap,
-    sync::{Arc, mpsc::Sender},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::Sender,
+    },
     time::{Duration, Instant},
 };
 use tokio::sync::oneshot;
@@ -510,18 +514,21 @@ async fn reopen(log: &dyn EventLog) -> (Writer, Vec<Uuid>) {
     panic!("the partition does not open any more");
 }
 
-/// Appends until an append fails; gives the batches that were acknowledged, and the one that failed.
+/// Appends until an append fails, or until the trouble is over: an append may live through a short one. Gives the batch that
+/// failed.
 async fn append_until_failure(
     mut writer: Writer,
     acknowledged: Sender<Uuid>,
-) -> (Uuid, AppendError) {
-    loop {
+    over: &AtomicBool,
+) -> Option<(Uuid, AppendError)> {
+    while !over.load(Ordering::SeqCst) {
         let batch = batch(&writer, 3);
         match writer.append(&batch).await {
             Ok(_) => acknowledged.send(batch.id).unwrap(),
-            Err(error) => return (batch.id, error),
+            Err(error) => return Some((batch.id, error)),
         }
     }
+    None
 }
 
 /// Follows the partition from one reader to the next until it has seen `last`.
@@ -551,14 +558,18 @@ async fn kafka_killed_under_a_writer_and_a_reader_loses_nothing() {
     let following = futures::future::join(follow(Arc::clone(&log), last), async {
         for _ in 0..2 {
             let (writer, _) = reopen(&*log).await;
-            let appending = append_until_failure(writer, acknowledged.clone());
+            let over = AtomicBool::new(false);
+            let appending = append_until_failure(writer, acknowledged.clone(), &over);
             let killing = async {
                 System::new().sleep(Duration::from_millis(700)).await;
                 run(control("kill").unwrap()).await;
                 run(control("restart").unwrap()).await;
+                over.store(true, Ordering::SeqCst);
             };
-            let ((id, error), ()) = futures::future::join(appending, killing).await;
-            failed.push((id, matches!(error, AppendError::NotApplied(_))));
+            let (failure, ()) = futures::future::join(appending, killing).await;
+            let failure =
+                failure.map(|(id, error)| (id, matches!(error, AppendError::NotApplied(_))));
+            failed.extend(failure);
         }
         let (mut writer, _) = reopen(&*log).await;
         let end = batch(&writer, 1);
