@@ -8,6 +8,7 @@
 //! | [`keys`], [`seal`] | personal data is sealed before it enters the log; its keys live elsewhere |
 //! | [`log`] | the log port, its adapters and the discipline they share |
 //! | [`environment`] | clock, ids and tasks, so that a simulation can supply its own |
+//! | [`planted`] | known bugs, for a simulation to find |
 //!
 //! Invariants:
 //! - an event, once written, is read for ever: golden files hold every version ever written;
@@ -26,6 +27,7 @@ pub mod log;
 pub mod money;
 pub mod order;
 pub mod partitioner;
+pub mod planted;
 pub mod position;
 pub mod product;
 pub mod recorded;

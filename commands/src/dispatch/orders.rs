@@ -15,6 +15,7 @@ use crate::{
 use events::{
     Money, Partition, Position, StreamId, Timestamp,
     order::{Line, Rejected, RejectionReason},
+    planted::Bug,
 };
 use order::ReservedLine;
 use std::{future::Future, sync::Arc};
@@ -72,7 +73,10 @@ impl Hands {
                 self.tell_order(order, id, record(*ordinal, *amount, ending)).await
             }
             Effect::Refund { ordinal, payment_id, amount } => {
-                let key = format!("{order}/refund/{ordinal}");
+                let mut key = format!("{order}/refund/{ordinal}");
+                if Bug::EffectNamedByVersion.is_planted() {
+                    key = format!("{order}/refund/{}", self.router.state(order).await?.version);
+                }
                 let refund_id = self
                     .call(|gateway| async move { gateway.refund(&key, payment_id, *amount).await })
                     .await?;

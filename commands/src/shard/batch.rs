@@ -218,6 +218,12 @@ impl Round {
         self.records.is_empty()
     }
 
+    /// What [`Bug::OverlayKept`](events::planted::Bug) does.
+    pub fn keep(&self, memory: &mut Memory) {
+        let changed = self.changed.iter().map(|(&id, changed)| (id, changed.stream.clone()));
+        memory.streams.extend(changed);
+    }
+
     /// Makes the round's decisions part of the memory, now that its batch is durable at `offsets`. Gives the changed streams
     /// with the state before, and the waiting answers.
     pub fn merge(

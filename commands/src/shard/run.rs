@@ -11,6 +11,7 @@ use crate::{dispatch::Board, request::CommandError};
 use events::{
     Environment, Partition,
     log::{AppendError, EventLog, Writer},
+    planted::Bug,
 };
 use futures::FutureExt;
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
@@ -219,6 +220,11 @@ impl Shard {
             serving.answer_looks(looks);
             return Ok(());
         };
+        if Bug::AnswerBeforeDurable.is_planted() {
+            for waiting in std::mem::take(&mut round.waiting) {
+                waiting.answer(self.partition, &[]);
+            }
+        }
         let offsets = match serving.writer.append(&batch).await {
             Ok(offsets) => offsets,
             Err(failure) => {
@@ -229,6 +235,9 @@ impl Shard {
                 );
                 for look in looks {
                     look.refuse("the append failed");
+                }
+                if Bug::OverlayKept.is_planted() {
+                    round.keep(&mut serving.memory);
                 }
                 return Err(End::Failed(doubt_about(round, &failure)));
             }

@@ -9,7 +9,9 @@ use super::{
     Batch, BatchReader, Chunk, Cursor, EventLog, LANES, Lane, LogFault, ReadError, Record,
     StoredBatch, Writer,
 };
-use crate::{Environment, Fingerprint, Metadata, Partition, StreamId, StreamKind, Timestamp};
+use crate::{
+    Environment, Fingerprint, Metadata, Partition, StreamId, StreamKind, Timestamp, planted::Bug,
+};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -186,8 +188,7 @@ impl<'a> Opening<'a> {
         self.latest = times.map(|stored| stored.record.time).fold(self.latest, Timestamp::max);
         if let Some((term, batch_id)) = self.claimed {
             if chunk.batches.iter().any(|batch| batch.id == batch_id) {
-                let writer = Writer::new(self.partition, term, self.lanes, self.latest);
-                return Ok(Step::Open(chunk, writer));
+                return Ok(Step::Open(chunk, self.writer(term)));
             }
             // A claim of at least our term got in before ours, which is void by that.
             if chunk.cursor.term >= term {
@@ -195,9 +196,20 @@ impl<'a> Opening<'a> {
             }
         }
         if self.claimed.is_none() && chunk.at_end {
-            self.claimed = Some(self.claim(chunk.cursor.term + 1).await?);
+            let term = chunk.cursor.term + 1;
+            if Bug::FenceWithoutClaim.is_planted() {
+                return Ok(Step::Open(chunk, self.writer(term)));
+            }
+            self.claimed = Some(self.claim(term).await?);
+            if Bug::ServeBeforeClaimIsRead.is_planted() {
+                return Ok(Step::Open(chunk, self.writer(term)));
+            }
         }
         Ok(Step::Read(chunk, self))
+    }
+
+    fn writer(self, term: u64) -> Writer {
+        Writer::new(self.partition, term, self.lanes, self.latest)
     }
 
     async fn claim(&mut self, term: u64) -> Result<(u64, Uuid), OpenError> {

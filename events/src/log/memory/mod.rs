@@ -9,7 +9,7 @@ mod state;
 
 use super::{
     AppendError, Batch, Committed, EventLog, LANES, Lane, LogFault, MAX_BATCH_RECORDS, RawChunk,
-    ReadError, RecordReader,
+    RawRecord, ReadError, RecordReader,
 };
 use crate::{Environment, Offset, Partition};
 use async_trait::async_trait;
@@ -147,6 +147,19 @@ impl MemoryLog {
     pub fn cut(&self, partition: Partition, batch: &Batch, keep: usize) {
         self.state(partition).land(batch, keep, self.gap());
         self.ring(partition);
+    }
+
+    /// Forgets the faults that are still to come, shows what is hidden and lets the held commits land. Ghosts stay.
+    pub fn heal(&self, partition: Partition) {
+        self.state(partition).faults.clear();
+        self.reveal(partition);
+        self.release(partition);
+    }
+
+    /// What has landed from `from` on, hidden or not, and where the next batch will begin: for those who check, not for
+    /// those who are checked.
+    pub fn landed(&self, partition: Partition, from: Offset) -> (Vec<RawRecord>, Offset) {
+        self.state(partition).landed(from)
     }
 
     fn state(&self, partition: Partition) -> MutexGuard<'_, State> {

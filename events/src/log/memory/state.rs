@@ -104,6 +104,13 @@ impl State {
         hidden
     }
 
+    /// All records from `from` on, and where the next batch begins.
+    pub fn landed(&self, from: Offset) -> (Vec<RawRecord>, Offset) {
+        let begin = self.batches.partition_point(|landed| landed.next <= from);
+        let records = self.batches[begin..].iter().flat_map(|landed| &landed.records);
+        (records.filter(|raw| raw.offset >= from).cloned().collect(), self.next())
+    }
+
     /// Visible records from `from` on, where the next ones begin, and whether these were all.
     pub fn read(&self, from: Offset) -> (Vec<RawRecord>, Offset, bool) {
         let mut records = Vec::new();

@@ -1,0 +1,135 @@
+//! Customers and addresses: one customer an address, and one first order.
+
+use super::{Books, Broken};
+use events::{Timestamp, customer::Event, email};
+use std::collections::{BTreeMap, BTreeSet};
+use uuid::Uuid;
+
+/// A numbered claim of a customer.
+type Claim = (Uuid, u32);
+
+#[derive(Clone, Debug, Default)]
+pub struct Customer {
+    pub registered: bool,
+    /// The claim they live by, and its address.
+    pub address: Option<(u32, Uuid)>,
+    wanted: Option<(u32, Uuid)>,
+    pub order_count: u64,
+    /// Open orders; whether each was the first.
+    pub open: BTreeMap<Uuid, bool>,
+    /// Orders that are over here, and until when that is remembered.
+    pub closed: BTreeMap<Uuid, Timestamp>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Email {
+    pub holder: Option<Claim>,
+    released: BTreeSet<Claim>,
+}
+
+impl Books {
+    pub(super) fn fold_customer(
+        &mut self,
+        id: Uuid,
+        event: &Event,
+        now: Timestamp,
+    ) -> Result<(), Broken> {
+        let mut customer = self.customers.get(&id).cloned().unwrap_or_default();
+        match event {
+            Event::RegistrationRequested(requested) => {
+                ensure!(customer.address.is_none(), "registered twice");
+                customer.address = Some((1, requested.email_id));
+            }
+            Event::Registered(_) => {
+                customer.registered = true;
+                self.holds(id, customer.address)?;
+            }
+            Event::RegistrationRefused(_) => {
+                ensure!(!customer.registered, "refused, and is a customer");
+                customer.address = None;
+            }
+            Event::Changed(_) => ensure!(customer.registered, "changed, and is none"),
+            Event::EmailChangeRequested(requested) => {
+                ensure!(customer.wanted.is_none(), "a second change at a time");
+                customer.wanted = Some((requested.attempt, requested.email_id));
+            }
+            Event::EmailChanged(changed) => {
+                let wanted = customer.wanted.take();
+                ensure!(wanted == Some((changed.attempt, changed.email_id)), "{wanted:?}");
+                self.holds(id, wanted)?;
+                customer.address = wanted;
+            }
+            Event::EmailChangeRefused(_) => customer.wanted = None,
+            Event::EmailSettled(_) => {}
+            Event::OrderOpened(opened) => {
+                let order_id = opened.order_id;
+                ensure!(customer.registered, "an order of nobody");
+                ensure!(
+                    !customer.closed.contains_key(&order_id),
+                    "order {order_id} is closed here"
+                );
+                let first = customer.order_count == 0 && customer.open.is_empty();
+                ensure!(opened.first == first, "order {order_id} is the first: {first}");
+                let again = customer.open.insert(order_id, first);
+                ensure!(again.is_none(), "order {order_id} is opened twice");
+            }
+            Event::OrderClosed(closed) => {
+                let order_id = closed.order_id;
+                let order = self.orders.get(&order_id).ok_or("an order that is not")?;
+                let was_open = customer.open.remove(&order_id).is_some();
+                let before = customer.closed.insert(order_id, closed.not_after);
+                let again = before.is_some_and(|until| now <= until || was_open);
+                ensure!(!again, "order {order_id} is closed twice");
+                let confirmed = was_open && order.was_confirmed;
+                ensure!(
+                    closed.confirmed == confirmed,
+                    "order {order_id} is confirmed: {confirmed}"
+                );
+                customer.order_count += u64::from(confirmed);
+            }
+        }
+        self.customers.insert(id, customer);
+        Ok(())
+    }
+
+    fn holds(&self, customer: Uuid, claim: Option<(u32, Uuid)>) -> Result<(), Broken> {
+        let (attempt, email) = claim.ok_or("a customer without an address")?;
+        let holder = self.emails.get(&email).and_then(|email| email.holder);
+        ensure!(holder == Some((customer, attempt)), "the address is {holder:?}'s");
+        Ok(())
+    }
+
+    pub(super) fn fold_email(&mut self, id: Uuid, event: &email::Event) -> Result<(), Broken> {
+        let email = self.emails.entry(id).or_default();
+        match event {
+            email::Event::Claimed(claimed) => {
+                let claim = (claimed.customer_id, claimed.attempt);
+                let taken = email.holder.is_some_and(|holder| holder.0 != claim.0);
+                ensure!(!taken, "it is {:?}'s, and {claim:?} gets it", email.holder);
+                ensure!(!email.released.contains(&claim), "{claim:?} is over");
+                email.holder = Some(claim);
+            }
+            email::Event::Released(released) => {
+                let claim = (released.customer_id, released.attempt);
+                let customer = self.customers.get(&claim.0);
+                let lives = customer.is_some_and(|found| found.address == Some((claim.1, id)));
+                ensure!(!lives, "{claim:?} lives by it, and it is released");
+                email.released.insert(claim);
+                email.holder = email.holder.filter(|holder| *holder != claim);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn customer_at_rest(&self, id: Uuid, customer: &Customer) -> Result<(), Broken> {
+        if customer.registered {
+            self.holds(id, customer.address)?;
+        }
+        ensure!(customer.wanted.is_none(), "customer {id} waits for an address");
+        let orders = self.orders.values().filter(|order| order.customer == id);
+        let confirmed = orders.filter(|order| order.was_confirmed).count() as u64;
+        let counted = customer.order_count;
+        ensure!(counted == confirmed, "customer {id} counts {counted} orders of {confirmed}");
+        Ok(())
+    }
+}

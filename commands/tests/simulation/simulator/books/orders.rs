@@ -1,0 +1,206 @@
+//! Orders: one way through life, paid once, and money back for what was not delivered.
+
+use super::{Books, Broken, amount};
+use commands::gateway::Ending;
+use events::{
+    Timestamp,
+    order::{DiscountKind, Event, Priced},
+};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Pending,
+    Confirmed,
+    Processing,
+    Shipped,
+    Delivered,
+    Cancelled,
+    Rejected,
+}
+
+impl Status {
+    pub fn is_dead(self) -> bool {
+        matches!(self, Self::Cancelled | Self::Rejected)
+    }
+
+    pub fn holds_stock(self) -> bool {
+        matches!(self, Self::Confirmed | Self::Processing)
+    }
+
+    pub fn has_left_the_house(self) -> bool {
+        matches!(self, Self::Shipped | Self::Delivered)
+    }
+}
+
+/// What the log says of an order's payment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Paid {
+    Started(String),
+    Captured(String),
+    Refunded,
+    Never,
+}
+
+#[derive(Clone, Debug)]
+pub struct Order {
+    pub customer: Uuid,
+    pub lines: BTreeMap<Uuid, i64>,
+    pub deadline: Timestamp,
+    pub status: Status,
+    /// What is to be paid, once it is known.
+    pub total: Option<i64>,
+    pub paid: Option<Paid>,
+    pub was_confirmed: bool,
+    pub stock_settled: bool,
+    pub customer_settled: bool,
+}
+
+impl Books {
+    pub(super) fn fold_order(&mut self, id: Uuid, event: &Event) -> Result<(), Broken> {
+        if let Event::Placed(placed) = event {
+            let order = Order {
+                customer: placed.customer_id,
+                lines: placed.lines.iter().map(|line| (line.product_id, line.quantity)).collect(),
+                deadline: placed.deadline,
+                status: Status::Pending,
+                total: None,
+                paid: None,
+                was_confirmed: false,
+                stock_settled: false,
+                customer_settled: false,
+            };
+            ensure!(self.orders.insert(id, order).is_none(), "it is placed twice");
+            return Ok(());
+        }
+        let mut order = self.orders.get(&id).cloned().ok_or("it was never placed")?;
+        self.step(id, &mut order, event)?;
+        self.orders.insert(id, order);
+        Ok(())
+    }
+
+    fn step(&self, id: Uuid, order: &mut Order, event: &Event) -> Result<(), Broken> {
+        match event {
+            Event::Placed(_) => {}
+            Event::Priced(priced) => self.price(id, order, priced)?,
+            Event::PaymentStarted(started) => {
+                ensure!(order.status == Status::Pending, "{:?} begins to pay", order.status);
+                ensure!(order.paid.is_none(), "a second payment");
+                order.paid = Some(Paid::Started(started.payment_id.to_string()));
+            }
+            Event::PaymentCaptured(captured) => {
+                let payment_id = order.started()?;
+                let ending = self.payments.get(&payment_id).and_then(|found| found.ending.clone());
+                ensure!(ending == Some(Ending::Captured), "the gateway says {ending:?}");
+                let taken = Some(amount(captured.amount));
+                ensure!(taken == order.total, "{taken:?} was taken of {:?}", order.total);
+                order.paid = Some(Paid::Captured(payment_id));
+            }
+            Event::PaymentDeclined(_) | Event::PaymentVoided(_) => {
+                let payment_id = order.started()?;
+                let ending = self.payments.get(&payment_id).and_then(|found| found.ending.clone());
+                let taken = matches!(ending, None | Some(Ending::Captured));
+                ensure!(!taken, "the gateway says {ending:?}");
+                order.paid = Some(Paid::Never);
+            }
+            Event::RefundIssued(refund) => {
+                let paid = order.paid.clone();
+                ensure!(matches!(paid, Some(Paid::Captured(_))), "{paid:?} is given back");
+                ensure!(Some(amount(refund.amount)) == order.total, "another sum is given back");
+                order.paid = Some(Paid::Refunded);
+            }
+            Event::Rejected(_) => order.moves(&[Status::Pending], Status::Rejected)?,
+            Event::Confirmed(_) => {
+                let free = order.total == Some(0);
+                let paid = matches!(order.paid, Some(Paid::Captured(_)));
+                ensure!(free || paid, "confirmed, and {:?}", order.paid);
+                self.holds_all(id, order)?;
+                order.was_confirmed = true;
+                order.moves(&[Status::Pending], Status::Confirmed)?;
+            }
+            Event::ProcessingStarted(_) => order.moves(&[Status::Confirmed], Status::Processing)?,
+            Event::Shipped(_) => {
+                self.holds_all(id, order)?;
+                order.moves(&[Status::Confirmed, Status::Processing], Status::Shipped)?;
+            }
+            Event::Delivered(_) => order.moves(&[Status::Shipped], Status::Delivered)?,
+            Event::Cancelled(_) => {
+                let alive = [Status::Pending, Status::Confirmed, Status::Processing];
+                order.moves(&alive, Status::Cancelled)?;
+            }
+            Event::CustomerSettled(_) => {
+                let customer = self.customers.get(&order.customer);
+                let closed = customer.is_some_and(|customer| customer.closed.contains_key(&id));
+                ensure!(closed, "settled with the customer, who does not know");
+                order.customer_settled = true;
+            }
+            Event::StockSettled(_) => {
+                for product in order.lines.keys() {
+                    let knows =
+                        self.products.get(product).map(|found| found.closed.contains_key(&id));
+                    ensure!(
+                        knows != Some(false),
+                        "settled with product {product}, which does not know"
+                    );
+                }
+                order.stock_settled = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn price(&self, id: Uuid, order: &mut Order, priced: &Priced) -> Result<(), Broken> {
+        ensure!(order.status == Status::Pending && order.total.is_none(), "priced again");
+        self.holds_all(id, order)?;
+        let customer = self.customers.get(&order.customer).ok_or("its customer is not")?;
+        let first = *customer.open.get(&id).ok_or("it is not open at its customer")?;
+        let given = priced.discounts.iter().any(|part| part.kind == DiscountKind::FirstOrder);
+        ensure!(first || !given, "a first order, and it is not");
+        let lines = priced.lines.iter().map(|line| amount(line.unit_price) * line.quantity);
+        let subtotal: i64 = lines.sum();
+        let (discount, total) = (amount(priced.discount), amount(priced.total));
+        ensure!(subtotal == amount(priced.subtotal), "the subtotal is not the lines'");
+        ensure!(subtotal - discount == total, "the total is not what is left");
+        ensure!((0..=subtotal * 3 / 10).contains(&discount), "a discount of {discount}");
+        order.total = Some(total);
+        Ok(())
+    }
+
+    fn holds_all(&self, id: Uuid, order: &Order) -> Result<(), Broken> {
+        for (product, quantity) in &order.lines {
+            let held = self.products.get(product).and_then(|product| product.held.get(&id));
+            ensure!(held == Some(quantity), "{held:?} are held of product {product}");
+        }
+        Ok(())
+    }
+
+    pub(super) fn order_at_rest(&self, id: Uuid, order: &Order) -> Result<(), Broken> {
+        let Order { status, paid, .. } = order;
+        ensure!(*status != Status::Pending, "still pending");
+        ensure!(order.customer_settled, "not settled with its customer");
+        let holds = status.holds_stock();
+        ensure!(order.stock_settled != holds, "{status:?}, and its stock is otherwise");
+        let alive = !status.is_dead();
+        let (balance, due) = (self.balance(id), if alive { order.total.unwrap_or(0) } else { 0 });
+        ensure!(balance == due, "{status:?}: the shop holds {balance} and is due {due}");
+        let open = matches!(paid, Some(Paid::Started(_)));
+        ensure!(!open, "{status:?}, and its payment is open");
+        Ok(())
+    }
+}
+
+impl Order {
+    fn moves(&mut self, from: &[Status], to: Status) -> Result<(), Broken> {
+        ensure!(from.contains(&self.status), "from {:?} to {to:?}", self.status);
+        self.status = to;
+        Ok(())
+    }
+
+    fn started(&self) -> Result<String, Broken> {
+        match &self.paid {
+            Some(Paid::Started(payment_id)) => Ok(payment_id.clone()),
+            paid => Err(format!("its payment ends, and was {paid:?}")),
+        }
+    }
+}

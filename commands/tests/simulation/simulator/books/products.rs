@@ -1,0 +1,93 @@
+//! Products: no unit is sold twice, and nothing is held for nobody.
+
+use super::{Books, Broken, Status};
+use events::{Timestamp, product::Event};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+#[derive(Clone, Debug, Default)]
+pub struct Product {
+    pub price: i64,
+    pub on_hand: i64,
+    pub shipped: i64,
+    /// Units held, by order.
+    pub held: BTreeMap<Uuid, i64>,
+    /// Orders that can hold nothing here any more, and until when that is remembered.
+    pub closed: BTreeMap<Uuid, Timestamp>,
+}
+
+impl Product {
+    pub fn reserved(&self) -> i64 {
+        self.held.values().sum()
+    }
+
+    /// Ends what is held for an order. A second time only when the first is forgotten, and then of nothing.
+    fn close(
+        &mut self,
+        order_id: Uuid,
+        quantity: i64,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), Broken> {
+        let held = self.held.remove(&order_id).unwrap_or(0);
+        ensure!(held == quantity, "{held} were held");
+        let before = self.closed.insert(order_id, until);
+        let again = before.is_some_and(|until| now <= until || held > 0);
+        ensure!(!again, "order {order_id} is closed twice");
+        Ok(())
+    }
+}
+
+impl Books {
+    pub(super) fn fold_product(
+        &mut self,
+        id: Uuid,
+        event: &Event,
+        now: Timestamp,
+    ) -> Result<(), Broken> {
+        if let Event::Added(added) = event {
+            let (price, on_hand) = (added.price.amount, added.initial_stock);
+            let before = self.products.insert(id, Product { price, on_hand, ..Product::default() });
+            ensure!(before.is_none(), "it is added twice");
+            return Ok(());
+        }
+        // A product that was never added can still be closed for an order.
+        let product = self.products.entry(id).or_default();
+        match event {
+            Event::Added(_) => {}
+            Event::Changed(changed) => product.price = changed.price.amount,
+            Event::StockChanged(changed) => product.on_hand += changed.quantity,
+            Event::StockReserved(reserved) => {
+                let order_id = reserved.order_id;
+                let order =
+                    self.orders.get(&order_id).ok_or("it is held for an order that is not")?;
+                let asked = order.lines.get(&id).copied();
+                ensure!(asked == Some(reserved.quantity), "{asked:?} were asked for");
+                ensure!(!product.closed.contains_key(&order_id), "order {order_id} is closed here");
+                ensure!(!order.stock_settled, "order {order_id} has settled its stock");
+                ensure!(reserved.unit_price.amount == product.price, "the price is another");
+                let before = product.held.insert(order_id, reserved.quantity);
+                ensure!(before.is_none(), "it is held twice for order {order_id}");
+            }
+            Event::StockReleased(released) => {
+                let order_id = released.order_id;
+                product.close(order_id, released.quantity, released.not_after, now)?;
+                let status = self.orders.get(&order_id).map(|order| order.status);
+                let dead = status.is_some_and(Status::is_dead);
+                ensure!(dead, "order {order_id} is {status:?} and loses its stock");
+            }
+            Event::StockShipped(shipped) => {
+                let order_id = shipped.order_id;
+                product.close(order_id, shipped.quantity, shipped.not_after, now)?;
+                let status = self.orders.get(&order_id).map(|order| order.status);
+                let left = status.is_some_and(Status::has_left_the_house);
+                ensure!(left, "order {order_id} is {status:?} and its stock left");
+                product.on_hand -= shipped.quantity;
+                product.shipped += shipped.quantity;
+            }
+        }
+        let (on_hand, reserved) = (product.on_hand, product.reserved());
+        ensure!(reserved <= on_hand, "oversold: {reserved} are held of {on_hand}");
+        Ok(())
+    }
+}

@@ -1,0 +1,246 @@
+//! Clients: what they ask, under which key, and what they may believe of the answers.
+
+use super::{
+    books::{Books, Broken, ensure},
+    shop::Shop,
+    world::OUTSIDE,
+};
+use commands::{Command, CommandError, Outcome, Request, Snapshot};
+use events::{Fingerprint, StreamId};
+use std::{sync::Arc, time::Duration};
+use uuid::Uuid;
+
+/// How old the state may be that an answer without events rests on: the lease of a shard, and some for the way.
+const STALE: Duration = Duration::from_secs(3);
+
+/// A command with a client's key, however often it is sent.
+pub struct Call {
+    pub request: Request,
+    in_flight: u32,
+    /// Whether somebody stopped waiting for an answer, or was told that it is unknown.
+    doubt: bool,
+    /// The version it was acknowledged at.
+    acknowledged: Option<u64>,
+    /// Whether a final answer is there.
+    pub is_over: bool,
+}
+
+/// The fingerprint of the body that a key is used with, and of another one.
+pub const BODY: Fingerprint = Fingerprint([7; 16]);
+pub const OTHER_BODY: Fingerprint = Fingerprint([9; 16]);
+
+/// A request under the key `key`.
+pub fn keyed(stream: StreamId, command: impl Into<Command>, key: &str) -> Request {
+    let command_id = Uuid::new_v5(&stream.id, key.as_bytes());
+    Request {
+        stream,
+        command: command.into(),
+        command_id,
+        fingerprint: BODY,
+        expected_version: None,
+        correlation_id: command_id,
+        causation_id: command_id,
+        traceparent: None,
+    }
+}
+
+impl Call {
+    pub fn new(request: Request) -> Self {
+        Self { request, in_flight: 0, doubt: false, acknowledged: None, is_over: false }
+    }
+}
+
+type Answer = Result<Outcome, CommandError>;
+
+impl Shop {
+    /// A new command; its place among the calls.
+    pub fn call(&self, request: Request) -> usize {
+        let mut calls = self.calls();
+        calls.push(Call::new(request));
+        calls.len() - 1
+    }
+
+    /// Sends a command once, for as long as `patience`.
+    pub async fn attempt(self: Arc<Self>, at: usize, patience: Duration) {
+        let Some((process, router)) = self.door() else {
+            return self.world.sleep(Duration::from_millis(50)).await;
+        };
+        let request = self.begin(at);
+        self.tell(|| format!("call {at} to {process}: {} {:?}", request.stream, request.command));
+        // The one way tries again when the partition is not open, the other does not.
+        let again = self.world.once_in(2);
+        let asked = async {
+            if again { router.send(request).await } else { router.try_send(request).await }
+        };
+        let answer = tokio::select! {
+            biased;
+            answer = asked => Some(answer),
+            () = self.world.sleep(patience) => None,
+        };
+        self.observe();
+        self.tell(|| format!("call {at}: {}", brief(answer.as_ref())));
+        if let Err(broken) = self.end(at, answer) {
+            self.breaks(format!("call {at}: {broken}"));
+        }
+    }
+
+    /// Sends a command until there is a final answer.
+    pub async fn insist(self: Arc<Self>, at: usize) {
+        while !self.calls()[at].is_over {
+            Arc::clone(&self).attempt(at, Duration::from_secs(20)).await;
+            self.world.sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    fn begin(&self, at: usize) -> Request {
+        let mut calls = self.calls();
+        let call = &mut calls[at];
+        call.in_flight += 1;
+        self.books().denied.remove(&call.request.command_id);
+        call.request.clone()
+    }
+
+    fn end(&self, at: usize, answer: Option<Answer>) -> Result<(), Broken> {
+        let oldest = self.world.clock().saturating_sub(STALE);
+        let (mut calls, mut books) = (self.calls(), self.books());
+        let call = &mut calls[at];
+        call.in_flight -= 1;
+        match answer {
+            None | Some(Err(CommandError::OutcomeUnknown)) => call.doubt = true,
+            Some(Ok(outcome)) => {
+                call.is_over = true;
+                call.applied(&books, &outcome, oldest)?;
+            }
+            Some(Err(CommandError::Refused(refusal))) => {
+                call.is_over = true;
+                let first = call.acknowledged;
+                ensure!(first.is_none(), "acknowledged at {first:?}, then {refusal:?}");
+                call.deny(&mut books)?;
+            }
+            Some(Err(CommandError::NotApplied(_))) => call.deny(&mut books)?,
+            Some(Err(error)) => return Err(error.to_string()),
+        }
+        Ok(())
+    }
+
+    /// The same key with another body.
+    pub async fn other_body(self: Arc<Self>, at: usize) {
+        let Some((_, router)) = self.door() else { return };
+        let (mut request, acknowledged) = {
+            let call = &self.calls()[at];
+            (call.request.clone(), call.acknowledged)
+        };
+        request.fingerprint = OTHER_BODY;
+        if acknowledged.is_none() {
+            return;
+        }
+        match router.try_send(request).await {
+            Err(
+                CommandError::KeyReused
+                | CommandError::NotApplied(_)
+                | CommandError::OutcomeUnknown,
+            ) => {}
+            answer => self.breaks(format!("call {at} with another body: {}", brief(Some(&answer)))),
+        }
+    }
+
+    /// Looks at an aggregate.
+    pub async fn look(self: Arc<Self>, stream: StreamId) {
+        let Some((_, router)) = self.door() else { return };
+        let Ok(snapshot) = router.state(stream).await else { return };
+        self.observe();
+        let oldest = self.world.clock().saturating_sub(STALE);
+        if let Err(broken) = is_durable_and_fresh(&self.books(), &snapshot, oldest) {
+            self.breaks(format!("a look at {stream}: {broken}"));
+        }
+    }
+
+    /// Waits for the end of what is under way at a stream.
+    pub async fn wait(self: Arc<Self>, stream: StreamId) {
+        let Some((_, router)) = self.door() else { return };
+        let settled = router.settled(stream, Duration::from_secs(20));
+        let patience = self.world.sleep(Duration::from_secs(30));
+        let settled = tokio::select! {
+            biased;
+            settled = settled => settled,
+            () = patience => return,
+        };
+        let Ok(Some(snapshot)) = settled else { return };
+        self.observe();
+        let (shown, landed) = (snapshot.version, self.books().version(stream));
+        if shown > landed || (shown > 0 && !snapshot.state.is_settled()) {
+            self.breaks(format!("{stream} is settled at {shown} of {landed}: {snapshot:?}"));
+        }
+    }
+
+    /// Runs a client's deed beside the others.
+    pub fn client(self: &Arc<Self>, deed: impl Future<Output = ()> + Send + 'static) {
+        self.world.spawn(OUTSIDE, Box::pin(deed));
+    }
+}
+
+impl Call {
+    fn applied(
+        &mut self,
+        books: &Books,
+        outcome: &Outcome,
+        oldest: Duration,
+    ) -> Result<(), Broken> {
+        let Outcome { snapshot, changed, replayed } = outcome;
+        if !changed && replayed.is_none() {
+            let first = self.acknowledged;
+            ensure!(first.is_none(), "acknowledged at {first:?}, then nothing to do");
+            return is_durable_and_fresh(books, snapshot, oldest);
+        }
+        let applied = books.applied.get(&self.request.command_id);
+        let applied = applied.ok_or("acknowledged, and not in the log")?;
+        ensure!(applied.stream == self.request.stream, "in another stream");
+        let version = replayed.unwrap_or(snapshot.version);
+        ensure!(
+            version == applied.version,
+            "acknowledged at {version}, and stands at {}",
+            applied.version
+        );
+        let landed = books.version(snapshot.stream);
+        ensure!(snapshot.version <= landed, "shows version {} of {landed}", snapshot.version);
+        let first = *self.acknowledged.get_or_insert(version);
+        ensure!(first == version, "acknowledged at {first}, then at {version}");
+        Ok(())
+    }
+
+    /// Nothing of it was applied: so it stays, if that is true of every time it was sent.
+    fn deny(&self, books: &mut Books) -> Result<(), Broken> {
+        if self.in_flight > 0 || self.doubt || self.acknowledged.is_some() {
+            return Ok(());
+        }
+        let id = self.request.command_id;
+        ensure!(
+            !books.applied.contains_key(&id),
+            "it is applied, and its sender is told it is not"
+        );
+        books.denied.insert(id);
+        Ok(())
+    }
+}
+
+fn is_durable_and_fresh(
+    books: &Books,
+    snapshot: &Snapshot,
+    oldest: Duration,
+) -> Result<(), Broken> {
+    let (shown, landed) = (snapshot.version, books.version(snapshot.stream));
+    ensure!(shown <= landed, "shows version {shown} of {landed}");
+    let then = books.version_at(snapshot.stream, oldest);
+    ensure!(shown >= then, "shows version {shown}, and it had {then} before {oldest:?}");
+    Ok(())
+}
+
+fn brief(answer: Option<&Answer>) -> String {
+    match answer {
+        None => "nobody waits any more".into(),
+        Some(Ok(Outcome { snapshot, changed, replayed })) => {
+            format!("at version {}, changed {changed}, replayed {replayed:?}", snapshot.version)
+        }
+        Some(Err(error)) => format!("{error}"),
+    }
+}

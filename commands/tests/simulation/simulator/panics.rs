@@ -1,0 +1,31 @@
+//! Panics of the program: it catches some of them, and none may go unseen.
+
+use std::{
+    cell::{Cell, RefCell},
+    panic::{set_hook, take_hook},
+    sync::Once,
+};
+
+thread_local! {
+    static NOTES: Cell<bool> = const { Cell::new(false) };
+    static LAST: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Does `deed`; panics of this thread are noted meanwhile, and not printed. The last one comes back with the outcome.
+pub fn noted<T>(deed: impl FnOnce() -> T) -> (T, Option<String>) {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let others = take_hook();
+        set_hook(Box::new(move |panic| {
+            if NOTES.get() {
+                LAST.set(Some(panic.to_string()));
+            } else {
+                others(panic);
+            }
+        }));
+    });
+    NOTES.set(true);
+    let done = deed();
+    NOTES.set(false);
+    (done, LAST.take())
+}

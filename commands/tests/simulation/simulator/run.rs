@@ -1,0 +1,359 @@
+//! Runs a plan: trouble first, then peace, and then everything must come to its end.
+
+mod acts;
+
+use self::acts::product_stream;
+use super::{
+    books::{Books, Broken, Status},
+    calls::keyed,
+    gateway::{Mood, Till},
+    network::Network,
+    panics::noted,
+    plan::{Act, CUSTOMERS, PRODUCTS, Plan},
+    shop::Shop,
+    world::{Node, OUTSIDE, ProcessId, Step, World},
+};
+use chrono::TimeDelta;
+use commands::{ShardState, WriteSettings, WriteSide, product};
+use events::{
+    Environment, Money, Partition, StreamId,
+    log::{EventLog, memory::MemoryLog},
+};
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+/// How long everything may take to come to its end, beyond the last deadline and the grace before it.
+const PEACE: Duration = Duration::from_mins(5);
+
+/// More steps than any run needs: one that takes more runs in circles.
+const MAX_STEPS: u64 = 2_000_000;
+
+/// What became of a run.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub broken: Option<Broken>,
+    pub steps: u64,
+    pub simulated: Duration,
+    pub commands: u64,
+    /// How often each type of event came.
+    pub events: BTreeMap<String, u64>,
+    /// What clients and the world did, by kind.
+    pub acts: BTreeMap<String, u64>,
+    pub story: Vec<String>,
+}
+
+struct Process {
+    id: ProcessId,
+    node: Arc<Node>,
+    write_side: WriteSide,
+}
+
+struct Run {
+    world: Arc<World>,
+    shop: Arc<Shop>,
+    outside: Arc<Node>,
+    grace: Duration,
+    processes: Vec<Process>,
+    started: ProcessId,
+    steps: u64,
+    acts: BTreeMap<String, u64>,
+}
+
+/// Runs `plan`; keeps its story if somebody will read it.
+pub fn run(plan: &Plan, story: bool) -> Report {
+    let world = World::new(plan.seed);
+    let outside = Node::new(&world, OUTSIDE);
+    let log = MemoryLog::new(plan.partitions, outside.clone());
+    let mut books = Books::new(plan.partitions);
+    books.story = story.then(Vec::new);
+    let shop = Shop::new(&world, log, books);
+    let (processes, grace) = (Vec::new(), plan.grace);
+    let mut run =
+        Run { world, shop, outside, grace, processes, started: 0, steps: 0, acts: BTreeMap::new() };
+    let (whole, panicked) = noted(|| catch_unwind(AssertUnwindSafe(|| run.whole(plan))));
+    let broken = whole.unwrap_or_else(|_| Err("a panic".into())).err();
+    let broken = run.shop.broken().or(panicked).or(broken);
+    run.end()(broken)
+}
+
+impl Run {
+    fn end(mut self) -> impl FnOnce(Option<Broken>) -> Report {
+        let (steps, simulated) = (self.steps, self.world.clock());
+        for id in 0..=self.started {
+            self.world.kill(id);
+        }
+        self.processes.clear();
+        move |broken| {
+            let mut books = self.shop.books();
+            Report {
+                broken,
+                steps,
+                simulated,
+                commands: self.shop.calls().len() as u64,
+                events: std::mem::take(&mut books.events),
+                acts: self.acts,
+                story: books.story.take().unwrap_or_default(),
+            }
+        }
+    }
+
+    fn whole(&mut self, plan: &Plan) -> Result<(), Broken> {
+        self.start();
+        self.furnish()?;
+        for planned in &plan.acts {
+            self.steps(planned.gap)?;
+            self.shop.tell(|| format!("{:?}", planned.act));
+            *self.acts.entry(planned.act.kind()).or_default() += 1;
+            self.act(&planned.act);
+            self.check()?;
+        }
+        self.peace()?;
+        self.come_to_rest()?;
+        self.compare_with_fresh_fold()
+    }
+
+    /// What must hold at any moment.
+    fn check(&self) -> Result<(), Broken> {
+        if let Some(broken) = self.shop.broken() {
+            return Err(broken);
+        }
+        for process in &self.processes {
+            let status = process.write_side.router.status();
+            if let Some(failed) = status.iter().find(|shard| shard.state == ShardState::Failed) {
+                return Err(format!("process {}: {failed:?}", process.id));
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<Step, Broken> {
+        self.steps += 1;
+        if self.steps > MAX_STEPS {
+            return Err("it runs in circles".into());
+        }
+        let step = self.world.step();
+        if step == Step::Ran {
+            self.shop.observe();
+        }
+        self.shop.broken().map_or(Ok(step), Err)
+    }
+
+    /// Up to so many steps; fewer when all that is left is to wait for long.
+    fn steps(&mut self, count: u32) -> Result<(), Broken> {
+        for _ in 0..count {
+            match self.step()? {
+                Step::Ran => {}
+                Step::Idle => break,
+                Step::Until(due) => {
+                    let far = due > self.world.clock() + Duration::from_secs(2);
+                    if far && !self.world.once_in(5) {
+                        break;
+                    }
+                    self.world.pass(due);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Steps until `done`, at most until `limit`.
+    fn until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) -> Result<bool, Broken> {
+        let mut count = 0_u32;
+        loop {
+            // Looking is dearer than a step.
+            count += 1;
+            let step = self.step()?;
+            if (step != Step::Ran || count.is_multiple_of(16)) && done(self) {
+                return Ok(true);
+            }
+            match step {
+                Step::Ran if self.world.clock() <= limit => {}
+                Step::Until(due) if due <= limit => self.world.pass(due),
+                Step::Ran | Step::Until(_) | Step::Idle => return Ok(false),
+            }
+        }
+    }
+
+    fn start(&mut self) {
+        self.started += 1;
+        let id = self.started;
+        let node = Node::new(&self.world, id);
+        let environment: Arc<dyn Environment> = node.clone();
+        let log: Arc<dyn EventLog> = Arc::new(Network {
+            memory: self.shop.log.clone(),
+            world: Arc::clone(&self.world),
+            process: id,
+            weather: Arc::clone(&self.shop.weather),
+        });
+        let till = Arc::new(Till(Arc::clone(&self.shop)));
+        let settings =
+            WriteSettings { expiry_grace: self.grace, ..WriteSettings::new(environment.uuid()) };
+        self.shop.tell(|| format!("process {id} is node {}", settings.node));
+        let write_side = WriteSide::start(&log, &environment, till, &settings);
+        self.shop.open_door(id, write_side.router.clone());
+        self.processes.push(Process { id, node, write_side });
+    }
+
+    fn kill(&mut self, at: usize) {
+        let process = self.processes.remove(at);
+        self.shop.close_door(process.id);
+        self.world.kill(process.id);
+    }
+
+    fn stop(&mut self, at: usize) {
+        let Process { id, write_side, .. } = self.processes.remove(at);
+        self.shop.close_door(id);
+        self.world.thaw(id);
+        self.shop.client(write_side.stop());
+    }
+
+    /// Products and customers, before any trouble.
+    fn furnish(&mut self) -> Result<(), Broken> {
+        let price = |amount| Money::new(amount, "GBP".parse().unwrap());
+        for number in 0..PRODUCTS {
+            let add = product::Add {
+                name: format!("Book {number}").into(),
+                description: None,
+                category: None,
+                price: price(700 * i64::from(number) + 500),
+                initial_stock: 2 + i64::from(number) * 3,
+            };
+            let request = keyed(product_stream(number), product::Command::Add(add), "add");
+            self.insist(request);
+        }
+        for number in 0..CUSTOMERS {
+            self.register(number, number);
+        }
+        let limit = self.world.clock() + Duration::from_mins(1);
+        let ready = |run: &Self| {
+            run.calls_over() && run.shop.books().customers.values().all(|found| found.registered)
+        };
+        if self.until(limit, ready)? { Ok(()) } else { Err("the shop does not open".into()) }
+    }
+
+    /// Ends all trouble.
+    fn peace(&mut self) -> Result<(), Broken> {
+        self.shop.tell(|| "peace".into());
+        for partition in (0..self.shop.log.partitions()).map(Partition) {
+            self.shop.log.heal(partition);
+            if self.world.once_in(2) {
+                self.shop.log.deliver_ghosts(partition);
+            }
+        }
+        self.shop.log.set_latency(Duration::ZERO);
+        self.shop.weather.set(0, Duration::ZERO);
+        self.shop.set_mood(Mood::Calm);
+        self.act(&Act::Thaw);
+        self.check()?;
+        self.settle_down()?;
+        // A process finds out that it was overtaken when it is asked, and leaves the partition alone from then on, also when
+        // the other is dead: a restart is due.
+        if self.processes.len() == 1 {
+            let _ = self.states();
+            self.settle_down()?;
+        }
+        if self.processes.len() != 1 || !self.serves() {
+            while !self.processes.is_empty() {
+                self.kill(0);
+            }
+            self.start();
+        }
+        self.check()
+    }
+
+    /// Lets time pass without trouble.
+    fn settle_down(&mut self) -> Result<(), Broken> {
+        let limit = self.world.clock() + Duration::from_secs(30);
+        self.until(limit, |_| false)?;
+        self.world.pass(limit);
+        Ok(())
+    }
+
+    fn calls_over(&self) -> bool {
+        self.shop.calls().iter().all(|call| call.is_over)
+    }
+
+    fn is_at_rest(&self) -> bool {
+        let pending =
+            |books: &Books| books.orders.values().any(|one| one.status == Status::Pending);
+        let owing = self.processes.iter().any(|process| process.write_side.owing() > 0);
+        !owing && self.calls_over() && !pending(&self.shop.books())
+    }
+
+    fn come_to_rest(&mut self) -> Result<(), Broken> {
+        for at in 0..self.shop.calls().len() {
+            self.shop.client(Arc::clone(&self.shop).insist(at));
+        }
+        let now = self.processes[0].node.now();
+        let deadlines = self.shop.books().orders.values().map(|order| order.deadline).max();
+        let last = deadlines.map_or(TimeDelta::zero(), |deadline| deadline - now);
+        // Orders may be placed by what clients still insist on, with a deadline of a time that is over.
+        let wait = last.to_std().unwrap_or_default() + self.grace + PEACE;
+        let limit = self.world.clock() + wait;
+        // Opened, and at rest: an opening posts what is owed.
+        if !self.until(limit, |run| run.serves() && run.is_at_rest())? {
+            self.check()?;
+            let owing = self.processes[0].write_side.owing();
+            let over = self.calls_over();
+            let status = self.processes[0].write_side.router.status();
+            return Err(format!("no rest: {owing} owing, all answered: {over}, {status:?}"));
+        }
+        self.shop.books().at_rest()?;
+        for partition in (0..self.shop.log.partitions()).map(Partition) {
+            self.shop.log.deliver_ghosts(partition);
+        }
+        self.shop.observe();
+        self.shop.books().at_rest()?;
+        self.check()
+    }
+
+    fn serves(&self) -> bool {
+        let status = self.processes[0].write_side.router.status();
+        status.iter().all(|shard| shard.state == ShardState::Open)
+    }
+
+    /// What a new process makes of the log is what the old one holds.
+    fn compare_with_fresh_fold(&mut self) -> Result<(), Broken> {
+        let running = self.states()?;
+        self.kill(0);
+        self.start();
+        let limit = self.world.clock() + Duration::from_mins(1);
+        if !self.until(limit, Self::serves)? {
+            return Err("it does not open again".into());
+        }
+        let fresh = self.states()?;
+        for (stream, state) in &running {
+            if fresh.get(stream) != Some(state) {
+                let fresh = fresh.get(stream);
+                return Err(format!("{stream} is {state}, and a fresh fold {fresh:?}"));
+            }
+        }
+        if self.is_at_rest() { Ok(()) } else { Err("a fresh fold owes what was settled".into()) }
+    }
+
+    fn states(&mut self) -> Result<BTreeMap<StreamId, String>, Broken> {
+        let streams: Vec<StreamId> = self.shop.books().streams().collect();
+        let found = Arc::new(std::sync::Mutex::new(BTreeMap::new()));
+        let router = self.processes[0].write_side.router.clone();
+        let (wanted, told) = (streams.len(), Arc::clone(&found));
+        self.shop.client(async move {
+            for stream in streams {
+                if let Ok(snapshot) = router.state(stream).await {
+                    let told = &told;
+                    told.lock().unwrap().insert(stream, format!("{snapshot:?}"));
+                }
+            }
+        });
+        let limit = self.world.clock() + Duration::from_mins(1);
+        let all = Arc::clone(&found);
+        if self.until(limit, move |_| all.lock().unwrap().len() == wanted)? {
+            Ok(found.lock().unwrap().clone())
+        } else {
+            Err("a look is not answered".into())
+        }
+    }
+}

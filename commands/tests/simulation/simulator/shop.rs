@@ -1,0 +1,97 @@
+//! What all processes and clients of a world share.
+
+use super::{
+    books::{Books, Broken},
+    calls::Call,
+    gateway::Mood,
+    network::Weather,
+    world::{ProcessId, World},
+};
+use commands::Router;
+use events::log::memory::MemoryLog;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// A shop, from the outside.
+pub struct Shop {
+    pub world: Arc<World>,
+    pub log: MemoryLog,
+    pub weather: Arc<Weather>,
+    books: Mutex<Books>,
+    calls: Mutex<Vec<Call>>,
+    routers: Mutex<Vec<(ProcessId, Router)>>,
+    mood: Mutex<Mood>,
+    broken: Mutex<Option<Broken>>,
+}
+
+impl Shop {
+    pub fn new(world: &Arc<World>, log: MemoryLog, books: Books) -> Arc<Self> {
+        Arc::new(Self {
+            world: Arc::clone(world),
+            log,
+            weather: Arc::default(),
+            books: Mutex::new(books),
+            calls: Mutex::default(),
+            routers: Mutex::default(),
+            mood: Mutex::new(Mood::Calm),
+            broken: Mutex::default(),
+        })
+    }
+
+    pub fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap()
+    }
+
+    pub fn calls(&self) -> MutexGuard<'_, Vec<Call>> {
+        self.calls.lock().unwrap()
+    }
+
+    pub fn mood(&self) -> Mood {
+        *self.mood.lock().unwrap()
+    }
+
+    pub fn set_mood(&self, mood: Mood) {
+        *self.mood.lock().unwrap() = mood;
+    }
+
+    /// Something does not hold. The first is told, the others follow from it.
+    pub fn breaks(&self, broken: impl Into<Broken>) {
+        self.broken.lock().unwrap().get_or_insert(broken.into());
+    }
+
+    pub fn broken(&self) -> Option<Broken> {
+        self.broken.lock().unwrap().clone()
+    }
+
+    /// Takes in what has landed.
+    pub fn observe(&self) {
+        if let Err(broken) = self.books().observe(&self.log, self.world.clock()) {
+            self.breaks(broken);
+        }
+    }
+
+    /// Tells whoever reads the story.
+    pub fn tell(&self, what: impl FnOnce() -> String) {
+        let clock = self.world.clock().as_secs_f64();
+        if let Some(story) = &mut self.books().story {
+            story.push(format!("{clock:>12.6} {}", what()));
+        }
+    }
+
+    pub fn open_door(&self, process: ProcessId, router: Router) {
+        self.routers.lock().unwrap().push((process, router));
+    }
+
+    pub fn close_door(&self, process: ProcessId) {
+        self.routers.lock().unwrap().retain(|door| door.0 != process);
+    }
+
+    /// Some process that is not known to be dead.
+    pub fn door(&self) -> Option<(ProcessId, Router)> {
+        let routers = self.routers.lock().unwrap();
+        if routers.is_empty() {
+            return None;
+        }
+        let at = self.world.below(routers.len() as u64);
+        Some(routers[usize::try_from(at).unwrap()].clone())
+    }
+}

@@ -1,0 +1,57 @@
+//! Looks for the shortest run that breaks as a longer one did.
+
+use super::{
+    plan::Plan,
+    run::{Report, run},
+};
+
+/// Ways through the world tried for each shorter plan: without an act, the others meet at other moments.
+const WORLDS: u64 = 4;
+
+/// Leaves out of `plan` what it breaks without; tries at most `budget` runs.
+pub fn shrink(plan: &Plan, budget: u32) -> Plan {
+    let mut shortest = plan.clone();
+    let mut left = budget;
+    let mut size = shortest.acts.len().div_ceil(2).max(1);
+    loop {
+        let mut at = 0;
+        let mut shorter = false;
+        while at < shortest.acts.len() && left > 0 {
+            let mut candidate = shortest.clone();
+            let end = (at + size).min(candidate.acts.len());
+            candidate.acts.drain(at..end);
+            match breaks_somewhere(&candidate, &mut left) {
+                Some(found) => (shortest, shorter) = (found, true),
+                None => at += size,
+            }
+        }
+        if left == 0 || (size == 1 && !shorter) {
+            return shortest;
+        }
+        size = (size / 2).max(1);
+    }
+}
+
+fn breaks_somewhere(plan: &Plan, left: &mut u32) -> Option<Plan> {
+    for world in 0..WORLDS {
+        *left = left.checked_sub(1)?;
+        let tried = Plan { seed: plan.seed.wrapping_add(world), ..plan.clone() };
+        if run(&tried, false).broken.is_some() {
+            return Some(tried);
+        }
+    }
+    None
+}
+
+/// A failed run, to be read: what broke, how to see it again, and the shortest history that breaks.
+pub fn explain(seed: u64, report: &Report) -> String {
+    let shortest = shrink(&Plan::of(seed), 2000);
+    let short = run(&shortest, true);
+    let broken = report.broken.as_deref().unwrap_or("nothing");
+    format!(
+        "seed {seed}: {broken}\nagain: cargo bench -p commands --bench simulate -- --seed {seed}\n\nthe shortest history found, {} acts: {}\n{}\n",
+        shortest.acts.len(),
+        short.broken.as_deref().unwrap_or("nothing"),
+        short.story.join("\n")
+    )
+}
