@@ -12,6 +12,8 @@ pub enum Bug {
     ServeBeforeClaimIsRead,
     /// A partition is served without a claim, behind fences alone.
     FenceWithoutClaim,
+    /// A commit that was slow, and may be repeated late, is taken for a clean one.
+    SlowCommitTrusted,
     /// What was applied before a restart is not known after it.
     DedupeForgotten,
     /// What a failed batch would have changed stays in memory.
@@ -26,10 +28,11 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::AnswerBeforeDurable,
         Self::ServeBeforeClaimIsRead,
         Self::FenceWithoutClaim,
+        Self::SlowCommitTrusted,
         Self::DedupeForgotten,
         Self::OverlayKept,
         Self::CloseAppendsNothing,

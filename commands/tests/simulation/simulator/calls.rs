@@ -10,7 +10,8 @@ use events::{Fingerprint, StreamId};
 use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
 
-/// How old the state may be that an answer without events rests on: the lease of a shard, and some for the way.
+/// How much older than the question the state may be that an answer without events rests on: the lease of a shard, and some
+/// for the way.
 const STALE: Duration = Duration::from_secs(3);
 
 /// A command with a client's key, however often it is sent.
@@ -65,7 +66,7 @@ impl Shop {
         let Some((process, router)) = self.door() else {
             return self.world.sleep(Duration::from_millis(50)).await;
         };
-        let request = self.begin(at);
+        let (request, began) = (self.begin(at), self.world.clock());
         self.tell(|| format!("call {at} to {process}: {} {:?}", request.stream, request.command));
         // The one way tries again when the partition is not open, the other does not.
         let again = self.world.once_in(2);
@@ -79,7 +80,7 @@ impl Shop {
         };
         self.observe();
         self.tell(|| format!("call {at}: {}", brief(answer.as_ref())));
-        if let Err(broken) = self.end(at, answer) {
+        if let Err(broken) = self.end(at, answer, began) {
             self.breaks(format!("call {at}: {broken}"));
         }
     }
@@ -100,8 +101,8 @@ impl Shop {
         call.request.clone()
     }
 
-    fn end(&self, at: usize, answer: Option<Answer>) -> Result<(), Broken> {
-        let oldest = self.world.clock().saturating_sub(STALE);
+    fn end(&self, at: usize, answer: Option<Answer>, began: Duration) -> Result<(), Broken> {
+        let oldest = began.saturating_sub(STALE);
         let (mut calls, mut books) = (self.calls(), self.books());
         let call = &mut calls[at];
         call.in_flight -= 1;
@@ -113,7 +114,7 @@ impl Shop {
             }
             Some(Err(CommandError::Refused(refusal))) => {
                 call.is_over = true;
-                let first = call.acknowledged;
+                let first = call.acknowledged_before(&books, oldest);
                 ensure!(first.is_none(), "acknowledged at {first:?}, then {refusal:?}");
                 call.deny(&mut books)?;
             }
@@ -147,9 +148,9 @@ impl Shop {
     /// Looks at an aggregate.
     pub async fn look(self: Arc<Self>, stream: StreamId) {
         let Some((_, router)) = self.door() else { return };
+        let oldest = self.world.clock().saturating_sub(STALE);
         let Ok(snapshot) = router.state(stream).await else { return };
         self.observe();
-        let oldest = self.world.clock().saturating_sub(STALE);
         if let Err(broken) = is_durable_and_fresh(&self.books(), &snapshot, oldest) {
             self.breaks(format!("a look at {stream}: {broken}"));
         }
@@ -188,7 +189,7 @@ impl Call {
     ) -> Result<(), Broken> {
         let Outcome { snapshot, changed, replayed } = outcome;
         if !changed && replayed.is_none() {
-            let first = self.acknowledged;
+            let first = self.acknowledged_before(books, oldest);
             ensure!(first.is_none(), "acknowledged at {first:?}, then nothing to do");
             return is_durable_and_fresh(books, snapshot, oldest);
         }
@@ -206,6 +207,13 @@ impl Call {
         let first = *self.acknowledged.get_or_insert(version);
         ensure!(first == version, "acknowledged at {first}, then at {version}");
         Ok(())
+    }
+
+    /// The version it was acknowledged at, unless that is so new that a process which does not know yet that it was overtaken
+    /// may not have seen it.
+    fn acknowledged_before(&self, books: &Books, oldest: Duration) -> Option<u64> {
+        let then = books.version_at(self.request.stream, oldest);
+        self.acknowledged.filter(|version| *version <= then)
     }
 
     /// Nothing of it was applied: so it stays, if that is true of every time it was sent.

@@ -66,6 +66,9 @@ pub enum Act {
         customer: u8,
         address: u8,
     },
+    Vip {
+        customer: u8,
+    },
     /// Sends an earlier command again: the same key, the same body.
     Repeat {
         call: u16,
@@ -225,6 +228,7 @@ impl Chance {
                 to: [To::Processing, To::Shipped, To::Delivered][self.0.usize(..3)].clone(),
             },
             14 => Act::Register { address: self.byte() },
+            15 if self.0.bool() => Act::Vip { customer: self.byte() },
             15 => Act::Readdress { customer: self.byte(), address: self.byte() },
             16..=17 => Act::Repeat { call: self.0.u16(..), twins: self.0.u8(1..4), patience_ms },
             18 => Act::OtherBody { call: self.0.u16(..) },

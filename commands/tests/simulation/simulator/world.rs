@@ -28,7 +28,6 @@ struct Task {
     process: ProcessId,
     /// Away while it is being polled.
     future: Option<BoxFuture<'static, ()>>,
-    ready: bool,
     waker: Waker,
 }
 
@@ -37,7 +36,8 @@ struct Inner {
     clock: Duration,
     numbers: u64,
     tasks: BTreeMap<u64, Task>,
-    ready: Vec<u64>,
+    /// In the order of their numbers, whatever woke them first: tokio's `watch` wakes in an order of its own chance.
+    ready: BTreeSet<u64>,
     timers: BTreeMap<(Duration, u64), Waker>,
     frozen: BTreeSet<ProcessId>,
     dead: BTreeSet<ProcessId>,
@@ -66,10 +66,8 @@ impl Wake for TaskWaker {
     fn wake(self: Arc<Self>) {
         let Some(world) = self.world.upgrade() else { return };
         let mut inner = world.inner();
-        let inner = &mut *inner;
-        if let Some(task) = inner.tasks.get_mut(&self.task).filter(|task| !task.ready) {
-            task.ready = true;
-            inner.ready.push(self.task);
+        if inner.tasks.contains_key(&self.task) {
+            inner.ready.insert(self.task);
         }
     }
 }
@@ -81,7 +79,7 @@ impl World {
             clock: Duration::ZERO,
             numbers: 0,
             tasks: BTreeMap::new(),
-            ready: Vec::new(),
+            ready: BTreeSet::new(),
             timers: BTreeMap::new(),
             frozen: BTreeSet::new(),
             dead: BTreeSet::new(),
@@ -115,8 +113,8 @@ impl World {
         inner.numbers += 1;
         let id = inner.numbers;
         let waker = Waker::from(Arc::new(TaskWaker { world: Arc::downgrade(self), task: id }));
-        inner.tasks.insert(id, Task { process, future: Some(future), ready: true, waker });
-        inner.ready.push(id);
+        inner.tasks.insert(id, Task { process, future: Some(future), waker });
+        inner.ready.insert(id);
     }
 
     /// Ends every task of the process where it stands.
@@ -127,6 +125,9 @@ impl World {
         let all = std::mem::take(&mut inner.tasks);
         let (dead, alive) = all.into_iter().partition(|(_, task)| task.process == process);
         inner.tasks = alive;
+        let tasks = &inner.tasks;
+        let ready = inner.ready.iter().copied().filter(|id| tasks.contains_key(id)).collect();
+        inner.ready = ready;
         drop(inner);
         // What they held tells others so, as a closed connection would.
         drop::<BTreeMap<u64, Task>>(dead);
@@ -159,6 +160,8 @@ impl World {
         let done = future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
         let mut inner = self.inner();
         if done {
+            // It may have been woken while it ran.
+            inner.ready.remove(&id);
             inner.tasks.remove(&id);
         } else if let Some(task) = inner.tasks.get_mut(&id) {
             task.future = Some(future);
@@ -179,17 +182,19 @@ impl World {
     fn take_ready(&self) -> Result<(u64, BoxFuture<'static, ()>, Waker), Step> {
         let mut inner = self.inner();
         let inner = &mut *inner;
-        inner.ready.retain(|id| inner.tasks.contains_key(id));
-        let can_run = |id: &u64| !inner.frozen.contains(&inner.tasks[id].process);
-        let able: Vec<usize> =
-            (0..inner.ready.len()).filter(|&at| can_run(&inner.ready[at])).collect();
+        let able: Vec<u64> = inner
+            .ready
+            .iter()
+            .copied()
+            .filter(|id| !inner.frozen.contains(&inner.tasks[id].process))
+            .collect();
         if able.is_empty() {
             return Err(inner.timers.keys().next().map_or(Step::Idle, |due| Step::Until(due.0)));
         }
-        let id = inner.ready.swap_remove(able[inner.chance.usize(..able.len())]);
+        let id = able[inner.chance.usize(..able.len())];
+        inner.ready.remove(&id);
         inner.clock += Duration::from_micros(inner.chance.u64(..STEP_MICROS));
         let task = inner.tasks.get_mut(&id).unwrap();
-        task.ready = false;
         Ok((id, task.future.take().unwrap(), task.waker.clone()))
     }
 

@@ -36,7 +36,8 @@ pub enum Fault {
     Ghost,
     /// Only the first so many records ever land, and the writer is told that nobody knows.
     Cut(usize),
-    /// It lands, and the writer is told that the request may be repeated late.
+    /// It lands, and the writer is told that the request may be repeated late. That comes true at the lane's next commit,
+    /// if there is one: half of it lands, and it is answered as if all of it had.
     Suspect,
     /// It waits until [`MemoryLog::release`], or until its lane is fenced: then it never lands.
     Hold,
@@ -256,7 +257,12 @@ impl MemoryLane {
             return Answer::Now(Err(AppendError::NotApplied(MemoryFault::Size(len).into())));
         }
         let unknown = || Err(AppendError::Unknown(MemoryFault::Told.into()));
+        if std::mem::take(&mut state.strays[self.lane]) {
+            let offsets = state.land_half(batch, self.log.gap());
+            return Answer::Now(Ok(Committed { offsets, suspect: false }));
+        }
         let fault = state.faults.pop_front().unwrap_or(Fault::Clean);
+        state.strays[self.lane] = fault == Fault::Suspect;
         let mut land = |keep| state.land(batch, keep, self.log.gap());
         Answer::Now(match fault {
             Fault::Clean => Ok(Committed { offsets: land(len), suspect: false }),

@@ -17,6 +17,8 @@ pub(super) struct State {
     visible: usize,
     pub veil: Veil,
     pub epochs: [u64; LANES],
+    /// Lanes whose last commit request will come again.
+    pub strays: [bool; LANES],
     pub faults: VecDeque<Fault>,
     pub held: Vec<Held>,
     pub ghosts: Vec<Batch>,
@@ -58,6 +60,7 @@ impl State {
     /// Takes a lane: gives its new epoch, and the held commits that will never land.
     pub fn fence(&mut self, lane: usize) -> (u64, Vec<Held>) {
         self.epochs[lane] += 1;
+        self.strays[lane] = false;
         let held = std::mem::take(&mut self.held);
         let (fenced, held) = held.into_iter().partition(|held| held.lane == lane);
         self.held = held;
@@ -84,6 +87,13 @@ impl State {
             self.visible = self.batches.len();
         }
         offsets
+    }
+
+    /// Lands the first half of a batch; gives the offsets that all of it would have.
+    pub fn land_half(&mut self, batch: &Batch, gap: i64) -> Vec<Offset> {
+        let first = self.next().0;
+        self.land(batch, batch.records.len() / 2, gap);
+        (first..).map(Offset).take(batch.records.len()).collect()
     }
 
     pub fn reveal(&mut self) {

@@ -149,6 +149,11 @@ impl Run {
                 let command = customer::Command::Change(change);
                 self.once(keyed(customer_stream(*customer), command, &self.key()), 20_000);
             }
+            Act::Vip { customer } => {
+                let change = customer::Change { vip: Some(true), ..customer::Change::default() };
+                let command = customer::Command::Change(change);
+                self.once(keyed(customer_stream(*customer), command, &self.key()), 20_000);
+            }
             Act::Repeat { call, twins, patience_ms } => {
                 for _ in 0..*twins {
                     let at = usize::from(*call) % count;
