@@ -4,11 +4,12 @@ use crate::{
     ReadModel,
     facts::{Fact, sql_partition},
     lease::Share,
+    planted::Planted,
     progress::Seen,
     version::VersionId,
 };
 use events::{Offset, Partition, Timestamp, log::Cursor};
-use sqlx::{FromRow, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgPool, SqlSafeStr, SqlStr};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -110,6 +111,31 @@ pub(crate) struct Move {
 #[error("a checkpoint is not where it was")]
 pub(crate) struct Fenced;
 
+/// Checkpoints to where the steps take them, from where these expect them.
+const ADVANCE: &str = "update control.checkpoint c set next_offset = u.next_offset, term = u.term, \
+     last_offset = coalesce(u.last_offset, c.last_offset), \
+     last_event_id = coalesce(u.last_event_id, c.last_event_id), \
+     last_time = coalesce(u.last_time, c.last_time), \
+     events = c.events + u.events, updated_at = clock_timestamp() \
+     from unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[], $5::bigint[], \
+     $6::bigint[], \
+     $7::bigint[], $8::uuid[], $9::timestamptz[], $10::bigint[]) \
+     as u(projection, version, partition, expected, next_offset, term, last_offset, \
+     last_event_id, last_time, events) \
+     where c.projection = u.projection and c.version = u.version and c.partition = u.partition \
+     and c.next_offset = u.expected and c.stopped is null \
+     returning c.projection, c.version, c.partition, c.serving";
+
+/// What fences.
+const FENCE: &str = "and c.next_offset = u.expected ";
+
+fn advance_sql(planted: Planted) -> SqlStr {
+    if planted.unconditional_checkpoint() {
+        return AssertSqlSafe(ADVANCE.replace(FENCE, "")).into_sql_str();
+    }
+    ADVANCE.into_sql_str()
+}
+
 /// Moves checkpoints, all or none: the caller rolls back unless this gives, for each step, whether its version serves.
 ///
 /// It comes first in the transaction of the rows: whoever else would write the same rows waits here for the outcome, and
@@ -117,39 +143,26 @@ pub(crate) struct Fenced;
 pub(crate) async fn advance(
     connection: &mut PgConnection,
     moves: &[Move],
+    planted: Planted,
 ) -> Result<Result<BTreeMap<Share, bool>, Fenced>, sqlx::Error> {
     let column = |by: fn(&Move) -> i64| moves.iter().map(by).collect::<Vec<_>>();
     let names: Vec<_> = moves.iter().map(|step| step.share.0.model.as_str()).collect();
     let numbers: Vec<_> = moves.iter().map(|step| step.share.0.number).collect();
     let partitions: Vec<_> = moves.iter().map(|step| sql_partition(step.share.1)).collect();
     let last: Vec<_> = moves.iter().map(|step| step.last).collect();
-    let done: Vec<(String, i32, i32, bool)> = sqlx::query_as(
-        "update control.checkpoint c set next_offset = u.next_offset, term = u.term, \
-         last_offset = coalesce(u.last_offset, c.last_offset), \
-         last_event_id = coalesce(u.last_event_id, c.last_event_id), \
-         last_time = coalesce(u.last_time, c.last_time), \
-         events = c.events + u.events, updated_at = clock_timestamp() \
-         from unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[], $5::bigint[], \
-         $6::bigint[], \
-         $7::bigint[], $8::uuid[], $9::timestamptz[], $10::bigint[]) \
-         as u(projection, version, partition, expected, next_offset, term, last_offset, \
-         last_event_id, last_time, events) \
-         where c.projection = u.projection and c.version = u.version and c.partition = u.partition \
-         and c.next_offset = u.expected and c.stopped is null \
-         returning c.projection, c.version, c.partition, c.serving",
-    )
-    .bind(names)
-    .bind(numbers)
-    .bind(partitions)
-    .bind(column(|step| step.expected.0))
-    .bind(column(|step| step.to.offset.0))
-    .bind(column(|step| i64::try_from(step.to.term).unwrap_or(i64::MAX)))
-    .bind(last.iter().map(|last| last.map(|last| last.offset.0)).collect::<Vec<_>>())
-    .bind(last.iter().map(|last| last.map(|last| last.event_id)).collect::<Vec<_>>())
-    .bind(last.iter().map(|last| last.map(|last| last.time)).collect::<Vec<_>>())
-    .bind(column(|step| step.events))
-    .fetch_all(connection)
-    .await?;
+    let done: Vec<(String, i32, i32, bool)> = sqlx::query_as(advance_sql(planted))
+        .bind(names)
+        .bind(numbers)
+        .bind(partitions)
+        .bind(column(|step| step.expected.0))
+        .bind(column(|step| step.to.offset.0))
+        .bind(column(|step| i64::try_from(step.to.term).unwrap_or(i64::MAX)))
+        .bind(last.iter().map(|last| last.map(|last| last.offset.0)).collect::<Vec<_>>())
+        .bind(last.iter().map(|last| last.map(|last| last.event_id)).collect::<Vec<_>>())
+        .bind(last.iter().map(|last| last.map(|last| last.time)).collect::<Vec<_>>())
+        .bind(column(|step| step.events))
+        .fetch_all(connection)
+        .await?;
     if done.len() != moves.len() {
         return Ok(Err(Fenced));
     }
@@ -224,12 +237,13 @@ mod tests {
         let (one, other) = ((id, Partition(0)), (id, Partition(1)));
 
         let mut first = database::begin(&pool).await.unwrap();
-        let moved = advance(&mut first, &[step(one, 0, 10, 5)]).await.unwrap().unwrap();
+        let moved =
+            advance(&mut first, &[step(one, 0, 10, 5)], Planted::Nothing).await.unwrap().unwrap();
         assert_eq!(moved, BTreeMap::from([(one, true)]));
         let zombie = async {
             let mut zombie = database::begin(&pool).await.unwrap();
             let steps = [step(one, 0, 12, 7), step(other, 0, 3, 1)];
-            let fenced = advance(&mut zombie, &steps).await.unwrap();
+            let fenced = advance(&mut zombie, &steps, Planted::Nothing).await.unwrap();
             zombie.rollback().await.unwrap();
             fenced
         };
@@ -245,6 +259,8 @@ mod tests {
         assert_eq!((at(one), at(other)), ((Offset(10), 5), (Offset(0), 0)));
         stop(&pool, one, Offset(10), "for the test").await.unwrap();
         let mut late = database::begin(&pool).await.unwrap();
-        assert!(advance(&mut late, &[step(one, 10, 11, 1)]).await.unwrap().is_err());
+        assert!(
+            advance(&mut late, &[step(one, 10, 11, 1)], Planted::Nothing).await.unwrap().is_err()
+        );
     }
 }

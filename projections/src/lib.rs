@@ -34,6 +34,7 @@ mod backoff;
 mod checkpoint;
 mod facts;
 mod lease;
+mod planted;
 mod progress;
 mod projection;
 mod projector;
@@ -45,6 +46,7 @@ mod transaction;
 mod version;
 mod worker;
 
+pub use planted::Planted;
 pub use progress::Progress;
 pub use projection::ReadModel;
 pub use projector::{Projector, ProjectorSettings, StartError};

@@ -4,7 +4,7 @@
 //! behind (new, or not fed for a while) reads for itself until it is close.
 
 use crate::{
-    Progress, ReadModel,
+    Planted, Progress, ReadModel,
     checkpoint::{self, Checkpoint},
     database::{self, PoolSettings},
     lease::{self, Share},
@@ -40,6 +40,8 @@ pub struct ProjectorSettings {
     pub lease: Duration,
     /// Up to how many events behind a version shares the reading of the others.
     pub close: i64,
+    /// A bug, for a test of the tests.
+    pub planted: Planted,
 }
 
 impl Default for ProjectorSettings {
@@ -52,6 +54,7 @@ impl Default for ProjectorSettings {
             tick: Duration::from_millis(500),
             lease: Duration::from_secs(4),
             close: 2_000,
+            planted: Planted::Nothing,
         }
     }
 }
@@ -101,9 +104,9 @@ impl Projector {
         version::prepare(&pool, log.partitions()).await?;
         let stop = CancellationToken::new();
         let groups = group(log.partitions(), settings.groups);
-        let holder = environment.uuid();
+        let (holder, planted) = (environment.uuid(), settings.planted);
         let coordinator = Coordinator {
-            context: Arc::new(Context { pool, log, environment, progress }),
+            context: Arc::new(Context { pool, log, environment, progress, planted }),
             settings,
             holder,
             groups,

@@ -73,8 +73,13 @@ pub(crate) async fn commit(
     }
     let begun = context.environment.monotonic();
     let mut tx = database::begin(&context.pool).await.map_err(Failed::Database)?;
-    let advanced = checkpoint::advance(&mut tx, &moves).await.map_err(Failed::Database)?;
+    let advanced =
+        checkpoint::advance(&mut tx, &moves, context.planted).await.map_err(Failed::Database)?;
     let serving = advanced.map_err(Failed::Fenced)?;
+    if context.planted.checkpoint_first() {
+        tx.commit().await.map_err(Failed::Database)?;
+        tx = database::begin(&context.pool).await.map_err(Failed::Database)?;
+    }
     for work in work {
         let applied = work.version.writer.apply(&mut tx, &work.facts).await;
         applied.map_err(|error| failed(work.version.id, error))?;

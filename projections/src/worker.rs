@@ -8,6 +8,7 @@ use crate::{
     backoff::Backoff,
     checkpoint::{self, Checkpoint, Fenced},
     lease::Share,
+    planted::Planted,
     progress::Progress,
     session::{Lane, Session, starts},
     source,
@@ -31,6 +32,7 @@ pub(crate) struct Context {
     pub log: Arc<dyn EventLog>,
     pub environment: Arc<dyn Environment>,
     pub progress: Progress,
+    pub planted: Planted,
 }
 
 /// What a feed feeds.

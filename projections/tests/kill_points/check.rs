@@ -1,0 +1,285 @@
+//! Looks at the database at one moment, and compares it with the log.
+
+use crate::fold::{Fact, Rows, rows};
+use events::{Offset, Partition};
+use projections::ReadModel;
+use serde_json::Value;
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Connection, FromRow, PgConnection,
+    postgres::{PgConnectOptions, PgRow},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+};
+
+/// What must never be.
+#[derive(Debug)]
+pub struct Violation(pub String);
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whoever looks: a connection of its own, past all proxies.
+pub struct Eyes {
+    server: Arc<AtomicU16>,
+    options: PgConnectOptions,
+    connection: Option<PgConnection>,
+}
+
+#[derive(Clone, Debug, FromRow)]
+struct Version {
+    projection: String,
+    version: i32,
+    schema_name: String,
+    building: bool,
+    serving: bool,
+}
+
+#[derive(Clone, Debug, FromRow)]
+struct Checkpoint {
+    projection: String,
+    version: i32,
+    partition: i32,
+    serving: bool,
+    next_offset: i64,
+    last_offset: Option<i64>,
+    events: i64,
+    stopped: Option<String>,
+}
+
+/// What the database holds at one moment.
+pub struct Seen {
+    versions: Vec<(Version, Rows)>,
+    checkpoints: Vec<Checkpoint>,
+    schemas: BTreeSet<String>,
+    /// Views and the schemas they show.
+    views: BTreeSet<(String, String)>,
+    /// Whether somebody waits for a lock.
+    pub waiting: bool,
+}
+
+const SCHEMAS: &str = "select nspname::text from pg_namespace where nspname ~ '_v[0-9]+$'";
+
+/// By the catalogue as of the snapshot: what views are defined by is shown as of now.
+const VIEWS: &str = "select distinct v.relname::text, n.nspname::text from pg_depend d \
+    join pg_rewrite r on d.classid = 'pg_rewrite'::regclass and r.oid = d.objid \
+    join pg_class v on v.oid = r.ev_class \
+    join pg_namespace s on s.oid = v.relnamespace and s.nspname = 'read' \
+    join pg_class t on d.refclassid = 'pg_class'::regclass and t.oid = d.refobjid \
+    join pg_namespace n on n.oid = t.relnamespace and n.nspname ~ '_v[0-9]+$'";
+
+const WAITING: &str = "select exists (select from pg_stat_activity where \
+    datname = current_database() and wait_event_type = 'Lock')";
+
+impl Eyes {
+    pub fn new(server: Arc<AtomicU16>, options: PgConnectOptions) -> Self {
+        // What stands still must not hold us up.
+        let options = options
+            .application_name("the test")
+            .options([("lock_timeout", "100ms"), ("statement_timeout", "10s")]);
+        Self { server, options, connection: None }
+    }
+
+    /// What is there; `None` if the server does not say, or there is nothing yet.
+    pub async fn look(&mut self) -> Option<Seen> {
+        let looked = self.try_look().await;
+        if let Err(error) = &looked
+            && error.as_database_error().is_none()
+        {
+            self.connection = None;
+        }
+        looked.ok()
+    }
+
+    async fn try_look(&mut self) -> Result<Seen, sqlx::Error> {
+        let connection = self.connect().await?;
+        let begin = "begin isolation level repeatable read read only";
+        let mut tx = connection.begin_with(begin).await?;
+        let versions: Vec<Version> = fetch(
+            &mut tx,
+            "select projection, version, schema_name, state = 'building' as building, serving \
+             from control.version order by projection, version",
+        )
+        .await?;
+        let checkpoints = fetch(
+            &mut tx,
+            "select projection, version, partition, serving, next_offset, last_offset, events, \
+             stopped from control.checkpoint",
+        )
+        .await?;
+        let mut seen = Vec::new();
+        for version in versions {
+            let key = match version.projection.as_str() {
+                "history" => "event_id".to_owned(),
+                name => format!("{}_id", name.trim_end_matches('s')),
+            };
+            let query = format!(
+                "select {key}::text, to_jsonb(t) from {}.{} t",
+                version.schema_name, version.projection
+            );
+            let rows: Vec<(String, Value)> =
+                sqlx::query_as(AssertSqlSafe(query)).fetch_all(&mut *tx).await?;
+            seen.push((version, rows.into_iter().collect()));
+        }
+        let schemas = sqlx::query_scalar(SCHEMAS).fetch_all(&mut *tx).await?.into_iter().collect();
+        let views = fetch(&mut tx, VIEWS).await?.into_iter().collect();
+        let waiting = sqlx::query_scalar(WAITING).fetch_one(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(Seen { versions: seen, checkpoints, schemas, views, waiting })
+    }
+
+    async fn connect(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => {
+                let options = self.options.clone().port(self.server.load(Ordering::Relaxed));
+                options.connect().await?
+            }
+        };
+        Ok(self.connection.insert(connection))
+    }
+
+    /// Ends a session; nothing if the server is not there.
+    pub async fn terminate(&mut self, backend: u32) {
+        if let Ok(connection) = self.connect().await {
+            let backend = i32::try_from(backend).unwrap();
+            let ended = sqlx::query("select pg_terminate_backend($1)").bind(backend);
+            if ended.execute(connection).await.is_err() {
+                self.connection = None;
+            }
+        }
+    }
+}
+
+async fn fetch<R>(connection: &mut PgConnection, query: &'static str) -> Result<Vec<R>, sqlx::Error>
+where
+    R: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+{
+    sqlx::query_as(query).fetch_all(connection).await
+}
+
+impl Seen {
+    /// Events applied, of all versions together.
+    pub fn events(&self) -> i64 {
+        self.checkpoints.iter().map(|checkpoint| checkpoint.events).sum()
+    }
+
+    pub fn building(&self) -> bool {
+        self.versions.iter().any(|(version, _)| version.building)
+    }
+
+    /// Whether every version of every read model has every event.
+    pub fn complete(&self, facts: &[Fact]) -> bool {
+        let mut ends = BTreeMap::new();
+        for fact in facts {
+            let partition = i32::try_from(fact.position.partition.0).unwrap();
+            ends.insert(partition, fact.position.offset.0);
+        }
+        let behind = |checkpoint: &Checkpoint| {
+            ends.get(&checkpoint.partition).is_some_and(|end| checkpoint.next_offset <= *end)
+        };
+        !self.checkpoints.is_empty() && !self.checkpoints.iter().any(behind)
+    }
+
+    /// Compares all with the log.
+    pub fn check(&self, facts: &[Fact]) -> Result<(), Violation> {
+        self.check_versions()?;
+        for checkpoint in &self.checkpoints {
+            check_checkpoint(checkpoint, facts)?;
+        }
+        for (version, rows) in &self.versions {
+            self.check_rows(version, rows, facts)?;
+        }
+        Ok(())
+    }
+
+    fn check_versions(&self) -> Result<(), Violation> {
+        let versions = || self.versions.iter().map(|(version, _)| version);
+        // Migrated, and nothing more yet.
+        let none = self.versions.is_empty();
+        for model in ReadModel::ALL.into_iter().filter(|_| !none) {
+            self.check_serving(model)?;
+        }
+        for version in versions() {
+            let of = |checkpoint: &&Checkpoint| {
+                checkpoint.projection == version.projection && checkpoint.version == version.version
+            };
+            if self.checkpoints.iter().filter(of).any(|it| it.serving != version.serving) {
+                return Err(Violation(format!("the checkpoints of {version:?} say otherwise")));
+            }
+        }
+        let schemas: BTreeSet<_> = versions().map(|version| version.schema_name.clone()).collect();
+        if schemas != self.schemas {
+            let found = &self.schemas;
+            return Err(Violation(format!("schemas of versions {schemas:?}, and found {found:?}")));
+        }
+        Ok(())
+    }
+
+    fn check_serving(&self, model: ReadModel) -> Result<(), Violation> {
+        let of = || {
+            let versions = self.versions.iter().map(|(version, _)| version);
+            versions.filter(|version| version.projection == model.as_str())
+        };
+        let serving: Vec<_> = of().filter(|version| version.serving).collect();
+        let [serving] = serving[..] else {
+            return Err(Violation(format!("{} versions of {model} serve", serving.len())));
+        };
+        let shown = (model.to_string(), serving.schema_name.clone());
+        let views: Vec<_> = self.views.iter().filter(|(view, _)| *view == shown.0).collect();
+        if views != [&shown] {
+            return Err(Violation(format!("{shown:?} serves, and the views show {views:?}")));
+        }
+        if of().filter(|version| version.building).count() > 1 {
+            return Err(Violation(format!("two versions of {model} are being built")));
+        }
+        Ok(())
+    }
+
+    fn check_rows(&self, version: &Version, found: &Rows, facts: &[Fact]) -> Result<(), Violation> {
+        let of = |checkpoint: &&Checkpoint| {
+            checkpoint.projection == version.projection && checkpoint.version == version.version
+        };
+        let at = |checkpoint: &Checkpoint| {
+            (Partition(checkpoint.partition.unsigned_abs()), Offset(checkpoint.next_offset))
+        };
+        let checkpoints: BTreeMap<_, _> = self.checkpoints.iter().filter(of).map(at).collect();
+        let expected = rows(version.projection.parse().unwrap(), facts, &checkpoints);
+        if *found == expected {
+            return Ok(());
+        }
+        let keys: BTreeSet<_> = expected.keys().chain(found.keys()).collect();
+        let differs = keys.into_iter().find(|key| expected.get(*key) != found.get(*key)).unwrap();
+        Err(Violation(format!(
+            "{} at {checkpoints:?}: row {differs} is {:#?}, and must be {:#?}",
+            version.schema_name,
+            found.get(differs),
+            expected.get(differs)
+        )))
+    }
+}
+
+fn check_checkpoint(checkpoint: &Checkpoint, facts: &[Fact]) -> Result<(), Violation> {
+    if checkpoint.stopped.is_some() {
+        return Err(Violation(format!("stopped without a reason in the log: {checkpoint:?}")));
+    }
+    let partition = checkpoint.partition.unsigned_abs();
+    let before = facts.iter().filter(|fact| {
+        fact.position.partition.0 == partition && fact.position.offset.0 < checkpoint.next_offset
+    });
+    let (events, last) =
+        before.fold((0, None), |(events, _), fact| (events + 1, Some(fact.position.offset.0)));
+    if (events, last) != (checkpoint.events, checkpoint.last_offset) {
+        let log = format!("{events} events before it, the last at {last:?}");
+        return Err(Violation(format!("{checkpoint:?}, and the log has {log}")));
+    }
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! Whatever feeds the read models is killed, cut off, held up and run twice at any message to a real `PostgreSQL`, which
+//! itself crashes and restarts: the rows always are the fold of the log at the checkpoint.
+//!
+//! One seed is one run. `KILL_POINTS_SEED=7` runs one, `KILL_POINTS_SEEDS=1000` that many.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "tests drive real time and count small things"
+)]
+
+mod check;
+mod cluster;
+mod faults;
+mod fold;
+mod process;
+mod proxy;
+mod run;
+#[path = "../read_side/shop.rs"]
+#[allow(dead_code, reason = "shared")]
+mod shop;
+mod sweep;
+mod wire;
+
+use cluster::Cluster;
+use faults::Tally;
+use projections::{Planted, ReadModel};
+use run::Run;
+use std::{env, time::Duration};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How many seeds a plain run takes.
+const SEEDS: u64 = 20;
+
+/// Within how many a planted bug is found.
+const SEEDS_PLANTED: u64 = 40;
+
+fn number(variable: &str) -> Option<u64> {
+    env::var(variable).ok().map(|value| value.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_are_the_fold_of_the_log_at_the_checkpoint_wherever_it_is_killed() {
+    let mut cluster = Cluster::start().await;
+    let seeds = match number("KILL_POINTS_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("KILL_POINTS_SEEDS").unwrap_or(SEEDS),
+    };
+    let begun = std::time::Instant::now();
+    let mut tally = Tally::default();
+    for seed in seeds {
+        let run = Run::new(seed, Planted::Nothing, &mut cluster).await;
+        match run.to_the_end(seed).await {
+            Ok(of_seed) => {
+                println!("seed {seed}: {} faults, at {:?}", of_seed.faults(), begun.elapsed());
+                tally += of_seed;
+            }
+            Err(violation) => panic!(
+                "{violation}\nagain: KILL_POINTS_SEED={seed} cargo test -p projections --test \
+                 kill_points wherever"
+            ),
+        }
+    }
+    println!("{tally}\nin {:?}", begun.elapsed());
+}
+
+/// How many messages of a projector: its start, and then the same ones again and again.
+const MESSAGES: u32 = 200;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_projector_killed_at_each_message_in_turn_is_continued_by_the_next() {
+    let mut cluster = Cluster::start().await;
+    let messages = number("KILL_POINTS_MESSAGES").map_or(MESSAGES, |number| number as u32);
+    let begun = std::time::Instant::now();
+    let tally = Run::new(1, Planted::Nothing, &mut cluster).await.sweep_projector(messages).await;
+    println!(
+        "{}\nin {:?}",
+        tally.unwrap_or_else(|violation| panic!("{violation}")),
+        begun.elapsed()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_killed_at_each_message_in_turn_may_try_again() {
+    let mut cluster = Cluster::start().await;
+    let begun = std::time::Instant::now();
+    let run = Run::new(2, Planted::Nothing, &mut cluster).await;
+    let tally = run.sweep_operator(ReadModel::Products).await;
+    println!(
+        "{}\nin {:?}",
+        tally.unwrap_or_else(|violation| panic!("{violation}")),
+        begun.elapsed()
+    );
+}
+
+async fn is_found(planted: Planted) {
+    let mut cluster = Cluster::start().await;
+    for seed in 0..SEEDS_PLANTED {
+        let run = Run::new(seed, planted, &mut cluster).await;
+        if let Err(violation) = run.to_the_end(seed).await {
+            println!("{planted:?} is found by seed {seed}: {violation}");
+            return;
+        }
+    }
+    panic!("{planted:?} is not found by {SEEDS_PLANTED} seeds");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unconditional_checkpoint_is_found() {
+    is_found(Planted::UnconditionalCheckpoint).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_committed_before_the_rows_is_found() {
+    is_found(Planted::CheckpointFirst).await;
+}

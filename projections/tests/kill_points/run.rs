@@ -1,0 +1,308 @@
+//! One seed, one life of a database: a shop's story is written part by part, and what feeds the read models is struck.
+
+use crate::{
+    PATIENCE,
+    check::{Eyes, Seen, Violation},
+    cluster::{Cluster, kill},
+    faults::{Act, Tally, plan},
+    fold::Fact,
+    process::{Outcome, Process, Wish, World},
+    proxy::Struck,
+    shop::{Chance, Scribe, story},
+};
+use events::{Event, Partition, StreamId, environment::System, log::memory::MemoryLog};
+use projections::{Planted, ProjectorSettings, ReadModel};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+/// The rest between two looks, unless something happens.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// What stands still is let go after this long, whatever the others do: they may have nothing to do.
+const LONGEST_HOLD: Duration = Duration::from_millis(400);
+
+/// What waits until others have gone on.
+struct Held {
+    process: u64,
+    token: CancellationToken,
+    /// Until so many events are applied in all.
+    until: Option<i64>,
+    deadline: Instant,
+}
+
+/// A running operator, with what is to become of the wish if it is killed.
+struct Operator {
+    process: Process,
+    outcome: oneshot::Receiver<Outcome>,
+    wish: (Wish, ReadModel),
+    again: bool,
+}
+
+pub struct Run<'a> {
+    cluster: &'a mut Cluster,
+    pub world: World,
+    eyes: Eyes,
+    chance: Chance,
+    scribe: Scribe,
+    facts: Vec<Fact>,
+    pub settings: ProjectorSettings,
+    workers: usize,
+    longest: u32,
+    /// Faults that may still be planned in this part.
+    budget: u32,
+    pub struck: mpsc::UnboundedReceiver<Struck>,
+    processes: Vec<Process>,
+    operator: Option<Operator>,
+    held: Vec<Held>,
+    ids: u64,
+    pub tally: Tally,
+}
+
+impl<'a> Run<'a> {
+    /// A new database and an empty log, and how processes work on them.
+    pub async fn new(seed: u64, planted: Planted, cluster: &'a mut Cluster) -> Self {
+        let mut chance = Chance(seed ^ 0x6b69_6c6c);
+        let partitions = 1 + chance.below(4) as u32;
+        let log = Arc::new(MemoryLog::new(partitions, Arc::new(System::new())));
+        let options = cluster.new_database().await;
+        let (sender, struck) = mpsc::unbounded_channel();
+        let server = Arc::clone(&cluster.port);
+        let world = World { server, options, log, struck: sender };
+        let settings = ProjectorSettings {
+            groups: 1 + chance.below(3) as u32,
+            max_events: 1 + chance.below(40) as usize,
+            max_events_apart: 1 + chance.below(60) as usize,
+            tick: Duration::from_millis(10),
+            lease: Duration::from_millis([0, 0, 60][chance.below(3) as usize]),
+            close: [3, 30, 2_000][chance.below(3) as usize],
+            planted,
+            ..ProjectorSettings::default()
+        };
+        Self {
+            eyes: Eyes::new(Arc::clone(&world.server), world.options.clone()),
+            scribe: Scribe::new(Arc::clone(&world.log)),
+            workers: 1 + chance.below(2) as usize,
+            longest: [40, 150, 400][chance.below(3) as usize],
+            cluster,
+            world,
+            chance,
+            facts: Vec::new(),
+            settings,
+            budget: 0,
+            struck,
+            processes: Vec::new(),
+            operator: None,
+            held: Vec::new(),
+            ids: 0,
+            tally: Tally::default(),
+        }
+    }
+
+    /// All of it, from an empty database to the end of the story.
+    pub async fn to_the_end(mut self, seed: u64) -> Result<Tally, Violation> {
+        let orders = 8 + self.chance.below(25) as usize;
+        let (story, _) = story(seed, orders);
+        let parts = 3 + self.chance.below(6) as usize;
+        for part in story.chunks(story.len() / parts + 1) {
+            self.budget = 4;
+            self.write(part).await;
+            self.wish().await;
+            self.until_complete().await?;
+        }
+        self.finish(1).await
+    }
+
+    /// Brings all to its end without further faults.
+    pub async fn finish(mut self, seeds: u64) -> Result<Tally, Violation> {
+        self.heal().await?;
+        self.tally.seeds = seeds;
+        self.tally.events = self.facts.len() as u64;
+        Ok(self.tally)
+    }
+
+    pub async fn write(&mut self, part: &[(StreamId, Event)]) {
+        let batch = 1 + self.chance.below(9) as usize;
+        self.scribe.write(part, batch).await;
+        self.facts.extend(self.scribe.written.drain(..).map(Fact::new));
+        let begun: BTreeSet<Partition> =
+            self.facts.iter().map(|it| it.position.partition).collect();
+        for partition in begun {
+            if self.chance.one_in(3) {
+                self.scribe.beat(partition).await;
+            }
+        }
+    }
+
+    /// Lets everything that runs go on, dead processes being followed by the next, until every version has every event.
+    pub async fn until_complete(&mut self) -> Result<(), Violation> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.start_processes().await;
+            if let Ok(Some(struck)) = timeout(LOOK, self.struck.recv()).await {
+                self.carry_out(struck).await;
+            }
+            self.processes.retain(|process| !process.proxy.is_dead());
+            self.follow_operator().await;
+            let seen = self.look().await?;
+            self.let_go(seen.as_ref());
+            let complete = seen.as_ref().is_some_and(|seen| seen.complete(&self.facts));
+            if complete && self.operator.is_none() && self.held.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(Violation("it does not go on by itself".to_owned()));
+            }
+        }
+    }
+
+    pub async fn look(&mut self) -> Result<Option<Seen>, Violation> {
+        let seen = self.eyes.look().await;
+        if let Some(seen) = &seen {
+            self.tally.checks += 1;
+            seen.check(&self.facts)?;
+        }
+        Ok(seen)
+    }
+
+    async fn start_processes(&mut self) {
+        // Somebody has to go on beside what stands still.
+        let wanted = if self.held.is_empty() { self.workers } else { 2 };
+        while self.processes.len() < wanted {
+            let mut settings = self.settings.clone();
+            if !self.processes.is_empty() {
+                // The others may feed less, and may never look at their leases again.
+                let chance = &mut self.chance;
+                settings.models.retain(|_| !chance.one_in(3));
+                if chance.one_in(2) {
+                    settings.tick = Duration::from_hours(1);
+                }
+            }
+            let faults =
+                if self.budget > 0 { plan(&mut self.chance, self.longest) } else { vec![] };
+            self.budget = self.budget.saturating_sub(faults.len() as u32);
+            self.ids += 1;
+            let (process, _) = Process::projector(&self.world, self.ids, settings, faults).await;
+            self.processes.push(process);
+        }
+    }
+
+    /// Somebody wants something, now and then.
+    async fn wish(&mut self) {
+        let chance = &mut self.chance;
+        let wish = match chance.below(12) {
+            0..5 => Wish::Rebuild,
+            5..7 => Wish::Rollback,
+            7 => Wish::Cancel,
+            8 => Wish::Drop,
+            _ => return,
+        };
+        let wish = (wish, ReadModel::ALL[chance.below(4) as usize]);
+        let faults = plan(chance, 40);
+        let again = chance.one_in(2);
+        self.ids += 1;
+        let (process, outcome) = Process::operator(&self.world, self.ids, wish, faults).await;
+        self.operator = Some(Operator { process, outcome, wish, again });
+    }
+
+    /// An operator who was killed, or does not know what came of it, may try again.
+    async fn follow_operator(&mut self) {
+        let Some(operator) = &mut self.operator else { return };
+        let again = match operator.outcome.try_recv() {
+            Ok(Outcome::Done | Outcome::Refused) => false,
+            Ok(Outcome::Failed) => operator.again,
+            Err(_) if operator.process.proxy.is_dead() => operator.again,
+            Err(_) => return,
+        };
+        let Some(Operator { wish, .. }) = self.operator.take() else { return };
+        if again {
+            self.ids += 1;
+            let (process, outcome) = Process::operator(&self.world, self.ids, wish, vec![]).await;
+            self.operator = Some(Operator { process, outcome, wish, again });
+        }
+    }
+
+    async fn carry_out(&mut self, struck: Struck) {
+        let Struck { client, act, statement, backend, held } = struck;
+        self.tally.struck(act, statement);
+        match (act, backend) {
+            (Act::Hold | Act::Freeze, _) => {
+                let until = self
+                    .eyes
+                    .look()
+                    .await
+                    .map(|seen| seen.events() + 1 + self.chance.below(60) as i64);
+                let deadline = Instant::now() + LONGEST_HOLD;
+                self.held.push(Held { process: client, token: held, until, deadline });
+                return;
+            }
+            (Act::Terminate, Some(backend)) => self.eyes.terminate(backend).await,
+            (Act::Crash, Some(backend)) => kill(backend),
+            (Act::Restart, _) => self.cluster.restart().await,
+            _ => {}
+        }
+        held.cancel();
+    }
+
+    fn let_go(&mut self, seen: Option<&Seen>) {
+        let now = Instant::now();
+        let (processes, operator) = (&self.processes, &self.operator);
+        self.held.retain(|held| {
+            let gone_on = seen.is_some_and(|seen| {
+                seen.waiting || held.until.is_some_and(|until| seen.events() >= until)
+            });
+            let of = |process: &&Process| process.id == held.process;
+            let process = processes.iter().chain(operator.iter().map(|it| &it.process)).find(of);
+            let Some(process) = process else { return false };
+            if gone_on || now >= held.deadline {
+                process.proxy.thaw();
+                held.token.cancel();
+                return false;
+            }
+            true
+        });
+    }
+
+    /// No more faults: what is left goes on, or is gone, and one projector brings all to its end.
+    async fn heal(&mut self) -> Result<(), Violation> {
+        for process in &self.processes {
+            process.proxy.disarm();
+            process.proxy.thaw();
+        }
+        if self.chance.one_in(2) {
+            self.processes.clear();
+        }
+        self.budget = 0;
+        self.workers = 1;
+        self.settings = ProjectorSettings {
+            tick: Duration::from_millis(20),
+            lease: Duration::from_millis(100),
+            planted: self.settings.planted,
+            ..ProjectorSettings::default()
+        };
+        self.ids += 1;
+        let settings = self.settings.clone();
+        let (last, ended) = Process::projector(&self.world, self.ids, settings, vec![]).await;
+        self.processes.insert(0, last);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.until_complete().await?;
+            let seen = self.look().await?;
+            if seen.is_some_and(|seen| !seen.building()) {
+                break;
+            }
+            if Instant::now() >= deadline {
+                return Err(Violation("a rebuild does not come to its end".to_owned()));
+            }
+        }
+        self.processes.truncate(1);
+        self.processes[0].stop();
+        let stopped = timeout(PATIENCE, ended).await;
+        stopped.map_err(|_| Violation("the last projector does not stop".to_owned()))?.ok();
+        self.look().await?.ok_or_else(|| Violation("the last look failed".to_owned()))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,108 @@
+//! Every message in turn: the first, the second, and so on, each time another process that dies there.
+
+use crate::{
+    PATIENCE,
+    check::Violation,
+    faults::{Act, Fault, Tally, When},
+    process::{Outcome, Process, Wish},
+    run::Run,
+    shop::story,
+};
+use projections::ReadModel;
+use tokio::time::{Instant, timeout};
+
+fn killed_at(message: u32) -> [Fault; 1] {
+    let act = if message.is_multiple_of(2) { Act::KillBefore } else { Act::KillAfter };
+    [Fault { when: When::Message(message), act }]
+}
+
+impl Run<'_> {
+    /// Projectors, the n-th of which dies at its n-th message; there is always something to do.
+    pub async fn sweep_projector(mut self, messages: u32) -> Result<Tally, Violation> {
+        let (story, _) = story(5, messages as usize / 4);
+        let mut parts = story.chunks(story.len() / messages as usize + 1);
+        for message in 1..=messages {
+            if let Some(part) = parts.next() {
+                self.write(part).await;
+            }
+            let faults = killed_at(message).to_vec();
+            let settings = self.settings.clone();
+            let process = Process::projector(&self.world, message.into(), settings, faults).await.0;
+            let struck = timeout(PATIENCE, self.struck.recv()).await;
+            let struck = struck.map_err(|_| Violation(format!("message {message} never comes")))?;
+            let struck = struck.unwrap();
+            self.tally.struck(struck.act, struck.statement);
+            // What follows the message that is carried out is another matter.
+            while !process.proxy.is_dead() {
+                self.look().await?;
+            }
+            drop(process);
+            self.look().await?;
+        }
+        self.finish(0).await
+    }
+
+    /// Operators, the n-th of whom dies at the n-th message of the wish and then tries again, until one is done before that.
+    pub async fn sweep_operator(mut self, model: ReadModel) -> Result<Tally, Violation> {
+        let (story, _) = story(6, 10);
+        self.write(&story).await;
+        self.until_complete().await?;
+        let mut going = vec![Wish::Rebuild, Wish::Rollback, Wish::Drop, Wish::Cancel];
+        let mut message = 0;
+        while !going.is_empty() {
+            message += 1;
+            for wish in [Wish::Rebuild, Wish::Rollback, Wish::Drop] {
+                let survived = self.killed_and_again(wish, model, message).await?;
+                going.retain(|it| !(survived && *it as u8 == wish as u8));
+                self.until_built().await?;
+            }
+            self.asked(Wish::Rebuild, model, vec![]).await;
+            let survived = self.killed_and_again(Wish::Cancel, model, message).await?;
+            going.retain(|it| !(survived && matches!(it, Wish::Cancel)));
+            self.until_built().await?;
+            // What was built before it could be given up.
+            self.asked(Wish::Drop, model, vec![]).await;
+        }
+        self.finish(0).await
+    }
+
+    /// Whether the operator was done before the message.
+    async fn killed_and_again(
+        &mut self,
+        wish: Wish,
+        model: ReadModel,
+        message: u32,
+    ) -> Result<bool, Violation> {
+        let survived = self.asked(wish, model, killed_at(message).to_vec()).await.is_some();
+        while let Ok(struck) = self.struck.try_recv() {
+            self.tally.struck(struck.act, struck.statement);
+        }
+        self.look().await?;
+        let again = self.asked(wish, model, vec![]).await;
+        if again.is_none_or(|outcome| outcome == Outcome::Failed) {
+            return Err(Violation(format!("{wish:?} fails after a kill at message {message}")));
+        }
+        self.look().await?;
+        Ok(survived)
+    }
+
+    /// What comes of a wish; `None` if the operator dies.
+    async fn asked(&mut self, wish: Wish, model: ReadModel, faults: Vec<Fault>) -> Option<Outcome> {
+        let asked = (wish, model);
+        let (process, outcome) = Process::operator(&self.world, u64::MAX, asked, faults).await;
+        tokio::select! {
+            outcome = outcome => outcome.ok(),
+            () = process.proxy.dead() => None,
+        }
+    }
+
+    async fn until_built(&mut self) -> Result<(), Violation> {
+        let deadline = Instant::now() + PATIENCE;
+        while self.look().await?.is_none_or(|seen| seen.building()) {
+            if Instant::now() >= deadline {
+                return Err(Violation("a rebuild does not come to its end".to_owned()));
+            }
+        }
+        Ok(())
+    }
+}

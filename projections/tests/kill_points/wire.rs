@@ -1,0 +1,154 @@
+//! Just enough of `PostgreSQL`'s wire protocol: where a message ends, and which statement it belongs to.
+
+use bytes::{Buf, Bytes, BytesMut};
+use std::collections::BTreeMap;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    net::tcp::OwnedReadHalf,
+};
+
+/// A message as it travels; `kind` is 0 for the first of a connection, which has none.
+pub struct Message {
+    pub kind: u8,
+    pub bytes: Bytes,
+}
+
+impl Message {
+    fn body(&self) -> &[u8] {
+        &self.bytes[if self.kind == 0 { 4 } else { 5 }..]
+    }
+
+    /// The process of the server, if this is where it says so.
+    pub fn backend(&self) -> Option<u32> {
+        (self.kind == b'K').then(|| self.body().get_u32())
+    }
+}
+
+/// One direction of a connection, message by message.
+pub struct Messages {
+    stream: OwnedReadHalf,
+    buffer: BytesMut,
+    typed: bool,
+}
+
+impl Messages {
+    /// Of the server.
+    pub fn of_server(stream: OwnedReadHalf) -> Self {
+        Self { stream, buffer: BytesMut::new(), typed: true }
+    }
+
+    /// Of the client.
+    pub fn of_client(stream: OwnedReadHalf) -> Self {
+        Self { stream, buffer: BytesMut::new(), typed: false }
+    }
+
+    /// The next message; `None` once the other side is gone. May be dropped and called again.
+    pub async fn next(&mut self) -> Option<Message> {
+        loop {
+            if let Some(message) = self.take() {
+                return Some(message);
+            }
+            if read(&mut self.stream, &mut self.buffer).await == 0 {
+                return None;
+            }
+        }
+    }
+
+    fn take(&mut self) -> Option<Message> {
+        let head = usize::from(self.typed);
+        let length = self.buffer.get(head..head + 4)?;
+        let length = head + usize::try_from((&*length).get_u32()).unwrap();
+        if self.buffer.len() < length {
+            return None;
+        }
+        let kind = if self.typed { self.buffer[0] } else { 0 };
+        self.typed = true;
+        Some(Message { kind, bytes: self.buffer.split_to(length).freeze() })
+    }
+}
+
+/// A connection that breaks is one that ends.
+async fn read(stream: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut) -> usize {
+    stream.read_buf(buffer).await.unwrap_or(0)
+}
+
+/// What the messages of a client belong to.
+#[derive(Default)]
+pub struct Statements {
+    prepared: BTreeMap<Vec<u8>, &'static str>,
+    current: &'static str,
+}
+
+impl Statements {
+    /// What this message is part of.
+    pub fn of(&mut self, message: &Message) -> &'static str {
+        let mut body = message.body();
+        match message.kind {
+            0 | b'p' => self.current = "connecting",
+            b'X' => self.current = "leaving",
+            b'Q' => self.current = named(&text(&mut body)),
+            b'P' => {
+                let (name, sql) = (text(&mut body), text(&mut body));
+                self.current = named(&sql);
+                self.prepared.insert(name, self.current);
+            }
+            b'B' => {
+                let (_, name) = (text(&mut body), text(&mut body));
+                self.current = self.prepared.get(&name).copied().unwrap_or("other");
+            }
+            b'D' if body.first() == Some(&b'S') => {
+                self.current =
+                    self.prepared.get(&text(&mut &body[1..])).copied().unwrap_or("other");
+            }
+            _ => {}
+        }
+        self.current
+    }
+}
+
+fn text(body: &mut &[u8]) -> Vec<u8> {
+    let end = body.iter().position(|byte| *byte == 0).unwrap_or(body.len());
+    let text = body[..end].to_vec();
+    body.advance((end + 1).min(body.len()));
+    text
+}
+
+/// What to call a statement: the first of these that it has in it.
+const NAMES: [(&str, &str); 28] = [
+    ("_sqlx_migrations", "migrations"),
+    ("create schema control", "migrations"),
+    ("pg_advisory_lock", "migrations"),
+    ("pg_advisory_unlock", "migrations"),
+    ("current_database()", "migrations"),
+    ("pg_advisory_xact_lock", "the lock of versions"),
+    ("create schema", "making a version"),
+    ("insert into control.version", "making a version"),
+    ("insert into control.checkpoint", "making a version"),
+    ("drop schema", "dropping a version"),
+    ("delete from control.version", "dropping a version"),
+    ("delete from control.lease where projection", "dropping a version"),
+    ("or replace view", "switching"),
+    ("set local lock_timeout", "switching"),
+    ("for update", "switching"),
+    ("set serving =", "switching"),
+    ("exists (select from control.checkpoint", "switching"),
+    ("from control.version", "looking at versions"),
+    ("control.lease", "leases"),
+    ("c set next_offset", "moving a checkpoint"),
+    ("set stopped", "stopping"),
+    ("from control.checkpoint", "reading checkpoints"),
+    ("copy ", "copying rows"),
+    ("insert into", "inserting rows"),
+    ("update ", "updating rows"),
+    ("select ", "reading rows"),
+    ("commit", "commit"),
+    ("rollback", "rollback"),
+];
+
+fn named(sql: &[u8]) -> &'static str {
+    let sql = String::from_utf8_lossy(sql).to_lowercase();
+    if sql.starts_with("begin") {
+        return "begin";
+    }
+    NAMES.iter().find(|(part, _)| sql.contains(part)).map_or("other", |(_, name)| name)
+}
