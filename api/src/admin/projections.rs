@@ -247,6 +247,7 @@ impl From<RebuildError> for Problem {
             RebuildError::UnderWay(_)
             | RebuildError::NotUnderWay(_)
             | RebuildError::NoOther(_)
+            | RebuildError::NoneServes(_)
             | RebuildError::Behind(_) => Self::new(Kind::ProjectionConflict, error.to_string()),
             RebuildError::Database(_) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "a rebuild failed");

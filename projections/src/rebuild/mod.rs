@@ -26,6 +26,9 @@ pub enum RebuildError {
     /// Only the serving version is there.
     #[error("{0} has no other version than the serving one")]
     NoOther(ReadModel),
+    /// It was never made ready: there is nothing to build another version beside.
+    #[error("no version of {0} serves yet")]
+    NoneServes(ReadModel),
     /// The other version is not fed, or its projector is behind: it does not have all that the serving one has.
     #[error("the other version of {0} is behind the serving one")]
     Behind(ReadModel),
@@ -51,6 +54,10 @@ pub async fn request(pool: &PgPool, model: ReadModel) -> Result<u32, RebuildErro
         version::lock(&mut tx).await?;
         if building(&mut tx, model).await?.is_some() {
             return Err(RebuildError::UnderWay(model));
+        }
+        // A version with a number would keep the first one, which serves at once, from being made.
+        if switch::serving(&mut tx, model).await?.is_none() {
+            return Err(RebuildError::NoneServes(model));
         }
         let partitions: i64 =
             sqlx::query_scalar("select count(distinct partition) from control.checkpoint")

@@ -172,6 +172,17 @@ impl Seen {
         self.checkpoints.iter().map(|checkpoint| checkpoint.events).sum()
     }
 
+    /// Where everything stands, in short.
+    pub fn positions(&self) -> String {
+        let of = |it: &Checkpoint| {
+            let Checkpoint { projection, version, partition, next_offset, .. } = it;
+            format!("{projection}_v{version}/{partition} at {next_offset}")
+        };
+        let mut all: Vec<_> = self.checkpoints.iter().map(of).collect();
+        all.sort();
+        all.join(", ")
+    }
+
     pub fn building(&self) -> bool {
         self.versions.iter().any(|(version, _)| version.building)
     }
@@ -231,7 +242,8 @@ impl Seen {
         };
         let serving: Vec<_> = of().filter(|version| version.serving).collect();
         let [serving] = serving[..] else {
-            return Err(Violation(format!("{} versions of {model} serve", serving.len())));
+            let all: Vec<_> = self.versions.iter().map(|(version, _)| version).collect();
+            return Err(Violation(format!("{serving:?} of {model} serve, of {all:#?}")));
         };
         let shown = (model.to_string(), serving.schema_name.clone());
         let views: Vec<_> = self.views.iter().filter(|(view, _)| *view == shown.0).collect();

@@ -33,6 +33,8 @@ pub struct World {
 pub struct Process {
     pub id: u64,
     pub proxy: Proxy,
+    /// Whether it feeds every read model, and looks for new versions.
+    pub feeds_all: bool,
     runtime: Option<Runtime>,
     stop: CancellationToken,
 }
@@ -44,7 +46,7 @@ impl Process {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let options = world.options.clone().port(proxy.port());
         let stop = CancellationToken::new();
-        (Self { id, proxy, runtime: Some(runtime), stop }, options)
+        (Self { id, proxy, feeds_all: false, runtime: Some(runtime), stop }, options)
     }
 
     fn spawn<T: Send + 'static>(

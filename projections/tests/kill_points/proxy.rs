@@ -10,6 +10,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU16, Ordering},
     },
+    time::Duration,
 };
 use tokio::{
     io::AsyncWriteExt,
@@ -20,7 +21,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 /// An answer that has not come by then is not waited for: the client may have to hear something first.
-const ANSWER: std::time::Duration = std::time::Duration::from_secs(1);
+const ANSWER: Duration = Duration::from_millis(150);
 
 /// A fault that has struck.
 #[derive(Debug)]

@@ -55,10 +55,12 @@ pub struct Run<'a> {
     /// Faults that may still be planned in this part.
     budget: u32,
     pub struck: mpsc::UnboundedReceiver<Struck>,
-    processes: Vec<Process>,
+    pub processes: Vec<Process>,
     operator: Option<Operator>,
     held: Vec<Held>,
     ids: u64,
+    /// What has happened so far.
+    trail: Vec<String>,
     pub tally: Tally,
 }
 
@@ -98,6 +100,7 @@ impl<'a> Run<'a> {
             operator: None,
             held: Vec::new(),
             ids: 0,
+            trail: Vec::new(),
             tally: Tally::default(),
         }
     }
@@ -127,6 +130,7 @@ impl<'a> Run<'a> {
     pub async fn write(&mut self, part: &[(StreamId, Event)]) {
         let batch = 1 + self.chance.below(9) as usize;
         self.scribe.write(part, batch).await;
+        self.trail.push(format!("{} events written, in batches of {batch}", part.len()));
         self.facts.extend(self.scribe.written.drain(..).map(Fact::new));
         let begun: BTreeSet<Partition> =
             self.facts.iter().map(|it| it.position.partition).collect();
@@ -154,7 +158,10 @@ impl<'a> Run<'a> {
                 return Ok(());
             }
             if Instant::now() >= deadline {
-                return Err(Violation("it does not go on by itself".to_owned()));
+                return Err(self.violation(&match seen {
+                    Some(seen) => format!("it does not go on by itself: {}", seen.positions()),
+                    None => "it cannot be looked at".to_owned(),
+                }));
             }
         }
     }
@@ -163,17 +170,26 @@ impl<'a> Run<'a> {
         let seen = self.eyes.look().await;
         if let Some(seen) = &seen {
             self.tally.checks += 1;
-            seen.check(&self.facts)?;
+            seen.check(&self.facts).map_err(|Violation(what)| self.violation(&what))?;
         }
         Ok(seen)
     }
 
-    async fn start_processes(&mut self) {
+    /// With all that led to it.
+    fn violation(&self, what: &str) -> Violation {
+        let settings = &self.settings;
+        let (held, wanted) = (self.held.len(), self.operator.as_ref().map(|it| it.wish));
+        let now = format!("{held} held, an operator wants {wanted:?}");
+        Violation(format!("{what}\n{now}\n{settings:?}\n{}", self.trail.join("\n")))
+    }
+
+    pub async fn start_processes(&mut self) {
         // Somebody has to go on beside what stands still.
         let wanted = if self.held.is_empty() { self.workers } else { 2 };
-        while self.processes.len() < wanted {
+        while self.processes.len() < wanted || !self.processes.iter().any(|it| it.feeds_all) {
             let mut settings = self.settings.clone();
-            if !self.processes.is_empty() {
+            let feeds_all = !self.processes.iter().any(|it| it.feeds_all);
+            if !feeds_all {
                 // The others may feed less, and may never look at their leases again.
                 let chance = &mut self.chance;
                 settings.models.retain(|_| !chance.one_in(3));
@@ -185,7 +201,11 @@ impl<'a> Run<'a> {
                 if self.budget > 0 { plan(&mut self.chance, self.longest) } else { vec![] };
             self.budget = self.budget.saturating_sub(faults.len() as u32);
             self.ids += 1;
-            let (process, _) = Process::projector(&self.world, self.ids, settings, faults).await;
+            let id = self.ids;
+            let how = (&settings.models, settings.tick);
+            self.trail.push(format!("projector {id} starts, {how:?}, with {faults:?}"));
+            let (mut process, _) = Process::projector(&self.world, id, settings, faults).await;
+            process.feeds_all = feeds_all;
             self.processes.push(process);
         }
     }
@@ -204,6 +224,7 @@ impl<'a> Run<'a> {
         let faults = plan(chance, 40);
         let again = chance.one_in(2);
         self.ids += 1;
+        self.trail.push(format!("operator {} wants {wish:?}, with {faults:?}", self.ids));
         let (process, outcome) = Process::operator(&self.world, self.ids, wish, faults).await;
         self.operator = Some(Operator { process, outcome, wish, again });
     }
@@ -228,6 +249,8 @@ impl<'a> Run<'a> {
     async fn carry_out(&mut self, struck: Struck) {
         let Struck { client, act, statement, backend, held } = struck;
         self.tally.struck(act, statement);
+        self.trail
+            .push(format!("{act:?} of process {client} at: {statement} (process {backend:?})"));
         match (act, backend) {
             (Act::Hold | Act::Freeze, _) => {
                 let until = self
@@ -285,7 +308,8 @@ impl<'a> Run<'a> {
         };
         self.ids += 1;
         let settings = self.settings.clone();
-        let (last, ended) = Process::projector(&self.world, self.ids, settings, vec![]).await;
+        let (mut last, ended) = Process::projector(&self.world, self.ids, settings, vec![]).await;
+        last.feeds_all = true;
         self.processes.insert(0, last);
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -295,14 +319,14 @@ impl<'a> Run<'a> {
                 break;
             }
             if Instant::now() >= deadline {
-                return Err(Violation("a rebuild does not come to its end".to_owned()));
+                return Err(self.violation("a rebuild does not come to its end"));
             }
         }
         self.processes.truncate(1);
         self.processes[0].stop();
         let stopped = timeout(PATIENCE, ended).await;
-        stopped.map_err(|_| Violation("the last projector does not stop".to_owned()))?.ok();
-        self.look().await?.ok_or_else(|| Violation("the last look failed".to_owned()))?;
+        stopped.map_err(|_| self.violation("the last projector does not stop"))?.ok();
+        self.look().await?.ok_or_else(|| self.violation("the last look failed"))?;
         Ok(())
     }
 }

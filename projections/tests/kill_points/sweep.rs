@@ -56,12 +56,12 @@ impl Run<'_> {
                 going.retain(|it| !(survived && *it as u8 == wish as u8));
                 self.until_built().await?;
             }
+            // Nobody goes on with it.
+            self.processes.clear();
             self.asked(Wish::Rebuild, model, vec![]).await;
             let survived = self.killed_and_again(Wish::Cancel, model, message).await?;
             going.retain(|it| !(survived && matches!(it, Wish::Cancel)));
             self.until_built().await?;
-            // What was built before it could be given up.
-            self.asked(Wish::Drop, model, vec![]).await;
         }
         self.finish(0).await
     }
@@ -90,15 +90,17 @@ impl Run<'_> {
     async fn asked(&mut self, wish: Wish, model: ReadModel, faults: Vec<Fault>) -> Option<Outcome> {
         let asked = (wish, model);
         let (process, outcome) = Process::operator(&self.world, u64::MAX, asked, faults).await;
-        tokio::select! {
+        let outcome = tokio::select! {
             outcome = outcome => outcome.ok(),
             () = process.proxy.dead() => None,
-        }
+        };
+        outcome.filter(|_| !process.proxy.is_dead())
     }
 
     async fn until_built(&mut self) -> Result<(), Violation> {
         let deadline = Instant::now() + PATIENCE;
         while self.look().await?.is_none_or(|seen| seen.building()) {
+            self.start_processes().await;
             if Instant::now() >= deadline {
                 return Err(Violation("a rebuild does not come to its end".to_owned()));
             }

@@ -1,12 +1,13 @@
 //! Versions built anew while the shop goes on.
 
 use crate::{
-    scenario::{Scenario, eventually, settings},
+    scenario::{Scenario, eventually, new_database, settings},
     shop::story,
 };
 use events::{Event, LogPosition, StreamId, product};
 use projections::{
     ProjectorSettings, ReadModel, ReadModels,
+    database::{self, PoolSettings},
     history::Range,
     rebuild::{self, RebuildError, State},
 };
@@ -195,4 +196,16 @@ async fn a_rebuild_can_be_given_up() {
     assert_eq!(rebuild::request(&pool, model).await.unwrap(), 2);
     until_serving(&scenario, model, 2).await;
     projector.stop().await;
+}
+
+/// Between the shared tables and the first versions a rebuild would be the first version, and never serve.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_rebuilt_before_something_serves() {
+    let options = new_database().await;
+    let pool = database::connect(options, PoolSettings::default()).await.unwrap();
+    database::migrate(&pool).await.unwrap();
+    let refused = rebuild::request(&pool, ReadModel::History).await;
+    assert!(matches!(refused, Err(RebuildError::NoneServes(ReadModel::History))));
+    projections::prepare(&pool, 2).await.unwrap();
+    assert_eq!(rebuild::request(&pool, ReadModel::History).await.unwrap(), 2);
 }
