@@ -10,9 +10,9 @@ use crate::{
     lease::{self, Share},
     rebuild::switch,
     version::{self, PrepareError, Version, VersionId},
-    worker::{Context, Feed, Shares, stopped_gauge},
+    worker::{Context, Feed, Reached, Shares, stopped_gauge},
 };
-use events::{Environment, Partition, log::EventLog};
+use events::{Environment, Offset, Partition, log::EventLog};
 use sqlx::postgres::PgConnectOptions;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -169,6 +169,7 @@ enum FeedKey {
 /// A feed that runs.
 struct Running {
     shares: Shares,
+    reached: Reached,
     stop: CancellationToken,
     task: AbortOnDropHandle<()>,
 }
@@ -240,10 +241,32 @@ impl Coordinator {
             checkpoint::resume(pool, &gained).await?;
         }
         self.held = held;
+        // Before the checkpoints are read: none of them can be further back.
+        let reached: Vec<_> =
+            self.feeds.iter().map(|(key, running)| (*key, running.reached.all())).collect();
         let checkpoints = checkpoint::load(pool).await?;
+        self.end_deceived(reached, &checkpoints).await;
         self.reconcile(&checkpoints).await;
         self.tell(&checkpoints);
         self.switch(&checkpoints).await
+    }
+
+    /// Ends the feeds whose transactions are lost: a server that crashes forgets the last ones, as they did not wait for the
+    /// disk. While the log stands still, nothing else would tell such a feed that what it has fed is gone.
+    async fn end_deceived(
+        &mut self,
+        reached: Vec<(FeedKey, BTreeMap<Share, Offset>)>,
+        checkpoints: &BTreeMap<Share, Checkpoint>,
+    ) {
+        let back = |(share, reached): (&Share, &Offset)| {
+            checkpoints.get(share).is_some_and(|found| found.cursor.offset < *reached)
+        };
+        let lost = reached.into_iter().filter(|(_, reached)| reached.iter().any(back));
+        let lost: BTreeSet<FeedKey> = lost.map(|(key, _)| key).collect();
+        if !lost.is_empty() {
+            tracing::warn!(feeds = lost.len(), "the database lost its last transactions");
+            self.end(|key, _| !lost.contains(key)).await;
+        }
     }
 
     /// Makes the feeds that run those that should run. What is to change ends before anything new begins, so that no two
@@ -255,7 +278,7 @@ impl Coordinator {
             if self.feeds.contains_key(&key) {
                 continue;
             }
-            let stop = CancellationToken::new();
+            let (stop, reached) = (CancellationToken::new(), Reached::default());
             let max_events = match key {
                 FeedKey::Together(_) => self.settings.max_events,
                 FeedKey::Apart(..) => self.settings.max_events_apart,
@@ -264,11 +287,12 @@ impl Coordinator {
                 context: Arc::clone(&self.context),
                 shares: shares.clone(),
                 max_events,
+                reached: reached.clone(),
                 stop: stop.clone(),
             };
             #[expect(clippy::disallowed_methods, reason = "ended by the handle")]
             let task = AbortOnDropHandle::new(tokio::spawn(feed.run()));
-            self.feeds.insert(key, Running { shares, stop, task });
+            self.feeds.insert(key, Running { shares, reached, stop, task });
         }
     }
 

@@ -219,6 +219,7 @@ impl<'a> Session<'a> {
         let (id, partition) = step.share;
         let Some(Lane { checkpoint, .. }) = self.lanes.get_mut(&step.share) else { return };
         checkpoint.cursor = step.to;
+        self.feed.reached.set(step.share, step.to.offset);
         checkpoint.last = step.last.or(checkpoint.last);
         checkpoint.events += step.events;
         checkpoint.serving = serving;

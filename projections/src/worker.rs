@@ -14,9 +14,13 @@ use crate::{
     source,
     version::Version,
 };
-use events::{Environment, Partition, log::EventLog, log::ReadError};
+use events::{Environment, Offset, Partition, log::EventLog, log::ReadError};
 use sqlx::PgPool;
-use std::{collections::BTreeMap, error::Error, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    sync::{Arc, Mutex, PoisonError},
+};
 use tokio::{
     sync::mpsc::{self, Receiver},
     task::JoinSet,
@@ -38,12 +42,28 @@ pub(crate) struct Context {
 /// What a feed feeds.
 pub(crate) type Shares = BTreeMap<Partition, Vec<Arc<Version>>>;
 
+/// How far a feed has brought what it feeds: its transactions up to there are committed.
+#[derive(Clone, Default)]
+pub(crate) struct Reached(Arc<Mutex<BTreeMap<Share, Offset>>>);
+
+impl Reached {
+    pub fn set(&self, share: Share, to: Offset) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(share, to);
+    }
+
+    /// All of it, as of now.
+    pub fn all(&self) -> BTreeMap<Share, Offset> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// Feeds some partitions of some versions.
 pub(crate) struct Feed {
     pub context: Arc<Context>,
     pub shares: Shares,
     /// A transaction takes no more once it has so many events.
     pub max_events: usize,
+    pub reached: Reached,
     pub stop: CancellationToken,
 }
 
@@ -149,6 +169,7 @@ impl Feed {
             for version in versions {
                 let share = (version.id, partition);
                 let Some(checkpoint) = checkpoints.remove(&share) else { continue };
+                self.reached.set(share, checkpoint.cursor.offset);
                 if checkpoint.serving {
                     self.context.progress.set(version.id.model, partition, checkpoint.seen());
                 }

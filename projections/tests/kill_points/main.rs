@@ -18,6 +18,7 @@ mod faults;
 mod fold;
 mod process;
 mod proxy;
+mod restarts;
 mod run;
 #[path = "../read_side/shop.rs"]
 #[allow(dead_code, reason = "shared")]

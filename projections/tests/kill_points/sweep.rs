@@ -12,7 +12,7 @@ use projections::ReadModel;
 use tokio::time::{Instant, timeout};
 
 fn killed_at(message: u32) -> [Fault; 1] {
-    let act = if message.is_multiple_of(2) { Act::KillBefore } else { Act::KillAfter };
+    let act = if (message / 2).is_multiple_of(2) { Act::KillBefore } else { Act::KillAfter };
     [Fault { when: When::Message(message), act }]
 }
 
@@ -43,14 +43,14 @@ impl Run<'_> {
     }
 
     /// Operators, the n-th of whom dies at the n-th message of the wish and then tries again, until one is done before that.
-    pub async fn sweep_operator(mut self, model: ReadModel) -> Result<Tally, Violation> {
+    pub async fn sweep_operator(mut self, model: ReadModel, stride: u32) -> Result<Tally, Violation> {
         let (story, _) = story(6, 10);
         self.write(&story).await;
         self.until_complete().await?;
         let mut going = vec![Wish::Rebuild, Wish::Rollback, Wish::Drop, Wish::Cancel];
         let mut message = 0;
         while !going.is_empty() {
-            message += 1;
+            message += stride;
             for wish in [Wish::Rebuild, Wish::Rollback, Wish::Drop] {
                 let survived = self.killed_and_again(wish, model, message).await?;
                 going.retain(|it| !(survived && *it as u8 == wish as u8));
