@@ -65,6 +65,8 @@ pub async fn prepare(pool: &PgPool, partitions: u32) -> Result<(), PrepareError>
 
 async fn ensure(pool: &PgPool, partitions: u32) -> Result<(), PrepareError> {
     let mut tx = pool.begin().await?;
+    // Whatever the pool's sessions do: this happens once a start, and nobody would do it again after a crash of the server.
+    sqlx::query("set local synchronous_commit to on").execute(&mut *tx).await?;
     lock(&mut tx).await?;
     let found: i64 = sqlx::query_scalar("select count(distinct partition) from control.checkpoint")
         .fetch_one(&mut *tx)

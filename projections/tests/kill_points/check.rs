@@ -183,6 +183,11 @@ impl Seen {
         all.join(", ")
     }
 
+    /// Whether there are read models.
+    pub fn made(&self) -> bool {
+        !self.versions.is_empty()
+    }
+
     pub fn building(&self) -> bool {
         self.versions.iter().any(|(version, _)| version.building)
     }

@@ -43,7 +43,11 @@ impl Run<'_> {
     }
 
     /// Operators, the n-th of whom dies at the n-th message of the wish and then tries again, until one is done before that.
-    pub async fn sweep_operator(mut self, model: ReadModel, stride: u32) -> Result<Tally, Violation> {
+    pub async fn sweep_operator(
+        mut self,
+        model: ReadModel,
+        stride: u32,
+    ) -> Result<Tally, Violation> {
         let (story, _) = story(6, 10);
         self.write(&story).await;
         self.until_complete().await?;
