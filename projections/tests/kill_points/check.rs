@@ -37,7 +37,7 @@ pub struct Eyes {
 #[derive(Clone, Debug, FromRow)]
 struct Version {
     projection: String,
-    version: i32,
+    number: i32,
     schema_name: String,
     building: bool,
     serving: bool,
@@ -105,7 +105,7 @@ impl Eyes {
         let mut tx = connection.begin_with(begin).await?;
         let versions: Vec<Version> = fetch(
             &mut tx,
-            "select projection, version, schema_name, state = 'building' as building, serving \
+            "select projection, version as number, schema_name, state = 'building' as building, serving \
              from control.version order by projection, version",
         )
         .await?;
@@ -137,14 +137,11 @@ impl Eyes {
     }
 
     async fn connect(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => {
-                let options = self.options.clone().port(self.server.load(Ordering::Relaxed));
-                options.connect().await?
-            }
-        };
-        Ok(self.connection.insert(connection))
+        if self.connection.is_none() {
+            let options = self.options.clone().port(self.server.load(Ordering::Relaxed));
+            self.connection = Some(options.connect().await?);
+        }
+        Ok(self.connection.as_mut().unwrap())
     }
 
     /// Ends a session; nothing if the server is not there.
@@ -226,7 +223,7 @@ impl Seen {
         }
         for version in versions() {
             let of = |checkpoint: &&Checkpoint| {
-                checkpoint.projection == version.projection && checkpoint.version == version.version
+                checkpoint.projection == version.projection && checkpoint.version == version.number
             };
             if self.checkpoints.iter().filter(of).any(|it| it.serving != version.serving) {
                 return Err(Violation(format!("the checkpoints of {version:?} say otherwise")));
@@ -263,7 +260,7 @@ impl Seen {
 
     fn check_rows(&self, version: &Version, found: &Rows, facts: &[Fact]) -> Result<(), Violation> {
         let of = |checkpoint: &&Checkpoint| {
-            checkpoint.projection == version.projection && checkpoint.version == version.version
+            checkpoint.projection == version.projection && checkpoint.version == version.number
         };
         let at = |checkpoint: &Checkpoint| {
             (Partition(checkpoint.partition.unsigned_abs()), Offset(checkpoint.next_offset))

@@ -35,7 +35,7 @@ use std::{env, time::Duration};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How many seeds a plain run takes.
-const SEEDS: u64 = 20;
+const SEEDS: u64 = 12;
 
 /// Within how many a planted bug is found.
 const SEEDS_PLANTED: u64 = 40;
@@ -55,7 +55,7 @@ async fn rows_are_the_fold_of_the_log_at_the_checkpoint_wherever_it_is_killed() 
     let mut tally = Tally::default();
     for seed in seeds {
         let run = Run::new(seed, Planted::Nothing, &mut cluster).await;
-        match run.to_the_end(seed).await {
+        match run.whole(seed).await {
             Ok(of_seed) => {
                 println!("seed {seed}: {} faults, at {:?}", of_seed.faults(), begun.elapsed());
                 tally += of_seed;
@@ -103,7 +103,7 @@ async fn is_found(planted: Planted) {
     let mut cluster = Cluster::start().await;
     for seed in 0..SEEDS_PLANTED {
         let run = Run::new(seed, planted, &mut cluster).await;
-        if let Err(violation) = run.to_the_end(seed).await {
+        if let Err(violation) = run.whole(seed).await {
             println!("{planted:?} is found by seed {seed}: {violation}");
             return;
         }

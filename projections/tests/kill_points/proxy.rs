@@ -5,6 +5,7 @@ use crate::{
     wire::{Message, Messages, Statements},
 };
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -40,7 +41,7 @@ struct Armed {
     faults: Vec<Fault>,
     /// Messages so far, of all and by statement.
     sent: u32,
-    of: Vec<(&'static str, u32)>,
+    of: BTreeMap<&'static str, u32>,
 }
 
 struct Shared {
@@ -73,7 +74,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             client,
             server,
-            armed: Mutex::new(Armed { faults, sent: 0, of: Vec::new() }),
+            armed: Mutex::new(Armed { faults, sent: 0, of: BTreeMap::new() }),
             dead: CancellationToken::new(),
             frozen: watch::Sender::new(false),
             struck,
@@ -269,15 +270,9 @@ impl Shared {
         let mut armed = self.armed.lock().unwrap();
         armed.sent += 1;
         let sent = armed.sent;
-        let place = match armed.of.iter().position(|(of, _)| *of == statement) {
-            Some(place) => place,
-            None => {
-                armed.of.push((statement, 0));
-                armed.of.len() - 1
-            }
-        };
-        armed.of[place].1 += 1;
-        let of = armed.of[place].1;
+        let of = armed.of.entry(statement).or_default();
+        *of += 1;
+        let of = *of;
         let due = |fault: &Fault| match fault.when {
             When::Message(n) => sent >= n,
             When::Statement(name, n) => name == statement && of >= n,

@@ -106,7 +106,7 @@ impl<'a> Run<'a> {
     }
 
     /// All of it, from an empty database to the end of the story.
-    pub async fn to_the_end(mut self, seed: u64) -> Result<Tally, Violation> {
+    pub async fn whole(mut self, seed: u64) -> Result<Tally, Violation> {
         let orders = 8 + self.chance.below(25) as usize;
         let (story, _) = story(seed, orders);
         let parts = 3 + self.chance.below(6) as usize;
