@@ -126,7 +126,7 @@ fn tamper(dir: &Path, sql: &str) {
 
 fn refusal(dir: &Path, partitions: Option<u32>) -> String {
     match EmbeddedLog::open(dir, partitions) {
-        Err(ConnectError::Refused { reason, .. }) => reason,
+        Err(ConnectError::Refused { reason, .. } | ConnectError::Damaged { reason, .. }) => reason,
         Err(other) => panic!("{other:?}"),
         Ok(_) => panic!("the log opened"),
     }
@@ -188,6 +188,8 @@ async fn missing_history_is_refused() {
         let dir = TempDir::new().unwrap();
         written(dir.path(), 3).await;
         tamper(dir.path(), lost);
+        assert!(refusal(dir.path(), None).contains("partition 0 is gone"), "{lost}");
+        std::fs::remove_file(dir.path().join("log.mark")).unwrap();
         assert!(refusal(dir.path(), None).contains("partition 0 is gone"), "{lost}");
     }
 }

@@ -51,7 +51,30 @@ struct Payment {
 #[derive(Default)]
 struct Books {
     payments: FxHashMap<Arc<str>, Payment>,
-    journal: Option<File>,
+    journal: Option<Journal>,
+}
+
+/// The file, and how much of it is whole lines.
+struct Journal {
+    file: File,
+    whole: u64,
+}
+
+impl Journal {
+    /// Adds a line, or nothing: half a line, on a full disk, would make nonsense of the next one.
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        // What an earlier failure left behind and could not take back.
+        if self.file.metadata()?.len() > self.whole {
+            self.file.set_len(self.whole)?;
+        }
+        if let Err(error) = self.file.write_all(line) {
+            // If this fails too, the next write tries again, or the next start.
+            let _ = self.file.set_len(self.whole);
+            return Err(error);
+        }
+        self.whole += line.len() as u64;
+        Ok(())
+    }
 }
 
 /// The sandbox gateway.
@@ -86,24 +109,25 @@ impl SandboxGateway {
     /// A sandbox with its journal at `path`; what is there is taken in. A last line that a crash cut is cut off.
     ///
     /// # Errors
-    /// When the file cannot be read or made.
+    /// When the file cannot be read or made, or holds what is no entry; the error names the line.
     pub fn open(path: &Path, environment: Arc<dyn Environment>) -> io::Result<Self> {
         let mut books = Books::default();
         let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
         let mut reader = BufReader::new(&file);
-        let (mut line, mut whole) = (String::new(), 0);
-        loop {
+        let (mut line, mut whole) = (Vec::new(), 0);
+        for number in 1.. {
             line.clear();
-            let read = reader.read_line(&mut line)?;
-            if read == 0 {
-                break;
-            }
-            let Some(entry) = line.strip_suffix('\n') else { break };
-            books.take_in(serde_json::from_str(entry)?);
+            let read = reader.read_until(b'\n', &mut line)?;
+            let Some(entry) = line.strip_suffix(b"\n") else { break };
+            let entry = serde_json::from_slice(entry).map_err(|error| {
+                let told = format!("line {number} is damaged: {error}");
+                io::Error::new(io::ErrorKind::InvalidData, told)
+            })?;
+            books.take_in(entry);
             whole += read as u64;
         }
         file.set_len(whole)?;
-        books.journal = Some(file);
+        books.journal = Some(Journal { file, whole });
         Ok(Self { environment, books: Mutex::new(books) })
     }
 
@@ -153,7 +177,7 @@ impl Books {
         if let Some(journal) = &mut self.journal {
             let mut line = serde_json::to_vec(&entry).map_err(io::Error::from)?;
             line.push(b'\n');
-            journal.write_all(&line)?;
+            journal.write(&line)?;
         }
         self.take_in(entry);
         Ok(())
@@ -280,6 +304,26 @@ mod tests {
         let journal = std::fs::read_to_string(&path).unwrap();
         assert_eq!(journal.matches("captured").count(), 1, "{journal}");
         assert_eq!(journal.matches("refunded").count(), 1, "{journal}");
+    }
+
+    /// A full disk takes the beginning of a line and then no more.
+    #[tokio::test]
+    async fn half_a_line_is_taken_back_and_the_next_start_reads_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sandbox.jsonl");
+        let open = || SandboxGateway::open(&path, Arc::new(System::new()));
+        let gateway = open().unwrap();
+        gateway.create("a", pounds(1), "pm_card_visa").await.unwrap();
+        let mut full = OpenOptions::new().append(true).open(&path).unwrap();
+        full.write_all(b"{\"did\":\"created\",\"pay").unwrap();
+        let payment = gateway.create("b", pounds(2), "pm_card_visa").await.unwrap();
+        drop(gateway);
+        assert_eq!(open().unwrap().capture(&payment).await.unwrap(), Ending::Captured);
+
+        let damaged = std::fs::read_to_string(&path).unwrap().replacen("created", "cr\u{1}ated", 1);
+        std::fs::write(&path, damaged).unwrap();
+        let Err(error) = open() else { panic!("it opened") };
+        assert!(error.to_string().contains("line 1 is damaged"), "{error}");
     }
 
     #[tokio::test]

@@ -174,6 +174,17 @@ pub enum ConnectError {
         /// What is wrong with it, and what it must be.
         reason: String,
     },
+    /// The log does not hold what it must. Trying again does not help.
+    #[error(
+        "the log {log} is damaged: {reason}. Leave its files as they are and put a copy of them \
+         back; \"Hostile disk and input\" in the README tells how to go on with what is left"
+    )]
+    Damaged {
+        /// Which log.
+        log: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Another process writes this log.
     #[error("the log {log} is in use by another process")]
     InUse {

@@ -5,13 +5,14 @@
 //! append has been committed and shown, or never will be.
 
 use super::EmbeddedFault;
+use super::mark::{Edge, Mark};
 use super::reader::Shared;
-use super::store::{self, Row};
+use super::store::{self, Opened, Row};
 use crate::environment::System;
 use crate::log::{AppendError, Committed, LANES, LogFault, MAX_BATCH_BYTES, MAX_BATCH_RECORDS};
 use crate::{Environment, Offset, Partition};
 use bytes::Bytes;
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode, ffi};
 use std::fs::File;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -91,7 +92,8 @@ pub(super) struct Committer {
     connection: Connection,
     /// Held as long as the thread may write.
     lock: File,
-    ends: Vec<Offset>,
+    mark: Mark,
+    edges: Vec<Edge>,
     epochs: Vec<[u64; LANES]>,
     shared: Arc<Shared>,
     poisoned: bool,
@@ -164,10 +166,11 @@ enum Failure {
 }
 
 impl Committer {
-    pub fn new(connection: Connection, lock: File, ends: Vec<Offset>, shared: Arc<Shared>) -> Self {
-        let epochs = vec![[0; LANES]; ends.len()];
-        let pace = Pace::new(ends.len());
-        Self { connection, lock, ends, epochs, shared, poisoned: false, pace, clock: System::new() }
+    pub fn new(opened: Opened, shared: Arc<Shared>) -> Self {
+        let Opened { connection, lock, mark, edges } = opened;
+        let epochs = vec![[0; LANES]; edges.len()];
+        let (pace, clock) = (Pace::new(edges.len()), System::new());
+        Self { connection, lock, mark, edges, epochs, shared, poisoned: false, pace, clock }
     }
 
     pub fn start(self) -> std::io::Result<Queue> {
@@ -186,6 +189,7 @@ impl Committer {
         }
         // What comes now finds the queue closed; the file is closed and unlocked before the answer.
         drop(queue);
+        self.mark.sync();
         drop((self.connection, self.lock));
         if let Some(answer) = closed {
             let _ = answer.send(());
@@ -251,40 +255,35 @@ impl Committer {
     }
 
     fn commit(&mut self, appends: Vec<Append>) {
-        let mut ends = self.ends.clone();
+        let mut edges = self.edges.clone();
         let mut staged = Vec::with_capacity(appends.len());
-        let mut checksums = Vec::with_capacity(appends.len());
         for Append { partition, frames, records, checksum, answer, .. } in appends {
-            let first = ends[partition.0 as usize];
-            let next = behind(first, records);
-            ends[partition.0 as usize] = next;
-            staged.push(Staged { partition, row: Row { first, next, frames }, records, answer });
-            checksums.push(checksum);
+            let edge = &mut edges[partition.0 as usize];
+            let place = (edge.end, behind(edge.end, records));
+            let row = Row::new(partition, place, frames, checksum);
+            *edge = Edge::behind(&row);
+            staged.push(Staged { partition, row, records, answer });
         }
         let began = self.clock.monotonic();
-        let outcome = self.transact(&staged, checksums, &ends);
+        let outcome = self.transact(&staged, &edges);
         self.pace.note(&staged, self.clock.monotonic().saturating_sub(began));
         match outcome {
             Ok(()) => {
-                self.ends = ends;
+                self.edges = edges;
+                self.mark.note(&self.edges);
                 self.show(staged);
             }
             Err(failure) => self.fail(staged, failure),
         }
     }
 
-    fn transact(
-        &self,
-        staged: &[Staged],
-        checksums: Vec<crc32fast::Hasher>,
-        ends: &[Offset],
-    ) -> Result<(), Failure> {
+    fn transact(&self, staged: &[Staged], edges: &[Edge]) -> Result<(), Failure> {
         let write = || -> rusqlite::Result<()> {
             self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-            for (staged, checksum) in staged.iter().zip(checksums) {
-                store::insert(&self.connection, staged.partition, &staged.row, checksum)?;
+            for Staged { partition, row, .. } in staged {
+                store::insert(&self.connection, *partition, row)?;
             }
-            store::write_ends(&self.connection, ends)
+            store::write_ends(&self.connection, &ends(edges))
         };
         write().map_err(Failure::RolledBack)?;
         let commit = || self.connection.prepare_cached("COMMIT")?.execute([]);
@@ -304,16 +303,25 @@ impl Committer {
         }
     }
 
+    /// Whether the log can go on after a failed transaction: when it is certain that nothing of it is to be seen, and that
+    /// everything before it is durable. A commit that failed stays in doubt until the next one has taken its place in the
+    /// write-ahead log, so whoever asks is told that it is unknown, and reads behind their next claim.
+    fn recovers(&self, in_doubt: bool, error: &rusqlite::Error) -> bool {
+        if in_doubt && !is_before_sync(error) {
+            return false;
+        }
+        let is_over =
+            self.connection.is_autocommit() || self.connection.execute_batch("ROLLBACK").is_ok();
+        is_over
+            && (!in_doubt
+                || store::read_ends(&self.connection).is_ok_and(|seen| seen == ends(&self.edges)))
+    }
+
     fn fail(&mut self, staged: Vec<Staged>, failure: Failure) {
         let in_doubt = matches!(failure, Failure::InDoubt(_));
         let (Failure::RolledBack(error) | Failure::InDoubt(error)) = failure;
         tracing::error!(error = &error as &dyn std::error::Error, in_doubt, "a commit failed");
-        // Never tried again after a failed sync: the system may have dropped the pages it could not
-        // write.
-        self.poisoned = in_doubt;
-        if !in_doubt && !self.connection.is_autocommit() {
-            self.poisoned = self.connection.execute_batch("ROLLBACK").is_err();
-        }
+        self.poisoned = !self.recovers(in_doubt, &error);
         let error = Arc::new(error);
         for Staged { answer, .. } in staged {
             if in_doubt {
@@ -324,6 +332,21 @@ impl Committer {
             }
         }
     }
+}
+
+/// Whether nothing was written that the system may have lost: a full disk says so before, a failed sync too late. It may
+/// have dropped the pages it could not write, and call the next sync a success.
+fn is_before_sync(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy) => true,
+        Some(ErrorCode::SystemIoFailure) => code == Some(ffi::SQLITE_IOERR_WRITE),
+        _ => false,
+    }
+}
+
+fn ends(edges: &[Edge]) -> Vec<Offset> {
+    edges.iter().map(|edge| edge.end).collect()
 }
 
 fn refuse(answer: oneshot::Sender<Result<Committed, AppendError>>, fault: EmbeddedFault) {

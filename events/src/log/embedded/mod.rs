@@ -6,11 +6,13 @@
 //! rest from the file.
 //!
 //! - `store`: the tables, what they must hold, and reading them;
+//! - `mark`: what was acknowledged, kept beside the file, so that a file that lost its end is found out;
 //! - `committer`: the thread that commits;
 //! - `tail`: the most recent batches, and where each partition ends;
 //! - `reader`: the two put together.
 
 mod committer;
+mod mark;
 mod reader;
 mod store;
 mod tail;
@@ -80,11 +82,13 @@ impl EmbeddedLog {
     ///
     /// # Errors
     /// [`ConnectError::InUse`] when another process writes it, [`ConnectError::Refused`] for
-    /// another number of partitions, another format, or when part of the history is gone.
+    /// another number of partitions or another format, [`ConnectError::Damaged`] when part of the
+    /// history is gone.
     pub fn open(dir: &Path, partitions: Option<u32>) -> Result<Self, ConnectError> {
-        let (connection, lock, ends) = store::open_to_write(dir, partitions)?;
+        let opened = store::open_to_write(dir, partitions)?;
+        let ends: Vec<_> = opened.edges.iter().map(|edge| edge.end).collect();
         let shared = Arc::new(Shared::new(dir, &ends, true));
-        let committer = Committer::new(connection, lock, ends, Arc::clone(&shared));
+        let committer = Committer::new(opened, Arc::clone(&shared));
         let queue = committer.start().map_err(|source| ConnectError::Unavailable {
             log: store::path(dir).display().to_string(),
             source: source.into(),

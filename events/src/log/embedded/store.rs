@@ -1,13 +1,16 @@
 //! The file: a table a partition, one row a batch, and a table of what is true of the whole.
 //!
 //! Each row says where the next batch begins, and `ends` where each partition ends, in the same
-//! transaction: so a row that is gone is noticed, wherever it stood.
+//! transaction: so a row that is gone is noticed, wherever it stood. That whole transactions are gone
+//! from the end, the [mark](super::mark) tells.
 
 use super::EmbeddedFault;
+use super::mark::{self, Edge, Mark};
 use crate::log::{ConnectError, LogFault, RawRecord, ReadError, frame};
 use crate::{Offset, Partition};
 use bytes::Bytes;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, ffi, params};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -49,16 +52,34 @@ impl Site<'_> {
         ConnectError::Refused { log: self.name(), reason: reason.into() }
     }
 
+    fn damaged(&self, reason: impl Into<String>) -> ConnectError {
+        ConnectError::Damaged { log: self.name(), reason: reason.into() }
+    }
+
+    /// What SQLite said, by what it means for the log.
+    fn fault(&self) -> impl Fn(rusqlite::Error) -> ConnectError {
+        |error| match is_damage(&error) {
+            true => self.damaged(error.to_string()),
+            false => self.unavailable()(error),
+        }
+    }
+
     fn unavailable<E: Into<LogFault>>(&self) -> impl Fn(E) -> ConnectError {
         |source| ConnectError::Unavailable { log: self.name(), source: source.into() }
     }
 }
 
-/// Opens or makes the file to write: the connection, the lock, and where each partition ends.
-pub(super) fn open_to_write(
-    dir: &Path,
-    partitions: Option<u32>,
-) -> Result<(Connection, File, Vec<Offset>), ConnectError> {
+/// The log as it was opened to write.
+pub(super) struct Opened {
+    pub connection: Connection,
+    /// Held as long as the connection may write.
+    pub lock: File,
+    pub mark: Mark,
+    pub edges: Vec<Edge>,
+}
+
+/// Opens or makes the file to write. What is refused is left as it is, for whoever repairs it.
+pub(super) fn open_to_write(dir: &Path, partitions: Option<u32>) -> Result<Opened, ConnectError> {
     let site = Site(dir);
     std::fs::create_dir_all(dir).map_err(site.unavailable())?;
     let lock = File::create(dir.join("log.lock")).map_err(site.unavailable())?;
@@ -67,19 +88,47 @@ pub(super) fn open_to_write(
         Err(TryLockError::WouldBlock) => return Err(ConnectError::InUse { log: site.name() }),
         Err(TryLockError::Error(error)) => return Err(site.unavailable()(error)),
     }
-    let mut connection = Connection::open(path(dir)).map_err(site.unavailable())?;
-    prepare(&connection).map_err(site.unavailable())?;
+    let marked = marked(dir)?;
+    let mut connection = Connection::open(path(dir)).map_err(site.fault())?;
+    keep_wal(&connection, true).map_err(site.fault())?;
+    prepare(&connection).map_err(site.fault())?;
     create(&mut connection, dir, partitions)?;
-    let ends = check(&connection, dir, partitions)?;
+    let edges = check(&connection, dir, partitions, marked.as_deref())?;
+    if marked.is_none() && edges.iter().any(|edge| edge.end > Offset::START) {
+        tracing::warn!(log = site.name(), "the log had no mark: that its end is whole is believed");
+    }
+    keep_wal(&connection, false).map_err(site.fault())?;
+    let mark = Mark::open(dir, &edges).map_err(site.unavailable())?;
     sync_directory(dir).map_err(site.unavailable())?;
-    Ok((connection, lock, ends))
+    Ok(Opened { connection, lock, mark, edges })
 }
 
 /// Opens the file to read: a connection, and where each partition ends.
 pub(super) fn open_to_read(dir: &Path) -> Result<(Connection, Vec<Offset>), ConnectError> {
-    let connection = connect_to_read(dir).map_err(Site(dir).unavailable())?;
-    let ends = check(&connection, dir, None)?;
-    Ok((connection, ends))
+    let site = Site(dir);
+    // First the mark: a writer that goes on meanwhile only adds to what must be there.
+    let marked = marked(dir)?;
+    let connection = connect_to_read(dir).map_err(site.fault())?;
+    let edges = check(&connection, dir, None, marked.as_deref())?;
+    Ok((connection, edges.iter().map(|edge| edge.end).collect()))
+}
+
+/// What the mark says. Where it tells of history, there must be a file: SQLite would make a new one, and throw away the
+/// write-ahead log of an empty one.
+fn marked(dir: &Path) -> Result<Option<Vec<Edge>>, ConnectError> {
+    let site = Site(dir);
+    let marked = mark::read(dir).map_err(site.unavailable())?;
+    let told = marked.iter().flatten().any(|edge| edge.end > Offset::START);
+    let is_there = std::fs::metadata(path(dir)).is_ok_and(|file| file.len() > 0);
+    if told && !is_there {
+        return Err(site.damaged("the file is gone or empty, and its mark tells of history"));
+    }
+    Ok(marked)
+}
+
+/// Whether closing the connection leaves the write-ahead log alone.
+fn keep_wal(connection: &Connection, keep: bool) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep).map(drop)
 }
 
 /// A connection that reads.
@@ -119,7 +168,7 @@ fn create(
     let site = Site(dir);
     let count = "SELECT count(*) FROM sqlite_schema";
     let existing: u32 =
-        connection.query_one(count, [], |row| row.get(0)).map_err(site.unavailable())?;
+        connection.query_one(count, [], |row| row.get(0)).map_err(site.fault())?;
     if existing > 0 {
         return Ok(());
     }
@@ -146,7 +195,7 @@ fn create(
         drop(insert);
         transaction.commit()
     };
-    create(connection).map_err(site.unavailable())
+    create(connection).map_err(site.fault())
 }
 
 /// Refuses a file of another shape, or one that lacks history; gives where each partition ends.
@@ -154,13 +203,14 @@ fn check(
     connection: &Connection,
     dir: &Path,
     partitions: Option<u32>,
-) -> Result<Vec<Offset>, ConnectError> {
+    marked: Option<&[Edge]>,
+) -> Result<Vec<Edge>, ConnectError> {
     let site = Site(dir);
     let number = |key: &str| -> Result<Option<u32>, ConnectError> {
         connection
             .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0))
             .optional()
-            .map_err(site.unavailable())
+            .map_err(site.fault())
     };
     let format = number("format")?;
     if format != Some(FORMAT) {
@@ -175,34 +225,60 @@ fn check(
         )));
     }
     // One transaction, so that a writer who goes on meanwhile does not look like damage.
-    let transaction = connection.unchecked_transaction().map_err(site.unavailable())?;
-    let ends = read_ends(&transaction).map_err(site.unavailable())?;
+    let transaction = connection.unchecked_transaction().map_err(site.fault())?;
+    let ends = read_ends(&transaction).map_err(site.fault())?;
     if ends.len() != found as usize {
-        return Err(site.refused("its table of ends is damaged"));
+        return Err(site.damaged("its table of ends does not read"));
     }
+    if marked.is_some_and(|marked| marked.len() != ends.len()) {
+        return Err(site.damaged("its mark is of a log with another number of partitions"));
+    }
+    let mut edges = Vec::with_capacity(ends.len());
     for (partition, &end) in ends.iter().enumerate() {
-        let (first, last) = bounds(&transaction, partition).map_err(site.unavailable())?;
+        let bounds = |before| bounds(&transaction, partition, before).map_err(site.fault());
+        let (first, last) = bounds(end)?;
         let is_written = end > Offset::START;
-        if (first, last) != (is_written.then_some(Offset::START), is_written.then_some(end)) {
-            return Err(site.refused(format!("history of partition {partition} is gone")));
+        if first != is_written.then_some(Offset::START)
+            || last.map(|edge| edge.end) != is_written.then_some(end)
+        {
+            return Err(site.damaged(format!("history of partition {partition} is gone")));
         }
+        if let Some(&told) = marked.and_then(|marked| marked.get(partition))
+            && told != Edge::START
+            && bounds(told.end)?.1 != Some(told)
+        {
+            return Err(site.damaged(lost(partition, end, told.end)));
+        }
+        edges.push(last.unwrap_or(Edge::START));
     }
-    Ok(ends)
+    Ok(edges)
 }
 
-/// Where the first batch of a partition begins, and where the next one would after the last.
+fn lost(partition: usize, end: Offset, told: Offset) -> String {
+    if end < told {
+        format!(
+            "partition {partition} ends at {end}, and everything up to {told} was acknowledged: the end of the \
+             write-ahead log is cut off or damaged"
+        )
+    } else {
+        format!("before {told} partition {partition} holds another history than was acknowledged")
+    }
+}
+
+/// Where the first batch of a partition begins, and the edge behind the last one that begins before `before`.
 fn bounds(
     connection: &Connection,
     partition: usize,
-) -> rusqlite::Result<(Option<Offset>, Option<Offset>)> {
-    let edge = |sql: String| {
-        let offset = connection.query_row(&sql, [], |row| row.get(0)).optional();
-        offset.map(|offset| offset.map(Offset))
-    };
-    Ok((
-        edge(format!("SELECT offset FROM p{partition} ORDER BY offset LIMIT 1"))?,
-        edge(format!("SELECT next FROM p{partition} ORDER BY offset DESC LIMIT 1"))?,
-    ))
+    before: Offset,
+) -> rusqlite::Result<(Option<Offset>, Option<Edge>)> {
+    let first = format!("SELECT offset FROM p{partition} ORDER BY offset LIMIT 1");
+    let first = connection.query_row(&first, [], |row| row.get(0)).optional()?;
+    let last = format!(
+        "SELECT next, crc FROM p{partition} WHERE offset < ?1 ORDER BY offset DESC LIMIT 1"
+    );
+    let edge = |row: &rusqlite::Row<'_>| Ok(Edge { end: Offset(row.get(0)?), crc: row.get(1)? });
+    let last = connection.query_row(&last, [before.0], edge).optional()?;
+    Ok((first.map(Offset), last))
 }
 
 fn pack_ends(ends: &[Offset]) -> Vec<u8> {
@@ -232,6 +308,8 @@ pub(super) struct Row {
     pub first: Offset,
     /// Where the next batch begins: behind this one and its gap.
     pub next: Offset,
+    /// Of the frames and the place.
+    pub crc: u32,
     pub frames: Bytes,
 }
 
@@ -243,10 +321,15 @@ pub(super) fn begin_checksum(frames: &[u8]) -> crc32fast::Hasher {
 }
 
 /// The checksum of a row: a sound batch in a wrong place is damage too.
-fn finish_checksum(mut hasher: crc32fast::Hasher, partition: Partition, row: &Row) -> u32 {
+fn finish_checksum(
+    mut hasher: crc32fast::Hasher,
+    partition: Partition,
+    first: Offset,
+    next: Offset,
+) -> u32 {
     hasher.update(&partition.0.to_be_bytes());
-    hasher.update(&row.first.0.to_be_bytes());
-    hasher.update(&row.next.0.to_be_bytes());
+    hasher.update(&first.0.to_be_bytes());
+    hasher.update(&next.0.to_be_bytes());
     hasher.finalize()
 }
 
@@ -255,16 +338,25 @@ pub(super) fn insert(
     connection: &Connection,
     partition: Partition,
     row: &Row,
-    checksum: crc32fast::Hasher,
 ) -> rusqlite::Result<()> {
-    let crc = finish_checksum(checksum, partition, row);
     connection
         .prepare_cached(&format!("INSERT INTO p{partition} VALUES (?1, ?2, ?3, ?4)"))?
-        .execute(params![row.first.0, row.next.0, crc, &*row.frames])?;
+        .execute(params![row.first.0, row.next.0, row.crc, &*row.frames])?;
     Ok(())
 }
 
 impl Row {
+    /// A batch at its place; `checksum` has been [begun](begin_checksum) with its frames.
+    pub fn new(
+        partition: Partition,
+        (first, next): (Offset, Offset),
+        frames: Bytes,
+        checksum: crc32fast::Hasher,
+    ) -> Self {
+        let crc = finish_checksum(checksum, partition, first, next);
+        Self { first, next, crc, frames }
+    }
+
     /// Adds the records at or after `from` to `records`.
     pub fn decode(&self, from: Offset, records: &mut Vec<RawRecord>) -> Result<(), LogFault> {
         // This adapter hands out the offsets, so here it counts them.
@@ -296,11 +388,12 @@ pub(super) fn read(
     let mut rows = statement.query([from.0, end.0]).map_err(fault)?;
     let (mut records, mut bytes, mut next) = (Vec::new(), 0, None);
     while let Some(columns) = rows.next().map_err(fault)? {
-        let (row, crc) = row(columns).map_err(fault)?;
+        let row = row(columns).map_err(fault)?;
         if row.first != next.unwrap_or(row.first) {
             return Err(damaged(row.first, EmbeddedFault::Missing.into()));
         }
-        if finish_checksum(begin_checksum(&row.frames), partition, &row) != crc {
+        let checksum = begin_checksum(&row.frames);
+        if finish_checksum(checksum, partition, row.first, row.next) != row.crc {
             return Err(damaged(row.first, EmbeddedFault::Checksum.into()));
         }
         row.decode(from, &mut records).map_err(|source| damaged(row.first, source))?;
@@ -316,27 +409,36 @@ pub(super) fn read(
     }
 }
 
-fn row(columns: &rusqlite::Row<'_>) -> rusqlite::Result<(Row, u32)> {
+fn row(columns: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     let frames = columns.get_ref(3)?.as_blob()?;
-    let row = Row {
+    Ok(Row {
         first: Offset(columns.get(0)?),
         next: Offset(columns.get(1)?),
+        crc: columns.get(2)?,
         frames: Bytes::copy_from_slice(frames),
-    };
-    Ok((row, columns.get(2)?))
+    })
 }
 
-/// A busy file or one that cannot be reached may be read later. A file that is no database any more
-/// does not heal, nor does a column that holds something else.
+/// A busy file or one that cannot be reached may be read later; damage does not heal.
 pub(super) fn unreadable(
     error: rusqlite::Error,
     partition: Partition,
     offset: Offset,
 ) -> ReadError {
+    if is_damage(&error) {
+        return ReadError::Damaged { partition, offset, source: error.into() };
+    }
+    ReadError::Unavailable(error.into())
+}
+
+/// Whether the file is no database any more, or does not hold what it must: a table that is not there, a column that
+/// holds something else, a page beyond its end.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
     match error.sqlite_error_code() {
-        None | Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            ReadError::Damaged { partition, offset, source: error.into() }
+        None | Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown) => {
+            true
         }
-        Some(_) => ReadError::Unavailable(error.into()),
+        Some(_) => code == Some(ffi::SQLITE_IOERR_SHORT_READ),
     }
 }
