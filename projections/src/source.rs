@@ -74,18 +74,22 @@ async fn forward(
     }
 }
 
-/// Whether the log has this event at this place: otherwise the checkpoint comes from another log.
+/// Whether the log has this event at this place: otherwise the checkpoint comes from another log, or this one is damaged.
 pub(crate) async fn holds(
     log: &dyn EventLog,
     partition: Partition,
     last: Last,
 ) -> Result<bool, ReadError> {
-    let mut reader = match log.read(partition, last.offset).await {
-        Ok(reader) => reader,
-        // It is shorter, or begins later.
-        Err(ReadError::Damaged { .. }) => return Ok(false),
-        Err(error) => return Err(error),
-    };
+    match look(log, partition, last).await {
+        // It is shorter, begins later, or does not read there: whatever it is, it is not what was read. Some logs tell
+        // when they are opened, and some when they are read.
+        Err(ReadError::Damaged { .. }) => Ok(false),
+        looked => looked,
+    }
+}
+
+async fn look(log: &dyn EventLog, partition: Partition, last: Last) -> Result<bool, ReadError> {
+    let mut reader = log.read(partition, last.offset).await?;
     loop {
         let chunk = reader.next().await?;
         if let Some(first) = chunk.records.first() {

@@ -180,7 +180,8 @@ impl Feed {
                     && !source::holds(&*self.context.log, partition, last).await?
                 {
                     let reason = format!(
-                        "another log behind this checkpoint: event {} is not at {partition}:{}",
+                        "another log behind this checkpoint, or a damaged one: event {} is not at \
+                         {partition}:{}",
                         last.event_id, last.offset
                     );
                     self.halt(share, &checkpoint, &reason).await?;
