@@ -5,7 +5,7 @@
 
 use crate::seal::Key;
 use async_trait::async_trait;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use std::{
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -18,6 +18,9 @@ pub enum KeyError {
     /// The key existed and was destroyed.
     #[error("the key is destroyed")]
     Destroyed,
+    /// The store does not hold what it must. Trying again does not help.
+    #[error("the key store is damaged")]
+    Damaged(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The store does not answer.
     #[error("the key store does not answer")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -62,14 +65,14 @@ impl FileKeyStore {
     /// # Errors
     /// When the file cannot be opened or made.
     pub fn open(path: &Path) -> Result<Self, KeyError> {
-        let connection = Connection::open(path).map_err(unavailable)?;
+        let connection = Connection::open(path).map_err(failed)?;
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
                 .map_err(unavailable)?;
         }
-        connection.busy_timeout(std::time::Duration::from_secs(10)).map_err(unavailable)?;
+        connection.busy_timeout(std::time::Duration::from_secs(10)).map_err(failed)?;
         connection
             .execute_batch(
                 "pragma journal_mode = wal;
@@ -79,7 +82,7 @@ impl FileKeyStore {
                  create table if not exists customer_key (subject blob primary key, key blob) without rowid;
                  create table if not exists secret (name text primary key, key blob not null) without rowid;",
             )
-            .map_err(unavailable)?;
+            .map_err(failed)?;
         Ok(Self { connection: Arc::new(Mutex::new(connection)) })
     }
 
@@ -96,6 +99,16 @@ impl FileKeyStore {
     }
 }
 
+/// What SQLite said, by what it means for the keys.
+fn failed(error: rusqlite::Error) -> KeyError {
+    match error.sqlite_error_code() {
+        None | Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            KeyError::Damaged(error.into())
+        }
+        Some(_) => unavailable(error),
+    }
+}
+
 fn unavailable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> KeyError {
     KeyError::Unavailable(error.into())
 }
@@ -105,7 +118,8 @@ fn fresh() -> Result<Key, KeyError> {
 }
 
 fn key(bytes: Vec<u8>) -> Result<Key, KeyError> {
-    let bytes = bytes.try_into().map_err(|_| unavailable("a stored key has not 32 bytes"))?;
+    let bytes =
+        bytes.try_into().map_err(|_| KeyError::Damaged("a stored key has not 32 bytes".into()))?;
     Ok(Key::new(bytes))
 }
 
@@ -118,10 +132,10 @@ impl KeyStore for FileKeyStore {
                     "insert into customer_key (subject, key) values (?1, ?2) on conflict do nothing",
                     params![subject.as_bytes(), fresh()?.as_bytes()],
                 )
-                .map_err(unavailable)?;
+                .map_err(failed)?;
             let stored: Option<Vec<u8>> = connection
                 .query_row("select key from customer_key where subject = ?1", [subject.as_bytes()], |row| row.get(0))
-                .map_err(unavailable)?;
+                .map_err(failed)?;
             stored.map_or(Err(KeyError::Destroyed), key)
         })
         .await
@@ -132,12 +146,12 @@ impl KeyStore for FileKeyStore {
         self.run(move |connection| {
             let mut select = connection
                 .prepare_cached("select key from customer_key where subject = ?1")
-                .map_err(unavailable)?;
+                .map_err(failed)?;
             let mut look_up = |subject: Uuid| {
                 let stored: Option<Option<Vec<u8>>> = select
                     .query_row([subject.as_bytes()], |row| row.get(0))
                     .optional()
-                    .map_err(unavailable)?;
+                    .map_err(failed)?;
                 stored.flatten().map(key).transpose()
             };
             subjects.into_iter().map(&mut look_up).collect()
@@ -153,11 +167,9 @@ impl KeyStore for FileKeyStore {
                      on conflict (subject) do update set key = null",
                     [subject.as_bytes()],
                 )
-                .map_err(unavailable)?;
+                .map_err(failed)?;
             // The write-ahead log still holds the old page.
-            connection
-                .query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()))
-                .map_err(unavailable)
+            connection.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(())).map_err(failed)
         })
         .await
     }
@@ -170,11 +182,11 @@ impl KeyStore for FileKeyStore {
                     "insert into secret (name, key) values (?1, ?2) on conflict do nothing",
                     params![name, fresh()?.as_bytes()],
                 )
-                .map_err(unavailable)?;
+                .map_err(failed)?;
             let stored =
                 connection
                     .query_row("select key from secret where name = ?1", [name], |row| row.get(0));
-            key(stored.map_err(unavailable)?)
+            key(stored.map_err(failed)?)
         })
         .await
     }
@@ -183,6 +195,14 @@ impl KeyStore for FileKeyStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_is_no_key_store_is_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys.sqlite");
+        std::fs::write(&path, [7; 5_000]).unwrap();
+        assert!(matches!(FileKeyStore::open(&path), Err(KeyError::Damaged(_))));
+    }
 
     #[tokio::test]
     async fn a_key_is_made_once_survives_and_stays_destroyed() {

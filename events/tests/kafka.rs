@@ -230,7 +230,7 @@ async fn read_to(log: &dyn EventLog, from: Offset, until: Offset) -> Vec<(Offset
 
 async fn refusal(settings: KafkaSettings) -> String {
     match KafkaLog::connect(settings).await {
-        Err(ConnectError::Refused { reason, .. }) => reason,
+        Err(ConnectError::Refused { reason, .. } | ConnectError::Damaged { reason, .. }) => reason,
         Err(other) => panic!("not refused but {other:?}"),
         Ok(_) => panic!("not refused"),
     }

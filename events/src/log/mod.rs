@@ -176,8 +176,8 @@ pub enum ConnectError {
     },
     /// The log does not hold what it must. Trying again does not help.
     #[error(
-        "the log {log} is damaged: {reason}. Leave its files as they are and put a copy of them \
-         back; \"Hostile disk and input\" in the README tells how to go on with what is left"
+        "the log {log} is damaged: {reason}. Change nothing there before you have read \"Hostile disk \
+         and input\" in the README"
     )]
     Damaged {
         /// Which log.

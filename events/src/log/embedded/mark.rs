@@ -115,7 +115,8 @@ pub(super) struct Mark {
 impl Mark {
     /// Makes the mark say `edges`, which is where the log ends, and durably so.
     pub fn open(dir: &Path, edges: &[Edge]) -> io::Result<Self> {
-        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
+        let options =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
         let file = options.open(path(dir))?;
         let mut bytes = Vec::new();
         io::Read::read_to_end(&mut &file, &mut bytes)?;

@@ -58,9 +58,12 @@ impl Site<'_> {
 
     /// What SQLite said, by what it means for the log.
     fn fault(&self) -> impl Fn(rusqlite::Error) -> ConnectError {
-        |error| match is_damage(&error) {
-            true => self.damaged(error.to_string()),
-            false => self.unavailable()(error),
+        |error| {
+            if is_damage(&error) {
+                self.damaged(error.to_string())
+            } else {
+                self.unavailable()(error)
+            }
         }
     }
 
@@ -167,8 +170,7 @@ fn create(
 ) -> Result<(), ConnectError> {
     let site = Site(dir);
     let count = "SELECT count(*) FROM sqlite_schema";
-    let existing: u32 =
-        connection.query_one(count, [], |row| row.get(0)).map_err(site.fault())?;
+    let existing: u32 = connection.query_one(count, [], |row| row.get(0)).map_err(site.fault())?;
     if existing > 0 {
         return Ok(());
     }

@@ -137,6 +137,7 @@ impl KafkaLog {
     ///
     /// # Errors
     /// [`ConnectError::Refused`] for a topic of another shape, or for TLS or SASL in a build without the feature `tls`;
+    /// [`ConnectError::Damaged`] for one that has lost its beginning;
     /// [`ConnectError::Unavailable`] when the cluster does not answer.
     pub async fn connect(settings: KafkaSettings) -> Result<Self, ConnectError> {
         settings.check()?;

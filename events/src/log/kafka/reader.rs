@@ -153,8 +153,10 @@ impl KafkaReader {
         let damage =
             [AutoOffsetReset, BadCompression, BadMessage, InvalidMessage, OffsetOutOfRange];
         match error {
+            // The library does not say where: it is the first record after the last one it handed over.
             KafkaError::MessageConsumption(code) if damage.contains(&code) => {
-                self.damaged(place, error)
+                let stands = self.lease.position().ok().flatten().unwrap_or(place);
+                self.damaged(stands.max(place), error)
             }
             _ => ReadError::Unavailable(error.into()),
         }

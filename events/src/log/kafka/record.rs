@@ -9,7 +9,7 @@ use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat};
 use rdkafka::{
     Message,
-    message::{BorrowedMessage, Header, Headers, OwnedHeaders},
+    message::{Header, Headers, OwnedHeaders},
 };
 use uuid::Uuid;
 
@@ -43,12 +43,12 @@ pub(super) fn headers(record: &Record, stamp: &Stamp) -> OwnedHeaders {
 }
 
 /// The record has no part of this name, or one that does not read.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the record's {0} is missing or does not read")]
 pub(super) struct BadPart(&'static str);
 
 /// Reads a record back.
-pub(super) fn read(message: &BorrowedMessage<'_>) -> Result<RawRecord, BadPart> {
+pub(super) fn read(message: &impl Message) -> Result<RawRecord, BadPart> {
     let stream: StreamId = text(message.key()).and_then(parse).ok_or(BadPart("key"))?;
     let (mut id, mut event_type, mut time, mut packed, mut traceparent) =
         (None, None, None, None, None);
@@ -86,4 +86,86 @@ fn parse<T: std::str::FromStr>(text: &str) -> Option<T> {
 
 fn timestamp(text: &str) -> Option<Timestamp> {
     DateTime::parse_from_rfc3339(text).ok().map(|time| to_micros(time.to_utc()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Fingerprint, Metadata, StreamKind};
+    use proptest::{prelude::*, sample::Index};
+    use rdkafka::message::{OwnedMessage, Timestamp as Sent};
+
+    fn message(key: Option<Vec<u8>>, headers: OwnedHeaders, body: Option<Vec<u8>>) -> OwnedMessage {
+        OwnedMessage::new(body, key, "topic".into(), Sent::NotAvailable, 0, 7, Some(headers))
+    }
+
+    fn record(ids: [u128; 3], micros: i64, trace: Option<String>, body: Vec<u8>) -> RawRecord {
+        let [event, stream, command] = ids.map(Uuid::from_u128);
+        let metadata = Metadata {
+            version: 3,
+            schema: 1,
+            command_id: command,
+            fingerprint: Fingerprint([7; 16]),
+            correlation_id: command,
+            causation_id: event,
+        };
+        let stream = StreamId { kind: StreamKind::Order, id: stream };
+        let record = Record {
+            event_id: event,
+            stream,
+            event_type: "OrderConfirmed".into(),
+            time: DateTime::from_timestamp_micros(micros).unwrap(),
+            metadata,
+            traceparent: trace.map(String::into_boxed_str),
+            body: Bytes::from(body),
+        };
+        let stamp = Stamp { term: 2, batch_id: command, index: 1, len: 4 };
+        RawRecord { offset: Offset(7), stamp, record }
+    }
+
+    fn written(raw: &RawRecord) -> OwnedMessage {
+        let key = raw.record.stream.with_text(|stream| stream.as_bytes().to_vec());
+        message(Some(key), headers(&raw.record, &raw.stamp), Some(raw.record.body.to_vec()))
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_reads_back(
+            ids: [u128; 3],
+            micros in 0..4_000_000_000_000_000_i64,
+            trace: Option<String>,
+            body: Vec<u8>,
+        ) {
+            let raw = record(ids, micros, trace, body);
+            prop_assert_eq!(read(&written(&raw)), Ok(raw));
+        }
+
+        /// A header that another program wrote, or none at all.
+        #[test]
+        fn no_header_makes_it_panic(which in 0..9_usize, bytes: Option<Vec<u8>>, flip: Index) {
+            let raw = record([1, 2, 3], 0, Some("00-1-2-3".into()), b"{}".to_vec());
+            let good = headers(&raw.record, &raw.stamp);
+            let mut changed = OwnedHeaders::new();
+            for (number, header) in good.iter().enumerate() {
+                let mut value = header.value.map(<[u8]>::to_vec);
+                if number == which {
+                    value = bytes.clone().or_else(|| {
+                        let mut value = value?;
+                        let at = flip.index(value.len());
+                        value[at] ^= 1;
+                        Some(value)
+                    });
+                }
+                changed = changed.insert(Header { key: header.key, value: value.as_ref() });
+            }
+            let _ = read(&message(Some(b"order-x".to_vec()), changed.clone(), Some(vec![])));
+            let key = raw.record.stream.with_text(|stream| stream.as_bytes().to_vec());
+            let _ = read(&message(Some(key), changed, bytes));
+        }
+
+        #[test]
+        fn what_is_nothing_of_ours_is_refused(key: Option<Vec<u8>>, body: Option<Vec<u8>>) {
+            prop_assert!(read(&message(key, OwnedHeaders::new(), body)).is_err());
+        }
+    }
 }

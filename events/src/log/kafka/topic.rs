@@ -51,7 +51,7 @@ pub(super) async fn prepare(
         let (start, _) = inquirer.bounds(partition).await.map_err(unavailable)?;
         if start > Offset::START {
             let reason = format!("partition {partition} has lost what was before offset {start}");
-            return Err(settings.refused(reason));
+            return Err(ConnectError::Damaged { log: settings.log(), reason });
         }
     }
     // Made by the cluster for the first transaction.
