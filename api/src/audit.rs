@@ -31,6 +31,9 @@ pub struct Report {
     pub found: u64,
     /// The first findings of each partition.
     pub findings: Vec<Finding>,
+    /// Why the log as a whole was not walked, if it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub damage: Option<String>,
 }
 
 /// Something that must not be.
@@ -107,6 +110,11 @@ impl Report {
     /// Whether nothing is wrong.
     pub fn is_clean(&self) -> bool {
         self.found == 0
+    }
+
+    /// Of a log that is refused because it is damaged.
+    pub fn of_damage(reason: &str) -> Self {
+        Self { found: 1, damage: Some(reason.to_owned()), ..Self::default() }
     }
 
     fn note(&mut self, partition: Partition, offset: Offset, fault: Fault) {

@@ -4,7 +4,13 @@ use crate::{App, problem::Problem};
 use axum::{Json, extract::State, http::header, response::IntoResponse};
 use commands::{ShardState, ShardStatus};
 use serde_json::{Value, json};
+use sqlx::{Row, postgres::PgRow};
 use std::{sync::Arc, time::Duration};
+
+/// The serving read models that have stopped somewhere, with the reason of the first partition.
+const STOPPED: &str = "select projection, array_agg(partition order by partition) as partitions, \
+    (array_agg(stopped order by partition))[1] as reason from control.checkpoint \
+    where serving and stopped is not null group by projection order by projection";
 
 /// How long the database may take to answer.
 const DATABASE_TIME: Duration = Duration::from_secs(2);
@@ -22,7 +28,8 @@ pub async fn healthz() -> Json<Value> {
 }
 
 /// The node can route commands and serve reads. A partition that is being opened anew does not
-/// count against it.
+/// count against it; neither does a read model that has stopped somewhere, which every node would
+/// find: `stopped` names it.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -42,17 +49,26 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem>
             return Err(problem.with("partitions", partitions));
         }
     }
+    let mut stopped = Vec::new();
     if let Some(reads) = &app.reads {
         let pool = reads.pool().clone();
         // In a task of its own: dropped halfway, the connection would go back to the pool in the
         // middle of it.
-        let answer = tokio::spawn(async move { sqlx::query("select 1").execute(&pool).await });
+        let answer = tokio::spawn(async move { sqlx::query(STOPPED).fetch_all(&pool).await });
         let answered = tokio::time::timeout(DATABASE_TIME, answer).await;
-        if !matches!(answered, Ok(Ok(Ok(_)))) {
+        let Ok(Ok(Ok(rows))) = answered else {
             return Err(Problem::unavailable("the database does not answer"));
-        }
+        };
+        stopped = rows.iter().filter_map(stopped_model).collect();
     }
-    Ok(Json(json!({ "status": "ready" })))
+    Ok(Json(json!({ "status": "ready", "stopped": stopped })))
+}
+
+fn stopped_model(row: &PgRow) -> Option<Value> {
+    let (model, reason): (String, String) =
+        (row.try_get("projection").ok()?, row.try_get("reason").ok()?);
+    let partitions: Vec<i32> = row.try_get("partitions").ok()?;
+    Some(json!({ "projection": model, "partitions": partitions, "reason": reason }))
 }
 
 fn can_route(shards: &[ShardStatus]) -> bool {

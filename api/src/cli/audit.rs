@@ -1,6 +1,7 @@
 //! `orderlog audit`.
 
-use super::access;
+use super::{access, exit};
+use events::log::ConnectError;
 use orderlog::{
     audit::{Finding, Report, audit},
     config::Config,
@@ -15,17 +16,25 @@ pub struct Args {
 }
 
 pub async fn run(config: &Config, args: &Args) -> anyhow::Result<ExitCode> {
-    let log = access::log(config).await?;
-    let report = audit(&*log).await?;
+    let report = match access::log(config).await {
+        Ok(log) => audit(&*log).await?,
+        Err(error) => match error.downcast_ref() {
+            Some(ConnectError::Damaged { reason, .. }) => Report::of_damage(reason),
+            _ => return Err(error),
+        },
+    };
     if args.json {
         super::print(&serde_json::to_string_pretty(&report)?)?;
     } else {
         tell(&report)?;
     }
-    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAULT) })
 }
 
 fn tell(report: &Report) -> anyhow::Result<()> {
+    if let Some(reason) = &report.damage {
+        return Ok(super::print(&format!("the log is damaged, and was not walked: {reason}"))?);
+    }
     for Finding { partition, offset, fault } in &report.findings {
         super::print(&format!("{partition}:{offset} {}", serde_json::to_string(fault)?))?;
     }

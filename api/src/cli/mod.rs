@@ -4,6 +4,7 @@ mod access;
 mod audit;
 mod demo;
 mod events;
+mod exit;
 mod migrate;
 mod projections;
 mod rebuild;
@@ -17,12 +18,10 @@ use clap::{
 use orderlog::config::{Config, ConfigError, Settings};
 use std::{ffi::OsStr, process::ExitCode};
 
-/// Exit code for a bad command line or setting (`EX_USAGE`).
-const USAGE: u8 = 64;
-
 /// An event-sourced order backend.
 #[derive(Parser)]
 #[command(name = "orderlog", version, args_conflicts_with_subcommands = false)]
+#[command(after_help = exit::help())]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -68,7 +67,7 @@ pub fn parse() -> Result<Cli, ExitCode> {
 
 fn refuse(reason: &str) -> ExitCode {
     eprintln!("orderlog: {reason}");
-    ExitCode::from(USAGE)
+    ExitCode::from(exit::USAGE)
 }
 
 /// What clap says, in one line, with the environment variable beside the flag: it may be where the
@@ -116,12 +115,12 @@ impl Cli {
         if traces {
             tracing::warn!("OTEL_EXPORTER_OTLP_ENDPOINT is set: this version sends no traces");
         }
-        match run(command, config) {
+        match run(command, config.clone()) {
             Ok(code) => code,
             Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("orderlog: {error:#}");
-                ExitCode::FAILURE
+                ExitCode::from(exit::code_of(&error, &config))
             }
         }
     }

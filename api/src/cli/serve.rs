@@ -1,5 +1,6 @@
 //! `orderlog serve`.
 
+use super::exit;
 use anyhow::Context;
 use orderlog::{
     auth::Role,
@@ -24,7 +25,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         // Nothing was accepted yet, and a hard end is always safe.
         signal = signals.next() => {
             tracing::info!(signal, "ended before it ran");
-            return Ok(ExitCode::FAILURE);
+            return Ok(ExitCode::from(exit::FAULT));
         }
     };
     let died = tokio::select! {
@@ -49,15 +50,15 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         stopped = tokio::time::timeout(SOFT_STOP, running.stop()) => {
             if stopped.is_err() {
                 tracing::warn!("not everything ended in time");
-                return Ok(ExitCode::FAILURE);
+                return Ok(ExitCode::from(exit::FAULT));
             }
         }
         signal = signals.next() => {
             tracing::warn!(signal, "ended at once");
-            return Ok(ExitCode::FAILURE);
+            return Ok(ExitCode::from(exit::FAULT));
         }
     }
-    Ok(if died.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if died.is_some() { ExitCode::from(exit::SOFTWARE) } else { ExitCode::SUCCESS })
 }
 
 /// The first lines on standard output: where it is, where the data is, a token, and something to

@@ -39,7 +39,7 @@ pub(crate) async fn key(app: &App, id: Uuid) -> Result<Option<Key>, Problem> {
 pub(crate) fn unavailable(error: &KeyError) -> Problem {
     match error {
         KeyError::Destroyed => Kind::Gone.into(),
-        KeyError::Unavailable(_) => {
+        KeyError::Damaged(_) | KeyError::Unavailable(_) => {
             tracing::error!(error = error as &dyn std::error::Error, "a key cannot be had");
             Problem::unavailable("the key store does not answer")
         }

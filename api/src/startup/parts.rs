@@ -14,9 +14,10 @@ use commands::{
     gateway::{Gateway, SandboxGateway},
 };
 use events::{
-    Environment,
+    Environment, Offset, Partition,
     environment::System,
     keys::{FileKeyStore, KeyStore},
+    log::EventLog,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use projections::{Progress, Projector, ProjectorSettings, ReadModels};
@@ -122,6 +123,10 @@ pub(super) async fn open_keys(
         if elsewhere.exists() {
             return Err(StartError::KeysInDatabase(elsewhere));
         }
+        let is_there = std::fs::metadata(&file).is_ok_and(|file| file.len() > 0);
+        if !is_there && has_history(&*ground.log.port()).await? {
+            return Err(StartError::KeysGone(file));
+        }
         return Ok(Arc::new(FileKeyStore::open(&file)?));
     }
     if file.exists() {
@@ -131,6 +136,17 @@ pub(super) async fn open_keys(
     File::create(&elsewhere)
         .map_err(|source| DataDirError::Io { path: data_dir.to_owned(), source })?;
     Ok(Arc::new(keys))
+}
+
+/// Whether anything was ever written: the keys are made before the first record.
+async fn has_history(log: &dyn EventLog) -> Result<bool, StartError> {
+    for partition in (0..log.partitions()).map(Partition) {
+        let end = log.end(partition).await.map_err(StartError::History)?;
+        if end > Offset::START {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 pub(super) fn start_write_side(

@@ -1,0 +1,227 @@
+//! What the exit code says: whether starting again helps, and who can.
+//!
+//! The numbers from 64 on are those of `sysexits.h`. Supervisors restart on 1, 69, 70, 74 and 75; 64, 65 and 78 need a
+//! person.
+
+use events::{keys::KeyError, log::ConnectError, log::ReadError};
+use orderlog::{
+    auth::AuthKeyError,
+    config::{Config, LogChoice},
+    data_dir::DataDirError,
+    startup::StartError,
+};
+use projections::{
+    PrepareError,
+    database::{DatabaseError, local::LocalError},
+};
+use std::io;
+
+/// A fault of no other kind; for `audit`, that something was found.
+pub const FAULT: u8 = 1;
+/// A bad command line or setting (`EX_USAGE`).
+pub const USAGE: u8 = 64;
+/// What is kept is damaged (`EX_DATAERR`).
+pub const DATA: u8 = 65;
+/// Kafka or PostgreSQL is out of reach (`EX_UNAVAILABLE`).
+pub const UNAVAILABLE: u8 = 69;
+/// A part of the program died (`EX_SOFTWARE`).
+pub const SOFTWARE: u8 = 70;
+/// The disk does not do what it should (`EX_IOERR`).
+pub const DISK: u8 = 74;
+/// Another process has what is needed (`EX_TEMPFAIL`).
+pub const BUSY: u8 = 75;
+/// The settings do not fit what is there (`EX_CONFIG`).
+pub const CONFIG: u8 = 78;
+
+/// The codes and what they mean, as `--help` and the README show them.
+pub const TABLE: [(u8, &str); 9] = [
+    (0, "ended as asked"),
+    (FAULT, "a fault; the last line on standard error says which. `audit`: something was found"),
+    (USAGE, "a bad command line or setting; nothing was started"),
+    (DATA, "the log, the keys or the gateway's journal is damaged: starting again does not help"),
+    (UNAVAILABLE, "Kafka or PostgreSQL is out of reach: start again later"),
+    (SOFTWARE, "a part of the program died: start again, and report it"),
+    (DISK, "the data directory cannot be read or written: full, read-only, another's, or failing"),
+    (BUSY, "another process has the data directory or the address"),
+    (CONFIG, "the settings do not fit what is there: partitions, retention, keys, programs"),
+];
+
+/// The table for `--help`.
+pub fn help() -> String {
+    let rows = TABLE.map(|(code, meaning)| format!("\n  {code:>2}  {}", meaning.replace('`', "")));
+    format!("Exit codes:{}", rows.concat())
+}
+
+/// The code for the error that a command ended with.
+pub fn code_of(error: &anyhow::Error, config: &Config) -> u8 {
+    let kept = Kept {
+        log: if config.log == LogChoice::Embedded { DISK } else { UNAVAILABLE },
+        keys: if config.database.is_none() { DISK } else { UNAVAILABLE },
+    };
+    error.chain().find_map(|cause| kept.code(cause)).unwrap_or(FAULT)
+}
+
+/// What it means that the log or the keys do not answer: it depends on where they are kept.
+struct Kept {
+    log: u8,
+    keys: u8,
+}
+
+impl Kept {
+    fn code(&self, error: &(dyn std::error::Error + 'static)) -> Option<u8> {
+        if let Some(error) = error.downcast_ref::<StartError>() {
+            return self.of_start(error);
+        }
+        let log = error.downcast_ref().map(|error| self.of_log(error));
+        let read = || error.downcast_ref().map(|error| self.of_read(error));
+        let keys = || error.downcast_ref().map(|error| self.of_keys(error));
+        let data_dir = || error.downcast_ref().map(of_data_dir);
+        let local = || error.downcast_ref().map(of_local);
+        let database = || error.downcast_ref().map(of_database);
+        let prepare = || error.downcast_ref().map(of_prepare);
+        let auth = || error.downcast_ref().map(of_auth);
+        let sql = || error.is::<sqlx::Error>().then_some(UNAVAILABLE);
+        let system = || error.downcast_ref().map(of_system);
+        log.or_else(read)
+            .or_else(keys)
+            .or_else(data_dir)
+            .or_else(local)
+            .or_else(database)
+            .or_else(prepare)
+            .or_else(auth)
+            .or_else(sql)
+            .or_else(system)
+    }
+
+    fn of_start(&self, error: &StartError) -> Option<u8> {
+        Some(match error {
+            StartError::DataDir(error) => of_data_dir(error),
+            StartError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => BUSY,
+            StartError::Log(error) => self.of_log(error),
+            StartError::History(error) => self.of_read(error),
+            StartError::LocalDatabase(error) => of_local(error),
+            StartError::Database(error)
+            | StartError::Projector(projections::StartError::Connect(error)) => of_database(error),
+            StartError::Prepare(error)
+            | StartError::Projector(projections::StartError::Prepare(error)) => of_prepare(error),
+            StartError::Keys(error) => self.of_keys(error),
+            StartError::Auth(error) => of_auth(error),
+            StartError::Gateway { source, .. } => of_system(source),
+            StartError::Listen { .. }
+            | StartError::KeysInFile(_)
+            | StartError::KeysInDatabase(_)
+            | StartError::PublicKey { .. } => CONFIG,
+            StartError::KeysGone(_) => DATA,
+            StartError::Metrics(_) => return None,
+        })
+    }
+
+    fn of_log(&self, error: &ConnectError) -> u8 {
+        match error {
+            ConnectError::Damaged { .. } => DATA,
+            ConnectError::Refused { .. } => CONFIG,
+            ConnectError::InUse { .. } => BUSY,
+            ConnectError::Unavailable { .. } => self.log,
+        }
+    }
+
+    fn of_read(&self, error: &ReadError) -> u8 {
+        match error {
+            ReadError::Damaged { .. } => DATA,
+            ReadError::Unavailable(_) => self.log,
+        }
+    }
+
+    fn of_keys(&self, error: &KeyError) -> u8 {
+        match error {
+            KeyError::Damaged(_) => DATA,
+            KeyError::Destroyed | KeyError::Unavailable(_) => self.keys,
+        }
+    }
+}
+
+fn of_data_dir(error: &DataDirError) -> u8 {
+    match error {
+        DataDirError::InUse(_) => BUSY,
+        DataDirError::Io { .. } => DISK,
+    }
+}
+
+fn of_local(error: &LocalError) -> u8 {
+    match error {
+        LocalError::NoBinaries { .. }
+        | LocalError::NoAccount
+        | LocalError::Unreachable { .. }
+        | LocalError::WrongOwner { .. }
+        | LocalError::Name(_) => CONFIG,
+        LocalError::Io { .. } | LocalError::InitDb { .. } => DISK,
+        _ => UNAVAILABLE,
+    }
+}
+
+fn of_database(error: &DatabaseError) -> u8 {
+    match error {
+        DatabaseError::TooOld { .. } | DatabaseError::Url(_) => CONFIG,
+        _ => UNAVAILABLE,
+    }
+}
+
+fn of_prepare(error: &PrepareError) -> u8 {
+    match error {
+        PrepareError::Migrate(error) => of_database(error),
+        PrepareError::Database(_) => UNAVAILABLE,
+        PrepareError::Partitions { .. } => CONFIG,
+    }
+}
+
+fn of_auth(error: &AuthKeyError) -> u8 {
+    match error {
+        AuthKeyError::File { .. } => DISK,
+        AuthKeyError::Malformed(_) => DATA,
+        AuthKeyError::Sign(_) => FAULT,
+    }
+}
+
+fn of_system(error: &io::Error) -> u8 {
+    match error.kind() {
+        io::ErrorKind::InvalidData => DATA,
+        io::ErrorKind::AddrInUse => BUSY,
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => UNAVAILABLE,
+        _ => DISK,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_shows_the_table() {
+        let readme = include_str!("../../../README.md");
+        let line = |code, meaning| format!("| {code} | {meaning} |");
+        for (code, meaning) in TABLE {
+            assert!(readme.contains(&line(code, meaning)), "{}", line(code, meaning));
+        }
+    }
+
+    fn code(error: impl Into<anyhow::Error>) -> u8 {
+        let config = Config::embedded("data", "GBP".parse().unwrap());
+        code_of(&error.into(), &config)
+    }
+
+    #[test]
+    fn an_error_has_the_same_code_wherever_it_comes_from() {
+        let damaged = || ConnectError::Damaged { log: "l".into(), reason: "r".into() };
+        assert_eq!((code(damaged()), code(StartError::Log(damaged()))), (DATA, DATA));
+        let in_use = || DataDirError::InUse("data".into());
+        assert_eq!((code(in_use()), code(StartError::DataDir(in_use()))), (BUSY, BUSY));
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let wrapped = anyhow::Error::from(full()).context("the data directory cannot be made");
+        assert_eq!(
+            (code(full()), code_of(&wrapped, &Config::embedded("d", "GBP".parse().unwrap()))),
+            (DISK, DISK)
+        );
+        assert_eq!(code(anyhow::anyhow!("whatever else")), FAULT);
+        assert_eq!(code(StartError::KeysInFile("keys".into())), CONFIG);
+    }
+}
