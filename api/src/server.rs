@@ -1,7 +1,11 @@
 //! Serves HTTP/1.1 and HTTP/2: `axum::serve` with what it lacks, a time-out for headers, a bound on
-//! connections and an end that does not wait for ever.
+//! connections, room for those who ask when others only hold a connection, and an end that does not
+//! wait for ever.
+
+mod connections;
 
 use axum::{Router, body::Body, extract::ConnectInfo};
+use connections::{Answering, Connections, Entered};
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -10,7 +14,9 @@ use hyper_util::{
         graceful::{GracefulShutdown, Watcher},
     },
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
+    convert::Infallible,
     net::SocketAddr,
     sync::{
         Arc,
@@ -20,7 +26,7 @@ use std::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -41,10 +47,20 @@ const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
 /// Rest after the system had no socket to give.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
+/// While all connections are taken, how often one that has become idle is looked for.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// The most connections, if the system has files for them.
+const MAX_CONNECTIONS: usize = 10_000;
+
+/// Files that are not for connections: the log, the database, Kafka.
+const OTHER_FILES: u64 = 512;
+
 /// What clients may take up.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at once; more wait in the kernel's queue.
+    /// Connections at once. One more ends the one that has had no request for the longest time, or
+    /// waits in the kernel's queue while all have one.
     pub connections: usize,
     /// How long a client may take to send a request's head, and the first byte of the first one.
     pub header_read_timeout: Duration,
@@ -52,7 +68,38 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 10_000, header_read_timeout: Duration::from_secs(15) }
+        Self { connections: MAX_CONNECTIONS, header_read_timeout: Duration::from_secs(15) }
+    }
+}
+
+impl Limits {
+    /// The defaults, as far as this process may have files for them: it takes as many as it may.
+    pub fn of_process() -> Self {
+        let files = files();
+        let room = usize::try_from(files.saturating_sub(OTHER_FILES).max(files / 2));
+        let connections = room.unwrap_or(MAX_CONNECTIONS).clamp(1, MAX_CONNECTIONS);
+        if connections < MAX_CONNECTIONS {
+            tracing::warn!(
+                connections,
+                files,
+                "the system's limit of open files (ulimit -n) leaves room for few connections"
+            );
+        }
+        Self { connections, ..Self::default() }
+    }
+}
+
+/// How many files this process may open, after raising that as far as it may.
+fn files() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    // Unlimited is `None`.
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum.unwrap_or(u64::MAX),
+        Err(error) => {
+            tracing::debug!(%error, "the limit of open files cannot be raised");
+            limit.current.unwrap_or(u64::MAX)
+        }
     }
 }
 
@@ -102,15 +149,16 @@ async fn accept(
 ) {
     let graceful = GracefulShutdown::new();
     let permits = Arc::new(Semaphore::new(limits.connections));
+    let connections = Connections::new();
     let next = async || {
-        // The semaphore is never closed.
-        let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
-        Some((listener.accept().await, permit))
+        let accepted = listener.accept().await;
+        Some((accepted, room(&permits, &connections).await?))
     };
     while let Some(Some((accepted, permit))) = stop.run_until_cancelled(next()).await {
         match accepted {
             Ok((stream, peer)) => {
-                let served = Connection { stream, peer, limits, router: router.clone() };
+                let entered = connections.enter();
+                let served = Connection { stream, peer, limits, entered, router: router.clone() };
                 let watcher = graceful.watcher();
                 let connection = async move {
                     served.serve(watcher).await;
@@ -130,26 +178,48 @@ async fn accept(
     graceful.shutdown().await;
 }
 
+/// A place for one more connection. The semaphore is never closed.
+async fn room(permits: &Arc<Semaphore>, connections: &Connections) -> Option<OwnedSemaphorePermit> {
+    loop {
+        let permit = Arc::clone(permits).acquire_owned();
+        if let Ok(permit) = timeout(Duration::ZERO, permit).await {
+            return permit.ok();
+        }
+        connections.end_idlest();
+        let permit = Arc::clone(permits).acquire_owned();
+        if let Ok(permit) = timeout(LOOK_AGAIN, permit).await {
+            return permit.ok();
+        }
+    }
+}
+
 struct Connection {
     stream: TcpStream,
     peer: SocketAddr,
     limits: Limits,
+    entered: Entered,
     router: Router,
 }
 
 impl Connection {
     /// Serves the connection to its end.
     async fn serve(self, watcher: Watcher) {
-        let Self { stream, peer, limits, router } = self;
+        let Self { stream, peer, limits, entered, router } = self;
         // Answers are small: waiting to fill a packet only delays them.
         let _ = stream.set_nodelay(true);
         let spoke = Arc::new(AtomicBool::new(false));
         let speaking = Arc::clone(&spoke);
+        let cut = entered.cut();
         let service = service_fn(move |request: Request<Incoming>| {
             speaking.store(true, Ordering::Relaxed);
+            let busy = entered.begin();
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
-            router.clone().oneshot(request)
+            let answered = router.clone().oneshot(request);
+            async move {
+                let response = answered.await?;
+                Ok::<_, Infallible>(response.map(|body| Answering { body, _busy: busy }))
+            }
         });
         let builder = builder(limits.header_read_timeout);
         let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
@@ -165,6 +235,7 @@ impl Connection {
                 tracing::debug!(%peer, error, "a connection ended badly");
             },
             () = silent => tracing::debug!(%peer, "a connection said nothing in time"),
+            () = cut.cancelled() => tracing::debug!(%peer, "an idle connection made room"),
         }
     }
 }
@@ -264,6 +335,48 @@ mod tests {
         entered.notified().await;
         timeout(PATIENCE, server.stop(Duration::from_millis(10))).await.unwrap();
         assert_eq!(hear(stream).await, "");
+    }
+
+    #[tokio::test]
+    async fn who_only_holds_a_connection_makes_room_for_who_asks() {
+        let router = Router::new().route("/", get(async || "word"));
+        let limits = Limits { connections: 3, header_read_timeout: PATIENCE * 100 };
+        let (server, address) = start(router, limits).await;
+        let mut idle = Vec::new();
+        for _ in 0..10 {
+            idle.push(TcpStream::connect(address).await.unwrap());
+        }
+        let request = "GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n";
+        for _ in 0..10 {
+            assert!(hear(say(address, request).await).await.ends_with("word"));
+        }
+        server.stop(PATIENCE).await;
+        for held in idle {
+            assert_eq!(hear(held).await, "");
+        }
+    }
+
+    /// A client that is gone, in the middle of its request or before its answer, gives its place back.
+    #[tokio::test]
+    async fn a_client_that_vanishes_leaves_nothing_behind() {
+        let (router, entered, leave) = waiting();
+        let (server, address) = start(router, Limits { connections: 1, ..Limits::default() }).await;
+        for _ in 0..5 {
+            drop(say(address, "GET /word HTTP/1.1\r\nHo").await);
+            drop(
+                say(address, "POST /word HTTP/1.1\r\nHost: here\r\nContent-Length: 9\r\n\r\nwo")
+                    .await,
+            );
+            let waiting = say(address, "GET /word HTTP/1.1\r\nHost: here\r\n\r\n").await;
+            entered.notified().await;
+            drop(waiting);
+        }
+        let request = "GET /word HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n";
+        let heard = say(address, request).await;
+        entered.notified().await;
+        leave.notify_one();
+        assert!(hear(heard).await.ends_with("word"));
+        server.stop(PATIENCE).await;
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@ use events::{
     Environment,
     environment::System,
     keys::KeyError,
-    log::{ConnectError, EventLog},
+    log::{ConnectError, EventLog, ReadError},
 };
 use projections::{
     Projector,
@@ -57,6 +57,9 @@ pub enum StartError {
     /// The log cannot be opened, or is refused.
     #[error(transparent)]
     Log(#[from] ConnectError),
+    /// The log does not answer.
+    #[error(transparent)]
+    History(ReadError),
     /// The private database cannot be started or stopped.
     #[error(transparent)]
     LocalDatabase(#[from] LocalError),
@@ -86,6 +89,13 @@ pub enum StartError {
         .0.display()
     )]
     KeysInDatabase(PathBuf),
+    /// The log was written with keys that are not there any more.
+    #[error(
+        "the log has history and its keys are gone: {} is missing or empty, and new keys would make \
+         names, addresses and idempotency keys unreadable. Put the file back, as it was",
+        .0.display()
+    )]
+    KeysGone(PathBuf),
     /// Tokens cannot be checked.
     #[error("the keys that tokens are checked with cannot be had")]
     Auth(#[from] AuthKeyError),
@@ -231,7 +241,7 @@ impl Parts {
         let app = Arc::new(app.await?);
         let (listener, address) = parts::listen(socket, config.listen)?;
         let server =
-            Server::start(listener, crate::router::routes(Arc::clone(&app)), Limits::default());
+            Server::start(listener, crate::router::routes(Arc::clone(&app)), Limits::of_process());
         let upkeep = CancellationToken::new();
         tokio::spawn(upkeep.clone().run_until_cancelled_owned(parts::keep_metrics(metrics)));
         let upkeep = upkeep.drop_guard();
