@@ -55,6 +55,8 @@ pub mod trace;
 pub mod validate;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 pub use app::{App, AppParts, AppSettings};

@@ -165,7 +165,9 @@ impl Damage {
         match self {
             Self::Cut(at) => bytes.truncate(at),
             Self::Flip { bit } => bytes[bit / 8] ^= 1 << (bit % 8),
-            Self::Zero { page } => bytes.iter_mut().skip(page * 512).take(512).for_each(|it| *it = 0),
+            Self::Zero { page } => {
+                bytes.iter_mut().skip(page * 512).take(512).for_each(|it| *it = 0);
+            }
         }
         bytes
     }
@@ -193,10 +195,10 @@ fn samples(most: usize, usually: usize) -> Vec<usize> {
 async fn suffer(image: &Image, name: &'static str, damages: Vec<Damage>) -> (usize, usize) {
     let (mut whole, mut told) = (0, 0);
     for damage in damages {
-        let mut damaged = image.clone();
+        let mut suffered = image.clone();
         let bytes = damage.of(&image.files[name]);
-        damaged.files.insert(name, bytes);
-        match outcome(&damaged).await {
+        suffered.files.insert(name, bytes);
+        match outcome(&suffered).await {
             Ok(history) => {
                 assert_eq!(history, image.acknowledged, "{name} {damage:?}: another history");
                 whole += 1;

@@ -132,6 +132,13 @@ impl TestApp {
         crate::program::delete_topic(&log).await;
     }
 
+    /// Stops without checking anything: this shop's books cannot balance.
+    pub async fn abandon(self) {
+        let log = self.config.log.clone();
+        tokio::time::timeout(PATIENCE, self.running.stop()).await.expect("the program stops");
+        crate::program::delete_topic(&log).await;
+    }
+
     pub fn running(&self) -> &Running {
         &self.running
     }

@@ -36,6 +36,16 @@ impl Broker {
         self.control("kill").await;
     }
 
+    /// A clean stop: nothing is repaired at the next start.
+    pub async fn stop(&self) {
+        self.control("stop").await;
+    }
+
+    /// The file of a partition of few records.
+    pub fn segment(&self, topic: &str, partition: u32) -> PathBuf {
+        self.dir.join(format!("data/{topic}-{partition}/00000000000000000000.log"))
+    }
+
     pub async fn restart(&self) {
         self.control("restart").await;
     }

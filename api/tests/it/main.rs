@@ -16,6 +16,7 @@ mod crash;
 mod customers;
 mod discounts;
 mod failover;
+mod hostile;
 mod keys;
 mod program;
 mod rebuild;

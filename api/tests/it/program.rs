@@ -26,7 +26,7 @@ use std::{
 };
 
 /// The program as it was built for this test.
-const PROGRAM: &str = env!("CARGO_BIN_EXE_orderlog");
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_orderlog");
 
 /// A running `orderlog serve`; killed when dropped.
 pub struct Program {
@@ -82,7 +82,11 @@ pub fn print_of(ground: &Ground, args: &[&str]) -> String {
 impl Program {
     /// Starts the program and waits for its first lines, which it prints when it serves.
     pub fn start(ground: &Ground) -> Self {
-        let mut command = command(ground, &[]);
+        Self::start_as(command(ground, &[]))
+    }
+
+    /// The same with a command of the caller's making.
+    pub fn start_as(mut command: Command) -> Self {
         command
             .env("LISTEN_ADDR", "127.0.0.1:0")
             .env("RATE_LIMIT_PER_SECOND", "0")
@@ -104,6 +108,11 @@ impl Program {
         let url = word_with(&greeting, "http://");
         let token = word_with(&greeting, "eyJ");
         Self { child, staff: Api::new(url, Some(token)), greeting }
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// SIGKILL, which leaves no time for anything.
