@@ -127,14 +127,15 @@ impl Shop {
     /// The same key with another body.
     pub async fn other_body(self: Arc<Self>, at: usize) {
         let Some((_, router)) = self.door() else { return };
-        let (mut request, acknowledged) = {
+        let oldest = self.world.clock().saturating_sub(STALE);
+        let (mut request, known) = {
             let call = &self.calls()[at];
-            (call.request.clone(), call.acknowledged)
+            (call.request.clone(), call.acknowledged_before(&self.books(), oldest).is_some())
         };
-        request.fingerprint = OTHER_BODY;
-        if acknowledged.is_none() {
+        if !known {
             return;
         }
+        request.fingerprint = OTHER_BODY;
         match router.try_send(request).await {
             Err(
                 CommandError::KeyReused
