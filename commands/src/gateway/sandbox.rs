@@ -1,7 +1,8 @@
 //! A gateway without money, for development and tests.
 //!
 //! It keeps a journal, one JSON object a line, written before it answers: what it did survives the death of the program, and
-//! anybody can count in it that nobody was charged twice.
+//! anybody can count in it that nobody was charged twice. Several processes may share one journal, as they would share a real
+//! gateway: whoever does something locks it first and takes in what the others did.
 //!
 //! | payment method | what happens |
 //! |---|---|
@@ -17,8 +18,8 @@ use events::{Environment, Money};
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, BufRead, BufReader, Write},
+    fs::{File, OpenOptions, TryLockError},
+    io::{self, BufRead, BufReader, Seek, SeekFrom, Write},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -27,6 +28,10 @@ use uuid::Uuid;
 
 const SLOW: Duration = Duration::from_secs(3);
 const ERRORS: u32 = 2;
+
+/// Another process has its turn; it may be paused in the middle of it.
+const TURN_PAUSE: Duration = Duration::from_millis(1);
+const TURN_TRIES: u32 = 2_000;
 
 /// One line of the journal.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -54,26 +59,36 @@ struct Books {
     journal: Option<Journal>,
 }
 
-/// The file, and how much of it is whole lines.
+/// The file, and how much of it has been taken in.
 struct Journal {
     file: File,
-    whole: u64,
+    bytes: u64,
+    lines: u64,
 }
 
 impl Journal {
     /// Adds a line, or nothing: half a line, on a full disk, would make nonsense of the next one.
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
-        // What an earlier failure left behind and could not take back.
-        if self.file.metadata()?.len() > self.whole {
-            self.file.set_len(self.whole)?;
-        }
         if let Err(error) = self.file.write_all(line) {
-            // If this fails too, the next write tries again, or the next start.
-            let _ = self.file.set_len(self.whole);
+            // If this fails too, whoever has the next turn cuts it off.
+            let _ = self.file.set_len(self.bytes);
             return Err(error);
         }
-        self.whole += line.len() as u64;
+        self.bytes += line.len() as u64;
+        self.lines += 1;
         Ok(())
+    }
+}
+
+/// What the sandbox knows, with everybody else kept out.
+struct Turn<'a>(MutexGuard<'a, Books>);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Some(journal) = &self.0.journal {
+            // The system does it at the latest when the process ends.
+            let _ = journal.file.unlock();
+        }
     }
 }
 
@@ -92,6 +107,8 @@ enum SandboxFault {
     Played,
     #[error("the journal cannot be written")]
     Journal(#[from] io::Error),
+    #[error("another process keeps the journal")]
+    Busy,
 }
 
 impl From<SandboxFault> for GatewayError {
@@ -111,24 +128,38 @@ impl SandboxGateway {
     /// # Errors
     /// When the file cannot be read or made, or holds what is no entry; the error names the line.
     pub fn open(path: &Path, environment: Arc<dyn Environment>) -> io::Result<Self> {
-        let mut books = Books::default();
         let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
-        let mut reader = BufReader::new(&file);
-        let (mut line, mut whole) = (Vec::new(), 0);
-        for number in 1.. {
-            line.clear();
-            let read = reader.read_until(b'\n', &mut line)?;
-            let Some(entry) = line.strip_suffix(b"\n") else { break };
-            let entry = serde_json::from_slice(entry).map_err(|error| {
-                let told = format!("line {number} is damaged: {error}");
-                io::Error::new(io::ErrorKind::InvalidData, told)
-            })?;
-            books.take_in(entry);
-            whole += read as u64;
+        let journal = Some(Journal { file, bytes: 0, lines: 0 });
+        let books = Books { journal, ..Books::default() };
+        let gateway = Self { environment, books: Mutex::new(books) };
+        // Else another process has its turn, and what it does is taken in with what is there.
+        drop(gateway.try_turn()?);
+        Ok(gateway)
+    }
+
+    /// Waits until nobody else does anything.
+    async fn turn(&self) -> Result<Turn<'_>, SandboxFault> {
+        for _ in 0..TURN_TRIES {
+            if let Some(turn) = self.try_turn()? {
+                return Ok(turn);
+            }
+            self.environment.sleep(TURN_PAUSE).await;
         }
-        file.set_len(whole)?;
-        books.journal = Some(Journal { file, whole });
-        Ok(Self { environment, books: Mutex::new(books) })
+        Err(SandboxFault::Busy)
+    }
+
+    fn try_turn(&self) -> io::Result<Option<Turn<'_>>> {
+        let books = self.books();
+        if let Some(journal) = &books.journal {
+            match journal.file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+        let mut turn = Turn(books);
+        turn.0.catch_up()?;
+        Ok(Some(turn))
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
@@ -137,6 +168,37 @@ impl SandboxGateway {
 }
 
 impl Books {
+    /// Takes in what was written since, by whomever. Who died while writing leaves half a line, which never was.
+    fn catch_up(&mut self) -> io::Result<()> {
+        let Some(mut journal) = self.journal.take() else { return Ok(()) };
+        let caught_up = self.read_on(&mut journal);
+        self.journal = Some(journal);
+        caught_up
+    }
+
+    fn read_on(&mut self, journal: &mut Journal) -> io::Result<()> {
+        let length = journal.file.metadata()?.len();
+        if length == journal.bytes {
+            return Ok(());
+        }
+        journal.file.seek(SeekFrom::Start(journal.bytes))?;
+        let mut reader = BufReader::new(&journal.file);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let read = reader.read_until(b'\n', &mut line)?;
+            let Some(entry) = line.strip_suffix(b"\n") else { break };
+            let number = journal.lines + 1;
+            let entry = serde_json::from_slice(entry).map_err(|error| {
+                let told = format!("line {number} is damaged: {error}");
+                io::Error::new(io::ErrorKind::InvalidData, told)
+            })?;
+            self.take_in(entry);
+            (journal.bytes, journal.lines) = (journal.bytes + read as u64, number);
+        }
+        if journal.bytes < length { journal.file.set_len(journal.bytes) } else { Ok(()) }
+    }
+
     fn take_in(&mut self, entry: Entry) {
         match entry {
             Entry::Created { payment_id, amount, method, .. } => {
@@ -198,7 +260,7 @@ impl Gateway for SandboxGateway {
         method: &str,
     ) -> Result<Arc<str>, GatewayError> {
         let payment_id = id_of("pay", key);
-        let mut books = self.books();
+        let books = &mut self.turn().await?.0;
         if !books.payments.contains_key(&payment_id) {
             books.write(Entry::Created {
                 payment_id: Arc::clone(&payment_id),
@@ -211,11 +273,11 @@ impl Gateway for SandboxGateway {
     }
 
     async fn capture(&self, payment_id: &str) -> Result<Ending, GatewayError> {
-        let slow = self.books().find(payment_id)?.method == "pm_card_slow";
+        let slow = self.turn().await?.0.find(payment_id)?.method == "pm_card_slow";
         if slow {
             self.environment.sleep(SLOW).await;
         }
-        let mut books = self.books();
+        let books = &mut self.turn().await?.0;
         let payment = books.find(payment_id)?;
         if let Some(ending) = &payment.ending {
             return Ok(ending.clone());
@@ -246,7 +308,7 @@ impl Gateway for SandboxGateway {
     }
 
     async fn settle(&self, payment_id: &str) -> Result<Ending, GatewayError> {
-        let mut books = self.books();
+        let books = &mut self.turn().await?.0;
         if let Some(ending) = &books.find(payment_id)?.ending {
             return Ok(ending.clone());
         }
@@ -261,7 +323,7 @@ impl Gateway for SandboxGateway {
         amount: Money,
     ) -> Result<Arc<str>, GatewayError> {
         let refund_id = id_of("re", key);
-        let mut books = self.books();
+        let books = &mut self.turn().await?.0;
         if !books.find(payment_id)?.refunds.contains(&refund_id) {
             let (payment_id, refund_id) = (payment_id.into(), Arc::clone(&refund_id));
             books.write(Entry::Refunded { payment_id, refund_id, amount })?;
@@ -324,6 +386,26 @@ mod tests {
         std::fs::write(&path, damaged).unwrap();
         let Err(error) = open() else { panic!("it opened") };
         assert!(error.to_string().contains("line 1 is damaged"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn processes_that_share_a_journal_share_a_gateway() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sandbox.jsonl");
+        let open = || SandboxGateway::open(&path, Arc::new(System::new())).unwrap();
+        let (one, other) = (open(), open());
+        let payment = one.create("order/payment/1", pounds(500), "pm_card_visa").await.unwrap();
+        let same = other.create("order/payment/1", pounds(500), "pm_card_visa").await.unwrap();
+        assert_eq!(same, payment);
+        assert_eq!(other.settle(&payment).await.unwrap(), Ending::Voided);
+        assert_eq!(one.capture(&payment).await.unwrap(), Ending::Voided);
+
+        let turn = one.turn().await.unwrap();
+        assert!(other.try_turn().unwrap().is_none());
+        drop(turn);
+        assert!(other.try_turn().unwrap().is_some());
+        let journal = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(journal.lines().count(), 2, "{journal}");
     }
 
     #[tokio::test]
