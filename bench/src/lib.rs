@@ -10,6 +10,7 @@
 //! | [`workload`] | what is measured |
 //! | [`floor`] | raw `SQLite` commits, raw Kafka transactions, raw `COPY` |
 //! | [`report`] | the table |
+//! | [`faults`] | the other harness: real faults, and whether anything was lost |
 //!
 //! Absolute figures depend on the machine and on what else it does; the ratio to the floor of the
 //! same run says more. Everything is bounded, stays on this machine (or the Kafka that was named)
@@ -22,6 +23,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod args;
+pub mod faults;
 pub mod floor;
 pub mod measure;
 pub mod observed;

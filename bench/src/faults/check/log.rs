@@ -1,0 +1,230 @@
+//! The log, read again by other code than the program's: raw records, batches put together here, bodies as plain JSON.
+
+use super::Violations;
+use anyhow::{Context, Result, bail, ensure};
+use events::{
+    Offset, Partition, StreamId,
+    log::{EventLog, RawRecord, embedded::EmbeddedLog, header},
+};
+use rdkafka::{
+    ClientConfig, Message, Offset as From, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
+    message::{BorrowedMessage, Headers},
+};
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Duration,
+};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// The topic that the program uses when none is configured.
+const TOPIC: &str = "orderlog.events";
+
+/// The whole log is read within this, or it cannot be read.
+const PATIENCE: Duration = Duration::from_mins(5);
+
+/// An event as it stands in the log.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Its own id.
+    pub id: Uuid,
+    /// Where it stands.
+    pub partition: i32,
+    /// Where it stands.
+    pub offset: i64,
+    /// The stream.
+    pub stream: StreamId,
+    /// Its version in the stream.
+    pub version: u64,
+    /// Its wire name.
+    pub name: String,
+    /// The command that caused it.
+    pub command: Uuid,
+    /// Whether a client's request caused it, and not the program.
+    pub asked: bool,
+    /// JSON.
+    pub body: Value,
+    term: u64,
+    batch: Uuid,
+    index: u32,
+    length: u32,
+}
+
+/// Reads all that is committed, partition by partition.
+///
+/// # Errors
+/// When it cannot be read.
+pub async fn read(kafka: Option<String>, data_dir: &Path) -> Result<Vec<Vec<Event>>> {
+    if let Some(servers) = kafka {
+        return tokio::task::spawn_blocking(move || read_topic(&servers)).await?;
+    }
+    let log = EmbeddedLog::open_read_only(&orderlog::startup::log_dir(data_dir))?;
+    let mut partitions = Vec::new();
+    for partition in (0..log.partitions()).map(Partition) {
+        let mut reader = log.read(partition, Offset::START).await?;
+        let mut events = Vec::new();
+        loop {
+            let chunk = reader.next().await?;
+            for raw in chunk.records {
+                events.push(Event::of_raw(partition, &raw)?);
+            }
+            if chunk.at_end {
+                break;
+            }
+        }
+        partitions.push(events);
+    }
+    Ok(partitions)
+}
+
+fn read_topic(servers: &str) -> Result<Vec<Vec<Event>>> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", servers)
+        .set("group.id", "faults")
+        .set("isolation.level", "read_committed")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("check.crcs", "true")
+        .create()?;
+    let metadata = consumer.fetch_metadata(Some(TOPIC), Duration::from_secs(30))?;
+    let topic = metadata.topics().first().context("there is no topic")?;
+    let count = topic.partitions().len();
+    let mut all = TopicPartitionList::new();
+    for partition in topic.partitions() {
+        all.add_partition_offset(TOPIC, partition.id(), From::Beginning)?;
+    }
+    consumer.assign(&all)?;
+    let mut partitions = vec![Vec::new(); count];
+    let mut ended = BTreeSet::new();
+    let deadline = Instant::now() + PATIENCE;
+    while ended.len() < count {
+        ensure!(Instant::now() < deadline, "only {ended:?} of {count} partitions were read");
+        match consumer.poll(Duration::from_millis(200)) {
+            None => {}
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                ended.insert(partition);
+            }
+            Some(Err(error)) => bail!(error),
+            Some(Ok(message)) => {
+                let event = Event::of_message(&message)
+                    .with_context(|| format!("{}:{}", message.partition(), message.offset()))?;
+                partitions[usize::try_from(event.partition)?].push(event);
+            }
+        }
+    }
+    Ok(partitions)
+}
+
+impl Event {
+    fn of_message(message: &BorrowedMessage<'_>) -> Result<Self> {
+        let headers = message.headers().context("no headers")?;
+        let value = |name: &str| {
+            let found = headers.iter().find(|header| header.key == name);
+            found.and_then(|header| header.value).with_context(|| format!("no {name}"))
+        };
+        let text = |name: &str| anyhow::Ok(std::str::from_utf8(value(name)?)?);
+        let (metadata, stamp) = header::unpack(value("ol")?)?;
+        let stream: StreamId = text("ce_subject")?.parse()?;
+        ensure!(message.key() == Some(stream.to_string().as_bytes()), "another key");
+        Ok(Self {
+            id: text("ce_id")?.parse()?,
+            partition: message.partition(),
+            offset: message.offset(),
+            stream,
+            version: metadata.version,
+            name: text("ce_type")?.to_owned(),
+            command: metadata.command_id,
+            asked: metadata.fingerprint.0 != [0; 16],
+            body: serde_json::from_slice(message.payload().context("no body")?)?,
+            term: stamp.term,
+            batch: stamp.batch_id,
+            index: stamp.index,
+            length: stamp.len,
+        })
+    }
+
+    fn of_raw(partition: Partition, raw: &RawRecord) -> Result<Self> {
+        let RawRecord { offset, stamp, record } = raw;
+        Ok(Self {
+            id: record.event_id,
+            partition: i32::try_from(partition.0)?,
+            offset: offset.0,
+            stream: record.stream,
+            version: record.metadata.version,
+            name: record.event_type.to_string(),
+            command: record.metadata.command_id,
+            asked: record.metadata.fingerprint.0 != [0; 16],
+            body: serde_json::from_slice(&record.body)?,
+            term: stamp.term,
+            batch: stamp.batch_id,
+            index: stamp.index,
+            length: stamp.len,
+        })
+    }
+
+    fn is_claim(&self) -> bool {
+        self.name == "WriterClaimed"
+    }
+
+    fn is_writers_own(&self) -> bool {
+        self.stream.kind == events::StreamKind::Writer
+    }
+}
+
+/// What the records are worth: batches that are not whole, or of a writer that was overtaken, do not count.
+pub struct Counted {
+    /// The events that count, the writers' own left out.
+    pub events: Vec<Event>,
+    /// Openings of partitions.
+    pub claims: usize,
+    /// Records that do not count.
+    pub void: usize,
+}
+
+/// Applies the rules of the log: whole batches, rising terms.
+pub fn count(partitions: Vec<Vec<Event>>) -> Counted {
+    let mut counted = Counted { events: Vec::new(), claims: 0, void: 0 };
+    for events in partitions {
+        let mut term = 0;
+        for batch in events.chunk_by(|one, next| one.batch == next.batch) {
+            let first = &batch[0];
+            let whole = batch.len() == first.length as usize
+                && batch.iter().zip(0..).all(|(event, index)| event.index == index);
+            let overtaken = first.term < term || (first.is_claim() && first.term == term);
+            if !whole || overtaken {
+                counted.void += batch.len();
+                continue;
+            }
+            term = first.term;
+            counted.claims += usize::from(first.is_claim());
+            counted.events.extend(batch.iter().filter(|event| !event.is_writers_own()).cloned());
+        }
+    }
+    counted
+}
+
+/// Versions of each stream grow by one, in its one partition; no event is there twice.
+pub fn check_order(events: &[Event], violations: &mut Violations) {
+    let mut last: BTreeMap<StreamId, (u64, i32)> = BTreeMap::new();
+    let mut ids = BTreeSet::new();
+    for event in events {
+        let Event { stream, version, partition, offset, id, .. } = event;
+        let (before, home) =
+            last.insert(*stream, (*version, *partition)).unwrap_or((0, *partition));
+        if *version != before + 1 {
+            violations.add(format!(
+                "{stream} has version {version} after {before} at {partition}:{offset}"
+            ));
+        }
+        if home != *partition {
+            violations.add(format!("{stream} is in partitions {home} and {partition}"));
+        }
+        if !ids.insert(*id) {
+            violations.doubled(&format!("event {id} of {stream} is there twice"));
+        }
+    }
+}
