@@ -135,19 +135,27 @@ pub async fn carry_out(
     let sent = router.send(envelope.request(stream, command.into())).await;
     let outcome = sent.map_err(|error| Problem::of_command(error, stream))?;
     let replayed = outcome.replayed.is_some();
+    let version = outcome.replayed.unwrap_or(outcome.snapshot.version);
+    let within = envelope.prefer.query_wait();
     let snapshot = match outcome.replayed {
-        Some(version) => {
-            let within = envelope.prefer.query_wait();
-            replay::as_answered(app, &outcome.snapshot, version, within).await?
-        }
+        Some(version) => replay::as_answered(app, &outcome.snapshot, version, within).await?,
         None => outcome.snapshot,
     };
     if snapshot.state.is_settled() {
         return Ok(Decided { snapshot, settled: true, replayed });
     }
-    let decided = wait_settled(app, stream, envelope.prefer.command_wait()).await?;
-    let settled = decided.is_some();
-    Ok(Decided { snapshot: decided.unwrap_or(snapshot), settled, replayed })
+    let Some(live) = wait_settled(app, stream, envelope.prefer.command_wait()).await? else {
+        return Ok(Decided { snapshot, settled: false, replayed });
+    };
+    if app.reads.is_none() {
+        return Ok(Decided { snapshot: live, settled: true, replayed });
+    }
+    // More may have followed the outcome by now, and whoever asks again gets the answer without it.
+    Ok(match replay::as_answered(app, &live, version, within).await {
+        Ok(snapshot) => Decided { settled: snapshot.state.is_settled(), snapshot, replayed },
+        // The outcome is there and cannot be shown: later, then.
+        Err(_) => Decided { snapshot, settled: false, replayed },
+    })
 }
 
 /// Waits until nothing that a client waits for is under way at `stream`. `None` when that is not so

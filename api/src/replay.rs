@@ -1,7 +1,7 @@
 //! Answers given again: an aggregate as it was at an earlier version, folded from its history.
 
 use crate::{App, causality, problem::Problem, query};
-use commands::{Snapshot, State, aggregate::At};
+use commands::{Snapshot, State, aggregate::At, order::Status};
 use events::Event;
 use projections::{ReadModel, history::Entry, history::Range};
 use std::time::Duration;
@@ -21,10 +21,29 @@ pub async fn as_answered(
     version: u64,
     within: Duration,
 ) -> Result<Snapshot, Problem> {
-    if live.version == version {
+    if live.version == version || is_as_decided(live, version) {
         return Ok(live.clone());
     }
     fold(app, live, within, |folded| folded.version >= version && folded.state.is_settled()).await
+}
+
+/// Whether nothing has followed the outcome of the command that made the aggregate `version`, not even bookkeeping. `false`
+/// also where only the history can tell.
+fn is_as_decided(live: &Snapshot, version: u64) -> bool {
+    match &live.state {
+        State::Order(order) => {
+            let decided = match order.status() {
+                Some(Status::Confirmed) => true,
+                // What becomes of a payment may come later.
+                Some(Status::Rejected) => order.payment().is_none(),
+                _ => false,
+            };
+            decided && live.version == live.state.shown_version()
+        }
+        // One event settles a registration, and one a change of address.
+        State::Customer(_) => live.state.is_settled() && live.version == version + 1,
+        State::Product(_) | State::Email(_) => false,
+    }
 }
 
 /// The aggregate as it is in `live`, with all that its shard has let go of.
@@ -72,4 +91,59 @@ fn evolve(folded: &mut Snapshot, entry: &Entry) -> Result<(), Problem> {
     folded.version = entry.version;
     folded.position = Some(entry.position);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::DateTime;
+    use events::{
+        Position, StreamId,
+        order::{Confirmed, CustomerSettled, Placed, ProcessingStarted, Rejected, RejectionReason},
+    };
+    use std::sync::Arc;
+    use uuid::Uuid;
+
+    fn order(events: &[events::order::Event]) -> Snapshot {
+        let stream = StreamId::order(Uuid::nil());
+        let mut state = State::empty(stream.kind).unwrap();
+        let mut version = 0;
+        let mut all: Vec<Event> = vec![Event::Order(placed().into())];
+        all.extend(events.iter().cloned().map(Event::Order));
+        for event in &all {
+            version += 1;
+            let time = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+            state.evolve(event, At { version, time });
+        }
+        Snapshot { stream, version, position: None::<Position>, state }
+    }
+
+    fn placed() -> Placed {
+        Placed {
+            customer_id: Uuid::nil(),
+            lines: Arc::default(),
+            payment_method: "pm_card_visa".into(),
+            shipping_address: None,
+            deadline: DateTime::from_timestamp(1_800_000_900, 0).unwrap(),
+        }
+    }
+
+    #[test]
+    fn an_order_is_as_decided_until_anything_follows() {
+        let decided = |events: &[_]| is_as_decided(&order(events), 1);
+        assert!(!decided(&[]), "not decided yet");
+        assert!(decided(&[Confirmed {}.into()]));
+        assert!(!decided(&[Confirmed {}.into(), CustomerSettled {}.into()]), "bookkeeping");
+        assert!(!decided(&[Confirmed {}.into(), ProcessingStarted {}.into()]));
+        let rejected = Rejected {
+            reason: RejectionReason::Expired,
+            product_id: None,
+            available: None,
+            requested: None,
+            decline_code: None,
+            rests_on: Arc::default(),
+        };
+        assert!(decided(&[rejected.clone().into()]));
+        assert!(!decided(&[rejected.into(), CustomerSettled {}.into()]));
+    }
 }

@@ -280,15 +280,15 @@ mod tests {
     async fn echo() -> (SocketAddr, mpsc::Receiver<Vec<u8>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (heard, hears) = mpsc::channel(100);
+        let (tell, hears) = mpsc::channel(100);
         tokio::spawn(async move {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
-                let heard = heard.clone();
+                let tell = tell.clone();
                 tokio::spawn(async move {
                     let mut buffer = [0; 1024];
                     while let Ok(read @ 1..) = stream.read(&mut buffer).await {
-                        let _ = heard.send(buffer[..read].to_vec()).await;
+                        let _ = tell.send(buffer[..read].to_vec()).await;
                         let _ = stream.write_all(&buffer[..read]).await;
                     }
                 });

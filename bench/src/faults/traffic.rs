@@ -3,6 +3,7 @@
 use super::history::{Answer, Asked, Caller, Command, Reply, Told};
 use anyhow::{Context, Result};
 use fastrand::Rng;
+use futures::{StreamExt, TryStreamExt, stream};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use std::{
@@ -20,6 +21,9 @@ use uuid::Uuid;
 
 /// Orders whose later life is still of interest.
 const KNOWN_ORDERS: usize = 2_000;
+
+/// Commands under way while the shop is filled.
+const FILLING: usize = 16;
 
 /// A client gives a command up after this.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -107,7 +111,7 @@ impl Traffic {
     /// When it does not take the goods.
     pub async fn fill(&self, products: usize, customers: usize) -> Result<()> {
         let mut rng = Rng::with_seed(self.seed);
-        for nth in 0..products + customers {
+        let filling = (0..products + customers).map(|nth| {
             let (number, key) = self.number();
             let command = if nth < products {
                 let body = json!({
@@ -120,11 +124,16 @@ impl Traffic {
             } else {
                 self.register(number, key, false)
             };
-            let told = self.until_known(command, &mut rng, false).await;
-            told.acknowledgement().with_context(|| format!("not filled: {:?}", told.replies))?;
-            self.note(told);
-        }
-        Ok(())
+            let mut rng = rng.fork();
+            async move {
+                let told = self.until_known(command, &mut rng, false).await;
+                told.acknowledgement()
+                    .with_context(|| format!("not filled: {:?}", told.replies))?;
+                self.note(told);
+                anyhow::Ok(())
+            }
+        });
+        stream::iter(filling).buffer_unordered(FILLING).try_collect().await
     }
 
     fn number(&self) -> (u64, String) {

@@ -53,7 +53,8 @@ impl Verdict {
             found.len(),
             drain.as_secs_f64()
         );
-        found.iter().take(NAMED).for_each(|one| println!("VIOLATION {one}"));
+        // The whole lines are in the run's folder.
+        found.iter().take(NAMED).for_each(|one| println!("VIOLATION {one:.300}"));
     }
 }
 

@@ -166,6 +166,39 @@ impl Event {
         })
     }
 
+    /// One that a test makes up, in a batch of its own.
+    #[cfg(test)]
+    pub fn made_up(
+        stream: StreamId,
+        version: u64,
+        name: &str,
+        body: Value,
+        command: Option<Uuid>,
+    ) -> Self {
+        Self {
+            id: Uuid::now_v7(),
+            partition: 0,
+            offset: 0,
+            stream,
+            version,
+            name: name.to_owned(),
+            command: command.unwrap_or_default(),
+            asked: command.is_some(),
+            body,
+            term: 1,
+            batch: Uuid::now_v7(),
+            index: 0,
+            length: 1,
+        }
+    }
+
+    /// The same in another batch, at this place of so many.
+    #[cfg(test)]
+    #[must_use]
+    pub fn in_batch(self, term: u64, batch: u128, (index, length): (u32, u32)) -> Self {
+        Self { term, batch: Uuid::from_u128(batch), index, length, ..self }
+    }
+
     fn is_claim(&self) -> bool {
         self.name == "WriterClaimed"
     }

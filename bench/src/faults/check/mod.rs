@@ -5,6 +5,8 @@ pub mod answers;
 pub mod books;
 pub mod log;
 pub mod tables;
+#[cfg(test)]
+mod tests;
 
 /// What must not be; each with the keys that it is about.
 #[derive(Debug, Default)]
