@@ -49,6 +49,7 @@ impl Case<'_> {
             violations.add(format!("{}: not in {stream}", self.name()));
         }
         self.check_sameness(violations);
+        self.check_promises(violations);
         let accepted = || told.replies.iter().any(|reply| matches!(reply, Reply::Accepted));
         match told.fate() {
             Fate::Refused if !events.is_empty() => {
@@ -66,6 +67,19 @@ impl Case<'_> {
                     violations.lost(&format!("{}: {wrong}: {answer}", self.name()));
                 }
             }
+        }
+    }
+
+    /// Who was told each time that nothing was applied cannot be answered for the second time.
+    fn check_promises(&self, violations: &mut Violations) {
+        let Self { told, .. } = self;
+        let nothing = |reply: &&Reply| matches!(reply, Reply::NotApplied | Reply::NotSent);
+        let before = told.replies.iter().take_while(nothing).count();
+        if let Some(Reply::Final(answer)) = told.replies.get(before)
+            && answer.replayed
+            && !told.twins
+        {
+            violations.add(format!("{}: not applied {before} times, yet {answer:?}", self.name()));
         }
     }
 

@@ -137,6 +137,17 @@ fn what_was_refused_and_is_in_the_log_is_found() {
 }
 
 #[test]
+fn an_answer_for_the_second_time_to_who_was_told_that_nothing_was_done_is_found() {
+    let mut story = Story::new();
+    let Reply::Final(mut answer) = story.told[1].replies.remove(0) else { unreachable!() };
+    answer.replayed = true;
+    story.told[1].replies = vec![Reply::NotApplied, Reply::Final(answer)];
+    assert_eq!(story.judged().found.len(), 1);
+    story.told[1].replies.insert(1, Reply::Unknown("no answer".to_owned()));
+    assert_eq!(story.judged().found, Vec::<String>::new());
+}
+
+#[test]
 fn an_event_that_nobody_asked_for_is_found() {
     let mut story = Story::new();
     story.told.remove(0);
