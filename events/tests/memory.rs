@@ -8,7 +8,7 @@ use events::log::contract::{Harness, PARTITIONS};
 use events::log::memory::{Fault, MemoryLog};
 use events::log::{
     AppendError, Batch, BatchReader, Cursor, EventLog, Opening, Record, StoredBatch, Writer,
-    opening::{Step, open},
+    opening::{OpenError, Step, open},
 };
 use events::{Environment, Event, Metadata, Partition, StreamId, order};
 use futures::executor::block_on;
@@ -174,6 +174,38 @@ fn an_opener_that_saw_a_stale_end_claims_again() {
 }
 
 /// Drives an opening to where its claim is committed and not seen.
+/// The second one claims between the first one's look at the log and its first lane.
+#[test]
+fn who_yields_claims_nothing_behind_anothers_claim() {
+    block_on(async {
+        let (log, environment) = (log(), System::new());
+        let [first, second] = [environment.uuid(), environment.uuid()];
+        let start = Cursor::START;
+        let (_, looked) = open(&log, &environment, P, first, start, |_| {}).await.unwrap();
+        let (mut writer, _) = open(&log, &environment, P, second, start, |_| {}).await.unwrap();
+        writer.append(&batch(&writer, 1)).await.unwrap();
+
+        let opening = Opening::begin(&log, &environment, P, first, looked).await.unwrap();
+        let mut opening = opening.yielding(true);
+        while opening.fence_lane().await.unwrap() {}
+        let end = log.end(P).await.unwrap();
+        let taken = loop {
+            match opening.next().await {
+                Ok(Step::Read(_, next)) => opening = next,
+                Ok(Step::Open(..)) => panic!("taken back from its new owner"),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(taken, OpenError::Taken { node } if node == second), "{taken:?}");
+        assert_eq!(log.end(P).await.unwrap(), end, "nothing was claimed");
+
+        // Its own claims are no reason to.
+        let (_, looked) = open(&log, &environment, P, first, start, |_| {}).await.unwrap();
+        let opening = Opening::begin(&log, &environment, P, first, looked).await.unwrap();
+        claimed(opening.yielding(true)).await;
+    });
+}
+
 async fn claimed(mut opening: Opening<'_>) -> Opening<'_> {
     while opening.fence_lane().await.unwrap() {}
     match opening.next().await.unwrap() {

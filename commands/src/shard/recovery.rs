@@ -119,16 +119,17 @@ impl Closed {
     }
 
     /// Fences, claims and reads; gives the writer, and a moment before its claim was committed: later ones prove nothing, for
-    /// what was read since may have been read long ago.
+    /// what was read since may have been read long ago. A process that `yields` claims nothing behind another's claim.
     pub async fn open(
         &mut self,
         log: &dyn EventLog,
         environment: &dyn Environment,
         node: Uuid,
+        yields: bool,
     ) -> Result<(Writer, Duration), ClosedError> {
         let (partition, cursor) = (self.memory.partition, self.memory.cursor);
         let opening = Opening::begin(log, environment, partition, node, cursor).await?;
-        let mut opening = opening.not_before(self.memory.time);
+        let mut opening = opening.not_before(self.memory.time).yielding(yields);
         while opening.fence_lane().await? {}
         let mut began = environment.monotonic();
         loop {

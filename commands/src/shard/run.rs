@@ -119,7 +119,7 @@ impl Shard {
                         return Ok(Err(foreign));
                     }
                 }
-                closed.open(&*log, &*environment, node).await.map(Ok)
+                closed.open(&*log, &*environment, node, reopening).await.map(Ok)
             };
             match self.patiently(opening).await? {
                 Ok(Ok(opened)) => return Some(opened),

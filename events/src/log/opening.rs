@@ -90,6 +90,12 @@ pub enum OpenError {
     /// The partition's history could not be read.
     #[error("the history could not be read")]
     Read(#[from] ReadError),
+    /// Another process has claimed the partition, and this one was to leave it to others.
+    #[error("the process {node} has claimed the partition")]
+    Taken {
+        /// That process.
+        node: Uuid,
+    },
     /// A newer program fences more lanes than this one knows.
     #[error("the last writer used {found} lanes, and this program fences {LANES}")]
     Lanes {
@@ -107,6 +113,7 @@ pub struct Opening<'a> {
     node: Uuid,
     lanes: Vec<Box<dyn Lane>>,
     reader: BatchReader,
+    yields: bool,
     claimed: Option<(u64, Uuid)>,
     /// The latest log time read: it never runs backwards, whatever the clock says.
     latest: Timestamp,
@@ -140,6 +147,7 @@ impl<'a> Opening<'a> {
             node,
             lanes: Vec::with_capacity(LANES),
             reader,
+            yields: false,
             claimed: None,
             latest: Timestamp::UNIX_EPOCH,
         })
@@ -150,6 +158,13 @@ impl<'a> Opening<'a> {
     pub fn not_before(mut self, latest: Timestamp) -> Self {
         self.latest = latest.max(self.latest);
         self
+    }
+
+    /// Ends without a claim when it meets another process's: for who held the partition before and may have been followed.
+    /// Looking beforehand is not enough, since a claim may come between the look and the first lane.
+    #[must_use]
+    pub fn yielding(self, yields: bool) -> Self {
+        Self { yields, ..self }
     }
 
     /// Whether a claim was committed: whatever is read from then on may be older than a successor's.
@@ -175,7 +190,8 @@ impl<'a> Opening<'a> {
     /// Goes on: reads; at the end of the partition commits the claim, and again if another claim came before it.
     ///
     /// # Errors
-    /// When the partition cannot be read, the claim is not committed, or the last writer used more lanes.
+    /// When the partition cannot be read, the claim is not committed, the last writer used more lanes, or another process
+    /// has claimed it and this one [yields](Self::yielding).
     pub async fn next(mut self) -> Result<Step<'a>, OpenError> {
         debug_assert_eq!(self.lanes.len(), LANES, "every lane is fenced before the claim");
         let chunk = self.reader.next().await?;
@@ -194,6 +210,10 @@ impl<'a> Opening<'a> {
             if chunk.cursor.term >= term {
                 self.claimed = None;
             }
+        }
+        let others = chunk.batches.iter().filter_map(Claim::of).find(|one| one.node != self.node);
+        if let Some(Claim { node, .. }) = others.filter(|_| self.yields) {
+            return Err(OpenError::Taken { node });
         }
         if self.claimed.is_none() && chunk.at_end {
             let term = chunk.cursor.term + 1;
