@@ -33,6 +33,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
+    signal::unix::{SignalKind, signal},
     sync::watch,
     task::JoinSet,
     time::{Instant, sleep},
@@ -66,11 +67,27 @@ pub async fn run(args: Args) -> Result<()> {
         .tempdir_in(base)?;
     let dir = folder.path();
     println!("seed {seed}, {:?} log, {} clients, in {}", args.log, args.clients, dir.display());
-    match run_in(&args, seed, dir).await {
+    let run = async {
+        tokio::select! {
+            ran = run_in(&args, seed, dir) => ran,
+            // Whatever runs is ended with the run.
+            signal = interrupted() => bail!("ended by {}", signal?),
+        }
+    };
+    match run.await {
         Ok(()) if args.keep => Ok(()),
         Ok(()) => Ok(std::fs::remove_dir_all(dir)?),
         Err(error) => bail!("seed {seed}: {error:#}; what is left is in {}", dir.display()),
     }
+}
+
+/// A request to end, which would leave servers behind if it ended this process at once.
+async fn interrupted() -> Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(tokio::select! {
+        done = tokio::signal::ctrl_c() => done.map(|()| "SIGINT")?,
+        _ = terminate.recv() => "SIGTERM",
+    })
 }
 
 async fn run_in(args: &Args, seed: u64, dir: &Path) -> Result<()> {
@@ -126,6 +143,7 @@ async fn strike(
             *struck.entry(fault).or_default() += 1;
         }
         world.revive().await?;
+        world.ready().await?;
     }
     Ok(struck)
 }

@@ -22,6 +22,9 @@ use uuid::Uuid;
 /// Orders whose later life is still of interest.
 const KNOWN_ORDERS: usize = 2_000;
 
+/// A program that does not say for so long whether it is ready is not.
+const READY: Duration = Duration::from_secs(5);
+
 /// Commands under way while the shop is filled.
 const FILLING: usize = 16;
 
@@ -83,6 +86,12 @@ impl Traffic {
             told: Mutex::default(),
             differing: Mutex::default(),
         })
+    }
+
+    /// Whether the program there says that it is ready.
+    pub async fn is_ready(&self, target: &str) -> bool {
+        let asked = self.http.get(format!("{target}/readyz")).timeout(READY).send().await;
+        asked.is_ok_and(|answer| answer.status().is_success())
     }
 
     /// Commands made so far.

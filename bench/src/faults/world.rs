@@ -10,8 +10,13 @@ use anyhow::{Context, Result, ensure};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
+
+/// So long after a fault everything works again.
+const READY: Duration = Duration::from_mins(1);
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What the sandbox gateway writes down, in a data directory.
 const JOURNAL: &str = "sandbox-gateway.jsonl";
@@ -127,6 +132,28 @@ impl World {
             self.services[before].kill().await?;
         }
         self.serving = now;
+        Ok(())
+    }
+
+    /// Waits until the program is ready again, after a fault is over; one that stays closed is told, and started anew.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn ready(&mut self) -> Result<()> {
+        let url = self.services[self.serving].url();
+        let deadline = Instant::now() + READY;
+        while !self.traffic.is_ready(&url).await {
+            if Instant::now() < deadline {
+                sleep(LOOK).await;
+                continue;
+            }
+            let what = format!("{url} is not ready {} s after a fault", READY.as_secs());
+            self.say(&what);
+            self.complaints.push(what);
+            self.service().kill().await?;
+            self.service().start().await?;
+            return Ok(());
+        }
         Ok(())
     }
 
