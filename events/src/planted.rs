@@ -12,6 +12,8 @@ pub enum Bug {
     ServeBeforeClaimIsRead,
     /// A partition is served without a claim, behind fences alone.
     FenceWithoutClaim,
+    /// A process that was overtaken while it reopened a partition takes it back.
+    PartitionTakenBack,
     /// A commit that was slow, and may be repeated late, is taken for a clean one.
     SlowCommitTrusted,
     /// What was applied before a restart is not known after it.
@@ -28,10 +30,11 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::AnswerBeforeDurable,
         Self::ServeBeforeClaimIsRead,
         Self::FenceWithoutClaim,
+        Self::PartitionTakenBack,
         Self::SlowCommitTrusted,
         Self::DedupeForgotten,
         Self::OverlayKept,

@@ -11,6 +11,7 @@ use events::{
         BatchReader, Claim, EventLog, Opening, ReadError, StoredBatch, Writer,
         opening::{OpenError, Step},
     },
+    planted::Bug,
 };
 use std::time::Duration;
 use uuid::Uuid;
@@ -129,7 +130,9 @@ impl Closed {
     ) -> Result<(Writer, Duration), ClosedError> {
         let (partition, cursor) = (self.memory.partition, self.memory.cursor);
         let opening = Opening::begin(log, environment, partition, node, cursor).await?;
-        let mut opening = opening.not_before(self.memory.time).yielding(yields);
+        let mut opening = opening
+            .not_before(self.memory.time)
+            .yielding(yields && !Bug::PartitionTakenBack.is_planted());
         while opening.fence_lane().await? {}
         let mut began = environment.monotonic();
         loop {

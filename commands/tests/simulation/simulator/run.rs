@@ -14,7 +14,7 @@ use super::{
     world::{Node, OUTSIDE, ProcessId, Step, World},
 };
 use chrono::TimeDelta;
-use commands::{ShardState, WriteSettings, WriteSide, product};
+use commands::{ShardState, ShardStatus, WriteSettings, WriteSide, product};
 use events::{
     Environment, Money, Partition, StreamId,
     log::{EventLog, memory::MemoryLog},
@@ -50,6 +50,8 @@ struct Process {
     id: ProcessId,
     node: Arc<Node>,
     write_side: WriteSide,
+    /// Whether every process before it had opened its partitions when it started: none of them may take one back from it.
+    takes_over: bool,
 }
 
 struct Run {
@@ -126,6 +128,13 @@ impl Run {
             if let Some(failed) = status.iter().find(|shard| shard.state == ShardState::Failed) {
                 return Err(format!("process {}: {failed:?}", process.id));
             }
+            let foreign = |shard: &&ShardStatus| matches!(shard.state, ShardState::Foreign { .. });
+            if process.takes_over
+                && process.id == self.started
+                && let Some(lost) = status.iter().find(foreign)
+            {
+                return Err(format!("process {} gives way to an older one: {lost:?}", process.id));
+            }
         }
         Ok(())
     }
@@ -195,7 +204,10 @@ impl Run {
         self.shop.tell(|| format!("process {id} is node {}", settings.node));
         let write_side = WriteSide::start(&log, &environment, till, &settings);
         self.shop.open_door(id, write_side.router.clone());
-        self.processes.push(Process { id, node, write_side });
+        let mut before =
+            self.processes.iter().flat_map(|process| process.write_side.router.status());
+        let takes_over = before.all(|shard| shard.term > 0);
+        self.processes.push(Process { id, node, write_side, takes_over });
     }
 
     fn kill(&mut self, at: usize) {
