@@ -49,10 +49,9 @@ pub(super) async fn visible(
     owner: Option<Uuid>,
     freshness: &Freshness,
 ) -> Result<Found<Order>, Problem> {
-    let mine = move |order: &Order| owner.is_none_or(|owner| owner == order.customer_id);
     let partitions = query::partition(app, StreamId::order(id));
     read_one(app, ReadModel::Orders, &partitions, freshness, |reads| async move {
-        Ok(reads.order(id).await?.filter(mine))
+        reads.order(id, owner).await
     })
     .await
 }

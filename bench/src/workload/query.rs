@@ -88,7 +88,7 @@ impl Known {
 
     async fn ask(&self, reads: &ReadModels) -> Result<()> {
         let found = match self.shop.roll(6) {
-            0..3 => reads.order(self.order()).await?.is_some(),
+            0..3 => reads.order(self.order(), None).await?.is_some(),
             3..5 => reads.product(self.shop.any_product()).await?.is_some(),
             _ => {
                 let customer_id = Some(self.shop.any_customer());

@@ -43,16 +43,15 @@ pub struct Cursor {
 }
 
 impl ReadModels {
-    /// The order with this id.
+    /// The order with this id, if it belongs to `owner` or nobody asks for an owner.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn order(&self, id: Uuid) -> Result<Option<Order>, QueryError> {
+    pub async fn order(&self, id: Uuid, owner: Option<Uuid>) -> Result<Option<Order>, QueryError> {
         self.ask(move |pool| async move {
-            let row: Option<Row> = sqlx::query_as(select!("where order_id = $1"))
-                .bind(id)
-                .fetch_optional(&pool)
-                .await?;
+            let mine = select!("where order_id = $1 and customer_id = coalesce($2, customer_id)");
+            let row: Option<Row> =
+                sqlx::query_as(mine).bind(id).bind(owner).fetch_optional(&pool).await?;
             row.map(Order::try_from).transpose()
         })
         .await

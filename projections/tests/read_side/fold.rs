@@ -32,7 +32,7 @@ fn last_shown(events: &[(Record, Event)], counts: impl Fn(&Event) -> bool) -> &R
 }
 
 async fn check_orders(models: &ReadModels, id: Uuid, events: &[(Record, Event)]) {
-    let order = models.order(id).await.unwrap().unwrap();
+    let order = models.order(id, None).await.unwrap().unwrap();
     let types: Vec<&str> = events.iter().map(|(record, _)| &*record.event_type).collect();
     let has = |name| types.contains(&name);
     let status = match () {

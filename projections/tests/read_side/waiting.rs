@@ -33,7 +33,7 @@ async fn a_token_is_waited_for_and_then_readable() {
     let projector = scenario.projector(settings()).await;
     for models in both(&scenario) {
         models.wait_for(ReadModel::Orders, &token, PATIENCE).await.unwrap();
-        assert!(models.order(cast.orders[7]).await.unwrap().is_some());
+        assert!(models.order(cast.orders[7], None).await.unwrap().is_some());
         assert_eq!(models.position(ReadModel::Orders).await.unwrap(), token);
         let beyond: LogPosition = "0:1000000".parse().unwrap();
         let late = models.wait_for(ReadModel::Orders, &beyond, SOON).await;
