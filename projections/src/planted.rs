@@ -14,24 +14,24 @@ pub enum Planted {
     CheckpointFirst,
 }
 
-#[cfg(feature = "planted")]
-impl Planted {
-    pub(crate) fn unconditional_checkpoint(self) -> bool {
-        self == Self::UnconditionalCheckpoint
-    }
-
-    pub(crate) fn checkpoint_first(self) -> bool {
-        self == Self::CheckpointFirst
-    }
-}
-
-#[cfg(not(feature = "planted"))]
 impl Planted {
     pub(crate) const fn unconditional_checkpoint(self) -> bool {
-        false
+        match self {
+            Self::Nothing => false,
+            #[cfg(feature = "planted")]
+            Self::UnconditionalCheckpoint => true,
+            #[cfg(feature = "planted")]
+            Self::CheckpointFirst => false,
+        }
     }
 
     pub(crate) const fn checkpoint_first(self) -> bool {
-        false
+        match self {
+            Self::Nothing => false,
+            #[cfg(feature = "planted")]
+            Self::UnconditionalCheckpoint => false,
+            #[cfg(feature = "planted")]
+            Self::CheckpointFirst => true,
+        }
     }
 }

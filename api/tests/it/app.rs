@@ -1,7 +1,10 @@
 //! The whole program in this process, on ephemeral ports, with a database and a log of its own.
 
 use crate::{books::Books, client::Api};
-use events::{Offset, Partition, log::EventLog};
+use events::{
+    Offset, Partition, StreamKind,
+    log::{BatchReader, Cursor, EventLog},
+};
 use orderlog::{
     auth::Role,
     config::{Config, LogChoice},
@@ -145,6 +148,24 @@ impl TestApp {
 
     pub fn log(&self) -> Arc<dyn EventLog> {
         self.running.log()
+    }
+
+    /// Domain events in the log.
+    pub async fn events_in_log(&self) -> usize {
+        let log = self.log();
+        let mut count = 0;
+        for partition in (0..log.partitions()).map(Partition) {
+            let mut reader = BatchReader::open(&*log, partition, Cursor::START).await.unwrap();
+            loop {
+                let chunk = reader.next().await.unwrap();
+                let records = chunk.batches.iter().flat_map(|batch| &batch.records);
+                count += records.filter(|one| one.record.stream.kind != StreamKind::Writer).count();
+                if chunk.at_end {
+                    break;
+                }
+            }
+        }
+        count
     }
 
     /// A caller with another role.

@@ -8,7 +8,6 @@ use crate::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{TimeDelta, Utc};
-use events::{Partition, StreamKind, log::BatchReader, log::Cursor};
 use orderlog::{
     auth::{AuthKeys, Role},
     startup::auth_key_path,
@@ -22,24 +21,6 @@ on_both_logs!(
     tokens_that_do_not_count,
     keys_and_versions,
 );
-
-/// Domain events in the log.
-async fn events_in(app: &TestApp) -> usize {
-    let log = app.log();
-    let mut count = 0;
-    for partition in (0..log.partitions()).map(Partition) {
-        let mut reader = BatchReader::open(&*log, partition, Cursor::START).await.unwrap();
-        loop {
-            let chunk = reader.next().await.unwrap();
-            let records = chunk.batches.iter().flat_map(|batch| &batch.records);
-            count += records.filter(|one| one.record.stream.kind != StreamKind::Writer).count();
-            if chunk.at_end {
-                break;
-            }
-        }
-    }
-    count
-}
 
 /// The documented problem: status, name, and the members each problem has.
 fn assert_problem(what: &str, answer: &Answer, status: u16, name: &str) {
@@ -257,7 +238,7 @@ mod scenario {
         let good = order(customer, &[(product, 1)]);
         let placed = staff.post("/orders", &good).expect(201).await.id("order_id");
         app.settled().await;
-        let before = events_in(app).await;
+        let before = app.events_in_log().await;
 
         send_bodies(staff, "/orders", bad_orders(customer, product)).await;
         send_bodies(staff, "/products", bad_products()).await;
@@ -270,7 +251,7 @@ mod scenario {
         bad_shapes(staff, product).await;
         bad_ids(app, customer, product, placed).await;
 
-        assert_eq!(events_in(app).await, before, "something was appended");
+        assert_eq!(app.events_in_log().await, before, "something was appended");
         staff.post("/orders", &good).expect(201).await;
     }
 

@@ -7,7 +7,6 @@ use crate::{
     books::Books,
     client::order,
 };
-use events::{Partition, StreamKind, log::BatchReader, log::Cursor};
 use orderlog::{auth::Role, config::LogChoice};
 use proptest::{
     prelude::*,
@@ -127,24 +126,6 @@ fn changed(good: &Value, change: Change) -> Vec<u8> {
     value.to_string().into_bytes()
 }
 
-/// Domain events in the log.
-async fn events_in(app: &TestApp) -> usize {
-    let log = app.log();
-    let mut count = 0;
-    for partition in (0..log.partitions()).map(Partition) {
-        let mut reader = BatchReader::open(&*log, partition, Cursor::START).await.unwrap();
-        loop {
-            let chunk = reader.next().await.unwrap();
-            let records = chunk.batches.iter().flat_map(|batch| &batch.records);
-            count += records.filter(|one| one.record.stream.kind != StreamKind::Writer).count();
-            if chunk.at_end {
-                break;
-            }
-        }
-    }
-    count
-}
-
 /// Every command that takes a body: its method, its path and a body it takes.
 async fn commands(app: &TestApp) -> Vec<(Method, String, Value)> {
     let staff = &app.staff;
@@ -206,7 +187,7 @@ async fn no_body_makes_a_fault_and_what_is_refused_appends_nothing() {
     let (mut taken, mut refused) = (0, 0);
     for (method, path, good) in commands(&app).await {
         app.settled().await;
-        let mut before = events_in(&app).await;
+        let mut before = app.events_in_log().await;
         for number in 0..cases() {
             let body = if number % 4 == 0 {
                 draw(&mut runner, &anything).to_string().into_bytes()
@@ -225,12 +206,12 @@ async fn no_body_makes_a_fault_and_what_is_refused_appends_nothing() {
                     Some("application/problem+json"),
                     "{what}"
                 );
-                assert_eq!(events_in(&app).await, before, "{what}");
+                assert_eq!(app.events_in_log().await, before, "{what}");
             } else {
                 taken += 1;
                 // What it owes comes to its end, so that the next refusal can be told from it.
                 Box::pin(app.settled()).await;
-                before = events_in(&app).await;
+                before = app.events_in_log().await;
             }
         }
     }
@@ -245,7 +226,7 @@ async fn no_header_and_no_parameter_makes_a_fault() {
     let app = TestApp::start(ground(LogChoice::Embedded).await).await;
     let (product, customer) = (app.staff.product(1_000, 10).await, app.staff.customer().await);
     app.settled().await;
-    let (mut runner, before) = (runner(), events_in(&app).await);
+    let (mut runner, before) = (runner(), app.events_in_log().await);
     let text =
         prop_oneof!["[ -~]{0,80}", "[0-9:,.-]{0,60}", "[A-Za-z0-9_-]{0,200}", "\"[ -~]{0,20}\"?"];
     let headers =
@@ -296,7 +277,7 @@ async fn no_header_and_no_parameter_makes_a_fault() {
     let anybody = app.caller(Role::Customer, "nobody's id");
     assert_eq!(anybody.get("/orders").send().await.status, 403);
     app.settled().await;
-    assert_eq!(events_in(&app).await, before);
+    assert_eq!(app.events_in_log().await, before);
     assert_eq!(Books::read(&*app.log()).await.orders.len(), 0);
     app.finish().await;
 }
