@@ -67,6 +67,18 @@ impl Progress {
         });
     }
 
+    /// Nothing but gaps came before `next`. Never takes anything back: whoever tells may not know yet that another version
+    /// serves, which has seen more.
+    pub(crate) fn push(&self, model: ReadModel, partition: Partition, next: Offset) {
+        self.of(model).send_if_modified(|fed| match fed.get_mut(&partition) {
+            Some(seen) if seen.next < next => {
+                seen.next = next;
+                true
+            }
+            _ => false,
+        });
+    }
+
     /// This process feeds the serving version no more: others may.
     pub(crate) fn forget(&self, model: ReadModel, partition: Partition) {
         self.of(model).send_if_modified(|fed| fed.remove(&partition).is_some());

@@ -123,10 +123,9 @@ impl<'a> Session<'a> {
     pub fn publish_frontier(&mut self) {
         for ((id, partition), lane) in &self.lanes {
             let Some(gathered) = self.gathered.get(partition) else { continue };
-            let mut seen = lane.checkpoint.seen();
-            if lane.checkpoint.serving && gathered.cursor.offset > seen.next {
-                seen.next = gathered.cursor.offset;
-                self.feed.context.progress.set(id.model, *partition, seen);
+            if lane.checkpoint.serving {
+                let frontier = gathered.cursor.offset;
+                self.feed.context.progress.push(id.model, *partition, frontier);
             }
         }
     }
