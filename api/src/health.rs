@@ -3,14 +3,9 @@
 use crate::{App, problem::Problem};
 use axum::{Json, extract::State, http::header, response::IntoResponse};
 use commands::{ShardState, ShardStatus};
+use projections::StoppedModel;
 use serde_json::{Value, json};
-use sqlx::{Row, postgres::PgRow};
 use std::{sync::Arc, time::Duration};
-
-/// The serving read models that have stopped somewhere, with the reason of the first partition.
-const STOPPED: &str = "select projection, array_agg(partition order by partition) as partitions, \
-    (array_agg(stopped order by partition))[1] as reason from control.checkpoint \
-    where serving and stopped is not null group by projection order by projection";
 
 /// How long the database may take to answer.
 const DATABASE_TIME: Duration = Duration::from_secs(2);
@@ -51,24 +46,18 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem>
     }
     let mut stopped = Vec::new();
     if let Some(reads) = &app.reads {
-        let pool = reads.pool().clone();
-        // In a task of its own: dropped halfway, the connection would go back to the pool in the
-        // middle of it.
-        let answer = tokio::spawn(async move { sqlx::query(STOPPED).fetch_all(&pool).await });
-        let answered = tokio::time::timeout(DATABASE_TIME, answer).await;
-        let Ok(Ok(Ok(rows))) = answered else {
+        let Ok(Ok(found)) = tokio::time::timeout(DATABASE_TIME, reads.stopped()).await else {
             return Err(Problem::unavailable("the database does not answer"));
         };
-        stopped = rows.iter().filter_map(stopped_model).collect();
+        stopped = found.iter().map(told).collect();
     }
     Ok(Json(json!({ "status": "ready", "stopped": stopped })))
 }
 
-fn stopped_model(row: &PgRow) -> Option<Value> {
-    let (model, reason): (String, String) =
-        (row.try_get("projection").ok()?, row.try_get("reason").ok()?);
-    let partitions: Vec<i32> = row.try_get("partitions").ok()?;
-    Some(json!({ "projection": model, "partitions": partitions, "reason": reason }))
+fn told(stopped: &StoppedModel) -> Value {
+    let StoppedModel { model, partitions, reason } = stopped;
+    let partitions: Vec<u32> = partitions.iter().map(|partition| partition.0).collect();
+    json!({ "projection": model.as_str(), "partitions": partitions, "reason": reason })
 }
 
 fn can_route(shards: &[ShardStatus]) -> bool {

@@ -180,11 +180,10 @@ async fn accept(
 
 /// A place for one more connection. The semaphore is never closed.
 async fn room(permits: &Arc<Semaphore>, connections: &Connections) -> Option<OwnedSemaphorePermit> {
+    if let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
+        return Some(permit);
+    }
     loop {
-        let permit = Arc::clone(permits).acquire_owned();
-        if let Ok(permit) = timeout(Duration::ZERO, permit).await {
-            return permit.ok();
-        }
         connections.end_idlest();
         let permit = Arc::clone(permits).acquire_owned();
         if let Ok(permit) = timeout(LOOK_AGAIN, permit).await {

@@ -7,11 +7,10 @@
 #![allow(clippy::disallowed_methods, reason = "a test is told how much of it to run")]
 
 use events::environment::System;
+use events::log::contract::record;
 use events::log::embedded::EmbeddedLog;
-use events::log::{
-    Batch, BatchReader, Claim, ConnectError, Cursor, EventLog, Record, Writer, opening,
-};
-use events::{Environment, Event, Fingerprint, Metadata, Partition, StreamId, order};
+use events::log::{Batch, BatchReader, Claim, ConnectError, Cursor, EventLog, Writer, opening};
+use events::{Environment, Partition};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tempfile::TempDir;
@@ -31,22 +30,8 @@ fn folder() -> TempDir {
 }
 
 fn batch(writer: &Writer, len: usize) -> Batch {
-    let environment = System::new();
-    let record = |_| -> Record {
-        let id = environment.uuid();
-        let metadata = Metadata {
-            version: 1,
-            schema: 1,
-            command_id: id,
-            fingerprint: Fingerprint::default(),
-            correlation_id: id,
-            causation_id: id,
-        };
-        let reason = Some("x".repeat(200).into());
-        let event = order::Event::from(order::Cancelled { reason });
-        Event::from(event).to_record(id, StreamId::order(id), environment.now(), metadata)
-    };
-    writer.batch(environment.uuid(), (0..len).map(record).collect())
+    let record = |_| record(&"x".repeat(200));
+    writer.batch(System::new().uuid(), (0..len).map(record).collect())
 }
 
 async fn writer(log: &EmbeddedLog, partition: u32) -> Result<Writer, String> {

@@ -50,5 +50,5 @@ pub use planted::Planted;
 pub use progress::Progress;
 pub use projection::ReadModel;
 pub use projector::{Projector, ProjectorSettings, StartError};
-pub use read_models::{Behind, Page, QueryError, ReadModels};
+pub use read_models::{Behind, Page, QueryError, ReadModels, StoppedModel};
 pub use version::{PrepareError, prepare};

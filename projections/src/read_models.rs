@@ -1,10 +1,10 @@
 //! The query side: a pool, how far the read models are, and the log to ask where it ends. The queries themselves stand with
 //! their read model.
 
-use crate::{Progress, ReadModel, database};
+use crate::{Progress, ReadModel, checkpoint, database};
 use events::{LogPosition, Partition, Position, log::EventLog, log::ReadError};
 use sqlx::PgPool;
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 /// The read models, to be asked.
 #[derive(Clone)]
@@ -52,6 +52,17 @@ pub enum Behind {
     Log(#[from] ReadError),
 }
 
+/// A serving read model that has stopped somewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoppedModel {
+    /// Which one.
+    pub model: ReadModel,
+    /// Where, in order.
+    pub partitions: Vec<Partition>,
+    /// Why, in the first of them.
+    pub reason: String,
+}
+
 /// A page of a list.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page<T, C> {
@@ -90,6 +101,23 @@ impl ReadModels {
             seen.last.map(|offset| Position { partition, offset })
         };
         Ok(seen.into_iter().filter_map(of).collect())
+    }
+
+    /// The serving read models that have stopped somewhere, by name.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn stopped(&self) -> Result<Vec<StoppedModel>, QueryError> {
+        let checkpoints =
+            self.ask(|pool| async move { Ok(checkpoint::load(&pool).await?) }).await?;
+        let mut stopped: BTreeMap<&'static str, StoppedModel> = BTreeMap::new();
+        for ((id, partition), checkpoint) in checkpoints {
+            let Some(reason) = checkpoint.stopped.filter(|_| checkpoint.serving) else { continue };
+            let (model, partitions) = (id.model, Vec::new());
+            let found = StoppedModel { model, partitions, reason };
+            stopped.entry(model.as_str()).or_insert(found).partitions.push(partition);
+        }
+        Ok(stopped.into_values().collect())
     }
 
     /// Waits until `model` has applied every event that `token` names, at most `within`.

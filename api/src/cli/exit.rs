@@ -72,25 +72,19 @@ impl Kept {
         if let Some(error) = error.downcast_ref::<StartError>() {
             return self.of_start(error);
         }
-        let log = error.downcast_ref().map(|error| self.of_log(error));
-        let read = || error.downcast_ref().map(|error| self.of_read(error));
-        let keys = || error.downcast_ref().map(|error| self.of_keys(error));
-        let data_dir = || error.downcast_ref().map(of_data_dir);
-        let local = || error.downcast_ref().map(of_local);
-        let database = || error.downcast_ref().map(of_database);
-        let prepare = || error.downcast_ref().map(of_prepare);
-        let auth = || error.downcast_ref().map(of_auth);
-        let sql = || error.is::<sqlx::Error>().then_some(UNAVAILABLE);
-        let system = || error.downcast_ref().map(of_system);
-        log.or_else(read)
-            .or_else(keys)
-            .or_else(data_dir)
-            .or_else(local)
-            .or_else(database)
-            .or_else(prepare)
-            .or_else(auth)
-            .or_else(sql)
-            .or_else(system)
+        let known = [
+            error.downcast_ref().map(|error| self.of_log(error)),
+            error.downcast_ref().map(|error| self.of_read(error)),
+            error.downcast_ref().map(|error| self.of_keys(error)),
+            error.downcast_ref().map(of_data_dir),
+            error.downcast_ref().map(of_local),
+            error.downcast_ref().map(of_database),
+            error.downcast_ref().map(of_prepare),
+            error.downcast_ref().map(of_auth),
+            error.is::<sqlx::Error>().then_some(UNAVAILABLE),
+            error.downcast_ref().map(of_system),
+        ];
+        known.into_iter().flatten().next()
     }
 
     fn of_start(&self, error: &StartError) -> Option<u8> {

@@ -12,14 +12,15 @@
 //! | `pm_card_error` | fails twice, then captured |
 //! | anything else | declined |
 
+mod journal;
+
 use super::{Ending, Gateway, GatewayError};
 use async_trait::async_trait;
 use events::{Environment, Money};
+use journal::{Entry, Journal};
 use rustc_hash::FxHashMap;
-use serde::{Deserialize, Serialize};
 use std::{
-    fs::{File, OpenOptions, TryLockError},
-    io::{self, BufRead, BufReader, Seek, SeekFrom, Write},
+    io,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -32,18 +33,6 @@ const ERRORS: u32 = 2;
 /// Another process has its turn; it may be paused in the middle of it.
 const TURN_PAUSE: Duration = Duration::from_millis(1);
 const TURN_TRIES: u32 = 2_000;
-
-/// One line of the journal.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(tag = "did", rename_all = "snake_case")]
-enum Entry {
-    Created { payment_id: Arc<str>, key: String, amount: Money, method: String },
-    Failed { payment_id: Arc<str> },
-    Captured { payment_id: Arc<str>, amount: Money },
-    Declined { payment_id: Arc<str>, code: Arc<str> },
-    Voided { payment_id: Arc<str> },
-    Refunded { payment_id: Arc<str>, refund_id: Arc<str>, amount: Money },
-}
 
 struct Payment {
     amount: Money,
@@ -59,35 +48,13 @@ struct Books {
     journal: Option<Journal>,
 }
 
-/// The file, and how much of it has been taken in.
-struct Journal {
-    file: File,
-    bytes: u64,
-    lines: u64,
-}
-
-impl Journal {
-    /// Adds a line, or nothing: half a line, on a full disk, would make nonsense of the next one.
-    fn write(&mut self, line: &[u8]) -> io::Result<()> {
-        if let Err(error) = self.file.write_all(line) {
-            // If this fails too, whoever has the next turn cuts it off.
-            let _ = self.file.set_len(self.bytes);
-            return Err(error);
-        }
-        self.bytes += line.len() as u64;
-        self.lines += 1;
-        Ok(())
-    }
-}
-
 /// What the sandbox knows, with everybody else kept out.
 struct Turn<'a>(MutexGuard<'a, Books>);
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         if let Some(journal) = &self.0.journal {
-            // The system does it at the latest when the process ends.
-            let _ = journal.file.unlock();
+            journal.unlock();
         }
     }
 }
@@ -128,9 +95,7 @@ impl SandboxGateway {
     /// # Errors
     /// When the file cannot be read or made, or holds what is no entry; the error names the line.
     pub fn open(path: &Path, environment: Arc<dyn Environment>) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
-        let journal = Some(Journal { file, bytes: 0, lines: 0 });
-        let books = Books { journal, ..Books::default() };
+        let books = Books { journal: Some(Journal::open(path)?), ..Books::default() };
         let gateway = Self { environment, books: Mutex::new(books) };
         // Else another process has its turn, and what it does is taken in with what is there.
         drop(gateway.try_turn()?);
@@ -150,12 +115,10 @@ impl SandboxGateway {
 
     fn try_turn(&self) -> io::Result<Option<Turn<'_>>> {
         let books = self.books();
-        if let Some(journal) = &books.journal {
-            match journal.file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Ok(None),
-                Err(TryLockError::Error(error)) => return Err(error),
-            }
+        if let Some(journal) = &books.journal
+            && !journal.try_lock()?
+        {
+            return Ok(None);
         }
         let mut turn = Turn(books);
         turn.0.catch_up()?;
@@ -168,35 +131,10 @@ impl SandboxGateway {
 }
 
 impl Books {
-    /// Takes in what was written since, by whomever. Who died while writing leaves half a line, which never was.
     fn catch_up(&mut self) -> io::Result<()> {
-        let Some(mut journal) = self.journal.take() else { return Ok(()) };
-        let caught_up = self.read_on(&mut journal);
-        self.journal = Some(journal);
-        caught_up
-    }
-
-    fn read_on(&mut self, journal: &mut Journal) -> io::Result<()> {
-        let length = journal.file.metadata()?.len();
-        if length == journal.bytes {
-            return Ok(());
-        }
-        journal.file.seek(SeekFrom::Start(journal.bytes))?;
-        let mut reader = BufReader::new(&journal.file);
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            let read = reader.read_until(b'\n', &mut line)?;
-            let Some(entry) = line.strip_suffix(b"\n") else { break };
-            let number = journal.lines + 1;
-            let entry = serde_json::from_slice(entry).map_err(|error| {
-                let told = format!("line {number} is damaged: {error}");
-                io::Error::new(io::ErrorKind::InvalidData, told)
-            })?;
-            self.take_in(entry);
-            (journal.bytes, journal.lines) = (journal.bytes + read as u64, number);
-        }
-        if journal.bytes < length { journal.file.set_len(journal.bytes) } else { Ok(()) }
+        let news = self.journal.as_mut().map(Journal::read_on).transpose()?;
+        news.into_iter().flatten().for_each(|entry| self.take_in(entry));
+        Ok(())
     }
 
     fn take_in(&mut self, entry: Entry) {
@@ -237,9 +175,7 @@ impl Books {
     /// Writes an entry and only then believes it.
     fn write(&mut self, entry: Entry) -> Result<(), SandboxFault> {
         if let Some(journal) = &mut self.journal {
-            let mut line = serde_json::to_vec(&entry).map_err(io::Error::from)?;
-            line.push(b'\n');
-            journal.write(&line)?;
+            journal.write(&entry)?;
         }
         self.take_in(entry);
         Ok(())
@@ -336,6 +272,7 @@ impl Gateway for SandboxGateway {
 mod tests {
     use super::*;
     use events::environment::System;
+    use std::{fs::OpenOptions, io::Write};
 
     fn pounds(amount: i64) -> Money {
         Money::new(amount, "GBP".parse().unwrap())

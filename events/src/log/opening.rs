@@ -211,9 +211,11 @@ impl<'a> Opening<'a> {
                 self.claimed = None;
             }
         }
-        let others = chunk.batches.iter().filter_map(Claim::of).find(|one| one.node != self.node);
-        if let Some(Claim { node, .. }) = others.filter(|_| self.yields) {
-            return Err(OpenError::Taken { node });
+        if self.yields {
+            let mut claims = chunk.batches.iter().filter_map(Claim::of);
+            if let Some(Claim { node, .. }) = claims.find(|claim| claim.node != self.node) {
+                return Err(OpenError::Taken { node });
+            }
         }
         if self.claimed.is_none() && chunk.at_end {
             let term = chunk.cursor.term + 1;

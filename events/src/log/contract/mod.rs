@@ -118,7 +118,8 @@ async fn within<T>(work: impl Future<Output = T>) -> T {
     }
 }
 
-fn record(text: &str) -> Record {
+/// An event that says `text`, in a stream of its own.
+pub fn record(text: &str) -> Record {
     let environment = System::new();
     let stream = StreamId::order(environment.uuid());
     let command_id = environment.uuid();

@@ -5,7 +5,7 @@
 //! append has been committed and shown, or never will be.
 
 use super::EmbeddedFault;
-use super::mark::{Edge, Mark};
+use super::mark::{Edge, Mark, ends};
 use super::reader::Shared;
 use super::store::{self, Opened, Row};
 use crate::environment::System;
@@ -343,10 +343,6 @@ fn is_before_sync(error: &rusqlite::Error) -> bool {
         Some(ErrorCode::SystemIoFailure) => code == Some(ffi::SQLITE_IOERR_WRITE),
         _ => false,
     }
-}
-
-fn ends(edges: &[Edge]) -> Vec<Offset> {
-    edges.iter().map(|edge| edge.end).collect()
 }
 
 fn refuse(answer: oneshot::Sender<Result<Committed, AppendError>>, fault: EmbeddedFault) {

@@ -47,6 +47,11 @@ impl Edge {
     }
 }
 
+/// Where the partitions end.
+pub(super) fn ends(edges: &[Edge]) -> Vec<Offset> {
+    edges.iter().map(|edge| edge.end).collect()
+}
+
 /// The file of the mark in `dir`.
 pub(super) fn path(dir: &Path) -> PathBuf {
     dir.join("log.mark")

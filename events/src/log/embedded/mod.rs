@@ -86,8 +86,7 @@ impl EmbeddedLog {
     /// history is gone.
     pub fn open(dir: &Path, partitions: Option<u32>) -> Result<Self, ConnectError> {
         let opened = store::open_to_write(dir, partitions)?;
-        let ends: Vec<_> = opened.edges.iter().map(|edge| edge.end).collect();
-        let shared = Arc::new(Shared::new(dir, &ends, true));
+        let shared = Arc::new(Shared::new(dir, &mark::ends(&opened.edges), true));
         let committer = Committer::new(opened, Arc::clone(&shared));
         let queue = committer.start().map_err(|source| ConnectError::Unavailable {
             log: store::path(dir).display().to_string(),

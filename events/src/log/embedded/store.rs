@@ -113,7 +113,7 @@ pub(super) fn open_to_read(dir: &Path) -> Result<(Connection, Vec<Offset>), Conn
     let marked = marked(dir)?;
     let connection = connect_to_read(dir).map_err(site.fault())?;
     let edges = check(&connection, dir, None, marked.as_deref())?;
-    Ok((connection, edges.iter().map(|edge| edge.end).collect()))
+    Ok((connection, mark::ends(&edges)))
 }
 
 /// What the mark says. Where it tells of history, there must be a file: SQLite would make a new one, and throw away the
@@ -237,8 +237,9 @@ fn check(
     }
     let mut edges = Vec::with_capacity(ends.len());
     for (partition, &end) in ends.iter().enumerate() {
-        let bounds = |before| bounds(&transaction, partition, before).map_err(site.fault());
-        let (first, last) = bounds(end)?;
+        let behind = |before| last(&transaction, partition, before).map_err(site.fault());
+        let first = first(&transaction, partition).map_err(site.fault())?;
+        let last = behind(end)?;
         let is_written = end > Offset::START;
         if first != is_written.then_some(Offset::START)
             || last.map(|edge| edge.end) != is_written.then_some(end)
@@ -247,7 +248,7 @@ fn check(
         }
         if let Some(&told) = marked.and_then(|marked| marked.get(partition))
             && told != Edge::START
-            && bounds(told.end)?.1 != Some(told)
+            && behind(told.end)? != Some(told)
         {
             return Err(site.damaged(lost(partition, end, told.end)));
         }
@@ -267,20 +268,23 @@ fn lost(partition: usize, end: Offset, told: Offset) -> String {
     }
 }
 
-/// Where the first batch of a partition begins, and the edge behind the last one that begins before `before`.
-fn bounds(
+/// Where the first batch of a partition begins.
+fn first(connection: &Connection, partition: usize) -> rusqlite::Result<Option<Offset>> {
+    let first = format!("SELECT offset FROM p{partition} ORDER BY offset LIMIT 1");
+    connection.query_row(&first, [], |row| row.get(0).map(Offset)).optional()
+}
+
+/// The edge behind the last batch of a partition that begins before `before`.
+fn last(
     connection: &Connection,
     partition: usize,
     before: Offset,
-) -> rusqlite::Result<(Option<Offset>, Option<Edge>)> {
-    let first = format!("SELECT offset FROM p{partition} ORDER BY offset LIMIT 1");
-    let first = connection.query_row(&first, [], |row| row.get(0)).optional()?;
+) -> rusqlite::Result<Option<Edge>> {
     let last = format!(
         "SELECT next, crc FROM p{partition} WHERE offset < ?1 ORDER BY offset DESC LIMIT 1"
     );
     let edge = |row: &rusqlite::Row<'_>| Ok(Edge { end: Offset(row.get(0)?), crc: row.get(1)? });
-    let last = connection.query_row(&last, [before.0], edge).optional()?;
-    Ok((first.map(Offset), last))
+    connection.query_row(&last, [before.0], edge).optional()
 }
 
 fn pack_ends(ends: &[Offset]) -> Vec<u8> {
