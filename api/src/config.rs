@@ -100,8 +100,9 @@ pub struct Settings {
     #[arg(hide_short_help = true)]
     pub log_format: LogFormat,
 
-    /// Not supported yet: told, and ignored.
-    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide = true, global = true)]
+    /// The OpenTelemetry collector that traces go to, by OTLP over HTTP; off unless set.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL", global = true)]
+    #[arg(hide_short_help = true, value_parser = text())]
     pub otel_exporter_otlp_endpoint: Option<String>,
     /// Not supported yet: refused, so that nobody believes their card was charged.
     #[arg(long, env = "STRIPE_SECRET_KEY", hide = true, hide_env_values = true, global = true)]

@@ -1,14 +1,14 @@
 //! W3C Trace Context: taken from the request, passed into the events, answered.
 
-use crate::{App, causality::set_header};
+use crate::{App, causality::set_header, telemetry::traces};
 use axum::{
-    extract::{Request, State},
+    extract::{MatchedPath, Request, State},
     http::{HeaderMap, HeaderName},
     middleware::Next,
     response::Response,
 };
 use std::sync::Arc;
-use tracing::Instrument;
+use tracing::{Instrument, Span, field};
 
 /// The header (<https://www.w3.org/TR/trace-context/>).
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -19,33 +19,70 @@ pub struct Trace(pub Box<str>);
 
 /// The layer that gives each request its trace: the caller's, or a new one.
 pub async fn follow(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    let random = || app.environment.random().max(1);
-    let (trace_id, flags) = incoming(request.headers())
-        .unwrap_or_else(|| (format!("{:016x}{:016x}", random(), random()), "01".to_owned()));
-    let traceparent = format!("00-{trace_id}-{:016x}-{flags}", random());
+    let incoming = Incoming::of(request.headers());
+    let span = span(&request);
+    if let Some(Incoming { trace_id, parent_id, flags }) = &incoming {
+        traces::continue_trace(&span, trace_id, parent_id, flags);
+    }
+    let traceparent = traces::traceparent(&span).unwrap_or_else(|| {
+        let random = || app.environment.random().max(1);
+        let (trace_id, flags) = incoming.map_or_else(
+            || (format!("{:016x}{:016x}", random(), random()), "01".to_owned()),
+            |incoming| (incoming.trace_id, incoming.flags),
+        );
+        format!("00-{trace_id}-{:016x}-{flags}", random())
+    });
+    span.record("trace_id", &traceparent[3..35]);
     request.extensions_mut().insert(Trace(traceparent.as_str().into()));
-    let span = tracing::info_span!("request", method = %request.method(), trace_id);
-    let mut response = next.run(request).instrument(span).await;
+    let mut response = next.run(request).instrument(span.clone()).await;
+    span.record("http.response.status_code", response.status().as_u16());
+    if response.status().is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
     set_header(&mut response, TRACEPARENT, &traceparent);
     response
 }
 
-/// The trace id and flags of a valid `traceparent`; anything else starts a new trace, as the
-/// recommendation says.
-fn incoming(headers: &HeaderMap) -> Option<(String, String)> {
-    let mut parts = headers.get(TRACEPARENT)?.to_str().ok()?.trim().split('-');
-    let [version, trace_id, parent_id, flags] =
-        [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
-    let hex = |text: &str, length: usize| {
-        text.len() == length && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let named = |text: &str| text.bytes().any(|byte| byte != b'0');
-    // A later version may have more parts; this one may not.
-    let ends = version != "00" || parts.next().is_none();
-    let valid = hex(version, 2) && version != "ff" && ends;
-    let valid = valid && hex(trace_id, 32) && named(trace_id);
-    let valid = valid && hex(parent_id, 16) && named(parent_id) && hex(flags, 2);
-    valid.then(|| (trace_id.to_owned(), flags.to_owned()))
+/// The span of a request, with the names that OpenTelemetry gives to its parts.
+fn span(request: &Request) -> Span {
+    let route = request.extensions().get::<MatchedPath>().map_or("no route", MatchedPath::as_str);
+    tracing::info_span!(
+        target: "orderlog",
+        "request",
+        otel.kind = "server",
+        otel.name = format!("{} {route}", request.method()),
+        otel.status_code = field::Empty,
+        http.response.status_code = field::Empty,
+        trace_id = field::Empty,
+    )
+}
+
+/// What a valid `traceparent` says.
+#[derive(Debug, PartialEq, Eq)]
+struct Incoming {
+    trace_id: String,
+    parent_id: String,
+    flags: String,
+}
+
+impl Incoming {
+    /// `None` for anything else: that starts a new trace, as the recommendation says.
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let mut parts = headers.get(TRACEPARENT)?.to_str().ok()?.trim().split('-');
+        let [version, trace_id, parent_id, flags] =
+            [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
+        let hex = |text: &str, length: usize| {
+            text.len() == length && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        let named = |text: &str| text.bytes().any(|byte| byte != b'0');
+        // A later version may have more parts; this one may not.
+        let ends = version != "00" || parts.next().is_none();
+        let valid = hex(version, 2) && version != "ff" && ends;
+        let valid = valid && hex(trace_id, 32) && named(trace_id);
+        let valid = valid && hex(parent_id, 16) && named(parent_id) && hex(flags, 2);
+        let [trace_id, parent_id, flags] = [trace_id, parent_id, flags].map(str::to_owned);
+        valid.then_some(Self { trace_id, parent_id, flags })
+    }
 }
 
 #[cfg(test)]
@@ -57,7 +94,7 @@ mod tests {
     fn a_valid_trace_is_followed_and_any_other_ignored() {
         let of = |value: &'static str| {
             let headers = [(TRACEPARENT, HeaderValue::from_static(value))];
-            incoming(&HeaderMap::from_iter(headers)).map(|(trace_id, _)| trace_id)
+            Incoming::of(&HeaderMap::from_iter(headers)).map(|incoming| incoming.trace_id)
         };
         let valid = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         assert_eq!(of(valid).as_deref(), Some("4bf92f3577b34da6a3ce929d0e0e4736"));

@@ -50,6 +50,7 @@ fn line(position: Position, record: &Record) -> anyhow::Result<String> {
         "command_id": metadata.command_id,
         "correlation_id": metadata.correlation_id,
         "causation_id": metadata.causation_id,
+        "traceparent": record.traceparent,
     });
     Ok(event.to_string())
 }

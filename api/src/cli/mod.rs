@@ -15,7 +15,10 @@ use clap::{
     CommandFactory, Parser, Subcommand,
     error::{ContextKind, ContextValue, ErrorKind},
 };
-use orderlog::config::{Config, ConfigError, Settings};
+use orderlog::{
+    config::{Config, ConfigError, Settings},
+    telemetry::Traces,
+};
 use std::{ffi::OsStr, process::ExitCode};
 
 /// An event-sourced order backend.
@@ -100,7 +103,7 @@ impl Cli {
         let usual = if matches!(command, Command::Serve) { "info" } else { "warn" };
         let filter = self.settings.log_filter.clone().unwrap_or_else(|| usual.to_owned());
         let format = self.settings.log_format;
-        let traces = self.settings.otel_exporter_otlp_endpoint.is_some();
+        let collector = self.settings.otel_exporter_otlp_endpoint.clone();
         let checked = Config::try_new(self.settings, std::env::vars()).and_then(|config| {
             if matches!(command, Command::Serve) {
                 config.check_exposure(allowed)?;
@@ -111,10 +114,11 @@ impl Cli {
             Ok(config) => config,
             Err(error) => return refuse(&error.to_string()),
         };
-        orderlog::telemetry::log_lines(&filter, format);
-        if traces {
-            tracing::warn!("OTEL_EXPORTER_OTLP_ENDPOINT is set: this version sends no traces");
-        }
+        let traces = match collector.as_deref().map(Traces::to).transpose() {
+            Ok(traces) => traces,
+            Err(error) => return refuse(&format!("OTEL_EXPORTER_OTLP_ENDPOINT: {error}")),
+        };
+        orderlog::telemetry::log_lines(&filter, format, traces.as_ref());
         match run(command, config.clone()) {
             Ok(code) => code,
             Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,

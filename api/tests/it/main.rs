@@ -22,6 +22,7 @@ mod program;
 mod rebuild;
 mod stock;
 mod tidy;
+mod traces;
 
 /// Runs a scenario on both logs: `on_both_logs!(name_of_the_test)` calls
 /// `scenario::name_of_the_test(&app)`.
