@@ -49,7 +49,7 @@ pub struct Args {
     #[arg(long, default_value_t = 1000, value_parser = value_parser!(u32).range(1..=1_000_000))]
     pub customers: u32,
 
-    /// Events in the log that `project`, `rebuild` and `floor-copy` read, about; `query` reads a
+    /// Events in the log that `project`, `rebuild`, `start` and `floor-copy` read, about; `query` reads a
     /// tenth of them.
     #[arg(long, default_value_t = 200_000)]
     #[arg(value_parser = value_parser!(u64).range(1_000..=20_000_000))]
@@ -120,6 +120,8 @@ pub enum Workload {
     Project,
     /// A read model built anew from the same log beside the serving one, and switched to.
     Rebuild,
+    /// The whole program from its start until it is ready, with snapshots and without, on a log of orders.
+    Start,
     /// Raw `SQLite` commits.
     FloorEmbedded,
     /// Raw Kafka transactions, one lane.

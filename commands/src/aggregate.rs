@@ -2,6 +2,7 @@
 
 use events::Timestamp;
 use imbl::{OrdMap, OrdSet};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use uuid::Uuid;
 
@@ -60,7 +61,7 @@ impl fmt::Display for EffectId {
 
 /// The orders that are closed at an aggregate, each remembered until its `not_after` in log time. Past that moment an open is
 /// refused for being late, so nothing can slip in once the close is forgotten.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ClosedOrders {
     until: OrdMap<Uuid, Timestamp>,
     by_time: OrdSet<(Timestamp, Uuid)>,

@@ -33,5 +33,7 @@ mod write_side;
 
 pub use request::{Command, CommandError, Outcome, Refusal, Request, Snapshot, State};
 pub use router::Router;
-pub use shard::{ShardState, ShardStatus};
+pub use shard::{
+    PartitionSnapshot, ShardState, ShardStatus, SnapshotError, SnapshotFiles, SnapshotStore,
+};
 pub use write_side::{WriteSettings, WriteSide};

@@ -8,6 +8,7 @@ use crate::{
     product::{self, Product},
 };
 use events::{Event, Fingerprint, Position, StreamId, StreamKind, Timestamp};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -38,7 +39,7 @@ pub enum Refusal {
 }
 
 /// The state of any aggregate; cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum State {
     /// Of a product.
     Product(Arc<Product>),

@@ -4,7 +4,7 @@ use crate::{
     dispatch::{Board, Dispatcher},
     gateway::Gateway,
     router::Router,
-    shard::{Shard, ShardState, ShardStatus, mailboxes},
+    shard::{Shard, ShardState, ShardStatus, SnapshotStore, mailboxes},
 };
 use events::{Environment, Partition, log::EventLog};
 use std::{sync::Arc, time::Duration};
@@ -20,12 +20,14 @@ pub struct WriteSettings {
     pub expiry_grace: Duration,
     /// Messages that may wait in each of a shard's mailboxes.
     pub mailbox: usize,
+    /// Where partitions are saved, so that the next start need not read their whole log; `None` for nowhere.
+    pub snapshots: Option<Arc<dyn SnapshotStore>>,
 }
 
 impl WriteSettings {
     /// The defaults, for this process.
     pub fn new(node: Uuid) -> Self {
-        Self { node, expiry_grace: Duration::from_mins(1), mailbox: 8192 }
+        Self { node, expiry_grace: Duration::from_mins(1), mailbox: 8192, snapshots: None }
     }
 }
 
@@ -72,6 +74,7 @@ impl WriteSide {
                 log: Arc::clone(log),
                 environment: Arc::clone(environment),
                 board: Arc::clone(&board),
+                snapshots: settings.snapshots.clone(),
                 inbox,
                 stop: stopped.clone(),
             };

@@ -18,6 +18,8 @@ pub enum Bug {
     SlowCommitTrusted,
     /// What was applied before a restart is not known after it.
     DedupeForgotten,
+    /// A snapshot leaves out which commands were applied.
+    SnapshotForgetsCommands,
     /// What a failed batch would have changed stays in memory.
     OverlayKept,
     /// Closing what is not open leaves no trace.
@@ -30,13 +32,14 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::AnswerBeforeDurable,
         Self::ServeBeforeClaimIsRead,
         Self::FenceWithoutClaim,
         Self::PartitionTakenBack,
         Self::SlowCommitTrusted,
         Self::DedupeForgotten,
+        Self::SnapshotForgetsCommands,
         Self::OverlayKept,
         Self::CloseAppendsNothing,
         Self::EffectNamedByVersion,

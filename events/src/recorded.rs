@@ -1,12 +1,13 @@
 //! The envelope of an event.
 
 use crate::{Position, StreamId, Timestamp};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use uuid::Uuid;
 
 /// A keyed hash of the canonical request that a command came from: tells a repeated request from another one under the
 /// same idempotency key, without keeping what it said.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Fingerprint(pub [u8; 16]);
 
 impl fmt::Debug for Fingerprint {

@@ -161,8 +161,12 @@ pub(super) fn start_write_side(
     let gateway = SandboxGateway::open(&path, Arc::clone(environment))
         .map_err(|source| StartError::Gateway { path, source })?;
     let gateway: Arc<dyn Gateway> = Arc::new(gateway);
+    let path = ground.data_dir.path().join("snapshots");
+    let snapshots = SnapshotFiles::open(&path)
+        .map_err(|source| DataDirError::Io { path: path.clone(), source })?;
     let settings = WriteSettings {
         expiry_grace: config.expiry_grace,
+        snapshots: Some(Arc::new(snapshots)),
         ..WriteSettings::new(environment.uuid())
     };
     Ok(Some(WriteSide::start(&ground.log.port(), environment, gateway, &settings)))

@@ -4,6 +4,7 @@ mod command;
 mod project;
 mod query;
 mod reading;
+mod start;
 mod system;
 
 use crate::{
@@ -52,7 +53,7 @@ pub async fn run(args: Args) -> Result<()> {
 
 /// The runs of the README's table.
 fn all(args: &Args) -> Vec<Args> {
-    use Workload::{Append, Hot, HotOrder, Order, Project, Query, Rebuild};
+    use Workload::{Append, Hot, HotOrder, Order, Project, Query, Rebuild, Start};
     let run = |workload, log, over, clients| Args {
         workload: Some(workload),
         log,
@@ -72,6 +73,7 @@ fn all(args: &Args) -> Vec<Args> {
         run(Query, embedded, Over::Http, 64),
         run(Project, embedded, Over::Process, 64),
         run(Rebuild, embedded, Over::Process, 64),
+        run(Start, embedded, Over::Process, 64),
     ];
     if args.kafka.is_some() {
         runs.extend([
@@ -94,6 +96,7 @@ async fn run_one(args: &Args) -> Result<Vec<Line>> {
         match args.workload {
             Some(Workload::Query) => query::run(args, &place).await,
             Some(Workload::Project | Workload::Rebuild) => project::run(args, &place).await,
+            Some(Workload::Start) => start::run(args, &place).await,
             Some(Workload::FloorCopy) => project::run_floor(args, &place).await,
             Some(Workload::FloorEmbedded | Workload::FloorKafka) => floors(args, &place).await,
             _ => command::run(args, &place).await,

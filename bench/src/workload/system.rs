@@ -68,7 +68,7 @@ impl Writing {
 /// The whole program, with a private database.
 pub struct Program {
     running: Running,
-    _postgres: LocalPostgres,
+    postgres: LocalPostgres,
 }
 
 impl Program {
@@ -77,7 +77,14 @@ impl Program {
     /// # Errors
     /// When it does not start.
     pub async fn start(place: &Place) -> Result<Self> {
-        let postgres = place.postgres().await?;
+        Self::start_on(place, place.postgres().await?).await
+    }
+
+    /// The same with a database that is there already.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start_on(place: &Place, postgres: LocalPostgres) -> Result<Self> {
         let mut config = Config::embedded(place.folder().join("data"), currency()?);
         config.partitions = Some(place.partitions());
         config.database = Some(postgres.connect_options());
@@ -91,7 +98,7 @@ impl Program {
         }
         let running = Running::start(config).await?;
         running.ready().await;
-        Ok(Self { running, _postgres: postgres })
+        Ok(Self { running, postgres })
     }
 
     /// A shop on it.
@@ -117,9 +124,10 @@ impl Program {
         }
     }
 
-    /// Stops it softly.
-    pub async fn stop(self) {
+    /// Stops it softly; gives the database.
+    pub async fn stop(self) -> LocalPostgres {
         self.running.stop().await;
+        self.postgres
     }
 
     /// The running program.
@@ -177,7 +185,7 @@ impl System {
     pub async fn stop(self) {
         match self {
             Self::Writing(writing) => writing.stop().await.close().await,
-            Self::Program(program) => program.stop().await,
+            Self::Program(program) => drop(program.stop().await),
         }
     }
 }

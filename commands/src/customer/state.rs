@@ -6,6 +6,7 @@ use events::{
     customer::{Changed, Event, OrderClosed},
 };
 use imbl::OrdMap;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -13,7 +14,7 @@ use uuid::Uuid;
 pub const REGISTRATION: u32 = 1;
 
 /// How far a registration is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Status {
     /// Requested; the e-mail address is not theirs yet.
     Pending,
@@ -24,7 +25,7 @@ pub enum Status {
 }
 
 /// Who a customer is. Personal data is sealed with their key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Profile {
     /// The stream id of the e-mail address.
     pub email_id: Uuid,
@@ -39,14 +40,14 @@ pub struct Profile {
 }
 
 /// A claim of an address, with the profile that comes true with it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Claim {
     pub attempt: u32,
     pub profile: Profile,
 }
 
 /// What an order's discounts depend on, as it was when the order was opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenedOrder {
     /// Whether the customer was VIP.
     pub vip: bool,
@@ -55,7 +56,7 @@ pub struct OpenedOrder {
 }
 
 /// A customer.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Customer {
     pub(super) status: Option<Status>,
     /// What is so now, with the claim it came with.

@@ -1,5 +1,6 @@
 //! What can be asked of an e-mail address.
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// What can be asked of an e-mail address. Internal, all of it.
@@ -12,7 +13,7 @@ pub enum Command {
 }
 
 /// A numbered claim of a customer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     /// The customer.
     pub customer_id: Uuid,

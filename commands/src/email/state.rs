@@ -3,10 +3,11 @@
 use super::Claim;
 use events::email::{Claimed, Event, Released};
 use imbl::OrdMap;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// An e-mail address.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Email {
     pub(super) holder: Option<Claim>,
     /// The highest released claim of each customer who ever let go of it. Kept for ever: claims carry no moment after which

@@ -1,15 +1,17 @@
 //! What an order is.
 
 use crate::aggregate::At;
+use chrono::serde::ts_microseconds;
 use events::{
     Money, Sealed, Timestamp,
     order::{Event, Line, Placed, Priced, Rejected, RejectionReason},
 };
+use serde::{Deserialize, Serialize};
 use std::{fmt, sync::Arc};
 use uuid::Uuid;
 
 /// Where an order is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Status {
     /// Placed; not paid yet.
     Pending,
@@ -70,7 +72,7 @@ pub enum RefundState {
 }
 
 /// What is known of a payment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PaymentState {
     /// The gateway has it: money may move.
     Started,
@@ -85,7 +87,7 @@ pub enum PaymentState {
 }
 
 /// A payment at the gateway.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Payment {
     /// Which attempt, from 1.
     pub ordinal: u32,
@@ -98,7 +100,7 @@ pub struct Payment {
 }
 
 /// What an order holds until it is finished and owes nothing.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Detail {
     /// What was asked for, one line a product.
     pub lines: Arc<[Line]>,
@@ -115,14 +117,14 @@ pub struct Detail {
 }
 
 /// Which streams know how the order ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Settled {
     pub customer: bool,
     pub stock: bool,
 }
 
 /// An order. Once finished and compacted it is this struct alone.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Order {
     pub(super) status: Option<Status>,
     pub(super) customer_id: Uuid,
@@ -134,7 +136,9 @@ pub struct Order {
     rejection: Option<RejectionReason>,
     cancel_reason: Option<Arc<str>>,
     shown_version: u64,
+    #[serde(with = "ts_microseconds")]
     placed_at: Timestamp,
+    #[serde(with = "ts_microseconds")]
     updated_at: Timestamp,
 }
 

@@ -6,11 +6,12 @@ use events::{
     product::{Event, StockReserved},
 };
 use imbl::OrdMap;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use uuid::Uuid;
 
 /// How a product stands in the catalogue.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Listing {
     /// What it is called.
     pub name: Arc<str>,
@@ -35,7 +36,7 @@ macro_rules! listing {
 }
 
 /// Units held for an order, with what was captured then.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reservation {
     /// Units held.
     pub quantity: i64,
@@ -48,7 +49,7 @@ pub struct Reservation {
 }
 
 /// A product. Units: `0 <= reserved <= on_hand`, and `reserved` is the sum of the open reservations.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Product {
     pub(super) listing: Option<Arc<Listing>>,
     pub(super) on_hand: i64,

@@ -29,7 +29,7 @@ pub fn is_repeatable(metadata: &Metadata) -> bool {
 }
 
 /// The commands applied lately.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Dedupe {
     applied: FxHashMap<Uuid, Applied>,
     /// In order of log time, for forgetting.
@@ -49,6 +49,16 @@ impl Dedupe {
             self.order.pop_front();
             self.applied.remove(&oldest);
         }
+    }
+
+    /// Commands it knows.
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// All of them in order of log time: noted again in this order, they are the same ones.
+    pub fn iter(&self) -> impl Iterator<Item = (Timestamp, Uuid, Applied)> {
+        self.order.iter().filter_map(|&(time, id)| Some((time, id, self.find(id)?)))
     }
 
     /// The command, if it was applied within the window.

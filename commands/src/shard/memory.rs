@@ -12,10 +12,11 @@ use events::{
     planted::Bug,
 };
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// A stream as the shard keeps it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Stream {
     /// The aggregate.
     pub state: State,
@@ -79,7 +80,7 @@ pub enum HistoryError {
 }
 
 /// The fold of a partition up to a cursor.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Memory {
     /// The partition.
     pub partition: Partition,
@@ -91,6 +92,10 @@ pub struct Memory {
     pub time: Timestamp,
     /// Everything before it is taken in.
     pub cursor: Cursor,
+    /// The last record taken in: where it stands, and its id.
+    pub last: Option<(Offset, Uuid)>,
+    /// Events taken in since the last snapshot.
+    pub unsaved: usize,
 }
 
 impl Memory {
@@ -102,6 +107,8 @@ impl Memory {
             dedupe: Dedupe::default(),
             time: Timestamp::UNIX_EPOCH,
             cursor: Cursor::START,
+            last: None,
+            unsaved: 0,
         }
     }
 
@@ -109,6 +116,7 @@ impl Memory {
     pub fn fold(&mut self, batch: &StoredBatch) -> Result<(), HistoryError> {
         for (position, record) in batch.positioned() {
             self.time = self.time.max(record.time);
+            self.last = Some((position.offset, record.event_id));
             if record.stream.kind == StreamKind::Writer {
                 continue;
             }
@@ -116,6 +124,7 @@ impl Memory {
                 .decode(position)
                 .map_err(|source| HistoryError::Event { position, source })?;
             self.fold_event(&recorded)?;
+            self.unsaved += 1;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ mod memory;
 mod recovery;
 mod run;
 mod serving;
+mod snapshot;
 
 use crate::request::{CommandError, Outcome, Request, Snapshot};
 use events::{Partition, StreamId};
@@ -22,6 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 pub(crate) use run::Shard;
+pub use snapshot::{PartitionSnapshot, SnapshotError, SnapshotFiles, SnapshotStore};
 
 /// How long after the begin of an OK commit an answer that appends nothing may rest on it. Only across a takeover can such an
 /// answer be stale, and then by no more than this.

@@ -6,11 +6,12 @@ use super::{
     memory::Memory,
     recovery::{Closed, ClosedError, Doubt},
     serving::{Serving, sleep_until_due},
+    snapshot::{PartitionSnapshot, SnapshotStore},
 };
 use crate::{dispatch::Board, request::CommandError};
 use events::{
     Environment, Partition,
-    log::{AppendError, EventLog, Writer},
+    log::{AppendError, EventLog, ReadError, Writer},
     planted::Bug,
 };
 use futures::FutureExt;
@@ -34,6 +35,7 @@ pub struct Shard {
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) environment: Arc<dyn Environment>,
     pub(crate) board: Arc<Board>,
+    pub(crate) snapshots: Option<Arc<dyn SnapshotStore>>,
     pub(crate) inbox: Mailboxes,
     pub(crate) stop: watch::Receiver<bool>,
 }
@@ -65,7 +67,8 @@ impl Shard {
     }
 
     async fn live(mut self) {
-        let mut closed = Closed { memory: Memory::new(self.partition), doubt: None, claim: None };
+        let Some(memory) = self.recall().await else { return self.refuse_all().await };
+        let mut closed = Closed { memory, doubt: None, claim: None };
         let mut pause = Duration::ZERO;
         while let Some((writer, began)) = self.open(&mut closed, pause).await {
             let (term, claim) = (writer.term(), closed.claim);
@@ -79,12 +82,16 @@ impl Shard {
             }
             self.inbox.status.set(ShardState::Open, term);
             info!(partition = self.partition.0, term, "partition open");
+            self.save_if_due(&mut serving.memory);
             let end = self.serve(&mut serving).await;
             self.board.retract(self.partition);
             let served = self.environment.monotonic().saturating_sub(opened);
             let doubt;
             (pause, doubt) = match end {
-                End::Stop => break,
+                End::Stop => {
+                    self.save_at_stop(&serving.memory).await;
+                    break;
+                }
                 End::Failed(doubt) if served < REOPEN_DELAY_MAX => {
                     ((pause * 2).clamp(REOPEN_DELAY, FLAPPING_DELAY_MAX), doubt)
                 }
@@ -99,6 +106,54 @@ impl Shard {
             self.inbox.status.set(ShardState::Stopped, 0);
         }
         self.refuse_all().await;
+    }
+
+    /// What is known of the partition before its log is read: what the last snapshot says, if it is of this log. `None` when
+    /// the program is ending.
+    async fn recall(&mut self) -> Option<Memory> {
+        let (partition, environment) = (self.partition, Arc::clone(&self.environment));
+        let nothing = Memory::new(partition);
+        let Some(store) = self.snapshots.clone() else { return Some(nothing) };
+        let Some(snapshot) = self.patiently(store.load(partition)).await? else {
+            return Some(nothing);
+        };
+        let log = Arc::clone(&self.log);
+        loop {
+            match self.patiently(snapshot.is_of(&*log)).await? {
+                Ok(true) => return Some(snapshot.into_memory()),
+                Ok(false) => {
+                    warn!(partition = partition.0, "a snapshot of another log is passed over");
+                    return Some(nothing);
+                }
+                // The opening will say what is wrong with it.
+                Err(ReadError::Damaged { .. }) => return Some(nothing),
+                Err(unavailable) => {
+                    warn_unopened(partition, &unavailable);
+                    self.inbox.refuse_waiting("the partition is not open");
+                    self.patiently(environment.sleep(REOPEN_DELAY_MAX)).await?;
+                }
+            }
+        }
+    }
+
+    /// Saves what is known beside serving it, once there is enough of it that is new.
+    fn save_if_due(&self, memory: &mut Memory) {
+        let is_due = |store: &Arc<dyn SnapshotStore>| {
+            memory.unsaved >= store.every().max(memory.streams.len())
+        };
+        let Some(store) = self.snapshots.clone().filter(is_due) else { return };
+        memory.unsaved = 0;
+        if let Some(snapshot) = PartitionSnapshot::of(memory) {
+            self.environment.spawn(Box::pin(async move { store.save(snapshot).await }));
+        }
+    }
+
+    async fn save_at_stop(&self, memory: &Memory) {
+        let store = self.snapshots.as_ref();
+        let store = store.filter(|store| memory.unsaved >= store.worth_at_stop());
+        if let (Some(store), Some(snapshot)) = (store, PartitionSnapshot::of(memory)) {
+            store.save(snapshot).await;
+        }
     }
 
     /// Tries until the partition is open, first after `pause`; `None` when it never will be, or the program is ending.
@@ -246,6 +301,7 @@ impl Shard {
         if let (Some(last), Some(record)) = (offsets.last(), batch.records.last()) {
             serving.memory.cursor.offset = last.after();
             serving.memory.time = record.time;
+            serving.memory.last = Some((*last, record.event_id));
         }
         metrics::histogram!("orderlog_commit_seconds")
             .record(self.environment.monotonic().saturating_sub(began).as_secs_f64());
@@ -262,6 +318,8 @@ impl Shard {
             for waiting in waiting {
                 waiting.answer(self.partition, &offsets);
             }
+            serving.memory.unsaved += offsets.len();
+            self.save_if_due(&mut serving.memory);
         }
         serving.answer_looks(looks);
         if serving.writer.is_spent() { Err(End::Spent) } else { Ok(()) }

@@ -62,6 +62,7 @@ bites! {
     it_bites_on_a_partition_taken_back: PartitionTakenBack;
     it_bites_on_a_slow_commit_taken_for_a_clean_one: SlowCommitTrusted;
     it_bites_on_deduplication_forgotten_on_restart: DedupeForgotten;
+    it_bites_on_a_snapshot_that_forgets_commands: SnapshotForgetsCommands;
     it_bites_on_an_overlay_kept_after_a_failed_batch: OverlayKept;
     it_bites_on_a_close_that_appends_nothing: CloseAppendsNothing;
     it_bites_on_an_effect_named_by_a_moving_version: EffectNamedByVersion;

@@ -6,6 +6,7 @@
 
 mod books;
 mod calls;
+mod disk;
 mod gateway;
 mod network;
 mod panics;

@@ -6,6 +6,7 @@ use self::acts::product_stream;
 use super::{
     books::{Books, Broken, Status},
     calls::keyed,
+    disk::Disk,
     gateway::{Mood, Till},
     network::Network,
     panics::noted,
@@ -14,7 +15,7 @@ use super::{
     world::{Node, OUTSIDE, ProcessId, Step, World},
 };
 use chrono::TimeDelta;
-use commands::{ShardState, ShardStatus, WriteSettings, WriteSide, product};
+use commands::{ShardState, ShardStatus, SnapshotStore, WriteSettings, WriteSide, product};
 use events::{
     Environment, Money, Partition, StreamId,
     log::{EventLog, memory::MemoryLog},
@@ -59,6 +60,7 @@ struct Run {
     shop: Arc<Shop>,
     outside: Arc<Node>,
     grace: Duration,
+    disk: Option<Arc<Disk>>,
     processes: Vec<Process>,
     started: ProcessId,
     steps: u64,
@@ -74,8 +76,9 @@ pub fn run(plan: &Plan, story: bool) -> Report {
     books.story = story.then(Vec::new);
     let shop = Shop::new(&world, log, books);
     let (processes, grace) = (Vec::new(), plan.grace);
-    let mut run =
-        Run { world, shop, outside, grace, processes, started: 0, steps: 0, acts: BTreeMap::new() };
+    let disk = world.once_in(2).then(|| Disk::new(&world));
+    let (started, steps, acts) = (0, 0, BTreeMap::new());
+    let mut run = Run { world, shop, outside, grace, disk, processes, started, steps, acts };
     let (whole, panicked) = noted(|| catch_unwind(AssertUnwindSafe(|| run.whole(plan))));
     let broken = whole.unwrap_or_else(|_| Err("a panic".into())).err();
     let broken = run.shop.broken().or(panicked).or(broken);
@@ -115,7 +118,7 @@ impl Run {
         }
         self.peace()?;
         self.come_to_rest()?;
-        self.compare_with_fresh_fold()
+        self.compare_with_fresh_folds()
     }
 
     /// What must hold at any moment.
@@ -199,8 +202,11 @@ impl Run {
             weather: Arc::clone(&self.shop.weather),
         });
         let till = Arc::new(Till(Arc::clone(&self.shop)));
-        let settings =
-            WriteSettings { expiry_grace: self.grace, ..WriteSettings::new(environment.uuid()) };
+        let settings = WriteSettings {
+            expiry_grace: self.grace,
+            snapshots: self.disk.clone().map(|disk| disk as Arc<dyn SnapshotStore>),
+            ..WriteSettings::new(environment.uuid())
+        };
         self.shop.tell(|| format!("process {id} is node {}", settings.node));
         let write_side = WriteSide::start(&log, &environment, till, &settings);
         self.shop.open_door(id, write_side.router.clone());
@@ -328,9 +334,20 @@ impl Run {
         status.iter().all(|shard| shard.state == ShardState::Open)
     }
 
-    /// What a new process makes of the log is what the old one holds.
-    fn compare_with_fresh_fold(&mut self) -> Result<(), Broken> {
+    /// What a new process makes of the log is what the old one holds; with snapshots, and once more without.
+    fn compare_with_fresh_folds(&mut self) -> Result<(), Broken> {
         let running = self.states()?;
+        if self.disk.is_some() {
+            self.compare_with_fresh_fold(&running)?;
+            self.disk = None;
+        }
+        self.compare_with_fresh_fold(&running)
+    }
+
+    fn compare_with_fresh_fold(
+        &mut self,
+        running: &BTreeMap<StreamId, String>,
+    ) -> Result<(), Broken> {
         self.kill(0);
         self.start();
         let limit = self.world.clock() + Duration::from_mins(1);
@@ -338,7 +355,7 @@ impl Run {
             return Err("it does not open again".into());
         }
         let fresh = self.states()?;
-        for (stream, state) in &running {
+        for (stream, state) in running {
             if fresh.get(stream) != Some(state) {
                 let fresh = fresh.get(stream);
                 return Err(format!("{stream} is {state}, and a fresh fold {fresh:?}"));

@@ -1,0 +1,251 @@
+//! A partition's fold on disk, so that opening the partition does not read its whole log again.
+//!
+//! An optimisation and nothing else: a snapshot that is missing, damaged, of other code or of another log is passed over,
+//! and the log is read from its beginning. What is in one is what [`Memory`] holds, up to one record of the log; whoever
+//! recalls it looks that record up first.
+
+mod files;
+
+use super::{
+    dedupe::{Applied, Dedupe},
+    memory::{Memory, Stream},
+};
+use async_trait::async_trait;
+use events::{
+    Fingerprint, Offset, Partition, StreamId, StreamKind, Timestamp,
+    log::{Cursor, EventLog, ReadError},
+    planted::Bug,
+};
+use rmp_serde::{Deserializer, Serializer};
+use serde::{Deserialize, Serialize};
+use std::{
+    error::Error,
+    fmt,
+    io::{self, Read, Write},
+};
+use uuid::Uuid;
+
+pub use files::SnapshotFiles;
+
+/// Changes with every line of code that folds events into state: a snapshot of other code is not used.
+const CODE: &str = env!("ORDERLOG_FOLD");
+
+/// Where snapshots are kept: one a partition, the newest.
+#[async_trait]
+pub trait SnapshotStore: fmt::Debug + Send + Sync + 'static {
+    /// A partition is saved again once so many events came since the last time, or as many as it has streams if that is
+    /// more: so that an event costs the same however many streams there are.
+    fn every(&self) -> usize {
+        20_000
+    }
+
+    /// The same for a partition that is closed because the program ends.
+    fn worth_at_stop(&self) -> usize {
+        self.every().min(1_000)
+    }
+
+    /// The partition's snapshot; `None` when there is none that can be used.
+    async fn load(&self, partition: Partition) -> Option<PartitionSnapshot>;
+
+    /// Keeps a snapshot in the place of the one before. What cannot be kept is told in the log lines and forgotten.
+    async fn save(&self, snapshot: PartitionSnapshot);
+}
+
+/// What a shard knew of its partition.
+#[derive(Debug)]
+pub struct PartitionSnapshot(Memory);
+
+/// Why bytes are no snapshot for this program.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// They do not read.
+    #[error("the snapshot does not read")]
+    Damaged(#[source] Box<dyn Error + Send + Sync>),
+    /// They were written by other code.
+    #[error("the snapshot was written by other code")]
+    OtherCode,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    partition: Partition,
+    cursor: Cursor,
+    last: Option<(Offset, Uuid)>,
+    time: Timestamp,
+    streams: u64,
+    applied: u64,
+}
+
+/// A stream in the form it is kept in.
+#[derive(Serialize, Deserialize)]
+struct StreamEntry<S> {
+    id: (u8, Uuid),
+    stream: S,
+}
+
+type AppliedEntry = (Timestamp, Uuid, (u8, Uuid), Fingerprint, u64);
+
+impl PartitionSnapshot {
+    /// Of `memory`; `None` before its first record.
+    pub(super) fn of(memory: &Memory) -> Option<Self> {
+        memory.last.map(|_| Self(memory.clone()))
+    }
+
+    /// The partition.
+    pub fn partition(&self) -> Partition {
+        self.0.partition
+    }
+
+    /// Writes it: code, header, streams, applied commands, and a checksum of it all.
+    ///
+    /// # Errors
+    /// When `to` fails.
+    pub fn write(&self, to: impl Write) -> io::Result<()> {
+        let memory = &self.0;
+        let nothing = Dedupe::default();
+        let forgets = Bug::SnapshotForgetsCommands.is_planted();
+        let dedupe = if forgets { &nothing } else { &memory.dedupe };
+        let mut to = Summed::new(to);
+        let mut serializer = Serializer::new(&mut to).with_struct_map();
+        let header = Header {
+            partition: memory.partition,
+            cursor: memory.cursor,
+            last: memory.last,
+            time: memory.time,
+            streams: memory.streams.len() as u64,
+            applied: dedupe.len() as u64,
+        };
+        CODE.serialize(&mut serializer).map_err(io::Error::other)?;
+        header.serialize(&mut serializer).map_err(io::Error::other)?;
+        for (id, stream) in &memory.streams {
+            let entry = StreamEntry { id: (id.kind as u8, id.id), stream };
+            entry.serialize(&mut serializer).map_err(io::Error::other)?;
+        }
+        for (time, command_id, applied) in dedupe.iter() {
+            let stream = (applied.stream.kind as u8, applied.stream.id);
+            let entry: AppliedEntry =
+                (time, command_id, stream, applied.fingerprint, applied.version);
+            entry.serialize(&mut serializer).map_err(io::Error::other)?;
+        }
+        to.end()
+    }
+
+    /// Reads what [`write`](Self::write) wrote.
+    ///
+    /// # Errors
+    /// [`SnapshotError`].
+    pub fn read(from: impl Read) -> Result<Self, SnapshotError> {
+        let mut from = Summed::new(from);
+        let mut deserializer = Deserializer::new(&mut from);
+        let code = String::deserialize(&mut deserializer).map_err(damaged)?;
+        if code != CODE {
+            return Err(SnapshotError::OtherCode);
+        }
+        let header = Header::deserialize(&mut deserializer).map_err(damaged)?;
+        let mut memory = Memory::new(header.partition);
+        (memory.cursor, memory.last, memory.time) = (header.cursor, header.last, header.time);
+        for _ in 0..header.streams {
+            let StreamEntry { id, stream } =
+                StreamEntry::<Stream>::deserialize(&mut deserializer).map_err(damaged)?;
+            memory.streams.insert(stream_id(id)?, stream);
+        }
+        for _ in 0..header.applied {
+            let (time, command_id, stream, fingerprint, version) =
+                AppliedEntry::deserialize(&mut deserializer).map_err(damaged)?;
+            let applied = Applied { stream: stream_id(stream)?, fingerprint, version };
+            memory.dedupe.note(time, command_id, applied);
+        }
+        from.check()?;
+        Ok(Self(memory))
+    }
+
+    /// Whether the record it ends with stands in `log` where it stood: else it is of another log.
+    ///
+    /// # Errors
+    /// When the log does not answer.
+    pub(super) async fn is_of(&self, log: &dyn EventLog) -> Result<bool, ReadError> {
+        let Some((offset, event_id)) = self.0.last else { return Ok(false) };
+        // A log that is shorter would wait for its next record.
+        if log.end(self.0.partition).await? <= offset {
+            return Ok(false);
+        }
+        let mut reader = log.read(self.0.partition, offset).await?;
+        loop {
+            let chunk = reader.next().await?;
+            if let Some(first) = chunk.records.first() {
+                return Ok(first.offset == offset && first.record.event_id == event_id);
+            }
+            if chunk.at_end {
+                return Ok(false);
+            }
+        }
+    }
+
+    pub(super) fn into_memory(self) -> Memory {
+        self.0
+    }
+}
+
+fn damaged(error: impl Into<Box<dyn Error + Send + Sync>>) -> SnapshotError {
+    SnapshotError::Damaged(error.into())
+}
+
+fn stream_id((kind, id): (u8, Uuid)) -> Result<StreamId, SnapshotError> {
+    let kind = StreamKind::from_u8(kind).ok_or_else(|| damaged("an unknown kind of stream"))?;
+    Ok(StreamId { kind, id })
+}
+
+/// Sums up what passes through it.
+struct Summed<T> {
+    through: T,
+    sum: crc32fast::Hasher,
+}
+
+impl<T> Summed<T> {
+    fn new(through: T) -> Self {
+        Self { through, sum: crc32fast::Hasher::new() }
+    }
+}
+
+impl<W: Write> Summed<W> {
+    /// The sum, behind everything else.
+    fn end(mut self) -> io::Result<()> {
+        self.through.write_all(&self.sum.finalize().to_le_bytes())?;
+        self.through.flush()
+    }
+}
+
+impl<R: Read> Summed<R> {
+    /// Whether the sum that follows is that of what was read, and nothing comes after it.
+    fn check(mut self) -> Result<(), SnapshotError> {
+        let mut rest = Vec::new();
+        self.through.read_to_end(&mut rest).map_err(damaged)?;
+        if rest == self.sum.finalize().to_le_bytes() {
+            return Ok(());
+        }
+        Err(damaged("its checksum is another"))
+    }
+}
+
+impl<W: Write> Write for Summed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.through.write(bytes)?;
+        self.sum.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.through.flush()
+    }
+}
+
+impl<R: Read> Read for Summed<R> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = self.through.read(bytes)?;
+        self.sum.update(&bytes[..read]);
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests;
