@@ -93,6 +93,27 @@ pub(crate) async fn load(pool: &PgPool) -> Result<BTreeMap<Share, Checkpoint>, s
     Ok(rows.into_iter().filter_map(Row::share).collect())
 }
 
+/// Those of one version; locked, so that nothing moves them, if that is wanted.
+pub(crate) async fn of(
+    connection: &mut PgConnection,
+    id: VersionId,
+    locked: bool,
+) -> Result<BTreeMap<Partition, Checkpoint>, sqlx::Error> {
+    let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(format!(
+        "select projection, version, partition, serving, next_offset, term, last_offset, \
+         last_event_id, \
+         last_time, events, stopped from control.checkpoint \
+         where projection = $1 and version = $2 order by partition{}",
+        if locked { " for update" } else { "" }
+    )))
+    .bind(id.model.as_str())
+    .bind(id.number)
+    .fetch_all(connection)
+    .await?;
+    let of = |row: Row| row.share().map(|((_, partition), checkpoint)| (partition, checkpoint));
+    Ok(rows.into_iter().filter_map(of).collect())
+}
+
 /// A step of a checkpoint.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Move {

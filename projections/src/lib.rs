@@ -32,7 +32,9 @@ pub mod rebuild;
 
 mod backoff;
 mod checkpoint;
+mod copy;
 mod facts;
+mod feeds;
 mod lease;
 mod planted;
 mod progress;

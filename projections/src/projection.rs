@@ -2,6 +2,7 @@
 
 use crate::{
     customers::Customers, facts::Facts, history::History, orders::Orders, products::Products,
+    rebuild::gather::Gather,
 };
 use async_trait::async_trait;
 use events::{Partition, StreamId};
@@ -111,6 +112,16 @@ pub(crate) struct Template {
 }
 
 impl Template {
+    /// Makes the key: the first statement of the indexes.
+    pub fn key(&self) -> &'static str {
+        self.indexes.split_inclusive(';').next().unwrap_or_default()
+    }
+
+    /// Makes the indexes besides the key.
+    pub fn rest(&self) -> &'static str {
+        &self.indexes[self.key().len()..]
+    }
+
     /// Names the code that writes the rows: its revision, and a checksum (FNV-1a) of the tables it writes to.
     pub fn fingerprint(&self) -> String {
         let bytes = self.tables.bytes().chain(self.indexes.bytes()).chain(self.views.bytes());
@@ -130,6 +141,11 @@ pub(crate) trait Projection: Send + Sync {
         connection: &mut PgConnection,
         facts: &Facts<'_>,
     ) -> Result<(), ApplyError>;
+
+    /// What gathers a partition's events to write them in bulk; `None` if this read model is only ever fed event by event.
+    fn gather(&self) -> Option<Box<dyn Gather>> {
+        None
+    }
 }
 
 /// Why events did not become rows.

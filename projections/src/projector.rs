@@ -1,18 +1,22 @@
 //! The projector of a process: takes leases, decides what is read together, and switches to what has been rebuilt.
 //!
 //! Versions that are close to each other share one reading and one transaction, by groups of partitions. One that is far
-//! behind (new, or not fed for a while) reads for itself until it is close.
+//! behind (not fed for a while) reads for itself until it is close; a new one is filled in bulk before.
+
+mod plan;
 
 use crate::{
     Planted, Progress, ReadModel,
     checkpoint::{self, Checkpoint},
     database::{self, PoolSettings},
+    feeds::{FeedKey, Live, Running},
     lease::{self, Share},
-    rebuild::switch,
+    rebuild::{bulk::Bulk, indexes, verify::Verify},
     version::{self, PrepareError, Version, VersionId},
     worker::{Context, Feed, Reached, Shares, stopped_gauge},
 };
 use events::{Environment, Offset, Partition, log::EventLog};
+use futures::{FutureExt, future::BoxFuture};
 use sqlx::postgres::PgConnectOptions;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,6 +24,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use uuid::Uuid;
 
@@ -34,6 +39,10 @@ pub struct ProjectorSettings {
     pub max_events: usize,
     /// The same for a version that reads for itself.
     pub max_events_apart: usize,
+    /// Partitions of new versions that are filled in bulk at a time.
+    pub bulk_tasks: u32,
+    /// What each of them gathers in memory before it writes, about, in bytes.
+    pub bulk_bytes: usize,
     /// The rest between two looks at leases, versions and lag.
     pub tick: Duration,
     /// How long a lease lasts if it is not prolonged: how soon another process takes over from a killed one.
@@ -51,6 +60,8 @@ impl Default for ProjectorSettings {
             groups: 4,
             max_events: 5_000,
             max_events_apart: 20_000,
+            bulk_tasks: 3,
+            bulk_bytes: 64 << 20,
             tick: Duration::from_millis(500),
             lease: Duration::from_secs(4),
             close: 2_000,
@@ -96,8 +107,8 @@ impl Projector {
     ) -> Result<Self, StartError> {
         let pool = PoolSettings {
             application_name: "orderlog projector".to_owned(),
-            // Each group, and each group of what reads for itself; and the leases.
-            max_connections: settings.groups * 2 + 4,
+            // Each group, and each group of what reads for itself; what is filled in bulk; and the leases.
+            max_connections: settings.groups * 2 + settings.bulk_tasks + 4,
             ..PoolSettings::default()
         };
         let pool = database::connect(session(options), pool).await?;
@@ -105,14 +116,25 @@ impl Projector {
         let stop = CancellationToken::new();
         let groups = group(log.partitions(), settings.groups);
         let (holder, planted) = (environment.uuid(), settings.planted);
+        let turns = Arc::new(Semaphore::new(settings.bulk_tasks.max(1) as usize));
         let coordinator = Coordinator {
-            context: Arc::new(Context { pool, log, environment, progress, planted }),
+            context: Arc::new(Context {
+                pool,
+                log,
+                environment,
+                progress,
+                planted,
+                live: Live::default(),
+            }),
             settings,
             holder,
             groups,
             versions: BTreeMap::new(),
             held: BTreeSet::new(),
             feeds: BTreeMap::new(),
+            turns,
+            done: Arc::default(),
+            rebuilds: BTreeMap::new(),
         };
         #[expect(clippy::disallowed_methods, reason = "ended by the handle")]
         let task = tokio::spawn(coordinator.run(stop.clone()));
@@ -157,43 +179,6 @@ fn group(partitions: u32, groups: u32) -> Vec<Vec<Partition>> {
         .collect()
 }
 
-/// Which feed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum FeedKey {
-    /// Of what is close to each other, for a group of partitions.
-    Together(usize),
-    /// Of a version that is far behind, for a group of partitions.
-    Apart(VersionId, usize),
-}
-
-/// A feed that runs.
-struct Running {
-    shares: Shares,
-    reached: Reached,
-    stop: CancellationToken,
-    task: AbortOnDropHandle<()>,
-}
-
-impl Running {
-    /// Whether it feeds exactly this. A version whose state has changed is another one.
-    fn feeds(&self, shares: &Shares) -> bool {
-        let same = |(ours, theirs): (&Vec<Arc<Version>>, &Vec<Arc<Version>>)| {
-            ours.len() == theirs.len()
-                && ours.iter().zip(theirs).all(|(one, other)| Arc::ptr_eq(one, other))
-        };
-        !self.task.is_finished()
-            && self.shares.keys().eq(shares.keys())
-            && self.shares.values().zip(shares.values()).all(same)
-    }
-
-    async fn end(self) {
-        self.stop.cancel();
-        if let Err(error) = self.task.await {
-            tracing::error!(error = &error as &dyn Error, "a feed of read models died");
-        }
-    }
-}
-
 struct Coordinator {
     context: Arc<Context>,
     settings: ProjectorSettings,
@@ -202,6 +187,12 @@ struct Coordinator {
     versions: BTreeMap<VersionId, Arc<Version>>,
     held: BTreeSet<Share>,
     feeds: BTreeMap<FeedKey, Running>,
+    /// Of partitions that are filled in bulk.
+    turns: Arc<Semaphore>,
+    /// Something has come to its end, and something else can begin.
+    done: Arc<Notify>,
+    /// When each rebuild was first seen here, on the monotonic clock, and the events it had by then.
+    rebuilds: BTreeMap<VersionId, (Duration, i64)>,
 }
 
 impl Coordinator {
@@ -215,6 +206,7 @@ impl Coordinator {
             }
             tokio::select! {
                 () = self.context.environment.sleep(self.settings.tick) => {}
+                () = self.done.notified() => {}
                 () = stop.cancelled() => {}
             }
         }
@@ -243,11 +235,12 @@ impl Coordinator {
         self.held = held;
         // Before the checkpoints are read: none of them can be further back.
         let reached: Vec<_> =
-            self.feeds.iter().map(|(key, running)| (*key, running.reached.all())).collect();
+            self.feeds.iter().map(|(key, running)| (*key, running.reached())).collect();
         let checkpoints = checkpoint::load(pool).await?;
         self.end_deceived(reached, &checkpoints).await;
         self.reconcile(&checkpoints).await;
         self.tell(&checkpoints);
+        self.measure(&checkpoints);
         self.switch(&checkpoints).await
     }
 
@@ -278,22 +271,51 @@ impl Coordinator {
             if self.feeds.contains_key(&key) {
                 continue;
             }
-            let (stop, reached) = (CancellationToken::new(), Reached::default());
-            let max_events = match key {
-                FeedKey::Together(_) => self.settings.max_events,
-                FeedKey::Apart(..) => self.settings.max_events_apart,
-            };
-            let feed = Feed {
-                context: Arc::clone(&self.context),
-                shares: shares.clone(),
-                max_events,
-                reached: reached.clone(),
-                stop: stop.clone(),
-            };
-            #[expect(clippy::disallowed_methods, reason = "ended by the handle")]
-            let task = AbortOnDropHandle::new(tokio::spawn(feed.run()));
-            self.feeds.insert(key, Running { shares, reached, stop, task });
+            let running = self.begin(key, shares);
+            self.feeds.insert(key, running);
         }
+    }
+
+    fn begin(&self, key: FeedKey, shares: Shares) -> Running {
+        let (stop, reached) = (CancellationToken::new(), Reached::default());
+        let feed = |max_events| Feed {
+            context: Arc::clone(&self.context),
+            shares: shares.clone(),
+            max_events,
+            reached: reached.clone(),
+            stop: stop.clone(),
+        };
+        let task: BoxFuture<'static, ()> = match key {
+            FeedKey::Together(_) => feed(self.settings.max_events).run().boxed(),
+            FeedKey::Apart(..) => feed(self.settings.max_events_apart).run().boxed(),
+            FeedKey::Bulk(id, partition) => {
+                let bulk = Bulk {
+                    context: Arc::clone(&self.context),
+                    version: Arc::clone(&self.versions[&id]),
+                    partition,
+                    max_bytes: self.settings.bulk_bytes,
+                    at_once: self.settings.bulk_tasks.max(1),
+                    turns: Arc::clone(&self.turns),
+                    reached: reached.clone(),
+                    stop: stop.clone(),
+                    done: Arc::clone(&self.done),
+                };
+                bulk.run().boxed()
+            }
+            FeedKey::Indexes(id) => {
+                let (pool, done) = (self.context.pool.clone(), Arc::clone(&self.done));
+                let version = Arc::clone(&self.versions[&id]);
+                indexes::complete(pool, version, stop.clone(), done).boxed()
+            }
+            FeedKey::Verify(id) => {
+                let (context, done) = (Arc::clone(&self.context), Arc::clone(&self.done));
+                let version = Arc::clone(&self.versions[&id]);
+                Verify { context, version, stop: stop.clone(), done }.run().boxed()
+            }
+        };
+        #[expect(clippy::disallowed_methods, reason = "ended by the handle")]
+        let task = AbortOnDropHandle::new(tokio::spawn(task));
+        Running { shares, reached, stop, task }
     }
 
     /// Ends all feeds but those to `keep`.
@@ -310,36 +332,6 @@ impl Coordinator {
         }
     }
 
-    fn desired(&self, checkpoints: &BTreeMap<Share, Checkpoint>) -> BTreeMap<FeedKey, Shares> {
-        let leaders = leaders(checkpoints);
-        let mut desired: BTreeMap<FeedKey, Shares> = BTreeMap::new();
-        for (index, group) in self.groups.iter().enumerate() {
-            for &partition in group {
-                for (&id, version) in &self.versions {
-                    let share = (id, partition);
-                    let Some(checkpoint) = checkpoints.get(&share) else { continue };
-                    if !self.held.contains(&share) {
-                        continue;
-                    }
-                    let lag = leaders.get(&partition).map_or(0, |most| most - checkpoint.events);
-                    let shared = self.feeds.get(&FeedKey::Together(index)).is_some_and(|running| {
-                        let fed = running.shares.get(&partition);
-                        fed.is_some_and(|fed| fed.iter().any(|version| version.id == id))
-                    });
-                    let close = self.settings.close * if shared { SLACK } else { 1 };
-                    let key = if lag <= close {
-                        FeedKey::Together(index)
-                    } else {
-                        FeedKey::Apart(id, index)
-                    };
-                    let of_feed = desired.entry(key).or_default();
-                    of_feed.entry(partition).or_default().push(Arc::clone(version));
-                }
-            }
-        }
-        desired
-    }
-
     /// Those who wait here for what others feed must ask the database.
     fn tell(&self, checkpoints: &BTreeMap<Share, Checkpoint>) {
         for (share, checkpoint) in checkpoints {
@@ -353,31 +345,4 @@ impl Coordinator {
             }
         }
     }
-
-    /// Lets what has been rebuilt serve, once it is close.
-    async fn switch(&self, checkpoints: &BTreeMap<Share, Checkpoint>) -> Result<(), sqlx::Error> {
-        let leaders = leaders(checkpoints);
-        for version in self.versions.values().filter(|version| version.building) {
-            let id = version.id;
-            let near = |(partition, most): (&Partition, &i64)| {
-                checkpoints
-                    .get(&(id, *partition))
-                    .is_some_and(|checkpoint| most - checkpoint.events <= self.settings.close)
-            };
-            if leaders.iter().all(near) && switch::attempt(&self.context.pool, id).await? {
-                tracing::info!(version = %id, "the rebuilt read model serves");
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The most events that any version has applied, by partition: all count the same ones.
-fn leaders(checkpoints: &BTreeMap<Share, Checkpoint>) -> BTreeMap<Partition, i64> {
-    let mut leaders = BTreeMap::new();
-    for ((_, partition), checkpoint) in checkpoints {
-        let most = leaders.entry(*partition).or_insert(0);
-        *most = checkpoint.events.max(*most);
-    }
-    leaders
 }

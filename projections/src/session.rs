@@ -133,6 +133,7 @@ impl<'a> Session<'a> {
     /// Writes all that is gathered, however long the database takes to come back.
     pub async fn write(&mut self, backoff: &mut Backoff) -> Result<(), Interrupted> {
         let gathered = mem::take(&mut self.gathered);
+        self.tell_waiting(&gathered);
         loop {
             let work = plan(&self.lanes, &gathered, |_| true);
             match self.commit(&work, &gathered).await {
@@ -152,6 +153,15 @@ impl<'a> Session<'a> {
         }
         backoff.reset();
         self.halt_poisoned(&gathered).await
+    }
+
+    /// What waits to be written, for as long as that takes.
+    fn tell_waiting(&self, gathered: &BTreeMap<Partition, Gathered>) {
+        for (share, _) in self.lanes.iter().filter(|(_, lane)| lane.checkpoint.serving) {
+            if let Some(first) = gathered.get(&share.1).and_then(|it| it.facts.first()) {
+                self.feed.context.live.set(*share, Some(first.record.time));
+            }
+        }
     }
 
     /// Finds out which partition's rows the database refuses: each in a transaction of its own.
@@ -232,6 +242,7 @@ impl<'a> Session<'a> {
         context.progress.set(id.model, partition, checkpoint.seen());
         let at_end = gathered.get(&partition).is_some_and(|gathered| gathered.at_end);
         let last = checkpoint.last.filter(|_| !at_end);
+        context.live.set(step.share, last.map(|last| last.time));
         let lag = last.map_or(0, |last| (context.environment.now() - last.time).num_milliseconds());
         #[allow(clippy::cast_precision_loss, reason = "a gauge")]
         let seconds = lag.max(0) as f64 / 1000.0;
@@ -242,7 +253,7 @@ impl<'a> Session<'a> {
 }
 
 /// An error with its causes.
-fn full_text(error: &dyn Error) -> String {
+pub(crate) fn full_text(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -1,6 +1,10 @@
 //! The log, read and decoded beside the database's work: a task for each partition, all into one bounded channel.
 
-use crate::{backoff::Backoff, checkpoint::Last, facts::Decoded};
+use crate::{
+    backoff::Backoff,
+    checkpoint::{Checkpoint, Last},
+    facts::Decoded,
+};
 use events::{
     Environment, Partition,
     log::{BatchReader, Cursor, EventLog, ReadError},
@@ -74,12 +78,25 @@ async fn forward(
     }
 }
 
-/// Whether the log has this event at this place: otherwise the checkpoint comes from another log, or this one is damaged.
-pub(crate) async fn holds(
+/// Why a checkpoint is not of this log; `None` if it is.
+pub(crate) async fn foreign(
     log: &dyn EventLog,
     partition: Partition,
-    last: Last,
-) -> Result<bool, ReadError> {
+    checkpoint: &Checkpoint,
+) -> Result<Option<String>, ReadError> {
+    let Some(last) = checkpoint.last else { return Ok(None) };
+    let reason = || {
+        format!(
+            "another log behind this checkpoint, or a damaged one: event {} is not at \
+             {partition}:{}",
+            last.event_id, last.offset
+        )
+    };
+    Ok((!holds(log, partition, last).await?).then(reason))
+}
+
+/// Whether the log has this event at this place: otherwise the checkpoint comes from another log, or this one is damaged.
+async fn holds(log: &dyn EventLog, partition: Partition, last: Last) -> Result<bool, ReadError> {
     match look(log, partition, last).await {
         // It is shorter, begins later, or does not read there: whatever it is, it is not what was read. Some logs tell
         // when they are opened, and some when they are read.

@@ -3,11 +3,13 @@
 //! A chunk is folded in memory, so that a stream costs one row written however many of its events the chunk has.
 
 use crate::{
-    facts::{Fact, Facts, sql_partition},
+    copy::{Copying, Rows},
+    facts::{Facts, sql_partition},
     projection::{ApplyError, Projection},
+    rebuild::gather::{Gather, Streams},
 };
 use async_trait::async_trait;
-use events::{Event, Money, StreamKind, Timestamp};
+use events::{Event, Money, Position, StreamKind, Timestamp, log::Record};
 use rustc_hash::FxHashMap;
 use sqlx::{
     AssertSqlSafe, FromRow, PgConnection, Postgres, postgres::PgArguments, postgres::PgRow,
@@ -18,7 +20,7 @@ use uuid::Uuid;
 
 /// A row that is the fold of a stream.
 pub(crate) trait StreamRow:
-    for<'r> FromRow<'r, PgRow> + Send + Sync + Unpin + 'static
+    CopyColumns + for<'r> FromRow<'r, PgRow> + Send + Sync + Unpin + 'static
 {
     /// The events of the stream.
     type Event;
@@ -71,33 +73,58 @@ pub(crate) struct Column {
 pub(crate) trait ColumnType {
     const SQL: &'static str;
     const WIRE: &'static str = Self::SQL;
+    /// Whether [`copy`](Self::copy) does what it says. A table with a column that does not is rebuilt without it.
+    const COPIES: bool = false;
     type Bound<'a>
     where
         Self: 'a;
     fn bound(&self) -> Self::Bound<'_>;
+    /// Puts the binary form of the SQL type into a row.
+    fn copy(&self, rows: &mut Rows) {
+        rows.null();
+    }
 }
 
 macro_rules! column_types {
-    ($($rust:ty as $sql:literal: $bound:ty = $by:expr;)+) => {
+    ($($rust:ty as $sql:literal: $bound:ty = $by:expr, $copy:expr;)+) => {
         $(impl ColumnType for $rust {
             const SQL: &'static str = $sql;
+            const COPIES: bool = true;
             type Bound<'a> = $bound;
             fn bound(&self) -> Self::Bound<'_> {
                 let by: fn(&Self) -> Self::Bound<'_> = $by;
                 by(self)
             }
+            fn copy(&self, rows: &mut Rows) {
+                let copy: fn(&Self, &mut Rows) = $copy;
+                copy(self, rows);
+            }
         })+
     };
 }
 column_types! {
-    Uuid as "uuid": Self = |value| *value;
-    i32 as "integer": Self = |value| *value;
-    i64 as "bigint": Self = |value| *value;
-    Option<i64> as "bigint": Self = |value| *value;
-    bool as "boolean": Self = |value| *value;
-    Timestamp as "timestamptz": Self = |value| *value;
-    String as "text": &'a str = |value| value.as_str();
-    Option<String> as "text": Option<&'a str> = |value| value.as_deref();
+    Uuid as "uuid": Self = |value| *value, |value, rows| rows.put(value.as_bytes());
+    i32 as "integer": Self = |value| *value, |value, rows| rows.put(&value.to_be_bytes());
+    i64 as "bigint": Self = |value| *value, |value, rows| rows.put(&value.to_be_bytes());
+    Option<i64> as "bigint": Self = |value| *value, |value, rows| match value {
+        Some(value) => rows.put(&value.to_be_bytes()),
+        None => rows.null(),
+    };
+    bool as "boolean": Self = |value| *value, |value, rows| rows.put(&[u8::from(*value)]);
+    Timestamp as "timestamptz": Self = |value| *value, |value, rows| rows.time(*value);
+    String as "text": &'a str = |value| value.as_str(), |value, rows| rows.put(value.as_bytes());
+    Option<String> as "text": Option<&'a str> = |value| value.as_deref(), |value, rows| match value {
+        Some(value) => rows.put(value.as_bytes()),
+        None => rows.null(),
+    };
+}
+
+/// What [`stream_row!`] knows of all columns together.
+pub(crate) trait CopyColumns {
+    /// Whether all of them can be copied.
+    const COPIES: bool;
+    /// Puts them into a row, in the order of [`StreamRow::COLUMNS`].
+    fn copy(&self, rows: &mut Rows);
 }
 
 /// Declares the row of a stream and its columns, the key first. `json` columns travel as text.
@@ -124,6 +151,15 @@ macro_rules! stream_row {
                 query $(.bind(rows.iter().map(|row| row.$column.bound()).collect::<Vec<_>>()))+
             }
         }
+
+        impl $crate::streams::CopyColumns for $row {
+            const COPIES: bool = true $(&& <$ty as $crate::streams::ColumnType>::COPIES)+;
+
+            fn copy(&self, rows: &mut $crate::copy::Rows) {
+                rows.begin(Self::ROW_COLUMNS.len());
+                $($crate::streams::ColumnType::copy(&self.$column, rows);)+
+            }
+        }
     };
 }
 pub(crate) use stream_row;
@@ -133,7 +169,17 @@ pub(crate) struct Table<R> {
     select: Arc<str>,
     insert: Arc<str>,
     update: Arc<str>,
+    copy: Arc<str>,
     row: PhantomData<fn() -> R>,
+}
+
+impl<R> Clone for Table<R> {
+    fn clone(&self) -> Self {
+        let share = |sql: &Arc<str>| Arc::clone(sql);
+        let Self { select, insert, update, copy, row } = self;
+        let [select, insert, update, copy] = [select, insert, update, copy].map(share);
+        Self { select, insert, update, copy, row: *row }
+    }
 }
 
 impl<R: StreamRow> Table<R> {
@@ -157,31 +203,29 @@ impl<R: StreamRow> Table<R> {
                 "update {schema}.{table} t set {set} from {rows} where t.{key} = u.{key}"
             )
             .into(),
+            copy: format!("copy {schema}.{table} ({names}) from stdin (format binary)").into(),
             row: PhantomData,
         }
     }
 
-    /// The rows of streams that began before these facts.
-    async fn load(
+    /// The rows of these streams, as far as there are any.
+    pub async fn load(
         &self,
         connection: &mut PgConnection,
-        facts: &Facts<'_>,
-    ) -> Result<FxHashMap<Uuid, Folded<R>>, ApplyError> {
-        let ids = begun_before(R::KIND, facts);
-        let mut rows = FxHashMap::default();
+        ids: &[Uuid],
+    ) -> Result<Vec<(Uuid, Folded<R>)>, ApplyError> {
         if ids.is_empty() {
-            return Ok(rows);
+            return Ok(Vec::new());
         }
         let loaded: Vec<PgRow> = sqlx::query(AssertSqlSafe(Arc::clone(&self.select)))
-            .bind(&ids)
+            .bind(ids)
             .fetch_all(connection)
             .await?;
-        rows.reserve(loaded.len());
-        for row in &loaded {
+        let folded = |row: &PgRow| {
             let id = sqlx::Row::try_get(row, 0)?;
-            rows.insert(id, Folded { row: R::from_row(row)?, new: false });
-        }
-        Ok(rows)
+            Ok((id, Folded { row: R::from_row(row)?, new: false }))
+        };
+        loaded.iter().map(folded).collect()
     }
 
     async fn write(
@@ -195,11 +239,34 @@ impl<R: StreamRow> Table<R> {
         }
         let query = R::bind(rows, sqlx::query(AssertSqlSafe(Arc::clone(statement))));
         let written = query.execute(connection).await?.rows_affected();
-        if written != rows.len() as u64 {
-            return Err(sqlx::Error::RowNotFound.into());
-        }
-        Ok(())
+        written_all(written, rows.len())
     }
+
+    /// Writes rows that are there already.
+    pub async fn update(
+        &self,
+        connection: &mut PgConnection,
+        rows: &[&R],
+    ) -> Result<(), ApplyError> {
+        self.write(connection, &self.update, rows).await
+    }
+
+    /// Copies rows that are not there yet.
+    pub async fn copy(&self, connection: &mut PgConnection, rows: &[&R]) -> Result<(), ApplyError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut copying = Copying::begin(connection, &self.copy).await?;
+        for row in rows {
+            row.copy(&mut copying.rows);
+            copying.pass_on().await?;
+        }
+        written_all(copying.finish().await?, rows.len())
+    }
+}
+
+fn written_all(written: u64, rows: usize) -> Result<(), ApplyError> {
+    if written == rows as u64 { Ok(()) } else { Err(sqlx::Error::RowNotFound.into()) }
 }
 
 #[async_trait]
@@ -209,11 +276,16 @@ impl<R: StreamRow> Projection for Table<R> {
         connection: &mut PgConnection,
         facts: &Facts<'_>,
     ) -> Result<(), ApplyError> {
-        let mut rows = self.load(connection, facts).await?;
+        let loaded = self.load(connection, &begun_before(R::KIND, facts)).await?;
+        let mut rows: FxHashMap<Uuid, Folded<R>> = loaded.into_iter().collect();
         for fact in facts.iter() {
-            if let Some(event) = R::event(&fact.event) {
-                fold(&mut rows, fact, event)?;
-            }
+            let Some(event) = R::event(&fact.event) else { continue };
+            let (at, record) = (fact.position, &fact.record);
+            let folded = match rows.entry(record.stream.id) {
+                Entry::Occupied(folded) => folded.into_mut(),
+                Entry::Vacant(vacant) => vacant.insert(Folded::begin(at, record, event)?),
+            };
+            folded.take(at, record, event)?;
         }
         // In the order of the key: neighbours in the index are written together.
         let mut rows: Vec<_> = rows.into_iter().collect();
@@ -223,13 +295,19 @@ impl<R: StreamRow> Projection for Table<R> {
         let old: Vec<_> = old.into_iter().map(|(_, folded)| &folded.row).collect();
         // A plain insert: a row that is there already means that its stream began twice.
         self.write(connection, &self.insert, &new).await?;
-        self.write(connection, &self.update, &old).await
+        self.update(connection, &old).await
+    }
+
+    fn gather(&self) -> Option<Box<dyn Gather>> {
+        R::COPIES.then(|| Box::new(Streams::new(self.clone())) as Box<dyn Gather>)
     }
 }
 
-struct Folded<R> {
-    row: R,
-    new: bool,
+/// A row on its way from event to event.
+pub(crate) struct Folded<R> {
+    pub row: R,
+    /// Whether it is not in the table yet.
+    pub new: bool,
 }
 
 /// The streams of a kind whose first event among these facts is not their first.
@@ -244,36 +322,42 @@ fn begun_before(kind: StreamKind, facts: &Facts<'_>) -> Vec<Uuid> {
     ids
 }
 
-fn fold<R: StreamRow>(
-    rows: &mut FxHashMap<Uuid, Folded<R>>,
-    fact: &Fact,
-    event: &R::Event,
-) -> Result<(), ApplyError> {
-    let (record, at) = (&fact.record, fact.position);
-    let stop =
-        |problem| ApplyError::Stream { partition: at.partition, stream: record.stream, problem };
-    let folded = match rows.entry(record.stream.id) {
-        Entry::Occupied(folded) => folded.into_mut(),
-        Entry::Vacant(vacant) => {
-            let partition = sql_partition(at.partition);
-            let head = Head { id: record.stream.id, partition, time: record.time };
-            let row = R::begin(head, event)
-                .ok_or_else(|| stop(format!("begins with {} at {at}", record.event_type)))?;
-            vacant.insert(Folded { row, new: true })
+impl<R: StreamRow> Folded<R> {
+    /// The row before the first event of its stream, which is this.
+    pub fn begin(at: Position, record: &Record, event: &R::Event) -> Result<Self, ApplyError> {
+        let partition = sql_partition(at.partition);
+        let head = Head { id: record.stream.id, partition, time: record.time };
+        let row = R::begin(head, event).ok_or_else(|| {
+            stop(at, record, format!("begins with {} at {at}", record.event_type))
+        })?;
+        Ok(Self { row, new: true })
+    }
+
+    /// Takes the next event of the stream in.
+    pub fn take(
+        &mut self,
+        at: Position,
+        record: &Record,
+        event: &R::Event,
+    ) -> Result<(), ApplyError> {
+        let found = i64::try_from(record.metadata.version).unwrap_or(i64::MAX);
+        let HeadMut { version, shown_version, updated_at } = self.row.head();
+        if version.checked_add(1) != Some(found) {
+            let problem = format!("has version {found} at {at} after version {version}");
+            return Err(stop(at, record, problem));
         }
-    };
-    let found = i64::try_from(record.metadata.version).unwrap_or(i64::MAX);
-    let HeadMut { version, shown_version, updated_at } = folded.row.head();
-    if version.checked_add(1) != Some(found) {
-        return Err(stop(format!("has version {found} at {at} after version {version}")));
+        *version = found;
+        if !R::is_bookkeeping(event) {
+            *shown_version = found;
+            *updated_at = record.time;
+        }
+        self.row.apply(event);
+        Ok(())
     }
-    *version = found;
-    if !R::is_bookkeeping(event) {
-        *shown_version = found;
-        *updated_at = record.time;
-    }
-    folded.row.apply(event);
-    Ok(())
+}
+
+fn stop(at: Position, record: &Record, problem: String) -> ApplyError {
+    ApplyError::Stream { partition: at.partition, stream: record.stream, problem }
 }
 
 /// An amount of a row; `None` if the currency is none.

@@ -11,6 +11,7 @@ use crate::{
     worker::Context,
 };
 use events::Partition;
+use sqlx::{Postgres, Transaction};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// What a transaction does to one version.
@@ -72,14 +73,7 @@ pub(crate) async fn commit(
         return Ok(BTreeMap::new());
     }
     let begun = context.environment.monotonic();
-    let mut tx = database::begin(&context.pool).await.map_err(Failed::Database)?;
-    let advanced =
-        checkpoint::advance(&mut tx, &moves, context.planted).await.map_err(Failed::Database)?;
-    let serving = advanced.map_err(Failed::Fenced)?;
-    if context.planted.checkpoint_first() {
-        tx.commit().await.map_err(Failed::Database)?;
-        tx = database::begin(&context.pool).await.map_err(Failed::Database)?;
-    }
+    let (mut tx, serving) = begin(context, &moves).await?;
     for work in work {
         let applied = work.version.writer.apply(&mut tx, &work.facts).await;
         applied.map_err(|error| failed(work.version.id, error))?;
@@ -90,7 +84,23 @@ pub(crate) async fn commit(
     Ok(serving)
 }
 
-fn failed(id: VersionId, error: ApplyError) -> Failed {
+/// Begins a transaction of rows with what fences them: the moves of their checkpoints. Tells which of them serve.
+pub(crate) async fn begin(
+    context: &Context,
+    moves: &[Move],
+) -> Result<(Transaction<'static, Postgres>, BTreeMap<Share, bool>), Failed> {
+    let mut tx = database::begin(&context.pool).await.map_err(Failed::Database)?;
+    let advanced =
+        checkpoint::advance(&mut tx, moves, context.planted).await.map_err(Failed::Database)?;
+    let serving = advanced.map_err(Failed::Fenced)?;
+    if context.planted.checkpoint_first() {
+        tx.commit().await.map_err(Failed::Database)?;
+        tx = database::begin(&context.pool).await.map_err(Failed::Database)?;
+    }
+    Ok((tx, serving))
+}
+
+pub(crate) fn failed(id: VersionId, error: ApplyError) -> Failed {
     match error {
         ApplyError::Stream { partition, stream, problem } => {
             Failed::Stream((id, partition), format!("{stream} {problem}"))

@@ -1,7 +1,12 @@
 //! Versions of read models: each has its tables in a schema of its own.
 
-use crate::{ReadModel, database, facts::sql_partition, projection::Projection};
-use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+use crate::{
+    ReadModel, database,
+    facts::sql_partition,
+    projection::{Projection, Template},
+    rebuild::indexes::Indexes,
+};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgPool};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// A version of a read model.
@@ -27,7 +32,83 @@ impl std::fmt::Display for VersionId {
 pub(crate) struct Version {
     pub id: VersionId,
     pub building: bool,
+    /// How far its indexes are: only a version with all of them is fed event by event.
+    pub indexes: Indexes,
+    /// Whether nothing is done about it for now.
+    pub paused: bool,
+    /// Whether it is built with little of the machine.
+    pub gentle: bool,
+    /// Whether it is only to be compared.
+    pub verify_only: bool,
+    /// What came of comparing it with the serving one.
+    pub verified: Option<Verified>,
     pub writer: Arc<dyn Projection>,
+}
+
+/// What came of comparing a new version with the serving one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verified {
+    /// Their rows are the same.
+    Equal,
+    /// They are not.
+    Different,
+    /// Other code wrote those, so there was nothing to compare.
+    Changed,
+}
+
+impl Verified {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Equal => "equal",
+            Self::Different => "different",
+            Self::Changed => "changed",
+        }
+    }
+
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Equal, Self::Different, Self::Changed].into_iter().find(|it| it.as_str() == name)
+    }
+}
+
+/// How a version stands in the database.
+#[derive(FromRow)]
+struct Row {
+    projection: String,
+    version: i32,
+    fingerprint: String,
+    building: bool,
+    indexes: String,
+    paused: bool,
+    gentle: bool,
+    verify_only: bool,
+    verified: Option<String>,
+}
+
+impl Row {
+    fn version(&self, id: VersionId) -> Version {
+        Version {
+            id,
+            building: self.building,
+            indexes: Indexes::named(&self.indexes),
+            paused: self.paused,
+            gentle: self.gentle,
+            verify_only: self.verify_only,
+            verified: self.verified.as_deref().and_then(Verified::named),
+            writer: id.model.writer(&id.schema()),
+        }
+    }
+}
+
+impl Version {
+    /// Whether nothing has happened to it.
+    fn is(&self, other: &Self) -> bool {
+        // A key is made while it is filled, and changes nothing for those who fill.
+        let state = |it: &Self| {
+            let whole = it.indexes == Indexes::All;
+            (it.building, whole, it.paused, it.gentle, it.verify_only, it.verified)
+        };
+        state(self) == state(other)
+    }
 }
 
 /// Why the read models could not be made ready.
@@ -81,12 +162,13 @@ async fn ensure(pool: &PgPool, partitions: u32) -> Result<(), PrepareError> {
                 .fetch_all(&mut *tx)
                 .await?;
         if fingerprints.is_empty() {
-            create(&mut tx, VersionId { model, number: 1 }, partitions, true).await?;
-            show(&mut tx, VersionId { model, number: 1 }).await?;
+            let first = VersionId { model, number: 1 };
+            create(&mut tx, first, partitions, true, Indexes::All).await?;
+            show(&mut tx, first).await?;
         } else if !fingerprints.contains(&model.template().fingerprint()) {
             abandon_building(&mut tx, model).await?;
             let number = next_number(&mut tx, model).await?;
-            create(&mut tx, VersionId { model, number }, partitions, false).await?;
+            create_beside(&mut tx, VersionId { model, number }, partitions).await?;
             tracing::info!(%model, number, "written by other code, so it is built anew");
         }
     }
@@ -130,31 +212,40 @@ async fn abandon_building(
     }
 }
 
+/// Makes a version beside the serving one. It has no indexes yet if it can be filled in bulk.
+pub(crate) async fn create_beside(
+    connection: &mut PgConnection,
+    id: VersionId,
+    partitions: u32,
+) -> Result<(), sqlx::Error> {
+    let in_bulk = id.model.writer(&id.schema()).gather().is_some();
+    let indexes = if in_bulk { Indexes::None } else { Indexes::All };
+    create(connection, id, partitions, false, indexes).await
+}
+
 /// Makes the tables of a version and its checkpoints at the beginning of the log.
-pub(crate) async fn create(
+async fn create(
     connection: &mut PgConnection,
     id: VersionId,
     partitions: u32,
     serving: bool,
+    indexes: Indexes,
 ) -> Result<(), sqlx::Error> {
     let (schema, template) = (id.schema(), id.model.template());
-    let tables = format!(
-        "create schema {schema}; set local search_path to {schema}; {} {} set local search_path \
-         to default;",
-        template.tables, template.indexes
-    );
-    sqlx::raw_sql(AssertSqlSafe(tables)).execute(&mut *connection).await?;
+    let indexes_sql = if indexes == Indexes::All { template.indexes } else { "" };
+    execute(&mut *connection, &schema, template.tables, indexes_sql).await?;
     sqlx::query(
         "insert into control.version (projection, version, schema_name, fingerprint, state, \
-         serving, served_at) \
+         serving, served_at, indexes) \
          values ($1, $2, $3, $4, case when $5 then 'live' else 'building' end, $5, case when $5 \
-         then now() end)",
+         then now() end, $6)",
     )
     .bind(id.model.as_str())
     .bind(id.number)
     .bind(schema)
     .bind(template.fingerprint())
     .bind(serving)
+    .bind(indexes.as_str())
     .execute(&mut *connection)
     .await?;
     sqlx::query(
@@ -167,6 +258,29 @@ pub(crate) async fn create(
     .bind(serving)
     .execute(connection)
     .await?;
+    Ok(())
+}
+
+/// Makes the tables of a template, whole, in a schema that belongs to no version.
+pub(crate) async fn make_tables(
+    connection: &mut PgConnection,
+    schema: &str,
+    template: Template,
+) -> Result<(), sqlx::Error> {
+    execute(connection, schema, template.tables, template.indexes).await
+}
+
+async fn execute(
+    connection: &mut PgConnection,
+    schema: &str,
+    tables: &str,
+    indexes: &str,
+) -> Result<(), sqlx::Error> {
+    let tables = format!(
+        "create schema {schema}; set local search_path to {schema}; {tables} {indexes} \
+         set local search_path to default;"
+    );
+    sqlx::raw_sql(AssertSqlSafe(tables)).execute(connection).await?;
     Ok(())
 }
 
@@ -207,20 +321,22 @@ pub(crate) async fn feedable(
     models: &[ReadModel],
     known: &BTreeMap<VersionId, Arc<Version>>,
 ) -> Result<BTreeMap<VersionId, Arc<Version>>, sqlx::Error> {
-    let rows: Vec<(String, i32, String, bool)> = sqlx::query_as(
-        "select projection, version, fingerprint, state = 'building' from control.version",
+    let rows: Vec<Row> = sqlx::query_as(
+        "select projection, version, fingerprint, state = 'building' as building, indexes, paused, \
+         gentle, verify_only, verified from control.version",
     )
     .fetch_all(pool)
     .await?;
-    let ours = |(name, number, fingerprint, building): (String, i32, String, bool)| {
-        let model = name.parse().ok().filter(|model| models.contains(model))?;
-        let id = VersionId { model, number };
-        if model.template().fingerprint() != fingerprint {
+    let ours = |row: Row| {
+        let model: ReadModel = row.projection.parse().ok().filter(|it| models.contains(it))?;
+        let id = VersionId { model, number: row.version };
+        if model.template().fingerprint() != row.fingerprint {
             return None;
         }
-        let version = match known.get(&id).filter(|version| version.building == building) {
-            Some(version) => Arc::clone(version),
-            None => Arc::new(Version { id, building, writer: model.writer(&id.schema()) }),
+        let version = row.version(id);
+        let version = match known.get(&id).filter(|known| known.is(&version)) {
+            Some(known) => Arc::clone(known),
+            None => Arc::new(version),
         };
         Some((id, version))
     };

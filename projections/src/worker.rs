@@ -7,11 +7,13 @@ use crate::{
     ReadModel,
     backoff::Backoff,
     checkpoint::{self, Checkpoint, Fenced},
+    feeds::Live,
     lease::Share,
     planted::Planted,
     progress::Progress,
     session::{Lane, Session, starts},
     source,
+    transaction::Failed,
     version::Version,
 };
 use events::{Environment, Offset, Partition, log::EventLog, log::ReadError};
@@ -37,6 +39,8 @@ pub(crate) struct Context {
     pub environment: Arc<dyn Environment>,
     pub progress: Progress,
     pub planted: Planted,
+    /// Of what serves: rebuilds give way to it.
+    pub live: Live,
 }
 
 /// What a feed feeds.
@@ -80,9 +84,28 @@ pub(crate) enum Interrupted {
     Log(#[from] ReadError),
 }
 
+impl From<Failed> for Interrupted {
+    /// What was to be tried again is: from the checkpoint.
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Fenced(fenced) => fenced.into(),
+            Failed::Database(error) | Failed::Rows(error) => error.into(),
+            Failed::Stream(..) => Self::Stopped,
+        }
+    }
+}
+
 impl Feed {
     /// Feeds until told to stop. A transaction under way is finished.
     pub async fn run(self) {
+        self.feed().await;
+        // Whoever feeds it next tells.
+        for (&partition, versions) in &self.shares {
+            versions.iter().for_each(|it| self.context.live.set((it.id, partition), None));
+        }
+    }
+
+    async fn feed(&self) {
         let mut backoff = Backoff::default();
         while !self.stop.is_cancelled() {
             let Err(interrupted) = self.session(&mut backoff).await else { return };
@@ -176,14 +199,8 @@ impl Feed {
                 if checkpoint.stopped.is_some() {
                     continue;
                 }
-                if let Some(last) = checkpoint.last
-                    && !source::holds(&*self.context.log, partition, last).await?
-                {
-                    let reason = format!(
-                        "another log behind this checkpoint, or a damaged one: event {} is not at \
-                         {partition}:{}",
-                        last.event_id, last.offset
-                    );
+                let log = &*self.context.log;
+                if let Some(reason) = source::foreign(log, partition, &checkpoint).await? {
                     self.halt(share, &checkpoint, &reason).await?;
                     return Err(Interrupted::Stopped);
                 }
@@ -201,13 +218,23 @@ impl Feed {
         checkpoint: &Checkpoint,
         reason: &str,
     ) -> Result<(), sqlx::Error> {
-        let (id, partition) = share;
-        let at = checkpoint.cursor.offset;
-        tracing::error!(version = %id, %partition, %at, reason, "a read model stops");
-        checkpoint::stop(&self.context.pool, share, at, reason).await?;
-        stopped_gauge(id.model, partition).set(1.0);
-        Ok(())
+        self.context.live.set(share, None);
+        halt(&self.context.pool, share, checkpoint.cursor.offset, reason).await
     }
+}
+
+/// Stops a partition of a version whose checkpoint is `at` this place, for all to see.
+pub(crate) async fn halt(
+    pool: &PgPool,
+    share: Share,
+    at: Offset,
+    reason: &str,
+) -> Result<(), sqlx::Error> {
+    let (id, partition) = share;
+    tracing::error!(version = %id, %partition, %at, reason, "a read model stops");
+    checkpoint::stop(pool, share, at, reason).await?;
+    stopped_gauge(id.model, partition).set(1.0);
+    Ok(())
 }
 
 pub(crate) fn stopped_gauge(model: ReadModel, partition: Partition) -> metrics::Gauge {

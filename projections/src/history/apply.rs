@@ -4,25 +4,22 @@
 //! the primary key, and one that is missing stops the read models of its stream.
 
 use crate::{
-    facts::{Fact, Facts, sql_partition},
+    copy::{Copying, Rows},
+    facts::{Facts, sql_partition},
     projection::{ApplyError, Projection},
+    rebuild::gather::{Gather, Looks},
 };
 use async_trait::async_trait;
-use events::Timestamp;
+use events::{Event, Position, StreamKind, log::Record};
 use sqlx::PgConnection;
+use std::sync::Arc;
 
 /// The table of one version.
 pub(crate) struct History {
-    copy: String,
+    copy: Arc<str>,
 }
 
-const COLUMNS: i16 = 13;
-
-/// Bytes handed to the server at once.
-const PIECE: usize = 256 * 1024;
-
-/// 2000-01-01, where the times of `PostgreSQL` begin, in µs since 1970.
-const EPOCH_2000: i64 = 946_684_800_000_000;
+const COLUMNS: usize = 13;
 
 impl History {
     pub fn new(schema: &str) -> Self {
@@ -32,7 +29,7 @@ impl History {
              event_id, command_id, correlation_id, causation_id, event_type, body) from stdin \
              (format binary)"
         );
-        Self { copy }
+        Self { copy: copy.into() }
     }
 }
 
@@ -46,40 +43,62 @@ impl Projection for History {
         if facts.is_empty() {
             return Ok(());
         }
-        let mut copy = connection.copy_in_raw(&self.copy).await?;
-        let mut rows = Vec::with_capacity(PIECE + PIECE / 4);
-        // The signature, no flags, no header extension.
-        rows.extend_from_slice(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0");
+        let mut copying = Copying::begin(connection, &self.copy).await?;
         for fact in facts.iter() {
-            encode(&mut rows, fact);
-            if rows.len() >= PIECE {
-                copy.send(rows.as_slice()).await?;
-                rows.clear();
-            }
+            encode(&mut copying.rows, fact.position, &fact.record);
+            copying.pass_on().await?;
         }
-        rows.extend_from_slice(&(-1_i16).to_be_bytes());
-        copy.send(rows.as_slice()).await?;
-        copy.finish().await?;
+        copying.finish().await?;
         Ok(())
+    }
+
+    fn gather(&self) -> Option<Box<dyn Gather>> {
+        Some(Box::new(Gathered { copy: Arc::clone(&self.copy), rows: Rows::default() }))
     }
 }
 
-/// One row in the binary format of `COPY`: the count of columns, and each with its length.
-fn encode(rows: &mut Vec<u8>, fact: &Fact) {
-    let (record, at) = (&fact.record, fact.position);
+/// Events on their way to the table in bulk: rows are made at once, and kept as they will be sent.
+struct Gathered {
+    copy: Arc<str>,
+    rows: Rows,
+}
+
+#[async_trait]
+impl Gather for Gathered {
+    fn looks(&self, _: StreamKind) -> Looks {
+        Looks::AtRecords
+    }
+
+    fn take(&mut self, at: Position, record: &Record, _: Option<&Event>) -> Result<(), ApplyError> {
+        encode(&mut self.rows, at, record);
+        Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        self.rows.len()
+    }
+
+    async fn write(&self, connection: &mut PgConnection) -> Result<(), ApplyError> {
+        let mut copying = Copying::begin(connection, &self.copy).await?;
+        copying.send(&self.rows).await?;
+        copying.finish().await?;
+        Ok(())
+    }
+
+    fn clear(&mut self) {
+        self.rows.clear();
+    }
+}
+
+fn encode(rows: &mut Rows, at: Position, record: &Record) {
     let metadata = &record.metadata;
-    rows.extend_from_slice(&COLUMNS.to_be_bytes());
-    let mut put = |bytes: &[u8]| {
-        let len = i32::try_from(bytes.len()).unwrap_or(i32::MAX);
-        rows.extend_from_slice(&len.to_be_bytes());
-        rows.extend_from_slice(bytes);
-    };
-    put(&metadata.version.to_be_bytes());
-    put(&at.offset.0.to_be_bytes());
-    put(&micros(record.time).to_be_bytes());
-    put(&sql_partition(at.partition).to_be_bytes());
-    put(&i16::from(record.stream.kind as u8).to_be_bytes());
-    put(&metadata.schema.to_be_bytes());
+    rows.begin(COLUMNS);
+    rows.put(&metadata.version.to_be_bytes());
+    rows.put(&at.offset.0.to_be_bytes());
+    rows.time(record.time);
+    rows.put(&sql_partition(at.partition).to_be_bytes());
+    rows.put(&i16::from(record.stream.kind as u8).to_be_bytes());
+    rows.put(&metadata.schema.to_be_bytes());
     for id in [
         record.stream.id,
         record.event_id,
@@ -87,12 +106,8 @@ fn encode(rows: &mut Vec<u8>, fact: &Fact) {
         metadata.correlation_id,
         metadata.causation_id,
     ] {
-        put(id.as_bytes());
+        rows.put(id.as_bytes());
     }
-    put(record.event_type.as_bytes());
-    put(&record.body);
-}
-
-fn micros(time: Timestamp) -> i64 {
-    time.timestamp_micros().saturating_sub(EPOCH_2000)
+    rows.put(record.event_type.as_bytes());
+    rows.put(&record.body);
 }

@@ -1,6 +1,7 @@
 //! Events to rows.
 
 use super::{Refund, Status};
+use crate::copy::Rows;
 use crate::streams::{ColumnType, Head, HeadMut, StreamRow, Table, stream_row};
 use events::{
     Event, Money, StreamKind, Timestamp,
@@ -208,9 +209,14 @@ fn json<'a>(value: &impl Serialize) -> Cow<'a, str> {
     Cow::Owned(serde_json::to_string(value).unwrap_or_default())
 }
 
+fn copy_json(rows: &mut Rows, value: &impl Serialize) {
+    rows.put_with(|bytes| serde_json::to_writer(bytes, value).unwrap_or_default());
+}
+
 impl ColumnType for Items {
     const SQL: &'static str = "json";
     const WIRE: &'static str = "text";
+    const COPIES: bool = true;
     type Bound<'a> = Cow<'a, str>;
 
     fn bound(&self) -> Cow<'_, str> {
@@ -220,17 +226,33 @@ impl ColumnType for Items {
             Self::Stored(text) => Cow::Borrowed(text),
         }
     }
+
+    fn copy(&self, rows: &mut Rows) {
+        match self {
+            Self::Asked(lines) => copy_json(rows, lines),
+            Self::Priced(lines) => copy_json(rows, lines),
+            Self::Stored(text) => rows.put(text.as_bytes()),
+        }
+    }
 }
 
 impl ColumnType for Discounts {
     const SQL: &'static str = "json";
     const WIRE: &'static str = "text";
+    const COPIES: bool = true;
     type Bound<'a> = Cow<'a, str>;
 
     fn bound(&self) -> Cow<'_, str> {
         match self {
             Self::Given(discounts) => json(discounts),
             Self::Stored(text) => Cow::Borrowed(text),
+        }
+    }
+
+    fn copy(&self, rows: &mut Rows) {
+        match self {
+            Self::Given(discounts) => copy_json(rows, discounts),
+            Self::Stored(text) => rows.put(text.as_bytes()),
         }
     }
 }

@@ -3,16 +3,25 @@
 //! A rebuild is a new version at the beginning of the log; any projector feeds it, and lets it serve once it has applied all
 //! that the serving one has. The one that served before is fed on, so that going back is instant, until it is dropped.
 
+pub(crate) mod bulk;
+mod culprit;
+mod difference;
+pub(crate) mod gather;
+pub(crate) mod indexes;
+mod status;
 pub(crate) mod switch;
+pub(crate) mod verify;
+
+pub use difference::Difference;
+pub use status::{PartitionStatus, RebuildStatus, State, StatusError, VersionStatus, status};
 
 use crate::{
     ReadModel, database,
     progress::rest,
     version::{self, VersionId},
 };
-use events::{Offset, Partition, Position, log::EventLog, log::ReadError};
-use sqlx::{FromRow, PgConnection, PgPool};
-use std::{collections::BTreeMap, time::Duration};
+use sqlx::{PgConnection, PgPool};
+use std::time::Duration;
 
 /// Why an operator's wish about versions is refused.
 #[derive(Debug, thiserror::Error)]
@@ -43,11 +52,33 @@ const TRIES: u32 = 20;
 /// The rest between two of these tries.
 const REST: Duration = Duration::from_millis(100);
 
-/// Begins a rebuild; gives the number of the new version. It serves as soon as it has caught up.
+/// How a read model is built anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// With little of the machine, however long it takes.
+    pub gentle: bool,
+    /// Only to be compared with the serving version, never to serve.
+    pub verify_only: bool,
+}
+
+/// Begins a rebuild; gives the number of the new version. It serves as soon as it has caught up and was found to be the same
+/// as the serving one, or other code wrote that.
 ///
 /// # Errors
 /// When one is under way, or the database refuses.
 pub async fn request(pool: &PgPool, model: ReadModel) -> Result<u32, RebuildError> {
+    request_in(pool, model, Manner::default()).await
+}
+
+/// [`request`], in some manner.
+///
+/// # Errors
+/// As `request`.
+pub async fn request_in(
+    pool: &PgPool,
+    model: ReadModel,
+    manner: Manner,
+) -> Result<u32, RebuildError> {
     let pool = pool.clone();
     database::detached(async move {
         let mut tx = pool.begin().await?;
@@ -65,7 +96,17 @@ pub async fn request(pool: &PgPool, model: ReadModel) -> Result<u32, RebuildErro
                 .await?;
         let number = version::next_number(&mut tx, model).await?;
         let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
-        version::create(&mut tx, VersionId { model, number }, partitions, false).await?;
+        version::create_beside(&mut tx, VersionId { model, number }, partitions).await?;
+        sqlx::query(
+            "update control.version set gentle = $3, verify_only = $4 \
+             where projection = $1 and version = $2",
+        )
+        .bind(model.as_str())
+        .bind(number)
+        .bind(manner.gentle)
+        .bind(manner.verify_only)
+        .execute(&mut *tx)
+        .await?;
         tx.commit().await?;
         Ok(number.unsigned_abs())
     })
@@ -88,6 +129,39 @@ pub async fn cancel(pool: &PgPool, model: ReadModel) -> Result<(), RebuildError>
         Ok(())
     })
     .await
+}
+
+/// Holds the rebuild under way up; it keeps what it has. Nothing changes if it is held up already.
+///
+/// # Errors
+/// When none is under way, or the database refuses.
+pub async fn pause(pool: &PgPool, model: ReadModel) -> Result<u32, RebuildError> {
+    set_paused(pool, model, true).await
+}
+
+/// Lets the rebuild go on that was held up. Nothing changes if it was not.
+///
+/// # Errors
+/// When none is under way, or the database refuses.
+pub async fn resume(pool: &PgPool, model: ReadModel) -> Result<u32, RebuildError> {
+    set_paused(pool, model, false).await
+}
+
+/// The rate begins anew whenever it goes on.
+async fn set_paused(pool: &PgPool, model: ReadModel, paused: bool) -> Result<u32, RebuildError> {
+    let number: Option<i32> = sqlx::query_scalar(
+        "update control.version v set paused = $2, \
+         rate_since = case when paused = $2 then rate_since else clock_timestamp() end, \
+         rate_events = case when paused = $2 then rate_events else \
+         (select sum(c.events)::bigint from control.checkpoint c \
+         where c.projection = v.projection and c.version = v.version) end \
+         where projection = $1 and state = 'building' returning version",
+    )
+    .bind(model.as_str())
+    .bind(paused)
+    .fetch_optional(pool)
+    .await?;
+    number.map(i32::unsigned_abs).ok_or(RebuildError::NotUnderWay(model))
 }
 
 /// Lets the version serve again that served before; gives its number.
@@ -152,158 +226,4 @@ async fn building(
     .fetch_optional(connection)
     .await?;
     Ok(number.map(|number| VersionId { model, number }))
-}
-
-/// How a version is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// It has not caught up for the first time yet.
-    Building,
-    /// It is complete, and fed.
-    Live,
-    /// It was written by other code than this program's and is not fed by it.
-    Stale,
-    /// A partition of it cannot go on.
-    Stopped,
-}
-
-impl State {
-    /// The name in answers.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Building => "building",
-            Self::Live => "live",
-            Self::Stale => "stale",
-            Self::Stopped => "stopped",
-        }
-    }
-}
-
-/// A version of a read model, as an operator sees it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct VersionStatus {
-    /// Of which read model.
-    pub model: ReadModel,
-    /// Its number, from 1.
-    pub version: u32,
-    /// Whether queries see it.
-    pub serving: bool,
-    /// How it is.
-    pub state: State,
-    /// Events it has applied.
-    pub events: i64,
-    /// Events it has still to apply, as far as they are known: those that other versions have applied, and at least one
-    /// where the log goes on.
-    pub lag_events: i64,
-    /// How long ago the last event was decided that it has applied, in the partition that is furthest behind; 0 when it
-    /// has applied all.
-    pub lag_seconds: f64,
-    /// Each partition of it.
-    pub partitions: Vec<PartitionStatus>,
-}
-
-/// A partition of a version.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PartitionStatus {
-    /// Which one.
-    pub partition: Partition,
-    /// The last event applied.
-    pub position: Option<Position>,
-    /// Why nothing more is applied; `None` while all is well.
-    pub stopped: Option<String>,
-}
-
-/// Why the versions cannot be shown.
-#[derive(Debug, thiserror::Error)]
-pub enum StatusError {
-    /// The database does not answer.
-    #[error("the versions of the read models cannot be read")]
-    Database(#[from] sqlx::Error),
-    /// The log does not answer.
-    #[error("the end of the log cannot be read")]
-    Log(#[from] ReadError),
-}
-
-#[derive(FromRow)]
-struct Row {
-    projection: String,
-    version: i32,
-    fingerprint: String,
-    building: bool,
-    serving: bool,
-    partition: i32,
-    next_offset: i64,
-    last_offset: Option<i64>,
-    age_seconds: Option<f64>,
-    events: i64,
-    stopped: Option<String>,
-}
-
-/// Every version of every read model.
-///
-/// # Errors
-/// When database or log do not answer.
-pub async fn status(pool: &PgPool, log: &dyn EventLog) -> Result<Vec<VersionStatus>, StatusError> {
-    // Before the checkpoints are read: what they have by then counts.
-    let mut ends = BTreeMap::new();
-    for partition in (0..log.partitions()).map(Partition) {
-        ends.insert(partition, log.end(partition).await?);
-    }
-    let rows: Vec<Row> = sqlx::query_as(
-        "select projection, version, fingerprint, state = 'building' as building, v.serving, \
-         partition, next_offset, \
-         last_offset, extract(epoch from clock_timestamp() - last_time)::float8 as age_seconds, \
-         events, stopped \
-         from control.version v join control.checkpoint c using (projection, version) \
-         order by projection, version, partition",
-    )
-    .fetch_all(pool)
-    .await?;
-    let mut most: BTreeMap<i32, i64> = BTreeMap::new();
-    for row in &rows {
-        let most = most.entry(row.partition).or_default();
-        *most = row.events.max(*most);
-    }
-    let mut versions: Vec<VersionStatus> = Vec::new();
-    for row in rows {
-        let Ok(model) = row.projection.parse() else { continue };
-        let number = row.version.unsigned_abs();
-        if versions.last().is_none_or(|last| (last.model, last.version) != (model, number)) {
-            versions.push(blank(model, number, &row));
-        }
-        if let Some(version) = versions.last_mut() {
-            let known = most.get(&row.partition).map_or(0, |most| most - row.events);
-            let partition = Partition(row.partition.unsigned_abs());
-            let more = ends.get(&partition).is_some_and(|end| Offset(row.next_offset) < *end);
-            add(version, partition, row, known.max(i64::from(more)));
-        }
-    }
-    Ok(versions)
-}
-
-fn blank(model: ReadModel, version: u32, row: &Row) -> VersionStatus {
-    let ours = model.template().fingerprint() == row.fingerprint;
-    let state = match (ours, row.building) {
-        (false, _) => State::Stale,
-        (true, true) => State::Building,
-        (true, false) => State::Live,
-    };
-    let serving = row.serving;
-    let (events, lag_events, lag_seconds) = (0, 0, 0.0);
-    let partitions = Vec::new();
-    VersionStatus { model, version, serving, state, events, lag_events, lag_seconds, partitions }
-}
-
-fn add(version: &mut VersionStatus, partition: Partition, row: Row, lag: i64) {
-    if row.stopped.is_some() {
-        version.state = State::Stopped;
-    }
-    version.events += row.events;
-    version.lag_events += lag;
-    if lag > 0 {
-        let age = row.age_seconds.unwrap_or_default();
-        version.lag_seconds = version.lag_seconds.max(age).max(0.0);
-    }
-    let position = row.last_offset.map(|offset| Position { partition, offset: Offset(offset) });
-    version.partitions.push(PartitionStatus { partition, position, stopped: row.stopped });
 }

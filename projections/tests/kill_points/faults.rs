@@ -62,7 +62,7 @@ pub struct Fault {
 }
 
 /// Where it hurts most, more often than chance alone would have it.
-const SORE: [&str; 12] = [
+const SORE: [&str; 13] = [
     "commit",
     "commit",
     "commit",
@@ -73,6 +73,7 @@ const SORE: [&str; 12] = [
     "copying rows",
     "switching",
     "making a version",
+    "making indexes",
     "dropping a version",
     "leases",
 ];

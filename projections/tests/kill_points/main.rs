@@ -18,6 +18,7 @@ mod faults;
 mod fold;
 mod process;
 mod proxy;
+mod rebuilds;
 mod restarts;
 mod run;
 #[path = "../read_side/shop.rs"]
@@ -97,6 +98,24 @@ async fn an_operator_killed_at_each_message_in_turn_may_try_again() {
         tally.unwrap_or_else(|violation| panic!("{violation}")),
         begun.elapsed()
     );
+}
+
+/// Kills of projectors that rebuild, each at a place that the seed decides.
+const KILLS: u32 = 50;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rebuild_killed_at_any_message_ends_with_the_rows_that_serve() {
+    let mut cluster = Cluster::start().await;
+    let (seed, begun) = (number("KILL_POINTS_SEED").unwrap_or(3), std::time::Instant::now());
+    let run = Run::new(seed, Planted::Nothing, &mut cluster).await;
+    let kills = number("KILL_POINTS_SEEDS").map_or(KILLS, |seeds| KILLS.max(seeds as u32));
+    match run.killed_rebuilds(seed, kills).await {
+        Ok(tally) => println!("{tally}\nin {:?}", begun.elapsed()),
+        Err(violation) => panic!(
+            "{violation}\nagain: KILL_POINTS_SEED={seed} cargo test -p projections --test \
+             kill_points rebuild"
+        ),
+    }
 }
 
 async fn is_found(planted: Planted) {

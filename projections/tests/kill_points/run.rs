@@ -78,6 +78,9 @@ impl<'a> Run<'a> {
             groups: 1 + chance.below(3) as u32,
             max_events: 1 + chance.below(40) as usize,
             max_events_apart: 1 + chance.below(60) as usize,
+            bulk_tasks: 1 + chance.below(3) as u32,
+            // Each chunk, some chunks, or a partition at a time.
+            bulk_bytes: [1, 8_000, 64 << 20][chance.below(3) as usize],
             tick: Duration::from_millis(10),
             lease: Duration::from_millis([0, 0, 60][chance.below(3) as usize]),
             close: [3, 30, 2_000][chance.below(3) as usize],
@@ -173,6 +176,11 @@ impl<'a> Run<'a> {
             seen.check(&self.facts).map_err(|Violation(what)| self.violation(&what))?;
         }
         Ok(seen)
+    }
+
+    /// Whether every version has every event.
+    pub fn has_all(&self, seen: &Seen) -> bool {
+        seen.complete(&self.facts)
     }
 
     /// With all that led to it.

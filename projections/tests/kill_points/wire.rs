@@ -114,7 +114,7 @@ fn text(body: &mut &[u8]) -> Vec<u8> {
 }
 
 /// What to call a statement: the first of these that it has in it.
-const NAMES: [(&str, &str); 28] = [
+const NAMES: [(&str, &str); 33] = [
     ("_sqlx_migrations", "migrations"),
     ("create schema control", "migrations"),
     ("pg_advisory_lock", "migrations"),
@@ -127,6 +127,11 @@ const NAMES: [(&str, &str); 28] = [
     ("drop schema", "dropping a version"),
     ("delete from control.version", "dropping a version"),
     ("delete from control.lease where projection", "dropping a version"),
+    ("maintenance_work_mem", "making indexes"),
+    ("select indexes", "making indexes"),
+    ("add primary key", "making indexes"),
+    ("create index", "making indexes"),
+    ("set indexes", "making indexes"),
     ("or replace view", "switching"),
     ("set local lock_timeout", "switching"),
     ("for update", "switching"),

@@ -9,9 +9,11 @@
     reason = "tests drive real time and count small things"
 )]
 
+mod bulk;
 mod faults;
 mod fold;
 mod rebuilds;
 mod scenario;
 mod shop;
+mod verify;
 mod waiting;

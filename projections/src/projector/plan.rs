@@ -1,0 +1,166 @@
+//! What a projector should have running, by the checkpoints; and which of the new versions may serve.
+
+use super::{Coordinator, SLACK};
+use crate::{
+    ReadModel,
+    checkpoint::Checkpoint,
+    feeds::FeedKey,
+    lease::Share,
+    rebuild::{indexes::Indexes, switch},
+    version::{Verified, Version, VersionId},
+    worker::Shares,
+};
+use events::Partition;
+use std::{collections::BTreeMap, sync::Arc};
+
+type Checkpoints = BTreeMap<Share, Checkpoint>;
+
+impl Coordinator {
+    pub(super) fn desired(&self, checkpoints: &Checkpoints) -> BTreeMap<FeedKey, Shares> {
+        let leaders = leaders(checkpoints);
+        let mut desired: BTreeMap<FeedKey, Shares> = BTreeMap::new();
+        let running = self.versions.iter().filter(|(_, version)| !version.paused);
+        let alone: BTreeMap<VersionId, FeedKey> = running
+            .clone()
+            .filter_map(|(&id, version)| Some((id, self.alone(version, &leaders, checkpoints)?)))
+            .collect();
+        for (index, group) in self.groups.iter().enumerate() {
+            for &partition in group {
+                for (&id, version) in running.clone().filter(|(id, _)| !alone.contains_key(id)) {
+                    let share = (id, partition);
+                    let Some(checkpoint) = checkpoints.get(&share) else { continue };
+                    if !self.held.contains(&share) {
+                        continue;
+                    }
+                    let most = leaders.get(&partition).copied().unwrap_or_default();
+                    let key = if version.indexes == Indexes::All {
+                        self.usual(index, share, most - checkpoint.events)
+                    } else if checkpoint.stopped.is_none() && !self.is_near(most, checkpoint) {
+                        FeedKey::Bulk(id, partition)
+                    } else {
+                        continue;
+                    };
+                    let of_feed = desired.entry(key).or_default();
+                    of_feed.entry(partition).or_default().push(Arc::clone(version));
+                }
+            }
+        }
+        desired.extend(alone.into_values().map(|key| (key, Shares::new())));
+        desired
+    }
+
+    /// What feeds a share that is so many events behind.
+    fn usual(&self, index: usize, (id, partition): Share, lag: i64) -> FeedKey {
+        let shared = self.feeds.get(&FeedKey::Together(index)).is_some_and(|running| {
+            let fed = running.shares.get(&partition);
+            fed.is_some_and(|fed| fed.iter().any(|version| version.id == id))
+        });
+        let close = self.settings.close * if shared { SLACK } else { 1 };
+        if lag <= close { FeedKey::Together(index) } else { FeedKey::Apart(id, index) }
+    }
+
+    /// Whether it is not worth while to fill it in bulk (any more): what has come since it was begun is little by comparison.
+    fn is_near(&self, most: i64, at: &Checkpoint) -> bool {
+        let close = self.settings.close;
+        let near = if at.events == 0 { close } else { (close * SLACK).max(most / 16) };
+        most - at.events <= near
+    }
+
+    /// What is done to a new version while nothing feeds it; once begun, it is not ended by what comes meanwhile.
+    fn alone(
+        &self,
+        version: &Version,
+        leaders: &BTreeMap<Partition, i64>,
+        checkpoints: &Checkpoints,
+    ) -> Option<FeedKey> {
+        let id = version.id;
+        if !version.building {
+            return None;
+        }
+        let held = |partition: &Partition| self.held.contains(&(id, *partition));
+        let under_way =
+            |key| self.feeds.get(&key).is_some_and(|running| !running.task.is_finished());
+        let all = |near: &dyn Fn(i64, &Checkpoint) -> bool| {
+            leaders.iter().all(|(partition, most)| {
+                checkpoints.get(&(id, *partition)).is_some_and(|at| near(*most, at))
+            })
+        };
+        if version.indexes != Indexes::All {
+            let (key, filled) = (FeedKey::Indexes(id), all(&|most, at| self.is_near(most, at)));
+            return (leaders.keys().any(held) && (under_way(key) || filled)).then_some(key);
+        }
+        let (key, close) = (FeedKey::Verify(id), all(&|most, at| self.is_close(most, at)));
+        let compared = version.verified.is_some();
+        (leaders.keys().all(held) && !compared && (under_way(key) || close)).then_some(key)
+    }
+
+    fn is_close(&self, most: i64, at: &Checkpoint) -> bool {
+        most - at.events <= self.settings.close
+    }
+
+    /// Lets what has been rebuilt serve, once it has been compared and is close.
+    pub(super) async fn switch(&self, checkpoints: &Checkpoints) -> Result<(), sqlx::Error> {
+        let leaders = leaders(checkpoints);
+        let may_serve = |version: &&Arc<Version>| {
+            let compared = matches!(version.verified, Some(Verified::Equal | Verified::Changed));
+            version.building && compared && !version.paused && !version.verify_only
+        };
+        for version in self.versions.values().filter(may_serve) {
+            let id = version.id;
+            let near = |(partition, most): (&Partition, &i64)| {
+                checkpoints.get(&(id, *partition)).is_some_and(|at| self.is_close(*most, at))
+            };
+            if leaders.iter().all(near) && switch::attempt(&self.context.pool, id).await? {
+                tracing::info!(version = %id, "the rebuilt read model serves");
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells how far the rebuilds are, as `orderlog rebuild` does.
+    pub(super) fn measure(&mut self, checkpoints: &Checkpoints) {
+        let leaders = leaders(checkpoints);
+        let now = self.context.environment.monotonic();
+        for model in ReadModel::ALL {
+            let building = self.versions.values().find(|it| it.building && it.id.model == model);
+            let Some(id) = building.map(|version| version.id) else {
+                if self.rebuilds.keys().any(|id| id.model == model) {
+                    self.rebuilds.retain(|id, _| id.model != model);
+                    show(model, (0, 0), 0.0);
+                }
+                continue;
+            };
+            let of = |(partition, most): (&Partition, &i64)| {
+                let done = checkpoints.get(&(id, *partition)).map_or(0, |at| at.events);
+                (done, most - done)
+            };
+            let sum = |(a, b), (c, d)| (a + c, b + d);
+            let (done, left): (i64, i64) = leaders.iter().map(of).fold((0, 0), sum);
+            let (since, before) = *self.rebuilds.entry(id).or_insert((now, done));
+            let took = now.saturating_sub(since).as_secs_f64();
+            #[allow(clippy::cast_precision_loss, reason = "a gauge")]
+            let rate = if took > 0.0 { (done - before).max(0) as f64 / took } else { 0.0 };
+            show(model, (done, left), rate);
+        }
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "gauges")]
+fn show(model: ReadModel, (done, left): (i64, i64), rate: f64) {
+    let name = model.as_str();
+    metrics::gauge!("projection_rebuild_events_done", "projection" => name).set(done as f64);
+    metrics::gauge!("projection_rebuild_events_left", "projection" => name).set(left as f64);
+    metrics::gauge!("projection_rebuild_events_per_second", "projection" => name).set(rate);
+    let eta = if rate > 0.0 { left as f64 / rate } else { 0.0 };
+    metrics::gauge!("projection_rebuild_seconds_left", "projection" => name).set(eta);
+}
+
+/// The most events that any version has applied, by partition: all count the same ones.
+fn leaders(checkpoints: &Checkpoints) -> BTreeMap<Partition, i64> {
+    let mut leaders = BTreeMap::new();
+    for ((_, partition), checkpoint) in checkpoints {
+        let most = leaders.entry(*partition).or_insert(0);
+        *most = checkpoint.events.max(*most);
+    }
+    leaders
+}

@@ -1,0 +1,241 @@
+//! How the versions of the read models are, for those who run the shop.
+
+use super::{Difference, indexes::Indexes};
+use crate::{ReadModel, version::Verified};
+use events::{Offset, Partition, Position, log::EventLog, log::ReadError};
+use sqlx::{FromRow, PgPool};
+use std::collections::BTreeMap;
+
+/// How a version is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It has not caught up for the first time yet.
+    Building,
+    /// It is complete, and fed.
+    Live,
+    /// It was written by other code than this program's and is not fed by it.
+    Stale,
+    /// A partition of it cannot go on.
+    Stopped,
+}
+
+impl State {
+    /// The name in answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Building => "building",
+            Self::Live => "live",
+            Self::Stale => "stale",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// A version of a read model, as an operator sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VersionStatus {
+    /// Of which read model.
+    pub model: ReadModel,
+    /// Its number, from 1.
+    pub version: u32,
+    /// Whether queries see it.
+    pub serving: bool,
+    /// How it is.
+    pub state: State,
+    /// Events it has applied.
+    pub events: i64,
+    /// Events it has still to apply, as far as they are known: those that other versions have applied, and at least one
+    /// where the log goes on.
+    pub lag_events: i64,
+    /// How long ago the last event was decided that it has applied, in the partition that is furthest behind; 0 when it
+    /// has applied all.
+    pub lag_seconds: f64,
+    /// Each partition of it.
+    pub partitions: Vec<PartitionStatus>,
+    /// How far the rebuild is that makes it; `None` when it is complete.
+    pub rebuild: Option<RebuildStatus>,
+}
+
+/// How far a rebuild is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RebuildStatus {
+    /// What happens to it: `filling`, `catching-up`, `verified`, `different` or `paused`.
+    pub phase: &'static str,
+    /// Whether it takes little of the machine.
+    pub gentle: bool,
+    /// Whether it is only to be compared.
+    pub verify_only: bool,
+    /// Events applied a second since it was begun or resumed.
+    pub events_per_second: f64,
+    /// When that would bring it to the end of the log; `None` while nothing is known.
+    pub seconds_left: Option<f64>,
+    /// What came of comparing it: `equal`, `different`, or `changed` if other code wrote the serving version.
+    pub verified: Option<&'static str>,
+    /// The first rows that differ.
+    pub differences: Vec<Difference>,
+}
+
+/// A partition of a version.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PartitionStatus {
+    /// Which one.
+    pub partition: Partition,
+    /// The last event applied.
+    pub position: Option<Position>,
+    /// Why nothing more is applied; `None` while all is well.
+    pub stopped: Option<String>,
+}
+
+/// Why the versions cannot be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum StatusError {
+    /// The database does not answer.
+    #[error("the versions of the read models cannot be read")]
+    Database(#[from] sqlx::Error),
+    /// The log does not answer.
+    #[error("the end of the log cannot be read")]
+    Log(#[from] ReadError),
+}
+
+#[derive(FromRow)]
+struct Row {
+    projection: String,
+    version: i32,
+    fingerprint: String,
+    building: bool,
+    serving: bool,
+    paused: bool,
+    gentle: bool,
+    verify_only: bool,
+    indexes: String,
+    verified: Option<String>,
+    differences: Option<String>,
+    rate_seconds: f64,
+    rate_events: i64,
+    partition: i32,
+    next_offset: i64,
+    last_offset: Option<i64>,
+    age_seconds: Option<f64>,
+    events: i64,
+    stopped: Option<String>,
+}
+
+/// Every version of every read model.
+///
+/// # Errors
+/// When database or log do not answer.
+pub async fn status(pool: &PgPool, log: &dyn EventLog) -> Result<Vec<VersionStatus>, StatusError> {
+    // Before the checkpoints are read: what they have by then counts.
+    let mut ends = BTreeMap::new();
+    for partition in (0..log.partitions()).map(Partition) {
+        ends.insert(partition, log.end(partition).await?);
+    }
+    let rows: Vec<Row> = sqlx::query_as(
+        "select projection, version, fingerprint, state = 'building' as building, v.serving, \
+         paused, gentle, verify_only, indexes, verified, differences, rate_events, \
+         extract(epoch from clock_timestamp() - rate_since)::float8 as rate_seconds, partition, next_offset, \
+         last_offset, extract(epoch from clock_timestamp() - last_time)::float8 as age_seconds, \
+         events, stopped \
+         from control.version v join control.checkpoint c using (projection, version) \
+         order by projection, version, partition",
+    )
+    .fetch_all(pool)
+    .await?;
+    let mut most: BTreeMap<i32, i64> = BTreeMap::new();
+    for row in &rows {
+        let most = most.entry(row.partition).or_default();
+        *most = row.events.max(*most);
+    }
+    let mut versions: Vec<VersionStatus> = Vec::new();
+    for row in rows {
+        let Ok(model) = row.projection.parse() else { continue };
+        let number = row.version.unsigned_abs();
+        if versions.last().is_none_or(|last| (last.model, last.version) != (model, number)) {
+            versions.push(blank(model, number, &row));
+        }
+        if let Some(version) = versions.last_mut() {
+            let known = most.get(&row.partition).map_or(0, |most| most - row.events);
+            let partition = Partition(row.partition.unsigned_abs());
+            let more = ends.get(&partition).is_some_and(|end| Offset(row.next_offset) < *end);
+            add(version, partition, row, known.max(i64::from(more)));
+        }
+    }
+    versions.iter_mut().for_each(estimate);
+    Ok(versions)
+}
+
+/// What its rate says of a rebuild, once all of its partitions are known.
+fn estimate(version: &mut VersionStatus) {
+    let Some(rebuild) = &mut version.rebuild else { return };
+    #[allow(clippy::cast_precision_loss, reason = "an estimate")]
+    let left = version.lag_events as f64;
+    if rebuild.phase == "paused" {
+        rebuild.events_per_second = 0.0;
+    } else if rebuild.events_per_second > 0.0 {
+        rebuild.seconds_left = Some(left / rebuild.events_per_second);
+    }
+}
+
+fn rebuild(row: &Row) -> RebuildStatus {
+    let verified = row.verified.as_deref().and_then(Verified::named);
+    let phase = match (row.paused, Indexes::named(&row.indexes), verified) {
+        (true, ..) => "paused",
+        (_, Indexes::None | Indexes::Key, _) => "filling",
+        (_, _, None) => "catching-up",
+        (_, _, Some(Verified::Different)) => "different",
+        (_, _, Some(_)) => "verified",
+    };
+    let differences = row.differences.as_deref().map(serde_json::from_str);
+    RebuildStatus {
+        phase,
+        gentle: row.gentle,
+        verify_only: row.verify_only,
+        events_per_second: 0.0,
+        seconds_left: None,
+        verified: verified.map(Verified::as_str),
+        differences: differences.and_then(Result::ok).unwrap_or_default(),
+    }
+}
+
+fn blank(model: ReadModel, version: u32, row: &Row) -> VersionStatus {
+    let ours = model.template().fingerprint() == row.fingerprint;
+    let state = match (ours, row.building) {
+        (false, _) => State::Stale,
+        (true, true) => State::Building,
+        (true, false) => State::Live,
+    };
+    let serving = row.serving;
+    let (events, lag_events, lag_seconds) = (0, 0, 0.0);
+    let partitions = Vec::new();
+    let rebuild = row.building.then(|| rebuild(row));
+    VersionStatus {
+        model,
+        version,
+        serving,
+        state,
+        events,
+        lag_events,
+        lag_seconds,
+        partitions,
+        rebuild,
+    }
+}
+
+fn add(version: &mut VersionStatus, partition: Partition, row: Row, lag: i64) {
+    if row.stopped.is_some() {
+        version.state = State::Stopped;
+    }
+    version.events += row.events;
+    if let Some(rebuild) = &mut version.rebuild {
+        #[allow(clippy::cast_precision_loss, reason = "an estimate")]
+        let done = (version.events - row.rate_events).max(0) as f64;
+        rebuild.events_per_second = done / row.rate_seconds.max(0.001);
+    }
+    version.lag_events += lag;
+    if lag > 0 {
+        let age = row.age_seconds.unwrap_or_default();
+        version.lag_seconds = version.lag_seconds.max(age).max(0.0);
+    }
+    let position = row.last_offset.map(|offset| Position { partition, offset: Offset(offset) });
+    version.partitions.push(PartitionStatus { partition, position, stopped: row.stopped });
+}

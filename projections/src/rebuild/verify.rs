@@ -1,0 +1,269 @@
+//! Whether a new version says what the serving one says, at exactly the same events.
+//!
+//! The new one stands still, its checkpoints locked; the serving one is seen in a snapshot, where rows and checkpoints agree,
+//! and is fed on. Then the new one is brought to exactly those checkpoints, and the two are compared by a digest of each
+//! table and partition. Nobody waits for it but the new version.
+
+use crate::{
+    checkpoint::{self, Checkpoint, Last, Move},
+    database,
+    facts::{Decoded, Facts},
+    planted::Planted,
+    progress::rest,
+    projection::ApplyError,
+    rebuild::{
+        culprit,
+        difference::{self, Difference},
+        switch,
+    },
+    version::{Verified, Version, VersionId},
+    worker::Context,
+};
+use events::{
+    Partition,
+    log::{BatchReader, ReadError},
+};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    error::Error,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// Takes as long as the tables are large, and reads all of them.
+const SETTINGS: &str = "set local statement_timeout = 0; \
+    set local idle_in_transaction_session_timeout = 0; \
+    set local enable_seqscan = on; set local enable_hashjoin = on; set local enable_mergejoin = on";
+
+const SNAPSHOT: &str = "begin isolation level repeatable read read only";
+
+/// How long the serving version has to come to where the new one is.
+const LEVEL: Duration = Duration::from_secs(2);
+
+/// The rest between two looks whether it has.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Compares a new version, to which nothing else happens meanwhile in this process, with the serving one.
+pub(crate) struct Verify {
+    pub context: Arc<Context>,
+    pub version: Arc<Version>,
+    pub stop: CancellationToken,
+    /// Woken when it is known.
+    pub done: Arc<Notify>,
+}
+
+/// Why it is not known yet.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unknown {
+    #[error("the versions of a read model cannot be compared")]
+    Database(#[from] sqlx::Error),
+    #[error("the log cannot be read for the comparison")]
+    Log(#[from] ReadError),
+    #[error("a new version cannot be brought to where the serving one is")]
+    Apply(#[from] ApplyError),
+    #[error("{0}")]
+    Early(&'static str),
+}
+
+type Checkpoints = BTreeMap<Partition, Checkpoint>;
+
+impl Verify {
+    /// Finds out and notes it. What fails is tried again by who began it.
+    pub async fn run(self) {
+        let known = tokio::select! {
+            known = self.compare() => known,
+            () = self.stop.cancelled() => return,
+        };
+        let id = self.version.id;
+        match known {
+            Ok(Verified::Different) => {
+                tracing::error!(version = %id, "a rebuilt read model differs from the serving one");
+            }
+            Ok(verified) => tracing::info!(version = %id, verified = verified.as_str(), "compared"),
+            Err(error) => {
+                tracing::warn!(version = %id, error = &error as &dyn Error, "not compared yet");
+                return;
+            }
+        }
+        self.done.notify_one();
+    }
+
+    async fn compare(&self) -> Result<Verified, Unknown> {
+        let (pool, id) = (&self.context.pool, self.version.id);
+        let mut new = database::begin(pool).await?;
+        sqlx::raw_sql(SETTINGS).execute(&mut *new).await?;
+        let Some(serving) = switch::serving(&mut new, id.model).await? else {
+            return Err(Unknown::Early("no version serves"));
+        };
+        if !same_code(&mut new, serving, id).await? {
+            note(&mut new, id, Verified::Changed, &[]).await?;
+            new.commit().await?;
+            return Ok(Verified::Changed);
+        }
+        let from = checkpoint::of(&mut new, id, true).await?;
+        comes_level(pool, serving, &from).await?;
+        let mut old = database::begin_with(pool, SNAPSHOT).await?;
+        sqlx::raw_sql(SETTINGS).execute(&mut *old).await?;
+        let to = checkpoint::of(&mut old, serving, false).await?;
+        self.bring(&mut new, &from, &to).await?;
+        let (ours, theirs) = futures::try_join!(digests(&mut new, id), digests(&mut old, serving))?;
+        if ours == theirs {
+            note(&mut new, id, Verified::Equal, &[]).await?;
+            new.commit().await?;
+            return Ok(Verified::Equal);
+        }
+        let places = ours.keys().chain(theirs.keys());
+        let differing = places.filter(|place| ours.get(*place) != theirs.get(*place));
+        let mut found = Vec::new();
+        for (table, partition) in differing.collect::<BTreeSet<_>>() {
+            let sides = ((&mut *old, serving), (&mut *new, id));
+            found.extend(difference::first(sides, table, *partition).await?);
+            if found.len() >= difference::SHOWN {
+                break;
+            }
+        }
+        found.truncate(difference::SHOWN);
+        // To find it takes a while, so for the first one only.
+        if let Some(first) = found.first_mut() {
+            first.position = culprit::find(&self.context, &mut new, id, first, &to).await?;
+        }
+        note(&mut new, id, Verified::Different, &found).await?;
+        new.commit().await?;
+        Ok(Verified::Different)
+    }
+
+    /// Applies what is between the checkpoints, which are moved to exactly where the serving version's are.
+    async fn bring(
+        &self,
+        new: &mut PgConnection,
+        from: &Checkpoints,
+        to: &Checkpoints,
+    ) -> Result<(), Unknown> {
+        for (&partition, target) in to {
+            let at = from.get(&partition).ok_or(Unknown::Early("a checkpoint is gone"))?;
+            if at.cursor.offset > target.cursor.offset {
+                return Err(Unknown::Early("it is further than the serving version"));
+            }
+            if at.cursor.offset < target.cursor.offset {
+                self.bring_partition(new, partition, at, target).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn bring_partition(
+        &self,
+        new: &mut PgConnection,
+        partition: Partition,
+        from: &Checkpoint,
+        to: &Checkpoint,
+    ) -> Result<(), Unknown> {
+        let (mut cursor, end) = (from.cursor, to.cursor.offset);
+        let (mut last, mut events) = (None, 0);
+        let mut reader = BatchReader::open(&*self.context.log, partition, cursor).await?;
+        while cursor.offset < end {
+            let chunk = reader.next().await?;
+            let at_end = chunk.at_end;
+            let mut decoded = Decoded::of(chunk, cursor);
+            decoded.facts.retain(|fact| fact.position.offset < end);
+            cursor = decoded.cursor;
+            if cursor.offset < end && (at_end || decoded.poison.is_some()) {
+                return Err(Unknown::Early(
+                    "the log does not go on to where the serving version is",
+                ));
+            }
+            let mut facts = Facts::default();
+            facts.add(&decoded.facts, from.cursor.offset);
+            self.version.writer.apply(new, &facts).await?;
+            last = decoded.facts.last().map(Last::of).or(last);
+            events += i64::try_from(decoded.facts.len()).unwrap_or(i64::MAX);
+        }
+        let share = (self.version.id, partition);
+        let step = Move { share, expected: from.cursor.offset, to: to.cursor, last, events };
+        let moved = checkpoint::advance(new, &[step], Planted::Nothing).await?;
+        moved.map(drop).map_err(|_| Unknown::Early("another writer was first"))
+    }
+}
+
+/// Whether the same code wrote both.
+async fn same_code(
+    connection: &mut PgConnection,
+    one: VersionId,
+    other: VersionId,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "select count(distinct fingerprint) = 1 from control.version \
+         where projection = $1 and version in ($2, $3)",
+    )
+    .bind(one.model.as_str())
+    .bind(one.number)
+    .bind(other.number)
+    .fetch_one(connection)
+    .await
+}
+
+/// Waits until the serving version has all that the new one has.
+async fn comes_level(pool: &PgPool, serving: VersionId, new: &Checkpoints) -> Result<(), Unknown> {
+    let mut waited = Duration::ZERO;
+    loop {
+        let mut connection = pool.acquire().await?;
+        let found = checkpoint::of(&mut connection, serving, false).await?;
+        drop(connection);
+        let level = |(partition, new): (&Partition, &Checkpoint)| {
+            found.get(partition).is_some_and(|old| old.cursor.offset >= new.cursor.offset)
+        };
+        if new.iter().all(level) {
+            return Ok(());
+        }
+        if waited >= LEVEL {
+            return Err(Unknown::Early("the serving version is behind it"));
+        }
+        rest(LOOK).await;
+        waited += LOOK;
+    }
+}
+
+/// Rows and the sum of their hashes, by table and partition.
+type Digests = BTreeMap<(String, i32), (i64, String)>;
+
+async fn digests(connection: &mut PgConnection, id: VersionId) -> Result<Digests, sqlx::Error> {
+    let mut digests = Digests::new();
+    for table in difference::tables(connection, id).await? {
+        let query = format!(
+            "select partition, count(*), sum(hashtextextended(t::text, 0))::text \
+             from {}.{table} t group by partition",
+            id.schema()
+        );
+        let rows: Vec<(i32, i64, String)> =
+            sqlx::query_as(AssertSqlSafe(query)).fetch_all(&mut *connection).await?;
+        let of = |(partition, count, sum)| ((table.clone(), partition), (count, sum));
+        digests.extend(rows.into_iter().map(of));
+    }
+    Ok(digests)
+}
+
+async fn note(
+    connection: &mut PgConnection,
+    id: VersionId,
+    verified: Verified,
+    differences: &[Difference],
+) -> Result<(), sqlx::Error> {
+    let differences = match differences {
+        [] => None,
+        found => Some(serde_json::to_string(found).unwrap_or_default()),
+    };
+    sqlx::query(
+        "update control.version set verified = $3, differences = $4 \
+         where projection = $1 and version = $2",
+    )
+    .bind(id.model.as_str())
+    .bind(id.number)
+    .bind(verified.as_str())
+    .bind(differences)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
