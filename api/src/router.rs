@@ -42,6 +42,8 @@ pub(crate) fn described_routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(admin::projections::rebuild))
         .routes(routes!(admin::projections::rollback))
         .routes(routes!(admin::projections::cancel))
+        .routes(routes!(admin::projections::pause))
+        .routes(routes!(admin::projections::resume))
         .routes(routes!(admin::projections::drop_old))
         .routes(routes!(admin::streams::events))
         .routes(routes!(health::healthz))

@@ -14,7 +14,7 @@ use axum::{
 use events::Position;
 use projections::{
     ReadModel,
-    rebuild::{self, RebuildError, StatusError, VersionStatus},
+    rebuild::{self, Difference, RebuildError, RebuildStatus, StatusError, VersionStatus},
 };
 use serde::Serialize;
 use sqlx::PgPool;
@@ -71,6 +71,35 @@ pub struct RebuildBody {
     events_done: i64,
     /// Events to apply still, as far as they are known.
     events_left: i64,
+    /// Events applied a second since it was begun or resumed.
+    events_per_second: f64,
+    /// When that would bring it to the end of the log; null while nothing is known.
+    seconds_left: Option<f64>,
+    /// `filling`, `catching-up`, `verified`, `different` (its rows are not those that serve, so it does not serve) or `paused`.
+    phase: &'static str,
+    /// Whether it is only to be compared with the version that serves.
+    verify_only: bool,
+    /// Whether it takes little of the machine.
+    throttled: bool,
+    /// What came of comparing it with the version that serves: `equal`, `different`, or `changed` if other code wrote that;
+    /// null before.
+    verified: Option<&'static str>,
+    /// The first rows that differ.
+    differences: Vec<DifferenceBody>,
+}
+
+/// A row that is not the same in a new version as in the one that serves.
+#[derive(Serialize, ToSchema)]
+pub struct DifferenceBody {
+    /// The table.
+    table: String,
+    /// The partition of the log that the row belongs to.
+    partition: u32,
+    /// Its key.
+    key: String,
+    /// The event that made them differ, if it was found.
+    #[schema(value_type = Option<String>, example = "3:1042")]
+    position: Option<Position>,
 }
 
 /// A version that an operation was about.
@@ -84,9 +113,8 @@ pub struct ChangedBody {
 
 impl From<VersionStatus> for VersionBody {
     fn from(status: VersionStatus) -> Self {
-        let building = status.state == rebuild::State::Building;
-        let rebuild = building
-            .then_some(RebuildBody { events_done: status.events, events_left: status.lag_events });
+        let (done, left) = (status.events, status.lag_events);
+        let rebuild = status.rebuild.map(|rebuild| RebuildBody::new(rebuild, done, left));
         let partitions = status.partitions.into_iter().map(|it| PartitionBody {
             partition: it.partition.0,
             position: it.position,
@@ -101,6 +129,28 @@ impl From<VersionStatus> for VersionBody {
             lag_seconds: status.lag_seconds,
             partitions: partitions.collect(),
             rebuild,
+        }
+    }
+}
+
+impl RebuildBody {
+    fn new(rebuild: RebuildStatus, events_done: i64, events_left: i64) -> Self {
+        let difference = |it: Difference| DifferenceBody {
+            table: it.table,
+            partition: it.partition,
+            key: it.key,
+            position: it.position,
+        };
+        Self {
+            events_done,
+            events_left,
+            events_per_second: rebuild.events_per_second,
+            seconds_left: rebuild.seconds_left,
+            phase: rebuild.phase,
+            verify_only: rebuild.verify_only,
+            throttled: rebuild.gentle,
+            verified: rebuild.verified,
+            differences: rebuild.differences.into_iter().map(difference).collect(),
         }
     }
 }
@@ -205,6 +255,50 @@ pub async fn cancel(
         Ok(Vec::new())
     })
     .await
+}
+
+/// Holds the rebuild under way up; it keeps what it has.
+#[utoipa::path(
+    post,
+    path = "/api/v1/admin/projections/{name}/pause",
+    tag = "administration",
+    operation_id = "pause_rebuild",
+    params(("name" = String, Path, description = "The read model")),
+    responses(
+        (status = 200, description = "It is held up.", body = ChangedBody),
+        (status = 404, description = "`not-found`"),
+        (status = 409, description = "`projection-conflict`"),
+    ),
+)]
+pub async fn pause(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Json<ChangedBody>, Problem> {
+    change(&app, &caller, &name, async |pool, model| Ok(vec![rebuild::pause(pool, model).await?]))
+        .await
+}
+
+/// Lets the rebuild go on that was held up.
+#[utoipa::path(
+    post,
+    path = "/api/v1/admin/projections/{name}/resume",
+    tag = "administration",
+    operation_id = "resume_rebuild",
+    params(("name" = String, Path, description = "The read model")),
+    responses(
+        (status = 200, description = "It goes on.", body = ChangedBody),
+        (status = 404, description = "`not-found`"),
+        (status = 409, description = "`projection-conflict`"),
+    ),
+)]
+pub async fn resume(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Json<ChangedBody>, Problem> {
+    change(&app, &caller, &name, async |pool, model| Ok(vec![rebuild::resume(pool, model).await?]))
+        .await
 }
 
 /// Drops the versions that do not serve; there is nothing to go back to afterwards.

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use orderlog::config::Config;
 use projections::{
     Progress, Projector, ProjectorSettings, ReadModel,
-    rebuild::{self, State, VersionStatus},
+    rebuild::{self, Difference, Manner, RebuildStatus, State, VersionStatus},
 };
 use std::{io::IsTerminal, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
@@ -26,13 +26,20 @@ const NOBODY: Duration = Duration::from_secs(10);
 pub struct Args {
     /// orders, products, customers or history
     name: ReadModel,
+    /// Builds it only to compare it with the one that serves, and drops it again; exit code 1 if they differ.
+    #[arg(long)]
+    verify_only: bool,
+    /// Takes little of the machine, however long it takes.
+    #[arg(long)]
+    throttle: bool,
 }
 
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     let log = access::log(config).await?;
     let read_side = ReadSide::open(config).await?;
     projections::prepare(&read_side.pool, log.partitions()).await?;
-    let built = Rebuild { log, read_side: &read_side, model: args.name }.run().await;
+    let manner = Manner { gentle: args.throttle, verify_only: args.verify_only };
+    let built = Rebuild { log, read_side: &read_side, model: args.name, manner }.run().await;
     read_side.close().await?;
     built
 }
@@ -41,21 +48,26 @@ struct Rebuild<'a> {
     log: Arc<dyn EventLog>,
     read_side: &'a ReadSide,
     model: ReadModel,
+    manner: Manner,
 }
 
 impl Rebuild<'_> {
     async fn run(self) -> anyhow::Result<()> {
-        let version = rebuild::request(&self.read_side.pool, self.model).await?;
+        let pool = &self.read_side.pool;
+        let version = rebuild::request_in(pool, self.model, self.manner).await?;
         super::print(&format!("building version {version} of {}", self.model))?;
         let mut projector = None;
         if self.read_side.is_ours() {
             projector = Some(self.projector().await?);
         }
         let mut shown = Shown::new();
-        let (mut events, mut moved) = (0, Instant::now());
+        let (mut events, mut moved, mut last) = (0, Instant::now(), None);
         loop {
             let status = self.status(version).await?;
-            if status.serving {
+            let compared = status.rebuild.as_ref().and_then(|rebuild| rebuild.verified);
+            let differs = compared == Some("different");
+            if status.serving || differs || (self.manner.verify_only && compared.is_some()) {
+                last = Some(status);
                 break;
             }
             if status.state == State::Stopped {
@@ -64,7 +76,8 @@ impl Rebuild<'_> {
             if status.events != events {
                 (events, moved) = (status.events, Instant::now());
             }
-            if projector.is_none() && moved.elapsed() > NOBODY {
+            let paused = status.rebuild.as_ref().is_some_and(|it| it.phase == "paused");
+            if projector.is_none() && !paused && moved.elapsed() > NOBODY {
                 super::print("no projector runs, building it here")?;
                 projector = Some(self.projector().await?);
             }
@@ -75,8 +88,39 @@ impl Rebuild<'_> {
         if let Some(projector) = projector {
             projector.stop().await;
         }
-        super::print(&format!("version {version} of {} serves", self.model))?;
-        Ok(())
+        self.conclude(version, last.as_ref().and_then(|status| status.rebuild.as_ref())).await
+    }
+
+    /// Tells what came of it. What was only to be compared is dropped; what differs is kept to be looked at.
+    async fn conclude(&self, version: u32, rebuild: Option<&RebuildStatus>) -> anyhow::Result<()> {
+        let model = self.model;
+        let Some(rebuild) = rebuild else {
+            super::print(&format!("version {version} of {model} serves"))?;
+            return Ok(());
+        };
+        if self.manner.verify_only {
+            rebuild::cancel(&self.read_side.pool, model).await?;
+        }
+        match rebuild.verified {
+            Some("different") => {}
+            Some("equal") => {
+                super::print(&format!("version {version} of {model} has the rows that serve"))?;
+                return Ok(());
+            }
+            _ => bail!("other code wrote the rows of {model} that serve: nothing was compared"),
+        }
+        for difference in &rebuild.differences {
+            super::print(&told(difference))?;
+        }
+        let kept = if self.manner.verify_only {
+            String::new()
+        } else {
+            format!(
+                "; it does not serve and is kept in schema {model}_v{version} until the rebuild is \
+                 cancelled"
+            )
+        };
+        bail!("version {version} of {model} does not have the rows that serve{kept}")
     }
 
     async fn projector(&self) -> anyhow::Result<Projector> {
@@ -96,8 +140,28 @@ impl Rebuild<'_> {
     }
 }
 
+fn told(difference: &Difference) -> String {
+    let Difference { table, partition, key, serving, rebuilt, position } = difference;
+    let row = |row: &Option<String>| row.clone().unwrap_or_else(|| "no row".to_owned());
+    let since = position.map(|at| format!(", since the event at {at}")).unwrap_or_default();
+    format!(
+        "{table} {key} (partition {partition}) differs{since}\n  serving: {}\n  rebuilt: {}",
+        row(serving),
+        row(rebuilt)
+    )
+}
+
 fn reason(status: &VersionStatus) -> &str {
     status.partitions.iter().find_map(|partition| partition.stopped.as_deref()).unwrap_or("unknown")
+}
+
+/// How fast it goes, as `/admin/projections` says too.
+fn pace(rebuild: &RebuildStatus) -> String {
+    let rate = rebuild.events_per_second;
+    match rebuild.seconds_left {
+        Some(left) => format!("{}, {rate:.0} a second, {left:.0} s to go", rebuild.phase),
+        None => rebuild.phase.to_owned(),
+    }
 }
 
 /// A bar on a terminal, lines elsewhere.
@@ -112,7 +176,7 @@ impl Shown {
             return Self::Lines { last: None };
         }
         let bar = ProgressBar::new(0);
-        let style = "{bar:40} {pos}/{len} events, {per_sec}, {eta} to go";
+        let style = "{bar:40} {pos}/{len} events, {msg}";
         bar.set_style(
             ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
         );
@@ -121,14 +185,16 @@ impl Shown {
 
     fn show(&mut self, status: &VersionStatus) -> std::io::Result<()> {
         let (done, total) = (status.events, status.events + status.lag_events);
+        let pace = status.rebuild.as_ref().map(pace).unwrap_or_default();
         match self {
             Self::Bar(bar) => {
                 bar.set_length(total.unsigned_abs());
                 bar.set_position(done.unsigned_abs());
+                bar.set_message(pace);
             }
             Self::Lines { last } if last.is_none_or(|last| last.elapsed() >= LINE) => {
                 *last = Some(Instant::now());
-                super::print(&format!("{done} of {total} events"))?;
+                super::print(&format!("{done} of {total} events, {pace}"))?;
             }
             Self::Lines { .. } => {}
         }
