@@ -1,8 +1,14 @@
 //! What the handlers share.
 
-use crate::{auth::Authenticator, problem::Problem, rate_limit::RateLimiter};
+use crate::{
+    auth::Authenticator,
+    client::Proxies,
+    problem::Problem,
+    rate_limit::RateLimiter,
+};
 use commands::Router;
 use events::{Currency, Environment, keys::KeyError, keys::KeyStore, log::EventLog, seal::Key};
+use ipnet::IpNet;
 use metrics_exporter_prometheus::PrometheusHandle;
 use projections::ReadModels;
 use std::{sync::Arc, time::Duration};
@@ -16,6 +22,10 @@ pub struct AppSettings {
     pub order_deadline: Duration,
     /// Requests a second that one principal may make, with a burst of twice that; 0 for no limit.
     pub rate_limit_per_second: u32,
+    /// The same for one address, whoever calls from there.
+    pub rate_limit_per_address: u32,
+    /// Proxies whose word about clients counts.
+    pub trusted_proxies: Vec<IpNet>,
     /// Origins that browsers may call from; `*` for any. Empty: none but the own.
     pub cors_allowed_origins: Vec<String>,
     /// The longest that any request may take; above the longest `Prefer: wait`.
@@ -29,6 +39,8 @@ impl AppSettings {
             currency,
             order_deadline: Duration::from_mins(15),
             rate_limit_per_second: 1000,
+            rate_limit_per_address: 5000,
+            trusted_proxies: Vec::new(),
             cors_allowed_origins: Vec::new(),
             request_timeout: Duration::from_secs(75),
         }
@@ -75,6 +87,10 @@ pub struct App {
     pub metrics: PrometheusHandle,
     /// Counts the requests of each principal.
     pub(crate) limiter: RateLimiter,
+    /// Counts the requests from each address.
+    pub(crate) addresses: RateLimiter,
+    /// Tells clients apart behind a proxy.
+    pub(crate) proxies: Proxies,
     /// Under which requests are hashed, to tell them apart under one idempotency key.
     pub(crate) fingerprint_secret: Key,
     /// Under which e-mail addresses are hashed, to name their streams.
@@ -89,6 +105,8 @@ impl App {
     pub async fn open(parts: AppParts) -> Result<Self, KeyError> {
         Ok(Self {
             limiter: RateLimiter::new(parts.settings.rate_limit_per_second),
+            addresses: RateLimiter::new(parts.settings.rate_limit_per_address),
+            proxies: Proxies::new(parts.settings.trusted_proxies.clone()),
             fingerprint_secret: parts.keys.secret("fingerprint").await?,
             email_secret: parts.keys.secret("email").await?,
             settings: parts.settings,

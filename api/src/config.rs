@@ -1,8 +1,15 @@
 //! The settings, read once: flags win over the environment, and a bad value stops the program
 //! before any port is bound.
 
+mod auth;
+mod clients;
+
+pub use auth::{AuthChoice, AuthSettings};
+pub use clients::ClientSettings;
+
 use clap::ValueEnum;
 use events::{Currency, log::kafka::KafkaSettings};
+use ipnet::IpNet;
 use sqlx::postgres::PgConnectOptions;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -44,27 +51,9 @@ pub struct Settings {
     #[arg(hide_short_help = true, value_parser = database_url)]
     pub database_url: Option<PgConnectOptions>,
 
-    /// The public key (PEM) that tokens are checked with; unset: a key pair made under the data
-    /// directory.
-    #[arg(long, env = "AUTH_PUBLIC_KEY_FILE", value_name = "FILE", global = true)]
-    #[arg(hide_short_help = true, conflicts_with = "auth_jwks_url")]
-    pub auth_public_key_file: Option<PathBuf>,
-    /// Not supported yet: refused, so that it is not ignored.
-    #[arg(long, env = "AUTH_JWKS_URL", value_name = "URL", hide = true, global = true)]
-    pub auth_jwks_url: Option<String>,
-    /// Who signs the tokens (`iss`).
-    #[arg(long, env = "AUTH_ISSUER", value_name = "ISS", hide_short_help = true, global = true)]
-    #[arg(value_parser = text())]
-    pub auth_issuer: Option<String>,
-    /// Whom the tokens are for (`aud`).
-    #[arg(long, env = "AUTH_AUDIENCE", value_name = "AUD", hide_short_help = true, global = true)]
-    #[arg(value_parser = text())]
-    pub auth_audience: Option<String>,
-    /// Allows the key pair under the data directory beyond loopback.
-    #[arg(long, env = "AUTH_BUILTIN", value_name = "BOOL", global = true, hide_short_help = true)]
-    #[arg(value_parser = clap::builder::BoolishValueParser::new(), default_value = "false")]
-    #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
-    pub auth_builtin: bool,
+    /// Whose tokens count.
+    #[command(flatten)]
+    pub auth: AuthSettings,
 
     /// The shop's currency (ISO 4217).
     #[arg(long, env = "SHOP_CURRENCY", default_value = "GBP", value_name = "CODE", global = true)]
@@ -85,11 +74,9 @@ pub struct Settings {
     #[arg(hide_short_help = true, global = true)]
     #[arg(value_parser = origin)]
     pub cors_allowed_origins: Vec<String>,
-    /// Requests a second of one caller, who may burst twice that; 0 = no limit.
-    #[arg(long, env = "RATE_LIMIT_PER_SECOND", default_value_t = 1000, value_name = "N")]
-    #[arg(hide_short_help = true, global = true)]
-    #[arg(value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
-    pub rate_limit_per_second: u32,
+    /// How much clients may ask.
+    #[command(flatten)]
+    pub clients: ClientSettings,
 
     /// What is logged, in the syntax of tracing's filters [default: info when serving, else warn].
     #[arg(long, env = "RUST_LOG", value_name = "FILTER", global = true)]
@@ -174,22 +161,6 @@ pub enum LogChoice {
     },
 }
 
-/// Whose tokens count.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AuthChoice {
-    /// Those signed by the key pair under the data directory.
-    BuiltIn,
-    /// Those signed by somebody else.
-    PublicKey {
-        /// Their public key, PEM.
-        file: PathBuf,
-        /// `iss`.
-        issuer: String,
-        /// `aud`.
-        audience: String,
-    },
-}
-
 /// Checked settings: what [`crate::startup`] goes by.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -217,6 +188,10 @@ pub struct Config {
     pub cors_allowed_origins: Vec<String>,
     /// Requests a second of one caller; 0 = no limit.
     pub rate_limit_per_second: u32,
+    /// Requests a second from one address; 0 = no limit.
+    pub rate_limit_per_address: u32,
+    /// Proxies whose word about clients counts.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// Settings that do not go together.
@@ -224,13 +199,16 @@ pub struct Config {
 pub enum ConfigError {
     /// The built-in key pair is not for the world.
     #[error(
-        "the built-in key pair is for loopback only: set AUTH_PUBLIC_KEY_FILE, or AUTH_BUILTIN=1 \
-         to use it on {0} all the same"
+        "the built-in key pair is for loopback only: set AUTH_JWKS_URL or AUTH_PUBLIC_KEY_FILE, or \
+         AUTH_BUILTIN=1 to use it on {0} all the same"
     )]
     BuiltInBeyondLoopback(SocketAddr),
-    /// A public key alone does not say whose tokens count.
-    #[error("AUTH_PUBLIC_KEY_FILE needs AUTH_ISSUER and AUTH_AUDIENCE")]
+    /// A key alone does not say whose tokens count.
+    #[error("AUTH_PUBLIC_KEY_FILE and AUTH_JWKS_URL need AUTH_ISSUER and AUTH_AUDIENCE")]
     IncompleteAuth,
+    /// The address of a key set is none that is asked.
+    #[error("AUTH_JWKS_URL {0}")]
+    KeySetUrl(&'static str),
     /// Roles apart meet in the log and in the database only.
     #[error("--roles (ROLES) other than all need KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL")]
     RolesApart,
@@ -255,6 +233,8 @@ impl Config {
             expiry_grace: Duration::from_mins(1),
             cors_allowed_origins: Vec::new(),
             rate_limit_per_second: 1000,
+            rate_limit_per_address: 5000,
+            trusted_proxies: Vec::new(),
         }
     }
 
@@ -269,7 +249,7 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
         refuse_unsupported(&settings)?;
-        let auth = auth(&settings)?;
+        let auth = settings.auth.choose()?;
         let mut roles: BTreeSet<Role> = settings.roles.into_iter().collect();
         if roles.is_empty() {
             roles.extend(Role::value_variants());
@@ -298,7 +278,9 @@ impl Config {
             order_deadline: Duration::from_secs(settings.order_deadline_seconds),
             expiry_grace: Duration::from_secs(settings.expiry_grace_seconds),
             cors_allowed_origins: settings.cors_allowed_origins,
-            rate_limit_per_second: settings.rate_limit_per_second,
+            rate_limit_per_second: settings.clients.rate_limit_per_second,
+            rate_limit_per_address: settings.clients.rate_limit_per_address,
+            trusted_proxies: settings.clients.trusted_proxies,
         })
     }
 
@@ -321,23 +303,12 @@ impl Config {
 
 fn refuse_unsupported(settings: &Settings) -> Result<(), ConfigError> {
     let given = [
-        ("AUTH_JWKS_URL", settings.auth_jwks_url.is_some()),
         ("STRIPE_SECRET_KEY", settings.stripe_secret_key.is_some()),
         ("SMTP_URL", settings.smtp_url.is_some()),
     ];
     match given.into_iter().find(|&(_, given)| given) {
         Some((name, _)) => Err(ConfigError::Unsupported(name)),
         None => Ok(()),
-    }
-}
-
-fn auth(settings: &Settings) -> Result<AuthChoice, ConfigError> {
-    let Some(file) = settings.auth_public_key_file.clone() else {
-        return Ok(AuthChoice::BuiltIn);
-    };
-    match (settings.auth_issuer.clone(), settings.auth_audience.clone()) {
-        (Some(issuer), Some(audience)) => Ok(AuthChoice::PublicKey { file, issuer, audience }),
-        _ => Err(ConfigError::IncompleteAuth),
     }
 }
 
@@ -394,6 +365,10 @@ mod tests {
         let keyed = config(&[&["--listen=0.0.0.0:80"], &flags[..]].concat()).unwrap();
         assert_eq!(keyed.check_exposure(false), Ok(()));
         assert_eq!(config(&flags[..2]).unwrap_err(), ConfigError::IncompleteAuth);
+        let jwks = ["--auth-jwks-url=https://i.example/keys", flags[1], flags[2]];
+        let keyed = config(&[&["--listen=0.0.0.0:80"], &jwks[..]].concat()).unwrap();
+        assert!(matches!(keyed.auth, AuthChoice::KeySet { .. }));
+        assert_eq!(config(&jwks[..2]).unwrap_err(), ConfigError::IncompleteAuth);
     }
 
     #[test]

@@ -44,6 +44,9 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem>
             return Err(problem.with("partitions", partitions));
         }
     }
+    if !app.authenticator.has_keys() {
+        return Err(Problem::unavailable("the keys that tokens are checked with cannot be had"));
+    }
     let mut stopped = Vec::new();
     if let Some(reads) = &app.reads {
         let Ok(Ok(found)) = tokio::time::timeout(DATABASE_TIME, reads.stopped()).await else {

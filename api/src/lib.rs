@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`router`] | every route on one screen, and the layers around them |
 //! | [`app`] | what the handlers share |
-//! | [`auth`], [`rate_limit`] | who calls, and how often |
+//! | [`auth`], [`client`], [`rate_limit`] | who calls, from where, and how often |
 //! | [`extract`], [`validate`], [`problem`], [`causality`], [`idempotency`], [`trace`] | the conventions of the interface, once each |
 //! | [`command`], [`replay`] | from a request to a decided aggregate, whatever the client does meanwhile; old answers again |
 //! | [`query`] | what all reads share: freshness, pages, cursors |
@@ -31,6 +31,7 @@ pub mod app;
 pub mod audit;
 pub mod auth;
 pub mod causality;
+pub mod client;
 pub mod command;
 pub mod config;
 pub mod customers;

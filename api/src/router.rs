@@ -2,9 +2,9 @@
 
 use crate::{
     App, admin,
-    auth::Caller,
+    auth::{Admitted, Caller, Until},
     causality::{LOG_POSITION, MIN_LOG_POSITION, PREFER, PREFERENCE_APPLIED, set_header},
-    customers, health,
+    client, customers, health,
     idempotency::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED},
     openapi, orders,
     problem::{self, Kind, Problem},
@@ -13,16 +13,25 @@ use crate::{
 };
 use axum::{
     Router,
-    extract::{ConnectInfo, MatchedPath, Request, State},
-    http::{HeaderMap, HeaderValue, Method, header},
+    extract::{MatchedPath, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, header},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::get,
 };
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 use tower_http::{catch_panic::CatchPanicLayer, cors::CorsLayer};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
+
+const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
+const CROSS_ORIGIN_OPENER_POLICY: HeaderName =
+    HeaderName::from_static("cross-origin-opener-policy");
+const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
+    HeaderName::from_static("cross-origin-resource-policy");
+
+/// How long a browser may remember what it may ask from another origin.
+const PREFLIGHT_AGE: Duration = Duration::from_mins(10);
 
 /// The routes that the OpenAPI document describes.
 pub(crate) fn described_routes() -> OpenApiRouter<Arc<App>> {
@@ -65,7 +74,7 @@ pub fn routes(app: Arc<App>) -> Router {
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(from_fn(problem::render))
         .layer(from_fn(measure))
-        .layer(from_fn(protect))
+        .layer(from_fn_with_state(Arc::clone(&app), protect))
         .layer(cors)
         .layer(from_fn_with_state(Arc::clone(&app), trace::follow))
         .with_state(app)
@@ -76,29 +85,38 @@ async fn admit(State(app): State<Arc<App>>, mut request: Request, next: Next) ->
     if !request.uri().path().starts_with("/api/") {
         return next.run(request).await;
     }
-    let caller = match bearer(request.headers()) {
-        Ok(None) => Ok(Caller(None)),
-        Ok(Some(token)) => {
-            let principal = app.authenticator.authenticate(token, app.environment.now());
-            principal.map(|principal| Caller(Some(principal)))
-        }
-        Err(problem) => Err(problem),
-    };
-    let now = app.environment.monotonic();
-    let counted = if let Ok(Caller(Some(principal))) = &caller {
-        app.limiter.take(&(&*principal.issuer, &*principal.subject), now)
-    } else {
-        // Whoever shows a bad token counts as the address they come from.
-        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-        app.limiter.take(&peer.map(|ConnectInfo(peer)| peer.ip()), now)
-    };
-    match counted.and(caller) {
-        Ok(caller) => {
+    let address = app.proxies.client(request.extensions(), request.headers());
+    match admitted(&app, address.map(client::counted), request.headers()).await {
+        Ok((caller, until)) => {
             request.extensions_mut().insert(caller);
+            request.extensions_mut().insert(until);
             next.run(request).await
         }
         Err(problem) => problem.into_response(),
     }
+}
+
+/// Who calls, and until when their token is good.
+async fn admitted(
+    app: &App,
+    address: Option<IpAddr>,
+    headers: &HeaderMap,
+) -> Result<(Caller, Until), Problem> {
+    let now = app.environment.monotonic();
+    // Before anything is looked at: a signature costs more than to send one.
+    app.addresses.take(&address, now)?;
+    let admitted = match bearer(headers) {
+        Ok(None) => Ok(None),
+        Ok(Some(token)) => app.authenticator.admit(token, app.environment.now()).await.map(Some),
+        Err(problem) => Err(problem),
+    };
+    let Ok(Some(Admitted { principal, until })) = admitted else {
+        // Whoever shows a bad token counts as the address they come from.
+        app.limiter.take(&address, now)?;
+        return admitted.map(|_| (Caller(None), Until(None)));
+    };
+    app.limiter.take(&(&*principal.issuer, &*principal.subject), now)?;
+    Ok((Caller(Some(principal)), Until(Some(until))))
 }
 
 /// The token of an `Authorization` header.
@@ -143,8 +161,9 @@ async fn measure(request: Request, next: Next) -> Response {
 }
 
 /// Headers that keep browsers from doing more with an answer than was meant.
-async fn protect(request: Request, next: Next) -> Response {
+async fn protect(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let is_docs = request.uri().path().starts_with("/docs");
+    let secure = app.proxies.is_secure(request.extensions(), request.headers());
     let mut response = next.run(request).await;
     let policy = if is_docs {
         // The page styles itself and shows icons from data URLs.
@@ -157,6 +176,13 @@ async fn protect(request: Request, next: Next) -> Response {
     set_header(&mut response, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set_header(&mut response, header::X_FRAME_OPTIONS, "DENY");
     set_header(&mut response, header::REFERRER_POLICY, "no-referrer");
+    set_header(&mut response, PERMISSIONS_POLICY, "camera=(), geolocation=(), microphone=()");
+    set_header(&mut response, CROSS_ORIGIN_OPENER_POLICY, "same-origin");
+    // Of no concern to who asks with CORS.
+    set_header(&mut response, CROSS_ORIGIN_RESOURCE_POLICY, "same-origin");
+    if secure {
+        set_header(&mut response, header::STRICT_TRANSPORT_SECURITY, "max-age=31536000");
+    }
     let headers = response.headers_mut();
     let cache = headers.entry(header::CACHE_CONTROL);
     cache.or_insert(HeaderValue::from_static("private, no-cache"));
@@ -177,6 +203,7 @@ fn cors(origins: &[String]) -> CorsLayer {
             PREFER,
             TRACEPARENT,
         ])
+        .max_age(PREFLIGHT_AGE)
         .expose_headers([
             header::ETAG,
             header::LOCATION,

@@ -300,6 +300,24 @@ mod tests {
         server.stop(PATIENCE).await;
     }
 
+    #[tokio::test]
+    async fn a_head_with_too_much_in_it_is_refused() {
+        let router = Router::new().route("/", get(async || "word"));
+        let (server, address) = start(router, Limits::default()).await;
+        let request = |headers: String| format!("GET / HTTP/1.1\r\nHost: here\r\n{headers}\r\n");
+        let long = request(format!("X-Long: {}\r\n", "a".repeat(MAX_HEAD_BYTES)));
+        let many = request("X-Many: a\r\n".repeat(200));
+        for words in [long, many] {
+            // What was not read any more makes the end a reset, which may overtake the answer.
+            let heard = hear(say(address, &words).await).await;
+            assert!(heard.is_empty() || heard.starts_with("HTTP/1.1 431"), "{heard}");
+        }
+        let fine =
+            request(format!("X-Fine: a\r\nConnection: close\r\n{}", "X-Few: a\r\n".repeat(50)));
+        assert!(hear(say(address, &fine).await).await.ends_with("word"));
+        server.stop(PATIENCE).await;
+    }
+
     /// A router whose only route waits to be let go.
     fn waiting() -> (Router, Arc<Notify>, Arc<Notify>) {
         let (entered, leave) = (Arc::new(Notify::new()), Arc::new(Notify::new()));

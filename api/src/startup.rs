@@ -140,7 +140,9 @@ impl Running {
         let socket = parts::bind(config.listen)?;
         let ground = Ground::open(&config, &environment).await?;
         let started = async {
-            let (authenticator, auth_keys) = parts::authenticator(&config, ground.data_dir.path())?;
+            let data_dir = ground.data_dir.path();
+            let authenticator = parts::authenticator(&config, data_dir, &environment);
+            let (authenticator, auth_keys) = authenticator.await?;
             let parts = Parts::start(&config, &ground, socket, authenticator, environment).await?;
             ground.data_dir.announce(parts.address)?;
             Ok((parts, auth_keys))
@@ -212,7 +214,7 @@ struct Parts {
     server: Server,
     write_side: Option<WriteSide>,
     projector: Option<Projector>,
-    /// Ends the upkeep of the metrics with the rest.
+    /// Ends the upkeep of metrics and of keys with the rest.
     upkeep: DropGuard,
 }
 
@@ -225,9 +227,11 @@ impl Parts {
         environment: Arc<dyn Environment>,
     ) -> Result<Self, StartError> {
         let metrics = telemetry::metrics()?;
+        let limits = Limits::of_process();
         let keys = parts::open_keys(config, ground).await?;
         let write_side = parts::start_write_side(config, ground, &environment)?;
         let (projector, reads) = parts::start_read_side(config, ground, &environment).await?;
+        let keeping = authenticator.clone();
         let app = App::open(AppParts {
             settings: parts::app_settings(config),
             router: write_side.as_ref().map(|side| side.router.clone()),
@@ -240,10 +244,12 @@ impl Parts {
         });
         let app = Arc::new(app.await?);
         let (listener, address) = parts::listen(socket, config.listen)?;
-        let server =
-            Server::start(listener, crate::router::routes(Arc::clone(&app)), Limits::of_process());
+        let router = crate::router::routes(Arc::clone(&app));
+        let server = Server::start(listener, router, limits);
         let upkeep = CancellationToken::new();
         tokio::spawn(upkeep.clone().run_until_cancelled_owned(parts::keep_metrics(metrics)));
+        let keeping = async move { keeping.keep_fresh().await };
+        tokio::spawn(upkeep.clone().run_until_cancelled_owned(keeping));
         let upkeep = upkeep.drop_guard();
         Ok(Self { address, app, server, write_side, projector, upkeep })
     }

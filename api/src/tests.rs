@@ -448,7 +448,17 @@ async fn a_trace_is_followed_and_answers_are_protected() {
     let answered = answer.header("traceparent");
     assert!(answered.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-"), "{answered}");
     assert!(!answered.contains("00f067aa0ba902b7"));
-    assert_eq!(answer.header("x-content-type-options"), "nosniff");
+    for (name, value) in [
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("referrer-policy", "no-referrer"),
+        ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("cross-origin-resource-policy", "same-origin"),
+        ("strict-transport-security", ""),
+    ] {
+        assert_eq!(answer.header(name), value, "{name}");
+    }
     assert_eq!(answer.header("access-control-allow-origin"), "");
 }
 
@@ -481,6 +491,62 @@ async fn too_many_requests_are_refused() {
     }
     assert!(refused >= 2);
     shop.send("POST /api/v1/orders", "", &[], &json!({})).await.is(Kind::Unauthenticated);
+}
+
+/// A request from `peer`, as the server hands it over.
+fn from(peer: &str, headers: &[(&str, &str)]) -> Request<Body> {
+    let mut request = Request::builder().uri("/api/v1/orders");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let mut request = request.body(Body::empty()).unwrap();
+    let peer = std::net::SocketAddr::new(peer.parse().unwrap(), 4711);
+    request.extensions_mut().insert(axum::extract::ConnectInfo(peer));
+    request
+}
+
+#[tokio::test]
+async fn an_address_is_limited_before_its_tokens_are_looked_at() {
+    let shop = Shop::with(|settings| settings.rate_limit_per_address = 1).await;
+    let kinds = async |peer: &str, token: &str| {
+        let mut kinds = Vec::new();
+        for _ in 0..4 {
+            let answer = shop.call(from(peer, &[("authorization", token)])).await;
+            kinds.push(answer.status.as_u16());
+        }
+        kinds
+    };
+    // Two are the burst; a good token is no way around it.
+    assert_eq!(kinds("203.0.113.1", "Bearer a.b.c").await, [401, 401, 429, 429]);
+    assert_eq!(kinds("203.0.113.2", &shop.staff()).await, [503, 503, 429, 429]);
+    assert_eq!(kinds("203.0.113.1", &shop.staff()).await, [429; 4]);
+}
+
+#[tokio::test]
+async fn clients_behind_a_known_proxy_are_told_apart() {
+    let shop = Shop::with(|settings| {
+        settings.rate_limit_per_address = 1;
+        settings.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
+    });
+    let shop = shop.await;
+    let refused = async |peer: &str, forwarded: &'static [&str]| {
+        let mut refused = 0;
+        for client in forwarded {
+            let answer = shop.call(from(peer, &[("x-forwarded-for", client)])).await;
+            refused += usize::from(answer.status == StatusCode::TOO_MANY_REQUESTS);
+        }
+        refused
+    };
+    let clients = &["198.51.100.1", "198.51.100.2", "198.51.100.3", "198.51.100.4"];
+    assert_eq!(refused("10.0.0.1", clients).await, 0);
+    assert_eq!(refused("203.0.113.1", clients).await, 2, "nobody's proxy");
+    let made_up = &["1.1.1.1, 198.51.100.9", "2.2.2.2, 198.51.100.9", "3.3.3.3, 198.51.100.9"];
+    assert_eq!(refused("10.0.0.1", made_up).await, 1, "what the client made up does not count");
+    let secure = [("x-forwarded-for", "198.51.100.7"), ("x-forwarded-proto", "https")];
+    let answer = shop.call(from("10.0.0.1", &secure)).await;
+    assert!(answer.header("strict-transport-security").starts_with("max-age="));
+    let answer = shop.call(from("203.0.113.7", &secure)).await;
+    assert_eq!(answer.header("strict-transport-security"), "");
 }
 
 #[tokio::test]

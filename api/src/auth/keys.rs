@@ -31,6 +31,9 @@ pub enum AuthKeyError {
     /// What is there is no key that can be used.
     #[error("{0} is not a usable key")]
     Malformed(String),
+    /// Keys cannot be fetched at all.
+    #[error("the client that fetches keys cannot be made")]
+    Client(#[source] reqwest::Error),
     /// Signing failed.
     #[error("a token cannot be signed")]
     Sign(#[source] jsonwebtoken::errors::Error),
@@ -43,6 +46,7 @@ struct Claims<'a> {
     sub: &'a str,
     role: Role,
     iat: i64,
+    nbf: i64,
     exp: i64,
 }
 
@@ -81,7 +85,8 @@ impl AuthKeys {
         let issued = now.timestamp();
         let lifetime = i64::try_from(TOKEN_LIFETIME.as_secs()).unwrap_or(i64::MAX);
         let exp = issued.saturating_add(lifetime);
-        let claims = Claims { iss: ISSUER, aud: AUDIENCE, sub: subject, role, iat: issued, exp };
+        let (iss, aud, sub, iat, nbf) = (ISSUER, AUDIENCE, subject, issued, issued);
+        let claims = Claims { iss, aud, sub, role, iat, nbf, exp };
         jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &self.private)
             .map_err(AuthKeyError::Sign)
     }

@@ -1,13 +1,17 @@
 //! Who calls: JSON Web Tokens, roles, and what they allow.
 
+mod issuer;
+mod key_set;
 mod keys;
 mod token;
 
+pub use issuer::{FetchError, KeySetSource};
 pub use keys::{AuthKeyError, AuthKeys, TOKEN_LIFETIME};
-pub use token::{AUDIENCE, Authenticator, ISSUER};
+pub use token::{AUDIENCE, Admitted, Authenticator, ISSUER};
 
 use crate::problem::{Kind, Problem};
 use axum::{extract::FromRequestParts, http::request::Parts};
+use events::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::{str::FromStr, sync::Arc};
 use uuid::Uuid;
@@ -71,6 +75,10 @@ impl Principal {
 /// as a handler.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Caller(pub Option<Principal>);
+
+/// When the token of a request expires; `None` without one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Until(pub Option<Timestamp>);
 
 /// Whom an operation is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +153,14 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     /// What the layer that checks tokens found out.
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         Ok(parts.extensions.get::<Self>().cloned().unwrap_or_default())
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Until {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(parts.extensions.get::<Self>().copied().unwrap_or_default())
     }
 }
 

@@ -1,16 +1,17 @@
 //! Checks tokens: signature, issuer, audience, time, and the claims that say who calls.
 
-use super::{AuthKeyError, AuthKeys, Principal, Role};
-use crate::problem::{Kind, Problem};
-use events::Timestamp;
-use jsonwebtoken::{
-    Algorithm, DecodingKey, Validation, decode, decode_header,
-    jwk::{JwkSet, KeyAlgorithm},
+use super::{
+    AuthKeyError, AuthKeys, Principal, Role,
+    issuer::{Issuer, KeySetSource},
+    key_set::TrustedKey,
 };
+use crate::problem::{Kind, Problem};
+use events::{Environment, Timestamp};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
 use std::{
     collections::HashMap,
-    sync::{PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
 };
 
 /// The issuer of tokens, unless set otherwise.
@@ -19,27 +20,30 @@ pub const ISSUER: &str = "orderlog";
 pub const AUDIENCE: &str = "orderlog";
 
 /// How far clocks may differ.
-const LEEWAY_SECONDS: u64 = 30;
+const LEEWAY_SECONDS: i64 = 30;
 /// A longer token is not looked at.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// Tokens whose signature need not be checked again.
 const REMEMBERED: usize = 10_000;
 
-/// Checks tokens against the keys it trusts.
-pub struct Authenticator {
-    keys: RwLock<Vec<TrustedKey>>,
+/// Checks tokens against the keys it trusts. Clones share them.
+#[derive(Clone)]
+pub struct Authenticator(Arc<Inner>);
+
+struct Inner {
     issuer: String,
     audience: String,
-    /// Tokens that were valid once: a signature costs more than all the rest of a small request.
-    verified: RwLock<HashMap<String, Verified>>,
+    trust: RwLock<Arc<Trust>>,
+    /// Where the keys come from, if they change.
+    remote: Option<Issuer>,
 }
 
-/// A public key, with the one algorithm it is for.
-#[derive(Clone)]
-struct TrustedKey {
-    id: Option<String>,
-    algorithm: Algorithm,
-    key: DecodingKey,
+/// Keys that are trusted together, and what was found valid with them: both go at once.
+#[derive(Default)]
+struct Trust {
+    keys: Vec<TrustedKey>,
+    /// Tokens that were valid once: a signature costs more than all the rest of a small request.
+    verified: RwLock<HashMap<String, Verified>>,
 }
 
 #[derive(Clone)]
@@ -49,14 +53,44 @@ struct Verified {
     expires: i64,
 }
 
+/// Whom a token speaks for, and until when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// Who calls.
+    pub principal: Principal,
+    /// When the token expires, leeway included.
+    pub until: Timestamp,
+}
+
+/// Why a token is not taken.
+enum Refusal {
+    /// It names a key that is not known, which may be a new one.
+    UnknownKey,
+    Problem(Problem),
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::UnknownKey => refused("the token is signed with an unknown key"),
+            Refusal::Problem(problem) => problem,
+        }
+    }
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
 #[derive(Deserialize)]
 struct Claims {
     iss: String,
     sub: String,
     role: Role,
     exp: f64,
-    #[serde(default)]
-    nbf: Option<f64>,
+    nbf: f64,
 }
 
 impl Authenticator {
@@ -64,70 +98,165 @@ impl Authenticator {
     pub fn built_in(keys: &AuthKeys) -> Self {
         let key = DecodingKey::from_ed_der(keys.public_key());
         let trusted = TrustedKey { id: None, algorithm: Algorithm::EdDSA, key };
-        Self::new(vec![trusted], ISSUER, AUDIENCE)
+        Self::new(vec![trusted], ISSUER, AUDIENCE, None)
     }
 
-    /// Trusts one public key in PEM: Ed25519 (`EdDSA`) or RSA (`RS256`).
+    /// Trusts one public key in PEM: Ed25519 (`EdDSA`) or RSA (`RS256`, 2048 bits or more).
     ///
     /// # Errors
     /// When the text is neither.
     pub fn from_public_key(pem: &[u8], issuer: &str, audience: &str) -> Result<Self, AuthKeyError> {
-        let ed = DecodingKey::from_ed_pem(pem).map(|key| (Algorithm::EdDSA, key));
-        let (algorithm, key) = ed
-            .or_else(|_| DecodingKey::from_rsa_pem(pem).map(|key| (Algorithm::RS256, key)))
-            .map_err(|_| AuthKeyError::Malformed("the public key (PEM, Ed25519 or RSA)".into()))?;
-        Ok(Self::new(vec![TrustedKey { id: None, algorithm, key }], issuer, audience))
+        Ok(Self::new(vec![TrustedKey::of_pem(pem)?], issuer, audience, None))
     }
 
-    /// Trusts the Ed25519 and RSA keys of a key set (RFC 7517).
+    /// Trusts the keys that an issuer publishes: none until [`refresh`](Self::refresh) has got
+    /// them, and [`keep_fresh`](Self::keep_fresh) is to run beside.
     ///
     /// # Errors
-    /// When there is no such key in it.
-    pub fn from_key_set(set: &JwkSet, issuer: &str, audience: &str) -> Result<Self, AuthKeyError> {
-        Ok(Self::new(trusted(set)?, issuer, audience))
+    /// When there can be no HTTP client.
+    pub fn from_key_set(
+        source: KeySetSource,
+        issuer: &str,
+        audience: &str,
+        environment: Arc<dyn Environment>,
+    ) -> Result<Self, AuthKeyError> {
+        Ok(Self::new(Vec::new(), issuer, audience, Some(Issuer::new(source, environment)?)))
     }
 
-    /// Trusts another key set from now on; the old keys count no more.
-    ///
-    /// # Errors
-    /// When there is no usable key in it: then the old ones stay.
-    pub fn replace_key_set(&self, set: &JwkSet) -> Result<(), AuthKeyError> {
-        let keys = trusted(set)?;
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
-        self.verified.write().unwrap_or_else(PoisonError::into_inner).clear();
-        Ok(())
-    }
-
-    fn new(keys: Vec<TrustedKey>, issuer: &str, audience: &str) -> Self {
+    fn new(keys: Vec<TrustedKey>, issuer: &str, audience: &str, remote: Option<Issuer>) -> Self {
         let (issuer, audience) = (issuer.to_owned(), audience.to_owned());
-        Self { keys: RwLock::new(keys), issuer, audience, verified: RwLock::default() }
+        let trust = RwLock::new(Arc::new(Trust { keys, ..Trust::default() }));
+        Self(Arc::new(Inner { issuer, audience, trust, remote }))
     }
 
-    /// Who calls with this token.
+    /// Who calls with this token, after looking for new keys if it names one that is not known.
     ///
     /// # Errors
-    /// `unauthenticated`, with what is wrong with it.
-    pub fn authenticate(&self, token: &str, now: Timestamp) -> Result<Principal, Problem> {
+    /// `unauthenticated`, with what is wrong with it; `unavailable` while the issuer's keys cannot
+    /// be had.
+    pub async fn admit(&self, token: &str, now: Timestamp) -> Result<Admitted, Problem> {
+        let checked = self.check(token, now);
+        if matches!(checked, Err(Refusal::UnknownKey)) && self.found_keys().await {
+            return self.authenticate(token, now);
+        }
+        Ok(checked?)
+    }
+
+    /// Who calls with this token, by the keys that are known.
+    ///
+    /// # Errors
+    /// As [`admit`](Self::admit).
+    pub fn authenticate(&self, token: &str, now: Timestamp) -> Result<Admitted, Problem> {
+        Ok(self.check(token, now)?)
+    }
+
+    /// Whether tokens can be checked: the issuer's keys are there and not too old.
+    pub fn has_keys(&self) -> bool {
+        self.0.remote.as_ref().is_none_or(Issuer::is_fresh)
+    }
+
+    /// Fetches the issuer's keys, if they are an issuer's; whether they are there now.
+    pub async fn refresh(&self) -> bool {
+        let Some(remote) = &self.0.remote else { return true };
+        remote.fetch(|keys| self.replace(keys)).await
+    }
+
+    /// Fetches the issuer's keys again and again; ends only if they never change.
+    pub async fn keep_fresh(&self) {
+        let Some(remote) = &self.0.remote else { return };
+        loop {
+            remote.rest().await;
+            self.refresh().await;
+        }
+    }
+
+    /// Looks for new keys, unless somebody did just now: whether it is worth another try.
+    async fn found_keys(&self) -> bool {
+        if !self.0.remote.as_ref().is_some_and(Issuer::may_be_asked) {
+            return false;
+        }
+        // In a task of its own: a caller who goes away must not use up the others' chance.
+        let this = self.clone();
+        let asking = tokio::spawn(async move {
+            if let Some(remote) = &this.0.remote {
+                remote.fetch_once(|keys| this.replace(keys)).await;
+            }
+        });
+        asking.await.is_ok()
+    }
+
+    fn replace(&self, keys: Vec<TrustedKey>) {
+        let trust = Arc::new(Trust { keys, ..Trust::default() });
+        *self.0.trust.write().unwrap_or_else(PoisonError::into_inner) = trust;
+    }
+
+    fn check(&self, token: &str, now: Timestamp) -> Result<Admitted, Refusal> {
+        if !self.has_keys() {
+            return Err(Problem::unavailable(
+                "the keys that tokens are checked with cannot be had",
+            )
+            .into());
+        }
+        let trust = Arc::clone(&self.0.trust.read().unwrap_or_else(PoisonError::into_inner));
         let known =
-            self.verified.read().unwrap_or_else(PoisonError::into_inner).get(token).cloned();
+            trust.verified.read().unwrap_or_else(PoisonError::into_inner).get(token).cloned();
         let (verified, fresh) = match known {
             Some(verified) => (verified, false),
-            None => (self.verify(token)?, true),
+            None => (self.verify(&trust, token)?, true),
         };
         let now = now.timestamp();
         if now >= verified.expires {
-            return Err(refused("the token has expired"));
+            return Err(refused("the token has expired").into());
         }
         if now < verified.not_before {
-            return Err(refused("the token is not valid yet"));
+            return Err(refused("the token is not valid yet").into());
         }
         let principal = verified.principal.clone();
+        let until = Timestamp::from_timestamp(verified.expires, 0);
         if fresh {
-            self.remember(token, verified);
+            trust.remember(token, verified);
         }
-        Ok(principal)
+        Ok(Admitted { principal, until: until.unwrap_or(Timestamp::MAX_UTC) })
     }
 
+    /// Checks all but the time, which [`check`](Self::check) does each time.
+    fn verify(&self, trust: &Trust, token: &str) -> Result<Verified, Refusal> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(refused("the token is too long").into());
+        }
+        let header = decode_header(token).map_err(|_| refused("the token does not read"))?;
+        if header.crit.is_some() {
+            return Err(refused("the token demands what is not understood here").into());
+        }
+        let key = trust.key(header.kid.as_deref(), header.alg).ok_or(Refusal::UnknownKey)?;
+        let data = decode::<Claims>(token, &key.key, &self.validation(key.algorithm));
+        let claims = data.map_err(|error| refused(explain(&error)))?.claims;
+        if claims.sub.is_empty() {
+            return Err(refused("the token has an empty subject").into());
+        }
+        Ok(Verified {
+            principal: Principal {
+                issuer: claims.iss.into(),
+                subject: claims.sub.into(),
+                role: claims.role,
+            },
+            not_before: seconds(claims.nbf).saturating_sub(LEEWAY_SECONDS),
+            expires: seconds(claims.exp).saturating_add(LEEWAY_SECONDS),
+        })
+    }
+
+    fn validation(&self, algorithm: Algorithm) -> Validation {
+        let mut validation = Validation::new(algorithm);
+        validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
+        validation.set_issuer(&[&self.0.issuer]);
+        validation.set_audience(&[&self.0.audience]);
+        // The time is `check`'s, which does not read a clock of its own.
+        (validation.validate_exp, validation.validate_nbf) = (false, false);
+        validation
+    }
+}
+
+impl Trust {
     fn remember(&self, token: &str, verified: Verified) {
         let mut remembered = self.verified.write().unwrap_or_else(PoisonError::into_inner);
         if remembered.len() >= REMEMBERED {
@@ -136,79 +265,23 @@ impl Authenticator {
         remembered.insert(token.to_owned(), verified);
     }
 
-    /// Checks all but the time, which [`authenticate`](Self::authenticate) does each time.
-    fn verify(&self, token: &str) -> Result<Verified, Problem> {
-        if token.len() > MAX_TOKEN_BYTES {
-            return Err(refused("the token is too long"));
-        }
-        let header = decode_header(token).map_err(|_| refused("the token does not read"))?;
-        let key = self.key(header.kid.as_deref(), header.alg);
-        let key = key.ok_or_else(|| refused("the token is signed with an unknown key"))?;
-        let data = decode::<Claims>(token, &key.key, &self.validation(key.algorithm));
-        let claims = data.map_err(|error| refused(explain(&error)))?.claims;
-        if claims.sub.is_empty() {
-            return Err(refused("the token has an empty subject"));
-        }
-        Ok(Verified {
-            principal: Principal {
-                issuer: claims.iss.into(),
-                subject: claims.sub.into(),
-                role: claims.role,
-            },
-            not_before: claims.nbf.map_or(i64::MIN, |nbf| seconds(nbf) - leeway()),
-            expires: seconds(claims.exp).saturating_add(leeway()),
-        })
-    }
-
-    /// The key that the header names. The algorithm is the key's: a header that claims another
-    /// finds no key.
-    fn key(&self, id: Option<&str>, algorithm: Algorithm) -> Option<TrustedKey> {
-        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+    /// The key that the header names; the only one needs no name. The algorithm is the key's: a
+    /// header that claims another finds no key.
+    fn key(&self, id: Option<&str>, algorithm: Algorithm) -> Option<&TrustedKey> {
+        let alone = self.keys.len() == 1;
         let fits = |key: &&TrustedKey| {
             key.algorithm == algorithm
-                && (id.is_none() || key.id.is_none() || key.id.as_deref() == id)
+                && match (id, key.id.as_deref()) {
+                    (Some(id), Some(own)) => id == own,
+                    _ => alone,
+                }
         };
-        keys.iter().find(fits).cloned()
+        self.keys.iter().find(fits)
     }
-
-    fn validation(&self, algorithm: Algorithm) -> Validation {
-        let mut validation = Validation::new(algorithm);
-        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        validation.set_issuer(&[&self.issuer]);
-        validation.set_audience(&[&self.audience]);
-        validation.validate_nbf = true;
-        validation.leeway = LEEWAY_SECONDS;
-        validation
-    }
-}
-
-fn trusted(set: &JwkSet) -> Result<Vec<TrustedKey>, AuthKeyError> {
-    let usable = |jwk: &jsonwebtoken::jwk::Jwk| {
-        let key = DecodingKey::from_jwk(jwk).ok()?;
-        let algorithm = match (key.family(), jwk.common.key_algorithm) {
-            (jsonwebtoken::AlgorithmFamily::Ed, None | Some(KeyAlgorithm::EdDSA)) => {
-                Algorithm::EdDSA
-            }
-            (jsonwebtoken::AlgorithmFamily::Rsa, None | Some(KeyAlgorithm::RS256)) => {
-                Algorithm::RS256
-            }
-            _ => return None,
-        };
-        Some(TrustedKey { id: jwk.common.key_id.clone(), algorithm, key })
-    };
-    let keys: Vec<_> = set.keys.iter().filter_map(usable).collect();
-    if keys.is_empty() {
-        return Err(AuthKeyError::Malformed("the key set (no EdDSA or RS256 key in it)".into()));
-    }
-    Ok(keys)
 }
 
 fn refused(detail: &str) -> Problem {
     Problem::new(Kind::Unauthenticated, detail)
-}
-
-fn leeway() -> i64 {
-    i64::try_from(LEEWAY_SECONDS).unwrap_or(0)
 }
 
 /// A `NumericDate`, which may have a fraction.
@@ -220,11 +293,9 @@ fn seconds(date: f64) -> i64 {
 fn explain(error: &jsonwebtoken::errors::Error) -> &'static str {
     use jsonwebtoken::errors::ErrorKind;
     match error.kind() {
-        ErrorKind::ExpiredSignature => "the token has expired",
-        ErrorKind::ImmatureSignature => "the token is not valid yet",
         ErrorKind::InvalidIssuer => "the token is from another issuer",
         ErrorKind::InvalidAudience => "the token is for another audience",
-        ErrorKind::MissingRequiredClaim(_) => "the token lacks one of exp, iss, aud and sub",
+        ErrorKind::MissingRequiredClaim(_) => "the token lacks one of exp, nbf, iss, aud and sub",
         ErrorKind::InvalidSignature => "the token's signature is not valid",
         ErrorKind::Json(_) => "the token's claims do not read, or `role` is none that is known",
         _ => "the token is not valid",
@@ -257,7 +328,8 @@ mod tests {
         fn claims(&self, change: &Value) -> Value {
             let now = self.now.timestamp();
             let mut claims = json!({
-                "iss": ISSUER, "aud": AUDIENCE, "sub": "sam", "role": "staff", "exp": now + 600,
+                "iss": ISSUER, "aud": AUDIENCE, "sub": "sam", "role": "staff",
+                "nbf": now, "exp": now + 600,
             });
             for (name, value) in change.as_object().unwrap() {
                 match value {
@@ -285,7 +357,9 @@ mod tests {
         let fixture = fixture();
         let token = fixture.keys.sign(Role::Admin, "amy", fixture.now).unwrap();
         for _ in 0..2 {
-            let principal = fixture.authenticator.authenticate(&token, fixture.now).unwrap();
+            let admitted = fixture.authenticator.authenticate(&token, fixture.now).unwrap();
+            assert_eq!(admitted.until, truncated(fixture.now) + TOKEN_LIFETIME_AND_LEEWAY);
+            let principal = admitted.principal;
             assert_eq!((&*principal.subject, principal.role), ("amy", Role::Admin));
         }
     }
@@ -299,8 +373,12 @@ mod tests {
         assert!(fixture.authenticator.authenticate(&token, later).is_err());
     }
 
+    fn truncated(time: Timestamp) -> Timestamp {
+        Timestamp::from_timestamp(time.timestamp(), 0).unwrap()
+    }
+
     const TOKEN_LIFETIME_AND_LEEWAY: chrono::TimeDelta =
-        chrono::TimeDelta::seconds(24 * 3600 + LEEWAY_SECONDS.cast_signed());
+        chrono::TimeDelta::seconds(24 * 3600 + LEEWAY_SECONDS);
 
     #[test]
     fn wrong_claims_are_refused() {
@@ -315,6 +393,7 @@ mod tests {
             json!({ "iss": "someone" }),
             json!({ "aud": "another" }),
             json!({ "exp": null }),
+            json!({ "nbf": null }),
             json!({ "iss": null }),
             json!({ "aud": null }),
             json!({ "sub": null }),

@@ -172,7 +172,7 @@ fn of_auth(error: &AuthKeyError) -> u8 {
     match error {
         AuthKeyError::File { .. } => DISK,
         AuthKeyError::Malformed(_) => DATA,
-        AuthKeyError::Sign(_) => FAULT,
+        AuthKeyError::Sign(_) | AuthKeyError::Client(_) => FAULT,
     }
 }
 

@@ -98,7 +98,7 @@ fn argument<'a>(command: &'a clap::Command, flag: &str) -> Option<&'a clap::Arg>
 impl Cli {
     /// Does what was asked.
     pub fn run(self) -> ExitCode {
-        let allowed = self.settings.auth_builtin;
+        let allowed = self.settings.auth.auth_builtin;
         let command = self.command.unwrap_or(Command::Serve);
         let usual = if matches!(command, Command::Serve) { "info" } else { "warn" };
         let filter = self.settings.log_filter.clone().unwrap_or_else(|| usual.to_owned());

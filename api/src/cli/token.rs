@@ -19,7 +19,7 @@ pub struct Args {
 
 pub fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     let own = config.auth == AuthChoice::BuiltIn;
-    ensure!(own, "tokens are checked with AUTH_PUBLIC_KEY_FILE, so its owner signs them");
+    ensure!(own, "tokens are checked with keys of somebody else, who signs them");
     std::fs::create_dir_all(&config.data_dir).context("the data directory cannot be made")?;
     let keys = AuthKeys::load_or_create(&startup::auth_key_path(&config.data_dir))?;
     super::print(&startup::sign(&keys, args.role, args.sub.as_deref())?)?;

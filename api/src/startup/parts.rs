@@ -91,9 +91,10 @@ pub(super) async fn projector_died(projector: Option<&Projector>) {
     }
 }
 
-pub(super) fn authenticator(
+pub(super) async fn authenticator(
     config: &Config,
     data_dir: &Path,
+    environment: &Arc<dyn Environment>,
 ) -> Result<(Authenticator, Option<AuthKeys>), StartError> {
     match &config.auth {
         AuthChoice::BuiltIn => {
@@ -104,6 +105,14 @@ pub(super) fn authenticator(
             let failed = |source| StartError::PublicKey { path: file.clone(), source };
             let pem = std::fs::read(file).map_err(failed)?;
             Ok((Authenticator::from_public_key(&pem, issuer, audience)?, None))
+        }
+        AuthChoice::KeySet { source, issuer, audience } => {
+            let (source, environment) = (source.clone(), Arc::clone(environment));
+            let keys = Authenticator::from_key_set(source, issuer, audience, environment)?;
+            if !keys.refresh().await {
+                tracing::warn!("tokens are answered with 503 until the issuer gives its keys");
+            }
+            Ok((keys, None))
         }
     }
 }
@@ -176,6 +185,8 @@ pub(super) fn app_settings(config: &Config) -> AppSettings {
     AppSettings {
         order_deadline: config.order_deadline,
         rate_limit_per_second: config.rate_limit_per_second,
+        rate_limit_per_address: config.rate_limit_per_address,
+        trusted_proxies: config.trusted_proxies.clone(),
         cors_allowed_origins: config.cors_allowed_origins.clone(),
         ..AppSettings::new(config.currency)
     }

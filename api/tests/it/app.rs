@@ -68,6 +68,7 @@ pub async fn ground(log: LogChoice) -> Ground {
     config.log = log;
     config.database = Some(fresh_database().await);
     config.rate_limit_per_second = 0;
+    config.rate_limit_per_address = 0;
     config.expiry_grace = Duration::ZERO;
     Ground { config, dir }
 }

@@ -90,6 +90,7 @@ impl Program {
         command
             .env("LISTEN_ADDR", "127.0.0.1:0")
             .env("RATE_LIMIT_PER_SECOND", "0")
+            .env("RATE_LIMIT_PER_ADDRESS", "0")
             .env("EXPIRY_GRACE_SECONDS", "0")
             .env("RUST_LOG", "warn")
             .stdout(Stdio::piped());

@@ -109,6 +109,7 @@ impl Service {
             .command(&["serve", "--roles", self.roles])
             .env("LISTEN_ADDR", format!("127.0.0.1:{}", self.port))
             .env("RATE_LIMIT_PER_SECOND", "0")
+            .env("RATE_LIMIT_PER_ADDRESS", "0")
             .env("EXPIRY_GRACE_SECONDS", "5")
             .stdout(Stdio::piped())
             .stderr(File::create(log)?)

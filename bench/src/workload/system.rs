@@ -89,6 +89,7 @@ impl Program {
         config.partitions = Some(place.partitions());
         config.database = Some(postgres.connect_options());
         config.rate_limit_per_second = 0;
+        config.rate_limit_per_address = 0;
         if let Some((servers, topic)) = place.kafka() {
             config.log = LogChoice::Kafka {
                 bootstrap_servers: servers.to_owned(),

@@ -1,0 +1,50 @@
+//! How much clients may ask, and who they are behind a proxy.
+
+use ipnet::IpNet;
+use std::net::IpAddr;
+
+/// What is said about clients.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ClientSettings {
+    /// Requests a second of one caller, who may burst twice that; 0 = no limit.
+    #[arg(long, env = "RATE_LIMIT_PER_SECOND", default_value_t = 1000, value_name = "N")]
+    #[arg(hide_short_help = true, global = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub rate_limit_per_second: u32,
+    /// Requests a second from one address, whoever calls from there, with a burst of twice that;
+    /// 0 = no limit. Counted before a token is looked at.
+    #[arg(long, env = "RATE_LIMIT_PER_ADDRESS", default_value_t = 5000, value_name = "N")]
+    #[arg(hide_short_help = true, global = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub rate_limit_per_address: u32,
+    /// Addresses and networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` count.
+    #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',', value_name = "CIDR,..")]
+    #[arg(hide_short_help = true, global = true, value_parser = network)]
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// A network, or one address.
+fn network(text: &str) -> Result<IpNet, &'static str> {
+    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    network.map_err(|_| "must be an address or a network like 10.0.0.0/8")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_is_an_address_or_a_network() {
+        for (text, is) in [
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("10.1.2.3", "10.1.2.3/32"),
+            ("::1", "::1/128"),
+            ("fd00::/8", "fd00::/8"),
+        ] {
+            assert_eq!(network(text).unwrap().to_string(), is);
+        }
+        for text in ["", "proxy.example", "10.0.0.0/33", "10.0.0.1:80"] {
+            assert!(network(text).is_err(), "{text}");
+        }
+    }
+}
