@@ -1,11 +1,6 @@
 //! What the handlers share.
 
-use crate::{
-    auth::Authenticator,
-    client::Proxies,
-    problem::Problem,
-    rate_limit::RateLimiter,
-};
+use crate::{auth::Authenticator, client::Proxies, problem::Problem, rate_limit::RateLimiter};
 use commands::Router;
 use events::{Currency, Environment, keys::KeyError, keys::KeyStore, log::EventLog, seal::Key};
 use ipnet::IpNet;

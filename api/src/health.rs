@@ -5,7 +5,7 @@ use axum::{Json, extract::State, http::header, response::IntoResponse};
 use commands::{ShardState, ShardStatus};
 use projections::StoppedModel;
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// How long the database may take to answer.
 const DATABASE_TIME: Duration = Duration::from_secs(2);
@@ -24,7 +24,7 @@ pub async fn healthz() -> Json<Value> {
 
 /// The node can route commands and serve reads. A partition that is being opened anew does not
 /// count against it; neither does a read model that has stopped somewhere, which every node would
-/// find: `stopped` names it.
+/// find: `stopped` names it. `parked` counts the streams that the read models keep back.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -47,14 +47,18 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem>
     if !app.authenticator.has_keys() {
         return Err(Problem::unavailable("the keys that tokens are checked with cannot be had"));
     }
-    let mut stopped = Vec::new();
+    let (mut stopped, mut parked) = (Vec::new(), BTreeMap::new());
     if let Some(reads) = &app.reads {
         let Ok(Ok(found)) = tokio::time::timeout(DATABASE_TIME, reads.stopped()).await else {
             return Err(Problem::unavailable("the database does not answer"));
         };
         stopped = found.iter().map(told).collect();
+        let Ok(Ok(found)) = tokio::time::timeout(DATABASE_TIME, reads.parked()).await else {
+            return Err(Problem::unavailable("the database does not answer"));
+        };
+        parked.extend(found.into_iter().map(|(model, streams)| (model.as_str(), streams)));
     }
-    Ok(Json(json!({ "status": "ready", "stopped": stopped })))
+    Ok(Json(json!({ "status": "ready", "stopped": stopped, "parked": parked })))
 }
 
 fn told(stopped: &StoppedModel) -> Value {

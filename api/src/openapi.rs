@@ -84,7 +84,7 @@ enum Sort {
 impl Sort {
     fn of(path: &str, method: &HttpMethod) -> Self {
         match method {
-            _ if path.contains("/admin/projections") => Self::Administration,
+            _ if path.contains("/admin/p") => Self::Administration,
             HttpMethod::Get => Self::Query,
             _ => Self::Command,
         }

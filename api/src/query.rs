@@ -4,7 +4,7 @@ use crate::{
     App,
     causality::{self, Freshness, LOG_POSITION, Prefer, etag, set_header},
     extract::Params,
-    problem::Problem,
+    problem::{Kind, Problem},
 };
 use axum::{
     Json,
@@ -37,6 +37,10 @@ pub(crate) fn failed(error: &QueryError) -> Problem {
             Problem::unavailable("the read models cannot be asked")
         }
         QueryError::Row { .. } => Problem::internal(error),
+        QueryError::Parked { model, stream } => Problem::from(Kind::ProjectionParked)
+            .with("projection", model.as_str())
+            .with("stream", stream.to_string())
+            .retry_after(30),
     }
 }
 
@@ -234,7 +238,6 @@ impl Cursors {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::problem::Kind;
 
     fn params(cursor: &str) -> Params {
         Params::of(&format!("cursor={cursor}")).unwrap()

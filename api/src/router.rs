@@ -54,6 +54,8 @@ pub(crate) fn described_routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(admin::projections::pause))
         .routes(routes!(admin::projections::resume))
         .routes(routes!(admin::projections::drop_old))
+        .routes(routes!(admin::parked::list))
+        .routes(routes!(admin::parked::retry))
         .routes(routes!(admin::streams::events))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))

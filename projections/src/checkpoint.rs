@@ -8,7 +8,7 @@ use crate::{
     progress::Seen,
     version::VersionId,
 };
-use events::{Offset, Partition, Timestamp, log::Cursor};
+use events::{Offset, Partition, Position, Timestamp, log::Cursor, log::Record};
 use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgPool, SqlSafeStr, SqlStr};
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -26,6 +26,10 @@ pub(crate) struct Checkpoint {
     pub serving: bool,
     /// Why nothing more is applied.
     pub stopped: Option<String>,
+    /// Streams that are parked.
+    pub parked: i32,
+    /// Whether it is not to be filled in bulk any more, however far behind it is.
+    pub bulk_over: bool,
 }
 
 /// The last event applied: where it stands, and which one it is.
@@ -38,15 +42,23 @@ pub(crate) struct Last {
 
 impl Last {
     pub fn of(fact: &Fact) -> Self {
-        let record = &fact.record;
-        Self { offset: fact.position.offset, event_id: record.event_id, time: record.time }
+        Self::at(fact.position, &fact.record)
+    }
+
+    pub fn at(position: Position, record: &Record) -> Self {
+        Self { offset: position.offset, event_id: record.event_id, time: record.time }
     }
 }
 
 impl Checkpoint {
     pub fn seen(&self) -> Seen {
         let last = self.last.map(|last| last.offset);
-        Seen { next: self.cursor.offset, last, stopped: self.stopped.is_some() }
+        Seen {
+            next: self.cursor.offset,
+            last,
+            stopped: self.stopped.is_some(),
+            parked: self.parked > 0,
+        }
     }
 }
 
@@ -63,6 +75,8 @@ struct Row {
     last_time: Option<Timestamp>,
     events: i64,
     stopped: Option<String>,
+    parked: i32,
+    bulk_over: bool,
 }
 
 impl Row {
@@ -75,8 +89,8 @@ impl Row {
             _ => None,
         };
         let cursor = Cursor { offset: Offset(self.next_offset), term: self.term.unsigned_abs() };
-        let Self { serving, events, stopped, .. } = self;
-        let checkpoint = Checkpoint { cursor, last, events, serving, stopped };
+        let Self { serving, events, stopped, parked, bulk_over, .. } = self;
+        let checkpoint = Checkpoint { cursor, last, events, serving, stopped, parked, bulk_over };
         Some(((id, Partition(self.partition.unsigned_abs())), checkpoint))
     }
 }
@@ -86,7 +100,7 @@ pub(crate) async fn load(pool: &PgPool) -> Result<BTreeMap<Share, Checkpoint>, s
     let rows: Vec<Row> = sqlx::query_as(
         "select projection, version, partition, serving, next_offset, term, last_offset, \
          last_event_id, \
-         last_time, events, stopped from control.checkpoint",
+         last_time, events, stopped, parked, bulk_over from control.checkpoint",
     )
     .fetch_all(pool)
     .await?;
@@ -102,7 +116,7 @@ pub(crate) async fn of(
     let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(format!(
         "select projection, version, partition, serving, next_offset, term, last_offset, \
          last_event_id, \
-         last_time, events, stopped from control.checkpoint \
+         last_time, events, stopped, parked, bulk_over from control.checkpoint \
          where projection = $1 and version = $2 order by partition{}",
         if locked { " for update" } else { "" }
     )))
@@ -211,6 +225,25 @@ pub(crate) async fn stop(
     .bind(sql_partition(partition))
     .bind(at.0)
     .bind(reason)
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Leaves a partition that was being filled in bulk to the ordinary feed.
+pub(crate) async fn end_bulk(
+    pool: &PgPool,
+    (id, partition): Share,
+    at: Offset,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update control.checkpoint set bulk_over = true, updated_at = clock_timestamp() \
+         where projection = $1 and version = $2 and partition = $3 and next_offset = $4",
+    )
+    .bind(id.model.as_str())
+    .bind(id.number)
+    .bind(sql_partition(partition))
+    .bind(at.0)
     .execute(pool)
     .await?;
     Ok(())

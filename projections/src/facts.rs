@@ -1,8 +1,8 @@
 //! Decoded events on their way to the read models.
 
+use crate::full_text;
 use events::{
-    DecodeError, Event, Offset, Partition, Position, StreamKind, log::Chunk, log::Cursor,
-    log::Record,
+    Event, Offset, Partition, Position, StreamKind, log::Chunk, log::Cursor, log::Record,
 };
 
 /// An event with the record it was read from.
@@ -13,28 +13,34 @@ pub(crate) struct Fact {
     pub event: Event,
 }
 
+/// An event that this program cannot read: it parks its stream.
+#[derive(Debug)]
+pub(crate) struct Undecodable {
+    pub position: Position,
+    /// Without its body.
+    pub record: Record,
+    pub reason: String,
+}
+
 /// Decoded batches of one partition.
 #[derive(Debug)]
 pub(crate) struct Decoded {
     /// In the order of the log; writers' records left out.
     pub facts: Vec<Fact>,
+    /// What stands among them and does not read, in the order of the log.
+    pub undecodable: Vec<Undecodable>,
     /// Behind the batches decoded.
     pub cursor: Cursor,
     /// Whether this was all there is for now.
     pub at_end: bool,
-    /// What stops the partition at `cursor`.
-    pub poison: Option<DecodeError>,
 }
 
 impl Decoded {
-    /// Decodes whole batches up to the first that has an event this program does not know. `before` is where the chunk
-    /// begins.
-    pub fn of(chunk: Chunk, before: Cursor) -> Self {
-        let mut cursor = before;
+    /// Decodes whole batches.
+    pub fn of(chunk: Chunk) -> Self {
         let mut facts = Vec::with_capacity(chunk.batches.iter().map(|b| b.records.len()).sum());
+        let mut undecodable = Vec::new();
         for batch in chunk.batches {
-            let whole = facts.len();
-            let begin = batch.records.first().map_or(cursor.offset, |stored| stored.offset);
             for stored in batch.records {
                 let position = Position { partition: batch.partition, offset: stored.offset };
                 let record = stored.record;
@@ -45,20 +51,20 @@ impl Decoded {
                 match Event::from_json(record.stream, &record.event_type, schema, &record.body) {
                     Ok(event) => facts.push(Fact { position, record, event }),
                     Err(error) => {
-                        facts.truncate(whole);
-                        cursor.offset = begin;
-                        return Self { facts, cursor, at_end: false, poison: Some(error) };
+                        let mut record = record;
+                        record.body.clear();
+                        let reason = full_text(&error);
+                        undecodable.push(Undecodable { position, record, reason });
                     }
                 }
             }
-            cursor.term = batch.term;
         }
-        Self { facts, cursor: chunk.cursor, at_end: chunk.at_end, poison: None }
+        Self { facts, undecodable, cursor: chunk.cursor, at_end: chunk.at_end }
     }
 }
 
 /// The facts that one version has not applied yet: a slice for each partition.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Facts<'a>(Vec<&'a [Fact]>);
 
 impl<'a> Facts<'a> {
@@ -72,6 +78,39 @@ impl<'a> Facts<'a> {
         rest
     }
 
+    /// Adds what `other` has.
+    pub fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    /// Those that `keep` wants.
+    pub fn sift(&self, mut keep: impl FnMut(&Fact) -> bool) -> Self {
+        let mut kept = Self::default();
+        for facts in &self.0 {
+            let runs = facts.split(|fact| !keep(fact));
+            kept.0.extend(runs.filter(|run| !run.is_empty()));
+        }
+        kept
+    }
+
+    /// The first half of them, and the second.
+    pub fn halves(&self) -> (Self, Self) {
+        let (mut left, mut right) = (Self::default(), Self::default());
+        let mut room = self.len() / 2;
+        for facts in &self.0 {
+            let (first, second) = facts.split_at(room.min(facts.len()));
+            room -= first.len();
+            left.0.extend(Some(first).filter(|part| !part.is_empty()));
+            right.0.extend(Some(second).filter(|part| !part.is_empty()));
+        }
+        (left, right)
+    }
+
+    /// How many they are.
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|facts| facts.len()).sum()
+    }
+
     /// All of them; those of a partition in the order of the log.
     pub fn iter(&self) -> impl Iterator<Item = &Fact> {
         self.0.iter().flat_map(|facts| facts.iter())
@@ -79,6 +118,12 @@ impl<'a> Facts<'a> {
 
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl<'a> From<&'a [Fact]> for Facts<'a> {
+    fn from(facts: &'a [Fact]) -> Self {
+        Self(vec![facts])
     }
 }
 

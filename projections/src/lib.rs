@@ -6,6 +6,7 @@
 //! | [`orders`], [`products`], [`customers`], [`history`] | one read model each: events to rows, rows to answers |
 //! | [`Projector`] | feeds every version of every read model from the log |
 //! | [`rebuild`] | builds a version anew beside the serving one, switches, goes back, drops; tells how far all are |
+//! | [`parked`] | streams that cannot be applied: kept back, shown, tried again |
 //! | [`database`] | pools, migrations, the private cluster |
 //!
 //! Inside: `projection` (what a read model is), `version` (its tables in a schema of their own), `facts` and `source` (log to
@@ -16,8 +17,9 @@
 //! - rows and checkpoint move in one transaction, and only if the checkpoint is where the writer believes it is: whoever
 //!   else writes, no event is applied twice and none is left out;
 //! - each row belongs to one partition of the log, so no table depends on how partitions interleave;
-//! - a row's version grows by one with each event of its stream, or its partition stops and says so;
-//! - what cannot be applied stops its partition, visibly; nothing is skipped;
+//! - a row's version grows by one with each event of its stream, or the stream is parked;
+//! - an event that cannot be applied parks its stream from there on, in order and visibly, and the rest goes on; where the
+//!   log itself is damaged its partition stops; nothing is skipped;
 //! - queries read the views in schema `read` only, and the checkpoint before the rows;
 //! - nothing here decides anything, and nothing here acts on the world.
 
@@ -27,6 +29,7 @@ pub mod customers;
 pub mod database;
 pub mod history;
 pub mod orders;
+pub mod parked;
 pub mod products;
 pub mod rebuild;
 
@@ -54,3 +57,16 @@ pub use projection::ReadModel;
 pub use projector::{Projector, ProjectorSettings, StartError};
 pub use read_models::{Behind, Page, QueryError, ReadModels, StoppedModel};
 pub use version::{PrepareError, prepare};
+
+/// An error with its causes.
+fn full_text(error: &dyn std::error::Error) -> String {
+    use std::fmt::Write as _;
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Writing to a string cannot fail.
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -28,6 +28,8 @@ pub(crate) struct Seen {
     pub last: Option<Offset>,
     /// Whether it will not go on by itself.
     pub stopped: bool,
+    /// Whether there may be parked streams.
+    pub parked: bool,
 }
 
 /// What somebody waits for in a partition.
@@ -159,16 +161,16 @@ fn unmet(
 
 /// The checkpoints of the serving version.
 async fn stored(pool: &PgPool, model: ReadModel) -> Result<BTreeMap<Partition, Seen>, sqlx::Error> {
-    type Row = (i32, i64, Option<i64>, bool);
+    type Row = (i32, i64, Option<i64>, bool, bool);
     let pool = pool.clone();
     let rows: Vec<Row> = database::detached(async move {
-        let query = "select partition, next_offset, last_offset, stopped is not null \
+        let query = "select partition, next_offset, last_offset, stopped is not null, parked > 0 \
                      from read.checkpoint where projection = $1";
         sqlx::query_as(query).bind(model.as_str()).fetch_all(&pool).await
     })
     .await?;
-    let seen = |(partition, next, last, stopped): Row| {
-        let seen = Seen { next: Offset(next), last: last.map(Offset), stopped };
+    let seen = |(partition, next, last, stopped, parked): Row| {
+        let seen = Seen { next: Offset(next), last: last.map(Offset), stopped, parked };
         (Partition(partition.unsigned_abs()), seen)
     };
     Ok(rows.into_iter().map(seen).collect())

@@ -5,7 +5,7 @@ use crate::{
     rebuild::gather::Gather,
 };
 use async_trait::async_trait;
-use events::{Partition, StreamId};
+use events::{Partition, StreamId, StreamKind};
 use sqlx::PgConnection;
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -135,6 +135,11 @@ impl Template {
 /// Events to rows, for one version of a read model. The worker owns transaction and checkpoint.
 #[async_trait]
 pub(crate) trait Projection: Send + Sync {
+    /// Whether events of streams of this kind change its rows. One that cannot be read parks its stream here only then.
+    fn takes(&self, _: StreamKind) -> bool {
+        true
+    }
+
     /// Writes what `facts` change.
     async fn apply(
         &self,
@@ -153,7 +158,7 @@ pub(crate) trait Projection: Send + Sync {
 pub(crate) enum ApplyError {
     #[error("the rows could not be written")]
     Database(#[from] sqlx::Error),
-    /// The stream is not what it must be: its partition stops.
+    /// The stream is not what it must be: it is parked.
     #[error("{stream} {problem}")]
     Stream { partition: Partition, stream: StreamId, problem: String },
 }

@@ -11,6 +11,7 @@ use crate::{
     database::{self, PoolSettings},
     feeds::{FeedKey, Live, Running},
     lease::{self, Share},
+    parked,
     rebuild::{bulk::Bulk, indexes, verify::Verify},
     version::{self, PrepareError, Version, VersionId},
     worker::{Context, Feed, Reached, Shares, stopped_gauge},
@@ -241,6 +242,7 @@ impl Coordinator {
         self.reconcile(&checkpoints).await;
         self.tell(&checkpoints);
         self.measure(&checkpoints);
+        tell_parked(&checkpoints);
         self.switch(&checkpoints).await
     }
 
@@ -344,5 +346,16 @@ impl Coordinator {
                 stopped_gauge(id.model, partition).set(f64::from(u8::from(stopped)));
             }
         }
+    }
+}
+
+/// What the serving versions keep back.
+fn tell_parked(checkpoints: &BTreeMap<Share, Checkpoint>) {
+    let mut parked: BTreeMap<ReadModel, i32> = BTreeMap::new();
+    for ((id, _), checkpoint) in checkpoints.iter().filter(|(_, checkpoint)| checkpoint.serving) {
+        *parked.entry(id.model).or_default() += checkpoint.parked;
+    }
+    for (model, parked) in parked {
+        parked::gauge(model).set(parked);
     }
 }

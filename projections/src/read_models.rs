@@ -2,7 +2,7 @@
 //! their read model.
 
 use crate::{Progress, ReadModel, checkpoint, database};
-use events::{LogPosition, Partition, Position, log::EventLog, log::ReadError};
+use events::{LogPosition, Partition, Position, StreamId, log::EventLog, log::ReadError};
 use sqlx::PgPool;
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
@@ -27,6 +27,14 @@ pub enum QueryError {
         table: &'static str,
         /// What is wrong with it.
         problem: String,
+    },
+    /// The read model cannot apply an event of this stream, and does not show it as if it had.
+    #[error("{model} keeps {stream} back")]
+    Parked {
+        /// Which read model.
+        model: ReadModel,
+        /// Which stream.
+        stream: StreamId,
     },
 }
 
@@ -101,6 +109,11 @@ impl ReadModels {
             seen.last.map(|offset| Position { partition, offset })
         };
         Ok(seen.into_iter().filter_map(of).collect())
+    }
+
+    /// Whether `model` may keep streams back.
+    pub(crate) async fn may_have_parked(&self, model: ReadModel) -> Result<bool, QueryError> {
+        Ok(self.progress.seen(&self.pool, model).await?.values().any(|seen| seen.parked))
     }
 
     /// The serving read models that have stopped somewhere, by name.

@@ -3,15 +3,18 @@
 use crate::{
     backoff::Backoff,
     checkpoint::{Checkpoint, Move},
-    facts::{Decoded, Fact},
+    facts::{Decoded, Fact, Undecodable},
+    full_text,
     lease::Share,
+    parked::Held,
     source::Read,
-    transaction::{self, Failed, Work, plan},
+    transaction::{self, Care, Failed, Work, plan},
     version::Version,
     worker::{Feed, Interrupted},
 };
-use events::{DecodeError, Partition, log::Cursor, log::ReadError};
-use std::{collections::BTreeMap, error::Error, fmt::Write as _, mem, sync::Arc, time::Duration};
+use events::{Partition, StreamId, log::Cursor, log::ReadError};
+use rustc_hash::FxHashSet;
+use std::{collections::BTreeMap, error::Error, mem, sync::Arc, time::Duration};
 
 /// How long a checkpoint stays behind a gap without events, in the hope of events to move it with.
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
@@ -20,6 +23,8 @@ const FLUSH_AFTER: Duration = Duration::from_millis(100);
 pub(crate) struct Lane {
     pub version: Arc<Version>,
     pub checkpoint: Checkpoint,
+    /// Its streams that are parked.
+    pub parked: Arc<FxHashSet<StreamId>>,
 }
 
 /// Where each partition is to be read from: for the version that is furthest behind.
@@ -38,18 +43,11 @@ pub(crate) fn starts(lanes: &BTreeMap<Share, Lane>) -> BTreeMap<Partition, Curso
 /// What was read of a partition and is not written yet.
 pub(crate) struct Gathered {
     pub facts: Vec<Fact>,
+    pub undecodable: Vec<Undecodable>,
     pub cursor: Cursor,
     at_end: bool,
-    poison: Option<Poison>,
-}
-
-/// What a partition cannot get past.
-#[derive(Debug, thiserror::Error)]
-enum Poison {
-    #[error(transparent)]
-    Unknown(#[from] DecodeError),
-    #[error(transparent)]
-    Damaged(#[from] ReadError),
+    /// What the partition cannot get past.
+    damage: Option<ReadError>,
 }
 
 /// What a feed has read and written since it last looked at the checkpoints.
@@ -75,42 +73,44 @@ impl<'a> Session<'a> {
             self.gathered_since = self.feed.context.environment.monotonic();
         }
         match read {
-            Read::Batches(partition, Decoded { facts, cursor, at_end, poison }) => {
-                let poison = poison.map(Poison::from);
+            Read::Batches(partition, Decoded { facts, undecodable, cursor, at_end }) => {
                 match self.gathered.get_mut(&partition) {
                     Some(gathered) => {
                         gathered.facts.extend(facts);
+                        gathered.undecodable.extend(undecodable);
                         gathered.cursor = cursor;
                         gathered.at_end = at_end;
-                        gathered.poison = poison;
                     }
                     None => {
-                        self.gathered.insert(partition, Gathered { facts, cursor, at_end, poison });
+                        let damage = None;
+                        let gathered = Gathered { facts, undecodable, cursor, at_end, damage };
+                        self.gathered.insert(partition, gathered);
                     }
                 }
             }
             Read::Damaged(partition, error) => {
-                let poison = Some(Poison::from(error));
                 let lanes = self.lanes.iter().filter(|((_, at), _)| *at == partition);
                 let reached = lanes.map(|(_, lane)| lane.checkpoint.cursor);
                 let cursor = reached.min_by_key(|cursor| cursor.offset).unwrap_or(Cursor::START);
                 let gathered = self.gathered.entry(partition).or_insert_with(|| Gathered {
                     facts: Vec::new(),
+                    undecodable: Vec::new(),
                     cursor,
                     at_end: false,
-                    poison: None,
+                    damage: None,
                 });
-                gathered.poison = poison;
+                gathered.damage = Some(error);
             }
         }
     }
 
     pub fn events(&self) -> usize {
-        self.gathered.values().map(|gathered| gathered.facts.len()).sum()
+        let events = |it: &Gathered| it.facts.len() + it.undecodable.len();
+        self.gathered.values().map(events).sum()
     }
 
     pub fn must_stop(&self) -> bool {
-        self.gathered.values().any(|gathered| gathered.poison.is_some())
+        self.gathered.values().any(|gathered| gathered.damage.is_some())
     }
 
     /// When the checkpoints are to follow what was read; `None` if they are there.
@@ -134,13 +134,17 @@ impl<'a> Session<'a> {
     pub async fn write(&mut self, backoff: &mut Backoff) -> Result<(), Interrupted> {
         let gathered = mem::take(&mut self.gathered);
         self.tell_waiting(&gathered);
+        let mut care = Care::Quick;
         loop {
-            let work = plan(&self.lanes, &gathered, |_| true);
-            match self.commit(&work, &gathered).await {
+            let work = plan(&self.lanes, &gathered);
+            match self.commit(&work, &gathered, care).await {
                 Ok(()) => break,
                 Err(Failed::Fenced(fenced)) => return Err(fenced.into()),
-                Err(Failed::Stream(share, problem)) => return self.halt(share, &problem).await,
-                Err(Failed::Rows(_)) => return self.write_apart(&gathered).await,
+                Err(Failed::TooMany(share, problem)) => return self.halt(share, &problem).await,
+                Err(Failed::Refused(problem)) => {
+                    tracing::warn!(problem, "rows are refused, looking for the event");
+                    care = Care::Careful;
+                }
                 Err(Failed::Database(error)) => {
                     tracing::warn!(error = &error as &dyn Error, "rows not written, trying again");
                     tokio::select! {
@@ -152,7 +156,7 @@ impl<'a> Session<'a> {
             }
         }
         backoff.reset();
-        self.halt_poisoned(&gathered).await
+        self.halt_damaged(&gathered).await
     }
 
     /// What waits to be written, for as long as that takes.
@@ -164,40 +168,19 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Finds out which partition's rows the database refuses: each in a transaction of its own.
-    async fn write_apart(
-        &mut self,
-        gathered: &BTreeMap<Partition, Gathered>,
-    ) -> Result<(), Interrupted> {
-        let shares: Vec<Share> = self.lanes.keys().copied().collect();
-        for share in shares {
-            let work = plan(&self.lanes, gathered, |at| at == share);
-            match self.commit(&work, gathered).await {
-                Ok(()) => {}
-                Err(Failed::Fenced(fenced)) => return Err(fenced.into()),
-                Err(Failed::Database(error)) => return Err(error.into()),
-                Err(Failed::Stream(share, problem)) => return self.halt(share, &problem).await,
-                Err(Failed::Rows(error)) => {
-                    return self.halt(share, &full_text(&error)).await;
-                }
-            }
-        }
-        self.halt_poisoned(gathered).await
-    }
-
-    /// Stops the partitions that have something in them that cannot be passed; all before it is applied.
-    async fn halt_poisoned(
+    /// Stops the partitions where the log is damaged; all before that is applied.
+    async fn halt_damaged(
         &mut self,
         gathered: &BTreeMap<Partition, Gathered>,
     ) -> Result<(), Interrupted> {
         let mut any = false;
         for (&partition, gathered) in gathered {
-            let Some(poison) = &gathered.poison else { continue };
+            let Some(damage) = &gathered.damage else { continue };
             let here = |share: &Share, lane: &Lane| {
                 share.1 == partition && lane.checkpoint.cursor.offset <= gathered.cursor.offset
             };
             for (share, lane) in self.lanes.iter().filter(|(share, lane)| here(share, lane)) {
-                self.feed.halt(*share, &lane.checkpoint, &full_text(poison)).await?;
+                self.feed.halt(*share, &lane.checkpoint, &full_text(damage)).await?;
                 any = true;
             }
         }
@@ -216,12 +199,27 @@ impl<'a> Session<'a> {
         &mut self,
         work: &[Work<'_>],
         gathered: &BTreeMap<Partition, Gathered>,
+        care: Care,
     ) -> Result<(), Failed> {
-        let serving = transaction::commit(&self.feed.context, work).await?;
+        let done = transaction::commit(&self.feed.context, work, care).await?;
+        done.parked.into_iter().for_each(|held| self.parked(held));
         for step in work.iter().flat_map(|work| &work.moves) {
-            self.moved(step, serving.get(&step.share) == Some(&true), gathered);
+            self.moved(step, done.serving.get(&step.share) == Some(&true), gathered);
         }
         Ok(())
+    }
+
+    /// A stream is parked from now on.
+    fn parked(&mut self, held: Held) {
+        let Held { share, stream, reason, version, first, .. } = held;
+        let reason = reason.unwrap_or_default();
+        let (id, partition) = share;
+        let at = format_args!("{partition}:{first}");
+        tracing::error!(version = %id, %stream, stream_version = version, %at, reason, "parked");
+        if let Some(lane) = self.lanes.get_mut(&share) {
+            Arc::make_mut(&mut lane.parked).insert(stream);
+            lane.checkpoint.parked += 1;
+        }
     }
 
     fn moved(&mut self, step: &Move, serving: bool, gathered: &BTreeMap<Partition, Gathered>) {
@@ -250,16 +248,4 @@ impl<'a> Session<'a> {
         metrics::gauge!("projection_lag_seconds", "projection" => model, "partition" => partition)
             .set(seconds);
     }
-}
-
-/// An error with its causes.
-pub(crate) fn full_text(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        // Writing to a string cannot fail.
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -20,7 +20,7 @@ pub(crate) enum Read {
     Damaged(Partition, ReadError),
 }
 
-/// Reads a partition from `from` on until nobody listens any more, or until there is something that cannot be passed.
+/// Reads a partition from `from` on until nobody listens any more, or until the log is damaged.
 /// A log out of reach is tried again.
 pub(crate) async fn read(
     log: Arc<dyn EventLog>,
@@ -65,16 +65,12 @@ async fn forward(
             () = into.closed() => return None,
         };
         let decoded = match chunk {
-            Ok(chunk) => Decoded::of(chunk, *cursor),
+            Ok(chunk) => Decoded::of(chunk),
             Err(error) => return Some(error),
         };
         backoff.reset();
         *cursor = decoded.cursor;
-        let poisoned = decoded.poison.is_some();
         into.send(Read::Batches(partition, decoded)).await.ok()?;
-        if poisoned {
-            return None;
-        }
     }
 }
 

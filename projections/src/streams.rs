@@ -271,6 +271,10 @@ fn written_all(written: u64, rows: usize) -> Result<(), ApplyError> {
 
 #[async_trait]
 impl<R: StreamRow> Projection for Table<R> {
+    fn takes(&self, kind: StreamKind) -> bool {
+        kind == R::KIND
+    }
+
     async fn apply(
         &self,
         connection: &mut PgConnection,

@@ -1,24 +1,44 @@
-//! One transaction: checkpoints and rows, all or nothing.
+//! One transaction: checkpoints, rows and parked streams, all or nothing.
 
 use crate::{
     checkpoint::{self, Fenced, Last, Move},
     database,
     facts::Facts,
     lease::Share,
-    projection::ApplyError,
+    parked::{self, Held, MAX_PARKED, Refusal, Sieve},
     session::{Gathered, Lane},
     version::{Version, VersionId},
     worker::Context,
 };
-use events::Partition;
-use sqlx::{Postgres, Transaction};
+use events::{Offset, Partition, log::Cursor};
+use sqlx::{PgConnection, Postgres, Transaction};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// What a transaction does to one version.
 pub(crate) struct Work<'a> {
     version: Arc<Version>,
     pub moves: Vec<Move>,
+    /// Where its partitions stand before, and how many streams they have parked.
+    from: BTreeMap<Partition, (Cursor, usize)>,
     facts: Facts<'a>,
+    sieve: Sieve,
+}
+
+/// How events are applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Care {
+    /// All at once.
+    Quick,
+    /// Those that are refused are looked for, and their streams parked.
+    Careful,
+}
+
+/// What a transaction has done.
+pub(crate) struct Done {
+    /// Which shares serve.
+    pub serving: BTreeMap<Share, bool>,
+    /// The streams that it parked.
+    pub parked: Vec<Held>,
 }
 
 /// Why a transaction did not commit.
@@ -26,62 +46,152 @@ pub(crate) enum Failed {
     Fenced(Fenced),
     /// Trying again may help.
     Database(sqlx::Error),
-    /// Trying again does not help: a stream of this version is not what it must be.
-    Stream(Share, String),
-    /// Trying again does not help: the database refuses the rows.
-    Rows(sqlx::Error),
+    /// Something among the events is refused, and trying again does not help.
+    Refused(String),
+    /// More would be parked than a poison event explains.
+    TooMany(Share, String),
 }
 
-/// What is to be written, by version, of the lanes that `included` names.
+impl From<Refusal> for Failed {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Refused(problem) => Self::Refused(problem),
+            Refusal::Transient(error) => Self::Database(error),
+        }
+    }
+}
+
+impl From<sqlx::Error> for Failed {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+/// What is to be written, by version.
 pub(crate) fn plan<'a>(
     lanes: &BTreeMap<Share, Lane>,
     gathered: &'a BTreeMap<Partition, Gathered>,
-    included: impl Fn(Share) -> bool,
 ) -> Vec<Work<'a>> {
     let mut plan: BTreeMap<VersionId, Work<'a>> = BTreeMap::new();
-    for (&share, lane) in lanes {
-        let (id, partition) = share;
+    for (&(id, partition), lane) in lanes {
         let Some(gathered) = gathered.get(&partition) else { continue };
-        let at = lane.checkpoint.cursor.offset;
-        if !included(share) || gathered.cursor.offset <= at {
+        if gathered.cursor.offset <= lane.checkpoint.cursor.offset {
             continue;
         }
         let work = plan.entry(id).or_insert_with(|| Work {
             version: Arc::clone(&lane.version),
             moves: Vec::new(),
+            from: BTreeMap::new(),
             facts: Facts::default(),
+            sieve: Sieve::new(id),
         });
-        let facts = work.facts.add(&gathered.facts, at);
-        work.moves.push(Move {
-            share,
-            expected: at,
-            to: gathered.cursor,
-            last: facts.last().map(Last::of),
-            events: i64::try_from(facts.len()).unwrap_or(i64::MAX),
-        });
+        work.add((id, partition), lane, gathered);
     }
     plan.into_values().collect()
 }
 
-/// Moves the checkpoints, which fences what follows, and then writes the rows of each version. Tells which of them serve.
+impl<'a> Work<'a> {
+    /// What was gathered of a partition behind where the lane stands.
+    fn add(&mut self, share: Share, lane: &Lane, gathered: &'a Gathered) {
+        let (partition, from) = (share.1, lane.checkpoint.cursor);
+        self.from.insert(partition, (from, lane.parked.len()));
+        self.sieve.know(partition, &lane.parked);
+        let new = |at: Offset| at >= from.offset;
+        let mut facts = Facts::default();
+        let all = facts.add(&gathered.facts, from.offset);
+        let undecodable: Vec<_> =
+            gathered.undecodable.iter().filter(|it| new(it.position.offset)).collect();
+        let last = all.last().map(Last::of).into_iter();
+        let last = last.chain(undecodable.last().map(|it| Last::at(it.position, &it.record)));
+        self.moves.push(Move {
+            share,
+            expected: from.offset,
+            to: gathered.cursor,
+            last: last.max_by_key(|last| last.offset),
+            events: i64::try_from(all.len() + undecodable.len()).unwrap_or(i64::MAX),
+        });
+        let takes =
+            |it: &&crate::facts::Undecodable| self.version.writer.takes(it.record.stream.kind);
+        let mut poison = undecodable.into_iter().filter(takes).peekable();
+        if poison.peek().is_none() && lane.parked.is_empty() {
+            return self.facts.extend(facts);
+        }
+        let sieve = &mut self.sieve;
+        let through = facts.sift(|fact| {
+            while let Some(poison) = poison.next_if(|it| it.position < fact.position) {
+                sieve.undecodable(poison);
+            }
+            sieve.lets_through(fact)
+        });
+        poison.for_each(|poison| sieve.undecodable(poison));
+        self.facts.extend(through);
+    }
+
+    /// Applies the events and notes what is kept back; gives the streams that are parked by that.
+    async fn carry_out(
+        &self,
+        connection: &mut PgConnection,
+        care: Care,
+    ) -> Result<Vec<Held>, Failed> {
+        let mut sieve = self.sieve.clone();
+        let writer = &*self.version.writer;
+        match care {
+            Care::Quick => {
+                let applied = writer.apply(&mut *connection, &self.facts).await;
+                applied.map_err(Refusal::from)?;
+            }
+            Care::Careful => {
+                parked::apply_carefully(connection, writer, &self.facts, &mut sieve).await?;
+            }
+        }
+        self.refuse_too_many(&sieve)?;
+        for held in sieve.held() {
+            let from = self.from.get(&held.share.1).map_or(Cursor::START, |(from, _)| *from);
+            if !parked::record(connection, held, from).await? {
+                return Err(Failed::Fenced(Fenced));
+            }
+        }
+        Ok(sieve.held().filter(|held| held.reason.is_some()).cloned().collect())
+    }
+
+    /// A partition where everything is refused has not met a poison event: its program or its tables are the wrong ones.
+    fn refuse_too_many(&self, sieve: &Sieve) -> Result<(), Failed> {
+        let mut parked: BTreeMap<_, usize> =
+            self.from.iter().map(|(partition, (_, parked))| (*partition, *parked)).collect();
+        for held in sieve.held() {
+            let Some(reason) = &held.reason else { continue };
+            let parked = parked.entry(held.share.1).or_default();
+            *parked += 1;
+            if *parked > MAX_PARKED {
+                let problem = format!("more than {MAX_PARKED} streams would be parked: {reason}");
+                return Err(Failed::TooMany(held.share, problem));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Moves the checkpoints, which fences what follows, and then writes the rows of each version.
 pub(crate) async fn commit(
     context: &Context,
     work: &[Work<'_>],
-) -> Result<BTreeMap<Share, bool>, Failed> {
+    care: Care,
+) -> Result<Done, Failed> {
     let moves: Vec<Move> = work.iter().flat_map(|work| &work.moves).copied().collect();
+    let mut done = Done { serving: BTreeMap::new(), parked: Vec::new() };
     if moves.is_empty() {
-        return Ok(BTreeMap::new());
+        return Ok(done);
     }
     let begun = context.environment.monotonic();
     let (mut tx, serving) = begin(context, &moves).await?;
+    done.serving = serving;
     for work in work {
-        let applied = work.version.writer.apply(&mut tx, &work.facts).await;
-        applied.map_err(|error| failed(work.version.id, error))?;
+        done.parked.extend(work.carry_out(&mut tx, care).await?);
     }
-    tx.commit().await.map_err(Failed::Database)?;
+    tx.commit().await?;
     let took = context.environment.monotonic().saturating_sub(begun);
     metrics::histogram!("projection_transaction_seconds").record(took.as_secs_f64());
-    Ok(serving)
+    Ok(done)
 }
 
 /// Begins a transaction of rows with what fences them: the moves of their checkpoints. Tells which of them serve.
@@ -89,37 +199,12 @@ pub(crate) async fn begin(
     context: &Context,
     moves: &[Move],
 ) -> Result<(Transaction<'static, Postgres>, BTreeMap<Share, bool>), Failed> {
-    let mut tx = database::begin(&context.pool).await.map_err(Failed::Database)?;
-    let advanced =
-        checkpoint::advance(&mut tx, moves, context.planted).await.map_err(Failed::Database)?;
+    let mut tx = database::begin(&context.pool).await?;
+    let advanced = checkpoint::advance(&mut tx, moves, context.planted).await?;
     let serving = advanced.map_err(Failed::Fenced)?;
     if context.planted.checkpoint_first() {
-        tx.commit().await.map_err(Failed::Database)?;
-        tx = database::begin(&context.pool).await.map_err(Failed::Database)?;
+        tx.commit().await?;
+        tx = database::begin(&context.pool).await?;
     }
     Ok((tx, serving))
-}
-
-pub(crate) fn failed(id: VersionId, error: ApplyError) -> Failed {
-    match error {
-        ApplyError::Stream { partition, stream, problem } => {
-            Failed::Stream((id, partition), format!("{stream} {problem}"))
-        }
-        ApplyError::Database(error) if refuses_rows(&error) => Failed::Rows(error),
-        ApplyError::Database(error) => Failed::Database(error),
-    }
-}
-
-/// Whether the rows themselves are at fault: data the database cannot hold (SQLSTATE class 22), a broken constraint (23), a
-/// row that is there no more, or one that does not read.
-fn refuses_rows(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Database(error) => {
-            error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
-        }
-        sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Encode(_) => {
-            true
-        }
-        _ => false,
-    }
 }

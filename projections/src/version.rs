@@ -54,6 +54,8 @@ pub(crate) enum Verified {
     Different,
     /// Other code wrote those, so there was nothing to compare.
     Changed,
+    /// One of the two keeps streams back, so there was nothing to compare.
+    Parked,
 }
 
 impl Verified {
@@ -62,11 +64,13 @@ impl Verified {
             Self::Equal => "equal",
             Self::Different => "different",
             Self::Changed => "changed",
+            Self::Parked => "parked",
         }
     }
 
     pub fn named(name: &str) -> Option<Self> {
-        [Self::Equal, Self::Different, Self::Changed].into_iter().find(|it| it.as_str() == name)
+        let all = [Self::Equal, Self::Different, Self::Changed, Self::Parked];
+        all.into_iter().find(|it| it.as_str() == name)
     }
 }
 

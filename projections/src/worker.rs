@@ -9,6 +9,7 @@ use crate::{
     checkpoint::{self, Checkpoint, Fenced},
     feeds::Live,
     lease::Share,
+    parked,
     planted::Planted,
     progress::Progress,
     session::{Lane, Session, starts},
@@ -89,8 +90,8 @@ impl From<Failed> for Interrupted {
     fn from(failed: Failed) -> Self {
         match failed {
             Failed::Fenced(fenced) => fenced.into(),
-            Failed::Database(error) | Failed::Rows(error) => error.into(),
-            Failed::Stream(..) => Self::Stopped,
+            Failed::Database(error) => error.into(),
+            Failed::Refused(_) | Failed::TooMany(..) => Self::Stopped,
         }
     }
 }
@@ -187,6 +188,10 @@ impl Feed {
     /// The checkpoints of what is to be fed and has not stopped, each found to be of this log.
     async fn open_lanes(&self) -> Result<BTreeMap<Share, Lane>, Interrupted> {
         let mut checkpoints = checkpoint::load(&self.context.pool).await?;
+        let mut parked = BTreeMap::new();
+        if checkpoints.values().any(|checkpoint| checkpoint.parked > 0) {
+            parked = parked::load(&self.context.pool).await?;
+        }
         let mut lanes = BTreeMap::new();
         for (&partition, versions) in &self.shares {
             for version in versions {
@@ -204,7 +209,8 @@ impl Feed {
                     self.halt(share, &checkpoint, &reason).await?;
                     return Err(Interrupted::Stopped);
                 }
-                let lane = Lane { version: Arc::clone(version), checkpoint };
+                let parked = Arc::new(parked.remove(&share).unwrap_or_default());
+                let lane = Lane { version: Arc::clone(version), checkpoint, parked };
                 lanes.insert(share, lane);
             }
         }

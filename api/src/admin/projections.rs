@@ -45,6 +45,10 @@ pub struct VersionBody {
     /// How old the last applied event is in the partition that is furthest behind; 0 when all are
     /// applied.
     lag_seconds: f64,
+    /// Streams that cannot be applied, and are kept back.
+    parked_streams: i64,
+    /// Their events: they are among those not applied yet.
+    parked_events: i64,
     /// Each partition.
     partitions: Vec<PartitionBody>,
     /// How far the rebuild is that makes this version; null when it is complete.
@@ -127,6 +131,8 @@ impl From<VersionStatus> for VersionBody {
             state: status.state.as_str(),
             lag_events: status.lag_events,
             lag_seconds: status.lag_seconds,
+            parked_streams: status.parked_streams,
+            parked_events: status.parked_events,
             partitions: partitions.collect(),
             rebuild,
         }
@@ -342,7 +348,8 @@ impl From<RebuildError> for Problem {
             | RebuildError::NotUnderWay(_)
             | RebuildError::NoOther(_)
             | RebuildError::NoneServes(_)
-            | RebuildError::Behind(_) => Self::new(Kind::ProjectionConflict, error.to_string()),
+            | RebuildError::Behind(_)
+            | RebuildError::Parked(_) => Self::new(Kind::ProjectionConflict, error.to_string()),
             RebuildError::Database(_) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "a rebuild failed");
                 Self::unavailable("the read models cannot be changed")

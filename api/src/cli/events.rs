@@ -37,7 +37,9 @@ pub async fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
 
 /// As it stands in the log: personal data stays sealed.
 fn line(position: Position, record: &Record) -> anyhow::Result<String> {
-    let data: &RawValue = serde_json::from_slice(&record.body)?;
+    // What does not read is shown all the same: it may be why somebody looks.
+    let data = serde_json::from_slice::<&RawValue>(&record.body)
+        .map_or_else(|_| json!(String::from_utf8_lossy(&record.body)), |data| json!(data));
     let metadata = record.metadata;
     let event = json!({
         "version": metadata.version,

@@ -6,6 +6,7 @@ mod demo;
 mod events;
 mod exit;
 mod migrate;
+mod parked;
 mod projections;
 mod rebuild;
 mod serve;
@@ -40,6 +41,8 @@ enum Command {
     Rebuild(rebuild::Args),
     /// Shows the read models and how far they are.
     Projections,
+    /// Shows the streams that read models keep back, or tries one again.
+    Parked(parked::Args),
     /// Prints the events of a stream, one JSON object a line.
     Events(events::Args),
     /// Walks the whole log and reports what is wrong with it; exit code 1 if anything is.
@@ -137,6 +140,7 @@ fn run(command: Command, config: Config) -> anyhow::Result<ExitCode> {
             Command::Serve => return serve::run(config).await,
             Command::Rebuild(args) => rebuild::run(&config, args).await?,
             Command::Projections => projections::run(&config).await?,
+            Command::Parked(args) => return parked::run(&config, &args).await,
             Command::Events(args) => events::run(&config, &args).await?,
             Command::Audit(args) => return audit::run(&config, &args).await,
             Command::Migrate => migrate::run(&config).await?,

@@ -21,6 +21,10 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
                 super::print(&format!("  partition {} stopped: {reason}", partition.partition))?;
             }
         }
+        if version.parked_streams > 0 {
+            let (streams, events) = (version.parked_streams, version.parked_events);
+            super::print(&format!("  parked: {streams} streams, {events} events"))?;
+        }
     }
     Ok(())
 }

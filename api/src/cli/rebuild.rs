@@ -22,6 +22,9 @@ const LINE: Duration = Duration::from_secs(5);
 /// over by then.
 const NOBODY: Duration = Duration::from_secs(10);
 
+/// Looks at a version that has everything but parked streams before it is told that it will not serve by itself.
+const PARKED_LOOKS: u32 = 25;
+
 #[derive(clap::Args)]
 pub struct Args {
     /// orders, products, customers or history
@@ -61,7 +64,7 @@ impl Rebuild<'_> {
             projector = Some(self.projector().await?);
         }
         let mut shown = Shown::new();
-        let (mut events, mut moved, mut last) = (0, Instant::now(), None);
+        let (mut events, mut moved, mut last, mut complete) = (0, Instant::now(), None, 0);
         loop {
             let status = self.status(version).await?;
             let compared = status.rebuild.as_ref().and_then(|rebuild| rebuild.verified);
@@ -72,6 +75,17 @@ impl Rebuild<'_> {
             }
             if status.state == State::Stopped {
                 bail!("version {version} has stopped: {}", reason(&status));
+            }
+            if status.parked_streams > 0 && status.lag_events == status.parked_events {
+                complete += 1;
+            }
+            if complete > PARKED_LOOKS {
+                let (model, parked) = (self.model, status.parked_streams);
+                bail!(
+                    "version {version} of {model} has all but {parked} parked streams, which the \
+                     serving one shows: see `orderlog parked`; `orderlog parked --retry STREAM` \
+                     after a fix, or `--accept {model}` to let it serve without them"
+                );
             }
             if status.events != events {
                 (events, moved) = (status.events, Instant::now());
@@ -107,6 +121,7 @@ impl Rebuild<'_> {
                 super::print(&format!("version {version} of {model} has the rows that serve"))?;
                 return Ok(());
             }
+            Some("parked") => bail!("streams of {model} are parked: nothing was compared"),
             _ => bail!("other code wrote the rows of {model} that serve: nothing was compared"),
         }
         for difference in &rebuild.differences {

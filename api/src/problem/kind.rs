@@ -90,7 +90,7 @@ kinds! {
     ProjectionConflict = "projection-conflict" CONFLICT
         "The versions of the read model do not allow this"
         "A rebuild is under way already, or there is no version to go back to or to drop, or it \
-         has not all that the serving one has. The list of versions tells which.";
+         has not all that the serving one has, or keeps streams back that it shows. The list of versions tells which.";
     Gone = "gone" GONE "It existed, and was erased"
         "The personal data of this customer was erased for ever.";
     VersionMismatch = "version-mismatch" PRECONDITION_FAILED "The resource has another version"
@@ -126,6 +126,12 @@ kinds! {
     ProjectionBehind = "projection-behind" SERVICE_UNAVAILABLE "The read model is not there yet"
         "The read model has not yet seen the events that `Min-Log-Position` names. Ask again \
          after `Retry-After`, or allow more time with `Prefer: wait=N`.";
+    ProjectionParked = "projection-parked" SERVICE_UNAVAILABLE
+        "The read model keeps this resource back"
+        "An event of this resource cannot be applied, so what the read model has of it is not \
+         what it has become. `stream` names it. The resource itself is sound: commands go on, and \
+         lists show it as it was before. An operator sees why at `GET /api/v1/admin/parked`, and \
+         tries again there after a fix.";
     Unavailable = "unavailable" SERVICE_UNAVAILABLE "A part of the system does not answer"
         "Ask again after `Retry-After`.";
 }

@@ -10,7 +10,7 @@ use crate::{
     startup::{Ground, auth_key_path},
 };
 use commands::{
-    WriteSettings, WriteSide,
+    SnapshotFiles, WriteSettings, WriteSide,
     gateway::{Gateway, SandboxGateway},
 };
 use events::{

@@ -18,6 +18,7 @@ mod discounts;
 mod failover;
 mod hostile;
 mod keys;
+mod parking;
 mod program;
 mod rebuild;
 mod stock;

@@ -1,8 +1,8 @@
 //! Rows to answers.
 
 use super::Customer;
-use crate::{QueryError, ReadModels};
-use events::{Sealed, Timestamp};
+use crate::{QueryError, ReadModel, ReadModels};
+use events::{Sealed, StreamId, Timestamp};
 use sqlx::FromRow;
 use uuid::Uuid;
 
@@ -22,20 +22,28 @@ impl ReadModels {
     /// The registered customer with this id.
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// When the database does not answer, or the customer is parked.
     pub async fn customer(&self, id: Uuid) -> Result<Option<Customer>, QueryError> {
+        self.refuse_parked(ReadModel::Customers, StreamId::customer(id)).await?;
         self.customer_where(select!("where customer_id = $1"), id).await
     }
 
     /// The registered customer whose address has this keyed hash.
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// When the database does not answer, or the customer is parked.
     pub async fn customer_by_email(&self, email_id: Uuid) -> Result<Option<Customer>, QueryError> {
         // Two rows can show one address for a moment: the loser's change of address is on its way to the other's row.
         const BY_EMAIL: &str =
             select!("where email_id = $1 order by updated_at desc, customer_id limit 1");
-        self.customer_where(BY_EMAIL, email_id).await
+        let found = self.customer_where(BY_EMAIL, email_id).await?;
+        match found {
+            Some(found) if self.may_have_parked(ReadModel::Customers).await? => {
+                let found = self.customer(found.customer_id).await?;
+                Ok(found.filter(|found| found.email_id == email_id))
+            }
+            found => Ok(found),
+        }
     }
 
     async fn customer_where(

@@ -1,7 +1,7 @@
 //! Rows to answers.
 
 use super::{Entry, Range};
-use crate::{QueryError, ReadModels, projection::unreadable};
+use crate::{QueryError, ReadModel, ReadModels, projection::unreadable};
 use events::{Offset, Partition, Position, StreamId, Timestamp};
 use serde_json::value::RawValue;
 use sqlx::FromRow;
@@ -11,8 +11,9 @@ impl ReadModels {
     /// The events of a stream, in order of their versions.
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// When the database does not answer, or the stream is parked.
     pub async fn history(&self, stream: StreamId, range: Range) -> Result<Vec<Entry>, QueryError> {
+        self.refuse_parked(ReadModel::History, stream).await?;
         let version = |version: u64| i64::try_from(version).unwrap_or(i64::MAX);
         self.ask(move |pool| async move {
             let rows: Vec<Row> = sqlx::query_as(

@@ -1,8 +1,8 @@
 //! Rows to answers.
 
 use super::{Item, Order, Status, apply::Payment};
-use crate::{Page, QueryError, ReadModels, projection::unreadable, streams::money};
-use events::{Sealed, Timestamp, order::Discount};
+use crate::{Page, QueryError, ReadModel, ReadModels, projection::unreadable, streams::money};
+use events::{Sealed, StreamId, Timestamp, order::Discount};
 use sqlx::{FromRow, types::Json};
 use uuid::Uuid;
 
@@ -46,8 +46,23 @@ impl ReadModels {
     /// The order with this id, if it belongs to `owner` or nobody asks for an owner.
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// When the database does not answer, or the order is parked.
     pub async fn order(&self, id: Uuid, owner: Option<Uuid>) -> Result<Option<Order>, QueryError> {
+        let parked = self.refuse_parked(ReadModel::Orders, StreamId::order(id)).await;
+        let order = self.find_order(id, owner).await?;
+        match parked {
+            // Whose it is stands in its first event: another's is not there.
+            Err(QueryError::Parked { .. }) if owner.is_some() && order.is_none() => {
+                match self.find_order(id, None).await? {
+                    Some(_) => Ok(None),
+                    None => parked.map(|()| None),
+                }
+            }
+            parked => parked.map(|()| order),
+        }
+    }
+
+    async fn find_order(&self, id: Uuid, owner: Option<Uuid>) -> Result<Option<Order>, QueryError> {
         self.ask(move |pool| async move {
             let mine = select!("where order_id = $1 and customer_id = coalesce($2, customer_id)");
             let row: Option<Row> =

@@ -1,8 +1,8 @@
 //! Rows to answers.
 
 use super::Product;
-use crate::{Page, QueryError, ReadModels, projection::unreadable, streams::money};
-use events::Timestamp;
+use crate::{Page, QueryError, ReadModel, ReadModels, projection::unreadable, streams::money};
+use events::{StreamId, Timestamp};
 use sqlx::FromRow;
 use uuid::Uuid;
 
@@ -38,8 +38,9 @@ impl ReadModels {
     /// The product with this id.
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// When the database does not answer, or the product is parked.
     pub async fn product(&self, id: Uuid) -> Result<Option<Product>, QueryError> {
+        self.refuse_parked(ReadModel::Products, StreamId::product(id)).await?;
         self.ask(move |pool| async move {
             let row: Option<Row> = sqlx::query_as(select!("where product_id = $1"))
                 .bind(id)

@@ -61,6 +61,9 @@ impl Coordinator {
 
     /// Whether it is not worth while to fill it in bulk (any more): what has come since it was begun is little by comparison.
     fn is_near(&self, most: i64, at: &Checkpoint) -> bool {
+        if at.bulk_over {
+            return true;
+        }
         let close = self.settings.close;
         let near = if at.events == 0 { close } else { (close * SLACK).max(most / 16) };
         most - at.events <= near
@@ -102,7 +105,7 @@ impl Coordinator {
     pub(super) async fn switch(&self, checkpoints: &Checkpoints) -> Result<(), sqlx::Error> {
         let leaders = leaders(checkpoints);
         let may_serve = |version: &&Arc<Version>| {
-            let compared = matches!(version.verified, Some(Verified::Equal | Verified::Changed));
+            let compared = version.verified.is_some_and(|it| it != Verified::Different);
             version.building && compared && !version.paused && !version.verify_only
         };
         for version in self.versions.values().filter(may_serve) {

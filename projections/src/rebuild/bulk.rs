@@ -4,16 +4,20 @@
 //! Rows and checkpoint move in one transaction as ever, so whatever dies leaves whole partitions, or whole parts of one:
 //! what is gathered is written as soon as it holds more than a bound, whatever the length of the log. From the second part of
 //! a partition on, rows that are needed again are found by their key, which is made then.
+//!
+//! A partition with an event that cannot be applied is filled up to there and left to the ordinary feed, which parks the
+//! event's stream.
 
 use crate::{
     backoff::Backoff,
     checkpoint::{self, Checkpoint, Last, Move},
+    full_text,
     lease::Share,
+    parked::Refusal,
     rebuild::{
         gather::{Gather, Looks},
         indexes::{self, Indexes},
     },
-    session::full_text,
     source,
     transaction::{self, Failed},
     version::Version,
@@ -60,10 +64,12 @@ pub(crate) struct Bulk {
 
 /// What ends a partition before its end.
 enum Halt {
-    /// What is before it is applied.
+    /// The log is damaged. What is before that is applied.
+    Damage(String),
+    /// An event that does not read. What is before it is applied.
     Poison(String),
-    /// What was gathered with it is not.
-    Stream(String),
+    /// A row that is refused. What was gathered with it is not applied.
+    Row(String),
 }
 
 impl Bulk {
@@ -131,11 +137,15 @@ impl Bulk {
             over = at_end || gathered.cursor.offset >= end;
             let full = gathered.gather.bytes() >= self.max_bytes();
             if full || over || halt.is_some() {
-                if !matches!(halt, Some(Halt::Stream(_))) {
+                if !matches!(halt, Some(Halt::Row(_))) {
                     self.write(&mut gathered, backoff).await?;
                 }
-                if let Some(Halt::Poison(reason) | Halt::Stream(reason)) = halt {
-                    return self.halt(&gathered, &reason).await;
+                match halt {
+                    Some(Halt::Damage(reason)) => return self.halt(&gathered, &reason).await,
+                    Some(Halt::Poison(reason) | Halt::Row(reason)) => {
+                        return self.leave(&gathered, &reason).await;
+                    }
+                    None => {}
                 }
             }
             self.give_way(clock().saturating_sub(begun)).await;
@@ -171,7 +181,7 @@ impl Bulk {
         let chunk = match chunk {
             Ok(chunk) => chunk,
             Err(error @ ReadError::Damaged { .. }) => {
-                return Ok((gathered, Some(Halt::Poison(full_text(&error)))));
+                return Ok((gathered, Some(Halt::Damage(full_text(&error)))));
             }
             Err(error) => return Err(error.into()),
         };
@@ -180,12 +190,12 @@ impl Bulk {
             if !missing.is_empty() {
                 indexes::make(&self.context.pool, &self.version, Indexes::Key).await?;
                 let recalled = gathered.gather.recall(&self.context.pool, &missing).await;
-                match recalled.map_err(|error| transaction::failed(self.version.id, error)) {
+                match recalled.map_err(Refusal::from) {
                     Ok(()) => {}
-                    Err(Failed::Rows(error)) => {
-                        return Ok((gathered, Some(Halt::Stream(full_text(&error)))));
+                    Err(Refusal::Refused(reason)) => {
+                        return Ok((gathered, Some(Halt::Row(reason))));
                     }
-                    Err(failed) => return Err(failed.into()),
+                    Err(Refusal::Transient(error)) => return Err(error.into()),
                 }
             }
         }
@@ -218,7 +228,7 @@ impl Bulk {
                         () = self.stop.cancelled() => return Err(Interrupted::Stopped),
                     }
                 }
-                Err(Failed::Rows(error)) => return self.halt(gathered, &full_text(&error)).await,
+                Err(Failed::Refused(reason)) => return self.leave(gathered, &reason).await,
                 Err(failed) => return Err(failed.into()),
             }
         }
@@ -240,9 +250,20 @@ impl Bulk {
             events: gathered.events,
         };
         let (mut tx, _) = transaction::begin(&self.context, &[step]).await?;
-        let written = gathered.gather.write(&mut tx).await;
-        written.map_err(|error| transaction::failed(self.version.id, error))?;
+        gathered.gather.write(&mut tx).await.map_err(Refusal::from)?;
         tx.commit().await.map_err(Failed::Database)
+    }
+
+    /// Leaves the partition to the ordinary feed, from its checkpoint on.
+    async fn leave(&self, gathered: &Gathered, reason: &str) -> Result<(), Interrupted> {
+        tracing::warn!(
+            version = %self.version.id,
+            partition = %self.partition,
+            reason,
+            "filled up to an event that cannot be applied"
+        );
+        checkpoint::end_bulk(&self.context.pool, self.share(), gathered.from).await?;
+        Err(Interrupted::Stopped)
     }
 
     /// Stops the partition where its checkpoint is.
@@ -295,7 +316,7 @@ impl Gathered {
                 let at = Position { partition: self.partition, offset: stored.offset };
                 if self.gather.looks(record.stream.kind) != Looks::Away {
                     let taken = self.gather.take(at, record, event.as_ref());
-                    taken.map_err(|error| Halt::Stream(error.to_string()))?;
+                    taken.map_err(|error| Halt::Row(error.to_string()))?;
                 }
                 self.events += 1;
                 let (event_id, time) = (record.event_id, record.time);
@@ -307,10 +328,10 @@ impl Gathered {
     }
 }
 
-/// The event, if it is looked at; the others must be known at least.
+/// The event, if it is looked at; where only records are, it must be known at least.
 fn decode(gather: &dyn Gather, record: &Record) -> Result<Option<Event>, DecodeError> {
     let (kind, schema) = (record.stream.kind, record.metadata.schema);
-    if kind == StreamKind::Writer {
+    if kind == StreamKind::Writer || gather.looks(kind) == Looks::Away {
         return Ok(None);
     }
     let known = Event::known_schema(kind, &record.event_type);

@@ -61,7 +61,7 @@ async fn history(
     while cursor.offset < end {
         let chunk = reader.next().await?;
         let at_end = chunk.at_end;
-        let decoded = Decoded::of(chunk, cursor);
+        let decoded = Decoded::of(chunk);
         cursor = decoded.cursor;
         let ours = |fact: &Fact| fact.record.stream.id == stream && fact.position.offset < end;
         facts.extend(decoded.facts.into_iter().filter(ours));

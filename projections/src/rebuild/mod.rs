@@ -16,7 +16,7 @@ pub use difference::Difference;
 pub use status::{PartitionStatus, RebuildStatus, State, StatusError, VersionStatus, status};
 
 use crate::{
-    ReadModel, database,
+    ReadModel, database, parked,
     progress::rest,
     version::{self, VersionId},
 };
@@ -41,6 +41,9 @@ pub enum RebuildError {
     /// The other version is not fed, or its projector is behind: it does not have all that the serving one has.
     #[error("the other version of {0} is behind the serving one")]
     Behind(ReadModel),
+    /// The other version keeps streams back that the serving one shows.
+    #[error("the other version of {0} has parked streams that the serving one shows")]
+    Parked(ReadModel),
     /// The database does not answer, or refuses.
     #[error("the versions of the read models cannot be changed")]
     Database(#[from] sqlx::Error),
@@ -183,6 +186,9 @@ pub async fn rollback(pool: &PgPool, model: ReadModel) -> Result<u32, RebuildErr
             return Ok(number.unsigned_abs());
         }
         rest(REST).await;
+    }
+    if parked::counts(pool).await?.contains_key(&VersionId { model, number }) {
+        return Err(RebuildError::Parked(model));
     }
     Err(RebuildError::Behind(model))
 }

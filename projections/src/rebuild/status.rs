@@ -1,7 +1,10 @@
 //! How the versions of the read models are, for those who run the shop.
 
 use super::{Difference, indexes::Indexes};
-use crate::{ReadModel, version::Verified};
+use crate::{
+    ReadModel, parked,
+    version::{Verified, VersionId},
+};
 use events::{Offset, Partition, Position, log::EventLog, log::ReadError};
 use sqlx::{FromRow, PgPool};
 use std::collections::BTreeMap;
@@ -50,6 +53,10 @@ pub struct VersionStatus {
     /// How long ago the last event was decided that it has applied, in the partition that is furthest behind; 0 when it
     /// has applied all.
     pub lag_seconds: f64,
+    /// Streams that it keeps back.
+    pub parked_streams: i64,
+    /// Events of these: they are among those it has still to apply.
+    pub parked_events: i64,
     /// Each partition of it.
     pub partitions: Vec<PartitionStatus>,
     /// How far the rebuild is that makes it; `None` when it is complete.
@@ -69,7 +76,8 @@ pub struct RebuildStatus {
     pub events_per_second: f64,
     /// When that would bring it to the end of the log; `None` while nothing is known.
     pub seconds_left: Option<f64>,
-    /// What came of comparing it: `equal`, `different`, or `changed` if other code wrote the serving version.
+    /// What came of comparing it: `equal`, `different`, `changed` if other code wrote the serving version, or `parked` if
+    /// one of the two keeps streams back.
     pub verified: Option<&'static str>,
     /// The first rows that differ.
     pub differences: Vec<Difference>,
@@ -160,6 +168,16 @@ pub async fn status(pool: &PgPool, log: &dyn EventLog) -> Result<Vec<VersionStat
             add(version, partition, row, known.max(i64::from(more)));
         }
     }
+    let parked = parked::counts(pool).await?;
+    for version in &mut versions {
+        let number = i32::try_from(version.version).unwrap_or(i32::MAX);
+        let id = VersionId { model: version.model, number };
+        (version.parked_streams, version.parked_events) =
+            parked.get(&id).copied().unwrap_or_default();
+        // Checkpoints count them.
+        version.events -= version.parked_events;
+        version.lag_events += version.parked_events;
+    }
     versions.iter_mut().for_each(estimate);
     Ok(versions)
 }
@@ -216,6 +234,8 @@ fn blank(model: ReadModel, version: u32, row: &Row) -> VersionStatus {
         events,
         lag_events,
         lag_seconds,
+        parked_streams: 0,
+        parked_events: 0,
         partitions,
         rebuild,
     }

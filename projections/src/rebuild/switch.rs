@@ -1,7 +1,7 @@
 //! From one version to another, in one transaction.
 
 use crate::{
-    ReadModel, database,
+    ReadModel, database, parked,
     progress::rest,
     version::{self, VersionId},
 };
@@ -51,6 +51,9 @@ async fn switch(pool: &PgPool, to: VersionId) -> Result<bool, sqlx::Error> {
     .execute(&mut *tx)
     .await?;
     if !comes_level(&mut tx, from, to).await? {
+        return Ok(false);
+    }
+    if parked::holds_back(&mut tx, from, to).await? {
         return Ok(false);
     }
     serve(&mut tx, from, to).await?;

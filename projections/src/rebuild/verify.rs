@@ -108,6 +108,11 @@ impl Verify {
         let mut old = database::begin_with(pool, SNAPSHOT).await?;
         sqlx::raw_sql(SETTINGS).execute(&mut *old).await?;
         let to = checkpoint::of(&mut old, serving, false).await?;
+        if from.values().chain(to.values()).any(|at| at.parked > 0) {
+            note(&mut new, id, Verified::Parked, &[]).await?;
+            new.commit().await?;
+            return Ok(Verified::Parked);
+        }
         self.bring(&mut new, &from, &to).await?;
         let (ours, theirs) = futures::try_join!(digests(&mut new, id), digests(&mut old, serving))?;
         if ours == theirs {
@@ -167,10 +172,15 @@ impl Verify {
         while cursor.offset < end {
             let chunk = reader.next().await?;
             let at_end = chunk.at_end;
-            let mut decoded = Decoded::of(chunk, cursor);
+            let mut decoded = Decoded::of(chunk);
             decoded.facts.retain(|fact| fact.position.offset < end);
             cursor = decoded.cursor;
-            if cursor.offset < end && (at_end || decoded.poison.is_some()) {
+            if decoded.undecodable.iter().any(|it| it.position.offset < end) {
+                return Err(Unknown::Early(
+                    "an event before where the serving version is does not read",
+                ));
+            }
+            if cursor.offset < end && at_end {
                 return Err(Unknown::Early(
                     "the log does not go on to where the serving version is",
                 ));

@@ -1,7 +1,7 @@
 //! Looks at the database at one moment, and compares it with the log.
 
 use crate::fold::{Fact, Rows, rows};
-use events::{Offset, Partition};
+use events::{Offset, Partition, StreamId, StreamKind};
 use projections::ReadModel;
 use serde_json::Value;
 use sqlx::{
@@ -16,6 +16,7 @@ use std::{
         atomic::{AtomicU16, Ordering},
     },
 };
+use uuid::Uuid;
 
 /// What must never be.
 #[derive(Debug)]
@@ -53,12 +54,34 @@ struct Checkpoint {
     last_offset: Option<i64>,
     events: i64,
     stopped: Option<String>,
+    parked: i32,
+}
+
+#[derive(Clone, Debug, FromRow)]
+struct Parked {
+    projection: String,
+    version: i32,
+    partition: i32,
+    stream_kind: i16,
+    stream_id: Uuid,
+    stream_version: i64,
+    first_offset: i64,
+    last_offset: i64,
+    events: i64,
+}
+
+impl Parked {
+    fn stream(&self) -> StreamId {
+        let kind = StreamKind::from_u8(self.stream_kind as u8).unwrap();
+        StreamId { kind, id: self.stream_id }
+    }
 }
 
 /// What the database holds at one moment.
 pub struct Seen {
     versions: Vec<(Version, Rows)>,
     checkpoints: Vec<Checkpoint>,
+    parked: Vec<Parked>,
     schemas: BTreeSet<String>,
     /// Views and the schemas they show.
     views: BTreeSet<(String, String)>,
@@ -112,7 +135,13 @@ impl Eyes {
         let checkpoints = fetch(
             &mut tx,
             "select projection, version, partition, serving, next_offset, last_offset, events, \
-             stopped from control.checkpoint",
+             stopped, parked from control.checkpoint",
+        )
+        .await?;
+        let parked = fetch(
+            &mut tx,
+            "select projection, version, partition, stream_kind, stream_id, stream_version, \
+             first_offset, last_offset, events from control.parked",
         )
         .await?;
         let mut seen = Vec::new();
@@ -133,7 +162,7 @@ impl Eyes {
         let views = fetch(&mut tx, VIEWS).await?.into_iter().collect();
         let waiting = sqlx::query_scalar(WAITING).fetch_one(&mut *tx).await?;
         tx.commit().await?;
-        Ok(Seen { versions: seen, checkpoints, schemas, views, waiting })
+        Ok(Seen { versions: seen, checkpoints, parked, schemas, views, waiting })
     }
 
     async fn connect(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
@@ -207,11 +236,43 @@ impl Seen {
         self.check_versions()?;
         for checkpoint in &self.checkpoints {
             check_checkpoint(checkpoint, facts)?;
+            self.check_parked(checkpoint, facts)?;
         }
         for (version, rows) in &self.versions {
             self.check_rows(version, rows, facts)?;
         }
         Ok(())
+    }
+
+    /// What is kept back is what the log has of the stream from there on up to the checkpoint.
+    fn check_parked(&self, at: &Checkpoint, facts: &[Fact]) -> Result<(), Violation> {
+        let here = |it: &&Parked| {
+            (&it.projection, it.version, it.partition) == (&at.projection, at.version, at.partition)
+        };
+        let parked: Vec<_> = self.parked.iter().filter(here).collect();
+        if parked.len() as i32 != at.parked {
+            return Err(Violation(format!("{at:?}, and parked are {parked:?}")));
+        }
+        for it in parked {
+            let of = |fact: &&Fact| {
+                let offset = fact.position.offset.0;
+                fact.record.stream == it.stream()
+                    && (it.first_offset..at.next_offset).contains(&offset)
+            };
+            let kept: Vec<_> = facts.iter().filter(of).collect();
+            let last = kept.last().map(|fact| fact.position.offset.0);
+            let version = kept.first().map(|fact| fact.record.metadata.version as i64);
+            let expected = (kept.len() as i64, last, version);
+            if expected != (it.events, Some(it.last_offset), Some(it.stream_version)) {
+                return Err(Violation(format!("{it:?} at {at:?}, and the log has {expected:?}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The streams that some version keeps back.
+    pub fn parked(&self) -> BTreeSet<StreamId> {
+        self.parked.iter().map(Parked::stream).collect()
     }
 
     fn check_versions(&self) -> Result<(), Violation> {
@@ -266,7 +327,11 @@ impl Seen {
             (Partition(checkpoint.partition.unsigned_abs()), Offset(checkpoint.next_offset))
         };
         let checkpoints: BTreeMap<_, _> = self.checkpoints.iter().filter(of).map(at).collect();
-        let expected = rows(version.projection.parse().unwrap(), facts, &checkpoints);
+        let parked = self.parked.iter().filter(|parked| {
+            parked.projection == version.projection && parked.version == version.number
+        });
+        let parked = parked.map(|it| (it.stream(), Offset(it.first_offset))).collect();
+        let expected = rows(version.projection.parse().unwrap(), facts, &checkpoints, &parked);
         if *found == expected {
             return Ok(());
         }

@@ -1,6 +1,6 @@
 //! What the rows must be: a fold of the log's JSON that knows nothing of the product's own.
 
-use events::{Offset, Partition, Position, StreamKind, Timestamp, log::Record};
+use events::{Offset, Partition, Position, StreamId, StreamKind, Timestamp, log::Record};
 use projections::ReadModel;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -35,11 +35,18 @@ fn time(time: Timestamp) -> Value {
     format!("{}+00:00", fraction.trim_end_matches('0').trim_end_matches('.')).into()
 }
 
-/// The rows of a read model of these facts: those before the checkpoints.
-pub fn rows(model: ReadModel, facts: &[Fact], checkpoints: &BTreeMap<Partition, Offset>) -> Rows {
+/// The rows of a read model of these facts: those before the checkpoints, and of a parked stream those before it was parked.
+pub fn rows(
+    model: ReadModel,
+    facts: &[Fact],
+    checkpoints: &BTreeMap<Partition, Offset>,
+    parked: &BTreeMap<StreamId, Offset>,
+) -> Rows {
     let seen = |fact: &&Fact| {
         let checkpoint = checkpoints.get(&fact.position.partition);
+        let parked = parked.get(&fact.record.stream);
         checkpoint.is_some_and(|next| fact.position.offset < *next)
+            && parked.is_none_or(|first| fact.position.offset < *first)
     };
     let seen = facts.iter().filter(seen);
     let (kind, key) = match model {

@@ -14,6 +14,9 @@
 
 mod check;
 mod cluster;
+#[path = "../read_side/doctored.rs"]
+#[allow(dead_code, reason = "shared")]
+mod doctored;
 mod faults;
 mod fold;
 mod process;
@@ -83,6 +86,24 @@ async fn a_projector_killed_at_each_message_in_turn_is_continued_by_the_next() {
         tally.unwrap_or_else(|violation| panic!("{violation}")),
         begun.elapsed()
     );
+}
+
+/// Every now and then an event is poison: the messages around parking are among those at which it dies.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_projector_killed_at_each_message_beside_poison_is_continued_by_the_next() {
+    let mut cluster = Cluster::start().await;
+    let mut run = Run::new(3, Planted::Nothing, &mut cluster).await;
+    run.poison();
+    let tally = run.sweep_projector(MESSAGES).await;
+    println!("{}", tally.unwrap_or_else(|violation| panic!("{violation}")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn draining_that_is_killed_at_each_message_in_turn_can_be_done_again() {
+    let mut cluster = Cluster::start().await;
+    let run = Run::new(4, Planted::Nothing, &mut cluster).await;
+    let tally = run.sweep_retry().await;
+    println!("{}", tally.unwrap_or_else(|violation| panic!("{violation}")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

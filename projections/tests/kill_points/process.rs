@@ -8,10 +8,12 @@ use events::{environment::System, log::EventLog};
 use projections::{
     Progress, Projector, ProjectorSettings, ReadModel,
     database::{self, PoolSettings},
+    parked::{self, RetryError},
     rebuild::{self, RebuildError},
 };
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use std::{
+    collections::BTreeSet,
     sync::{Arc, atomic::AtomicU16},
     time::Duration,
 };
@@ -94,9 +96,10 @@ impl Process {
         faults: Vec<Fault>,
     ) -> (Self, oneshot::Receiver<Outcome>) {
         let (process, options) = Self::new(world, id, faults).await;
+        let log = Arc::clone(&world.log);
         let done = process.spawn(async move {
             match database::connect(options, PoolSettings::default()).await {
-                Ok(pool) => wish.carry_out(&pool, model).await,
+                Ok(pool) => wish.carry_out(&pool, &log, model).await,
                 Err(_) => Outcome::Failed,
             }
         });
@@ -119,6 +122,17 @@ impl Drop for Process {
     }
 }
 
+async fn retry_all(pool: &PgPool, log: &Arc<dyn EventLog>) -> Outcome {
+    let Ok(parked) = parked::list(pool, None, 1_000).await else { return Outcome::Failed };
+    for stream in parked.iter().map(|parked| parked.stream).collect::<BTreeSet<_>>() {
+        match parked::retry(pool, log, stream).await {
+            Ok(_) | Err(RetryError::NotParked(_)) => {}
+            Err(_) => return Outcome::Failed,
+        }
+    }
+    Outcome::Done
+}
+
 /// What an operator may want of a read model.
 #[derive(Clone, Copy, Debug)]
 pub enum Wish {
@@ -126,6 +140,8 @@ pub enum Wish {
     Cancel,
     Rollback,
     Drop,
+    /// Every parked stream, of whatever read model.
+    Retry,
 }
 
 /// What came of it.
@@ -138,12 +154,13 @@ pub enum Outcome {
 }
 
 impl Wish {
-    async fn carry_out(self, pool: &PgPool, model: ReadModel) -> Outcome {
+    async fn carry_out(self, pool: &PgPool, log: &Arc<dyn EventLog>, model: ReadModel) -> Outcome {
         let done = match self {
             Self::Rebuild => rebuild::request(pool, model).await.map(drop),
             Self::Cancel => rebuild::cancel(pool, model).await,
             Self::Rollback => rebuild::rollback(pool, model).await.map(drop),
             Self::Drop => rebuild::drop_old(pool, model).await.map(drop),
+            Self::Retry => return retry_all(pool, log).await,
         };
         match done {
             Ok(()) => Outcome::Done,

@@ -4,13 +4,18 @@ use crate::{
     PATIENCE,
     check::{Eyes, Seen, Violation},
     cluster::{Cluster, kill},
+    doctored::{Doctored, Seen as Looks},
     faults::{Act, Tally, plan},
     fold::Fact,
     process::{Outcome, Process, Wish, World},
     proxy::Struck,
     shop::{Chance, Scribe, story},
 };
-use events::{Event, Partition, StreamId, environment::System, log::memory::MemoryLog};
+use events::{
+    Event, Partition, StreamId, StreamKind,
+    environment::System,
+    log::{EventLog, RawRecord, memory::MemoryLog},
+};
 use projections::{Planted, ProjectorSettings, ReadModel};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::{
@@ -48,6 +53,8 @@ pub struct Run<'a> {
     eyes: Eyes,
     chance: Chance,
     scribe: Scribe,
+    /// The log as those who feed see it.
+    doctored: Arc<Doctored>,
     facts: Vec<Fact>,
     pub settings: ProjectorSettings,
     workers: usize,
@@ -64,12 +71,26 @@ pub struct Run<'a> {
     pub tally: Tally,
 }
 
+/// One event in so many, the same ones whoever looks.
+const POISON: u128 = 23;
+
+fn poisonous(_: Partition, raw: &RawRecord) -> Looks {
+    let version = u128::from(raw.record.metadata.version);
+    let stream = raw.record.stream;
+    let is = (stream.id.as_u128() ^ version).is_multiple_of(POISON);
+    if is && stream.kind != StreamKind::Writer { Looks::Unknown } else { Looks::Plain }
+}
+
 impl<'a> Run<'a> {
     /// A new database and an empty log, and how processes work on them.
     pub async fn new(seed: u64, planted: Planted, cluster: &'a mut Cluster) -> Self {
         let mut chance = Chance(seed ^ 0x6b69_6c6c);
         let partitions = 1 + chance.below(4) as u32;
-        let log = Arc::new(MemoryLog::new(partitions, Arc::new(System::new())));
+        let plain: Arc<dyn EventLog> =
+            Arc::new(MemoryLog::new(partitions, Arc::new(System::new())));
+        let doctored = Arc::new(Doctored::new(Arc::clone(&plain), poisonous));
+        doctored.heal();
+        let log: Arc<dyn EventLog> = doctored.clone();
         let options = cluster.new_database().await;
         let (sender, struck) = mpsc::unbounded_channel();
         let server = Arc::clone(&cluster.port);
@@ -89,7 +110,8 @@ impl<'a> Run<'a> {
         };
         Self {
             eyes: Eyes::new(Arc::clone(&world.server), world.options.clone()),
-            scribe: Scribe::new(Arc::clone(&world.log)),
+            scribe: Scribe::new(plain),
+            doctored,
             workers: 1 + chance.below(2) as usize,
             longest: [40, 150, 400][chance.below(3) as usize],
             cluster,
@@ -113,13 +135,31 @@ impl<'a> Run<'a> {
         let orders = 8 + self.chance.below(25) as usize;
         let (story, _) = story(seed, orders);
         let parts = 3 + self.chance.below(6) as usize;
+        if self.chance.one_in(2) {
+            self.poison();
+        }
         for part in story.chunks(story.len() / parts + 1) {
             self.budget = 4;
+            if self.chance.one_in(4) {
+                self.understand();
+            }
             self.write(part).await;
             self.wish().await;
             self.until_complete().await?;
         }
         self.finish(1).await
+    }
+
+    /// From now on some events are poison to whoever feeds.
+    pub fn poison(&mut self) {
+        self.doctored.hurt();
+        self.trail.push("the log is poisonous".to_owned());
+    }
+
+    /// All that was poison is understood.
+    pub fn understand(&mut self) {
+        self.doctored.heal();
+        self.trail.push("the log is healed".to_owned());
     }
 
     /// Brings all to its end without further faults.
@@ -226,6 +266,7 @@ impl<'a> Run<'a> {
             5..7 => Wish::Rollback,
             7 => Wish::Cancel,
             8 => Wish::Drop,
+            9..11 => Wish::Retry,
             _ => return,
         };
         let wish = (wish, ReadModel::ALL[chance.below(4) as usize]);
@@ -308,6 +349,7 @@ impl<'a> Run<'a> {
         }
         self.budget = 0;
         self.workers = 1;
+        self.understand();
         self.settings = ProjectorSettings {
             tick: Duration::from_millis(20),
             lease: Duration::from_millis(100),
@@ -323,9 +365,10 @@ impl<'a> Run<'a> {
         loop {
             self.until_complete().await?;
             let seen = self.look().await?;
-            if seen.is_some_and(|seen| !seen.building()) {
+            if seen.is_some_and(|seen| !seen.building() && seen.parked().is_empty()) {
                 break;
             }
+            self.asked(Wish::Retry, ReadModel::Orders, vec![]).await;
             if Instant::now() >= deadline {
                 return Err(self.violation("a rebuild does not come to its end"));
             }

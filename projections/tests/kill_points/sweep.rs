@@ -70,6 +70,33 @@ impl Run<'_> {
         self.finish(0).await
     }
 
+    /// Operators who drain what is parked, the n-th of whom dies at the n-th message, until one is done before that.
+    pub async fn sweep_retry(mut self) -> Result<Tally, Violation> {
+        let (story, _) = story(7, 400);
+        let mut message = 0;
+        for part in story.chunks(25) {
+            self.poison();
+            self.write(part).await;
+            self.until_complete().await?;
+            self.understand();
+            let parked = self.look().await?.is_some_and(|seen| !seen.parked().is_empty());
+            if !parked {
+                continue;
+            }
+            message += 1;
+            if self.killed_and_again(Wish::Retry, ReadModel::Orders, message).await? {
+                return self.finish(0).await;
+            }
+            self.until_drained().await?;
+        }
+        Err(Violation(format!("draining takes more than {message} messages")))
+    }
+
+    async fn until_drained(&mut self) -> Result<(), Violation> {
+        let drained = self.look().await?.is_some_and(|seen| seen.parked().is_empty());
+        if drained { Ok(()) } else { Err(Violation("something is parked still".to_owned())) }
+    }
+
     /// Whether the operator was done before the message.
     async fn killed_and_again(
         &mut self,
@@ -91,7 +118,12 @@ impl Run<'_> {
     }
 
     /// What comes of a wish; `None` if the operator dies.
-    async fn asked(&mut self, wish: Wish, model: ReadModel, faults: Vec<Fault>) -> Option<Outcome> {
+    pub async fn asked(
+        &mut self,
+        wish: Wish,
+        model: ReadModel,
+        faults: Vec<Fault>,
+    ) -> Option<Outcome> {
         let asked = (wish, model);
         let (process, outcome) = Process::operator(&self.world, u64::MAX, asked, faults).await;
         let outcome = tokio::select! {

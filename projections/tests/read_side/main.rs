@@ -10,8 +10,11 @@
 )]
 
 mod bulk;
+#[allow(dead_code, reason = "shared")]
+mod doctored;
 mod faults;
 mod fold;
+mod parking;
 mod rebuilds;
 mod scenario;
 mod shop;

@@ -1,0 +1,84 @@
+//! `orderlog parked`.
+
+use super::access::{self, ReadSide};
+use anyhow::bail;
+use events::StreamId;
+use orderlog::config::Config;
+use projections::{
+    ReadModel,
+    parked::{self, Outcome, ParkedStream, Retried},
+};
+use std::process::ExitCode;
+
+/// Streams asked for at once.
+const PAGE: u32 = 200;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Applies what is kept back of this stream, such as `order-0192d3f4-...`, after a fix.
+    #[arg(long, value_name = "STREAM")]
+    retry: Option<StreamId>,
+    /// Lets the version of this read model that is being built serve without its parked streams.
+    #[arg(long, value_name = "NAME", conflicts_with = "retry")]
+    accept: Option<ReadModel>,
+}
+
+/// 1 if a stream that was tried again is still parked.
+pub async fn run(config: &Config, args: &Args) -> anyhow::Result<ExitCode> {
+    let log = access::log(config).await?;
+    let read_side = ReadSide::open(config).await?;
+    let pool = &read_side.pool;
+    projections::prepare(pool, log.partitions()).await?;
+    let done = match (args.retry, args.accept) {
+        (Some(stream), _) => tried(&parked::retry(pool, &log, stream).await?),
+        (None, Some(model)) => match parked::accept(pool, model).await? {
+            Some(version) => {
+                super::print(&format!("version {version} of {model} may serve"))?;
+                Ok(ExitCode::SUCCESS)
+            }
+            None => bail!("no version of {model} is being built"),
+        },
+        (None, None) => show(pool).await,
+    };
+    read_side.close().await?;
+    done
+}
+
+fn tried(retried: &[Retried]) -> anyhow::Result<ExitCode> {
+    let mut code = ExitCode::SUCCESS;
+    for Retried { model, version, applied, outcome } in retried {
+        let became = match outcome {
+            Outcome::Drained => "parked no more".to_owned(),
+            Outcome::Stale => "left alone: other code writes it".to_owned(),
+            Outcome::Parked { position, reason } => {
+                code = ExitCode::FAILURE;
+                format!("still parked at {position}: {reason}")
+            }
+        };
+        super::print(&format!("{model} version {version}: {applied} events applied, {became}"))?;
+    }
+    Ok(code)
+}
+
+async fn show(pool: &sqlx::PgPool) -> anyhow::Result<ExitCode> {
+    let mut after = None;
+    loop {
+        let page = parked::list(pool, after, PAGE).await?;
+        for parked in &page {
+            super::print(&line(parked))?;
+        }
+        match page.last() {
+            Some(last) => after = Some(last.cursor()),
+            None => return Ok(ExitCode::SUCCESS),
+        }
+    }
+}
+
+fn line(parked: &ParkedStream) -> String {
+    let ParkedStream { model, version, stream, stream_version, position, events, .. } = parked;
+    let (serving, reason) = (if parked.serving { ", serving" } else { "" }, &parked.reason);
+    format!(
+        "{model} version {version}{serving}: {stream} from version {stream_version} at {position} \
+         on, {events} events: {reason}"
+    )
+}

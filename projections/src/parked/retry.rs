@@ -1,0 +1,221 @@
+//! Applies what was kept back, after a fix.
+//!
+//! The log is read without holding anybody up, and a piece of it applied under the lock of the checkpoint: whoever feeds the
+//! partition notes further events of the stream before that or finds it parked no more, and then begins anew.
+
+use super::{Sieve, apply_carefully, store};
+use crate::{
+    ReadModel, database,
+    facts::{Decoded, Fact, Facts, Undecodable, sql_partition},
+    lease::Share,
+};
+use events::{
+    Position, StreamId,
+    log::{BatchReader, Cursor, EventLog, ReadError},
+};
+use sqlx::{PgConnection, PgPool};
+use std::sync::Arc;
+
+/// Events of a transaction, at least: batches are whole.
+const PIECE: usize = 1_000;
+
+/// What became of a parked stream in one version.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retried {
+    /// Of which read model.
+    pub model: ReadModel,
+    /// Which version of it.
+    pub version: u32,
+    /// Events applied now.
+    pub applied: u64,
+    /// What became of the stream.
+    pub outcome: Outcome,
+}
+
+/// What became of a parked stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All is applied, and it is parked no more.
+    Drained,
+    /// It is still parked.
+    Parked {
+        /// The first event that is not applied.
+        position: Position,
+        /// Why not.
+        reason: String,
+    },
+    /// Other code writes this version: it was left alone.
+    Stale,
+}
+
+/// Why a stream was not tried again, or not to the end.
+#[derive(Debug, thiserror::Error)]
+pub enum RetryError {
+    /// No version has it parked.
+    #[error("{0} is not parked")]
+    NotParked(StreamId),
+    /// The log does not answer.
+    #[error("the log cannot be read")]
+    Log(#[from] ReadError),
+    /// The log ends before what was kept back.
+    #[error("the log does not hold the events that were parked")]
+    OtherLog,
+    /// The database does not answer, or refuses.
+    #[error("the parked stream cannot be changed")]
+    Database(#[from] sqlx::Error),
+}
+
+/// Applies what each version keeps back of `stream`, in order and through the upcasters of this program, until something is
+/// refused again. Safe beside whoever feeds the versions, and beside itself.
+///
+/// # Errors
+/// When it is not parked, or log or database do not answer; what was applied by then stays so.
+pub async fn retry(
+    pool: &PgPool,
+    log: &Arc<dyn EventLog>,
+    stream: StreamId,
+) -> Result<Vec<Retried>, RetryError> {
+    let (pool, log) = (pool.clone(), Arc::clone(log));
+    // To its end, even if who asked goes away.
+    #[expect(clippy::disallowed_methods, reason = "ends by itself, with the stream")]
+    let done = tokio::spawn(async move {
+        let parked = store::of_stream(&pool, stream).await?;
+        if parked.is_empty() {
+            return Err(RetryError::NotParked(stream));
+        }
+        let mut retried = Vec::new();
+        for (share, ours) in parked {
+            let (applied, outcome) = match ours {
+                true => drain(&pool, &*log, share, stream).await?,
+                false => (0, Outcome::Stale),
+            };
+            let (model, version) = (share.0.model, share.0.number.unsigned_abs());
+            tracing::info!(version = %share.0, %stream, applied, ?outcome, "tried again");
+            retried.push(Retried { model, version, applied, outcome });
+        }
+        Ok(retried)
+    });
+    done.await.unwrap_or_else(|_| Err(sqlx::Error::WorkerCrashed.into()))
+}
+
+async fn drain(
+    pool: &PgPool,
+    log: &dyn EventLog,
+    share: Share,
+    stream: StreamId,
+) -> Result<(u64, Outcome), RetryError> {
+    let mut applied = 0;
+    loop {
+        let row = store::row(&mut *pool.acquire().await?, share, stream).await?;
+        let Some(row) = row else { return Ok((applied, Outcome::Drained)) };
+        let piece = Piece::read(log, &row, stream).await?;
+        let mut tx = database::begin(pool).await?;
+        // Whoever feeds the partition moves this first.
+        sqlx::query(
+            "select 1 from control.checkpoint where projection = $1 and version = $2 \
+             and partition = $3 for update",
+        )
+        .bind(share.0.model.as_str())
+        .bind(share.0.number)
+        .bind(sql_partition(share.1))
+        .execute(&mut *tx)
+        .await?;
+        let Some(now) = store::row(&mut tx, share, stream).await? else { continue };
+        if now.first != row.first {
+            // Another retry was there meanwhile.
+            continue;
+        }
+        let step = piece.apply(&mut tx, &now, stream).await?;
+        tx.commit().await?;
+        applied += step.applied;
+        match step.refused {
+            Some((position, reason)) => {
+                return Ok((applied, Outcome::Parked { position, reason }));
+            }
+            None if step.done => return Ok((applied, Outcome::Drained)),
+            None => {}
+        }
+    }
+}
+
+/// Some of a stream, as the log has it.
+struct Piece {
+    facts: Vec<Fact>,
+    poison: Option<Undecodable>,
+    /// Where whoever wants more reads on.
+    next: Cursor,
+}
+
+/// What came of a piece.
+struct Step {
+    applied: u64,
+    refused: Option<(Position, String)>,
+    /// Whether nothing more is kept back.
+    done: bool,
+}
+
+impl Piece {
+    /// What stands behind what is applied, up to the first event that does not read, a number of events, or the last one
+    /// kept back.
+    async fn read(
+        log: &dyn EventLog,
+        row: &store::Row,
+        stream: StreamId,
+    ) -> Result<Self, RetryError> {
+        let mut piece = Self { facts: Vec::new(), poison: None, next: row.read_from };
+        let mut reader = BatchReader::open(log, row.share.1, row.read_from).await?;
+        while piece.facts.len() < PIECE && piece.poison.is_none() && piece.next.offset <= row.last {
+            let chunk = reader.next().await?;
+            let Decoded { facts, undecodable, cursor, at_end } = Decoded::of(chunk);
+            let kept_back = |of: StreamId, at: Position| of == stream && at.offset >= row.first;
+            let mut poison = undecodable.into_iter();
+            piece.poison = poison.find(|it| kept_back(it.record.stream, it.position));
+            piece.facts.extend(
+                facts.into_iter().filter(|fact| kept_back(fact.record.stream, fact.position)),
+            );
+            piece.next = cursor;
+            if at_end && cursor.offset <= row.last {
+                return Err(RetryError::OtherLog);
+            }
+        }
+        if let Some(poison) = &piece.poison {
+            piece.facts.retain(|fact| fact.position < poison.position);
+        }
+        Ok(piece)
+    }
+
+    /// Applies what `row` says is kept back.
+    async fn apply(
+        mut self,
+        connection: &mut PgConnection,
+        row: &store::Row,
+        stream: StreamId,
+    ) -> Result<Step, sqlx::Error> {
+        // What is behind that has not been fed yet.
+        self.facts.retain(|fact| fact.position.offset <= row.last);
+        let poison = self.poison.take().filter(|it| it.position.offset <= row.last);
+        let id = row.share.0;
+        let writer = id.model.writer(&id.schema());
+        let mut sieve = Sieve::new(id);
+        if let Some(poison) = &poison {
+            sieve.undecodable(poison);
+        }
+        let facts = Facts::from(&*self.facts);
+        apply_carefully(&mut *connection, &*writer, &facts, &mut sieve).await?;
+        if let Some(held) = sieve.held().next().cloned() {
+            let applied = self.facts.iter().filter(|it| it.position.offset < held.first).count();
+            store::still_parked(connection, &held, applied).await?;
+            let at = Position { partition: row.share.1, offset: held.first };
+            let refused = Some((at, held.reason.unwrap_or_default()));
+            return Ok(Step { applied: applied as u64, refused, done: false });
+        }
+        let applied = self.facts.len();
+        let done = self.next.offset > row.last;
+        if done {
+            store::unpark(connection, row.share, stream).await?;
+        } else {
+            store::go_on_from(connection, row.share, stream, self.next, applied).await?;
+        }
+        Ok(Step { applied: applied as u64, refused: None, done })
+    }
+}

@@ -1,0 +1,275 @@
+//! Parked streams as the database keeps them. Their rows change only under the lock of their checkpoint: whoever moves it,
+//! or [`retry`](super::retry).
+
+use super::sieve::Held;
+use crate::{facts::sql_partition, lease::Share, version::VersionId};
+use events::{Offset, Partition, StreamId, StreamKind, log::Cursor};
+use rustc_hash::FxHashSet;
+use sqlx::{PgConnection, PgPool};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// The streams that are parked, by share.
+pub(crate) async fn load(
+    pool: &PgPool,
+) -> Result<BTreeMap<Share, FxHashSet<StreamId>>, sqlx::Error> {
+    let rows: Vec<(String, i32, i32, i16, Uuid)> = sqlx::query_as(
+        "select projection, version, partition, stream_kind, stream_id from control.parked",
+    )
+    .fetch_all(pool)
+    .await?;
+    let mut parked: BTreeMap<Share, FxHashSet<StreamId>> = BTreeMap::new();
+    for (name, number, partition, kind, id) in rows {
+        let (Ok(model), Some(stream)) = (name.parse(), stream(kind, id)) else { continue };
+        let share = (VersionId { model, number }, Partition(partition.unsigned_abs()));
+        parked.entry(share).or_default().insert(stream);
+    }
+    Ok(parked)
+}
+
+/// The stream of a row.
+pub(super) fn stream(kind: i16, id: Uuid) -> Option<StreamId> {
+    let kind = StreamKind::from_u8(u8::try_from(kind).ok()?)?;
+    Some(StreamId { kind, id })
+}
+
+/// Notes what is kept back; `read_from` is where its share stood before. `false` if a stream that was parked is so no more:
+/// then it is not to be kept back, and the caller rolls back.
+pub(crate) async fn record(
+    connection: &mut PgConnection,
+    held: &Held,
+    read_from: Cursor,
+) -> Result<bool, sqlx::Error> {
+    let Held { share: (id, partition), stream, version, first, last, events, .. } = *held;
+    let model = id.model.as_str();
+    let (partition, kind) = (sql_partition(partition), i16::from(stream.kind as u8));
+    let Some(reason) = &held.reason else {
+        let noted = sqlx::query(
+            "update control.parked set events = events + $6, last_offset = $7, last_time = $8 \
+             where projection = $1 and version = $2 and partition = $3 and stream_kind = $4 \
+             and stream_id = $5",
+        )
+        .bind(model)
+        .bind(id.number)
+        .bind(partition)
+        .bind(kind)
+        .bind(stream.id)
+        .bind(events)
+        .bind(last.0)
+        .bind(held.last_time)
+        .execute(connection)
+        .await?;
+        return Ok(noted.rows_affected() == 1);
+    };
+    sqlx::query(
+        "insert into control.parked (projection, version, partition, stream_kind, stream_id, \
+         stream_version, first_offset, read_offset, read_term, last_offset, events, reason, \
+         first_time, last_time) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+    )
+    .bind(model)
+    .bind(id.number)
+    .bind(partition)
+    .bind(kind)
+    .bind(stream.id)
+    .bind(i64::try_from(version).unwrap_or(i64::MAX))
+    .bind(first.0)
+    .bind(read_from.offset.0)
+    .bind(i64::try_from(read_from.term).unwrap_or(i64::MAX))
+    .bind(last.0)
+    .bind(events)
+    .bind(reason)
+    .bind(held.first_time)
+    .bind(held.last_time)
+    .execute(&mut *connection)
+    .await?;
+    count(connection, (id, held.share.1), 1).await?;
+    Ok(true)
+}
+
+/// Moves the count of parked streams that the checkpoint keeps.
+pub(super) async fn count(
+    connection: &mut PgConnection,
+    (id, partition): Share,
+    by: i32,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update control.checkpoint set parked = parked + $4 \
+         where projection = $1 and version = $2 and partition = $3",
+    )
+    .bind(id.model.as_str())
+    .bind(id.number)
+    .bind(sql_partition(partition))
+    .bind(by)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// How many streams and events are parked, by version.
+pub(crate) async fn counts(pool: &PgPool) -> Result<BTreeMap<VersionId, (i64, i64)>, sqlx::Error> {
+    let rows: Vec<(String, i32, i64, i64)> = sqlx::query_as(
+        "select projection, version, count(*), sum(events)::bigint from control.parked \
+         group by projection, version",
+    )
+    .fetch_all(pool)
+    .await?;
+    let count = |(name, number, streams, events): (String, i32, i64, i64)| {
+        Some((VersionId { model: name.parse().ok()?, number }, (streams, events)))
+    };
+    Ok(rows.into_iter().filter_map(count).collect())
+}
+
+/// Whether `to` keeps back a stream that `from` shows, and nobody has accepted that.
+pub(crate) async fn holds_back(
+    connection: &mut PgConnection,
+    from: VersionId,
+    to: VersionId,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "select exists (select from control.parked t \
+         join control.version v using (projection, version) \
+         left join control.parked f on f.projection = t.projection and f.version = $2 \
+         and f.partition = t.partition and f.stream_kind = t.stream_kind \
+         and f.stream_id = t.stream_id \
+         where t.projection = $1 and t.version = $3 and f.stream_id is null \
+         and not v.with_parked)",
+    )
+    .bind(from.model.as_str())
+    .bind(from.number)
+    .bind(to.number)
+    .fetch_one(connection)
+    .await
+}
+
+/// A parked stream of a version, with what a retry needs.
+pub(super) struct Row {
+    pub share: Share,
+    pub first: Offset,
+    pub read_from: Cursor,
+    pub last: Offset,
+}
+
+/// Every version that has this stream parked, and whether this program's code writes it.
+pub(super) async fn of_stream(
+    pool: &PgPool,
+    stream: StreamId,
+) -> Result<Vec<(Share, bool)>, sqlx::Error> {
+    let rows: Vec<(String, i32, i32, String)> = sqlx::query_as(
+        "select projection, version, partition, fingerprint from control.parked \
+         join control.version using (projection, version) \
+         where stream_kind = $1 and stream_id = $2 order by projection, version",
+    )
+    .bind(i16::from(stream.kind as u8))
+    .bind(stream.id)
+    .fetch_all(pool)
+    .await?;
+    let share = |(name, number, partition, fingerprint): (String, i32, i32, String)| {
+        let model: crate::ReadModel = name.parse().ok()?;
+        let ours = model.template().fingerprint() == fingerprint;
+        Some(((VersionId { model, number }, Partition(partition.unsigned_abs())), ours))
+    };
+    Ok(rows.into_iter().filter_map(share).collect())
+}
+
+/// What is parked of a stream; `None` if nothing is any more.
+pub(super) async fn row(
+    connection: &mut PgConnection,
+    share: Share,
+    stream: StreamId,
+) -> Result<Option<Row>, sqlx::Error> {
+    let (id, partition) = share;
+    let row: Option<(i64, i64, i64, i64)> = sqlx::query_as(
+        "select first_offset, read_offset, read_term, last_offset from control.parked \
+         where projection = $1 and version = $2 and partition = $3 and stream_kind = $4 \
+         and stream_id = $5",
+    )
+    .bind(id.model.as_str())
+    .bind(id.number)
+    .bind(sql_partition(partition))
+    .bind(i16::from(stream.kind as u8))
+    .bind(stream.id)
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|(first, read, term, last)| Row {
+        share,
+        first: Offset(first),
+        read_from: Cursor { offset: Offset(read), term: term.unsigned_abs() },
+        last: Offset(last),
+    }))
+}
+
+/// Begins what is left of a stream at the event that is refused still; so many events are applied.
+pub(super) async fn still_parked(
+    connection: &mut PgConnection,
+    held: &Held,
+    applied: usize,
+) -> Result<(), sqlx::Error> {
+    let (id, partition) = held.share;
+    sqlx::query(
+        "update control.parked set stream_version = $6, first_offset = $7, first_time = $8, \
+         reason = $9, events = events - $10, tries = tries + 1 \
+         where projection = $1 and version = $2 and partition = $3 and stream_kind = $4 \
+         and stream_id = $5",
+    )
+    .bind(id.model.as_str())
+    .bind(id.number)
+    .bind(sql_partition(partition))
+    .bind(i16::from(held.stream.kind as u8))
+    .bind(held.stream.id)
+    .bind(i64::try_from(held.version).unwrap_or(i64::MAX))
+    .bind(held.first.0)
+    .bind(held.first_time)
+    .bind(held.reason.as_deref().unwrap_or_default())
+    .bind(i64::try_from(applied).unwrap_or(i64::MAX))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Begins what is left of a stream at `next`; so many events are applied.
+pub(super) async fn go_on_from(
+    connection: &mut PgConnection,
+    (id, partition): Share,
+    stream: StreamId,
+    next: Cursor,
+    applied: usize,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update control.parked set stream_version = stream_version + $8, first_offset = $6, \
+         read_offset = $6, read_term = $7, events = events - $8 \
+         where projection = $1 and version = $2 and partition = $3 and stream_kind = $4 \
+         and stream_id = $5",
+    )
+    .bind(id.model.as_str())
+    .bind(id.number)
+    .bind(sql_partition(partition))
+    .bind(i16::from(stream.kind as u8))
+    .bind(stream.id)
+    .bind(next.offset.0)
+    .bind(i64::try_from(next.term).unwrap_or(i64::MAX))
+    .bind(i64::try_from(applied).unwrap_or(i64::MAX))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The stream is parked no more.
+pub(super) async fn unpark(
+    connection: &mut PgConnection,
+    (id, partition): Share,
+    stream: StreamId,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "delete from control.parked where projection = $1 and version = $2 and partition = $3 \
+         and stream_kind = $4 and stream_id = $5",
+    )
+    .bind(id.model.as_str())
+    .bind(id.number)
+    .bind(sql_partition(partition))
+    .bind(i16::from(stream.kind as u8))
+    .bind(stream.id)
+    .execute(&mut *connection)
+    .await?;
+    count(connection, (id, partition), -1).await
+}
