@@ -49,15 +49,18 @@ pub struct Args {
     #[arg(long, default_value_t = 1000, value_parser = value_parser!(u32).range(1..=1_000_000))]
     pub customers: u32,
 
-    /// Events in the log that `project`, `rebuild`, `start` and `floor-copy` read, about; `query` reads a
-    /// tenth of them.
-    #[arg(long, default_value_t = 200_000)]
-    #[arg(value_parser = value_parser!(u64).range(1_000..=20_000_000))]
-    pub events: u64,
+    /// Events in the log that `project`, `rebuild`, `start`, `beside` and `floor-copy` read, about; `query`
+    /// reads a tenth of them [default: 1000000 for `rebuild`, `start` and `beside`, 200000 for the others].
+    #[arg(long, value_parser = value_parser!(u64).range(1_000..=20_000_000))]
+    pub events: Option<u64>,
 
     /// Each command with an idempotency key of its own, as a careful client sends it.
     #[arg(long)]
     pub keyed: bool,
+
+    /// The rebuilds of `beside` take little of the machine.
+    #[arg(long)]
+    pub throttle: bool,
 
     /// Which read model `rebuild` builds anew; without it, each in turn.
     #[arg(long, value_enum)]
@@ -122,6 +125,8 @@ pub enum Workload {
     Rebuild,
     /// The whole program from its start until it is ready, with snapshots and without, on a log of orders.
     Start,
+    /// Queries and lag while orders arrive at half of what the node can take: alone, and beside rebuilds.
+    Beside,
     /// Raw `SQLite` commits.
     FloorEmbedded,
     /// Raw Kafka transactions, one lane.

@@ -4,6 +4,7 @@
 pub mod copy;
 pub mod embedded;
 pub mod kafka;
+pub mod rebuild;
 
 /// What a batch of the floor looks like.
 #[derive(Clone, Copy, Debug)]

@@ -1,5 +1,6 @@
 //! The shop under load: what clients ask of it, through the write side or over HTTP.
 
+mod demo;
 mod http;
 mod process;
 

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
 
 /// As the program's own default.
-const DEADLINE: Duration = Duration::from_mins(15);
+pub(super) const DEADLINE: Duration = Duration::from_mins(15);
 
 impl Shop {
     pub(super) async fn send(

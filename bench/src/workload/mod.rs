@@ -1,9 +1,11 @@
 //! What is measured.
 
+mod beside;
 mod command;
 mod project;
 mod query;
 mod reading;
+mod rebuild;
 mod start;
 mod system;
 
@@ -84,6 +86,7 @@ fn all(args: &Args) -> Vec<Args> {
             run(Order, kafka, Over::Process, 1024),
             run(Order, kafka, Over::Http, 64),
             run(Project, kafka, Over::Process, 64),
+            run(Rebuild, kafka, Over::Process, 64),
         ]);
     }
     runs
@@ -95,7 +98,9 @@ async fn run_one(args: &Args) -> Result<Vec<Line>> {
     let run = async {
         match args.workload {
             Some(Workload::Query) => query::run(args, &place).await,
-            Some(Workload::Project | Workload::Rebuild) => project::run(args, &place).await,
+            Some(Workload::Project) => project::run(args, &place).await,
+            Some(Workload::Rebuild) => rebuild::run(args, &place).await,
+            Some(Workload::Beside) => beside::run(args, &place).await,
             Some(Workload::Start) => start::run(args, &place).await,
             Some(Workload::FloorCopy) => project::run_floor(args, &place).await,
             Some(Workload::FloorEmbedded | Workload::FloorKafka) => floors(args, &place).await,

@@ -1,48 +1,34 @@
-//! `project` and `rebuild`: a whole log into `PostgreSQL`, and raw `COPY` of its history below
-//! them.
+//! `project`: a whole log into `PostgreSQL`, and raw `COPY` of its history below it.
 
 use super::reading::{Filled, ReadSide};
 use crate::{
-    args::{Args, Model, Workload, name},
+    args::{Args, name},
     floor::copy::{self, History},
     measure::{Measured, cpu_time},
     observed::Appended,
     place::Place,
     report::Line,
 };
-use anyhow::{Context, Result, bail};
-use events::log::EventLog;
-use projections::{ReadModel, database::local::LocalPostgres, rebuild};
+use anyhow::Result;
+use projections::database::local::LocalPostgres;
 use std::time::{Duration, Instant};
 
-/// Between two looks at a rebuild.
-const LOOK: Duration = Duration::from_millis(20);
+/// Events in the log, about, unless told otherwise.
+const EVENTS: u64 = 200_000;
 
-/// No rebuild takes longer.
-const PATIENCE: Duration = Duration::from_mins(30);
-
-/// Measures the projector from an empty database on, or rebuilds beside what it has made; then
-/// `COPY`.
+/// Measures the projector from an empty database on; then `COPY`.
 ///
 /// # Errors
 /// When anything fails.
 pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
-    let filled = Filled::make(args, place, args.events).await?;
+    let filled = Filled::make(args, place, args.events.unwrap_or(EVENTS)).await?;
     let log = filled.log.log.clone();
     let history = History::read(&*log).await?;
     let side = ReadSide::start(place, &log).await?;
     let (began, cpu) = (Instant::now(), cpu_time());
     side.caught_up().await?;
     let projected = done(history.rows(), began, cpu);
-    let mut lines = Vec::new();
-    if args.workload == Some(Workload::Rebuild) {
-        for model in models(args.model) {
-            let rebuilt = rebuild(&side, &*log, model, history.rows()).await?;
-            lines.push(line(format!("rebuild {model}"), place, rebuilt));
-        }
-    } else {
-        lines.push(line("project".to_owned(), place, projected));
-    }
+    let mut lines = vec![line("project".to_owned(), place, projected)];
     let postgres = side.stop().await;
     if !args.no_floor {
         let floors = floors(&postgres, &history).await?;
@@ -61,7 +47,7 @@ pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
 /// # Errors
 /// When anything fails.
 pub async fn run_floor(args: &Args, place: &Place) -> Result<Vec<Line>> {
-    let filled = Filled::make(args, place, args.events).await?;
+    let filled = Filled::make(args, place, args.events.unwrap_or(EVENTS)).await?;
     let history = History::read(&*filled.log.log).await?;
     let floors = floors(&place.postgres().await?, &history).await?;
     filled.log.close().await;
@@ -107,41 +93,5 @@ fn done(events: u64, began: Instant, cpu: Duration) -> Measured {
         latency: None,
         appended: Appended { batches: 0, events, body_bytes: 0 },
         cpu: cpu_time().saturating_sub(cpu),
-    }
-}
-
-fn models(model: Option<Model>) -> Vec<ReadModel> {
-    match model {
-        None => ReadModel::ALL.to_vec(),
-        Some(Model::Orders) => vec![ReadModel::Orders],
-        Some(Model::Products) => vec![ReadModel::Products],
-        Some(Model::Customers) => vec![ReadModel::Customers],
-        Some(Model::History) => vec![ReadModel::History],
-    }
-}
-
-/// From the request until the new version serves.
-async fn rebuild(
-    side: &ReadSide,
-    log: &dyn EventLog,
-    model: ReadModel,
-    events: u64,
-) -> Result<Measured> {
-    let (began, cpu) = (Instant::now(), cpu_time());
-    let pool = side.reads.pool();
-    let version = rebuild::request(pool, model).await?;
-    loop {
-        let status = rebuild::status(pool, log).await?;
-        let built = status
-            .iter()
-            .find(|status| status.model == model && status.version == version)
-            .with_context(|| format!("the rebuild of {model} is gone"))?;
-        if built.serving {
-            return Ok(done(events, began, cpu));
-        }
-        if began.elapsed() > PATIENCE {
-            bail!("the rebuild of {model} has {} events after {PATIENCE:?}", built.events);
-        }
-        tokio::time::sleep(LOOK).await;
     }
 }

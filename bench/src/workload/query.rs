@@ -17,6 +17,9 @@ use projections::{ReadModels, orders};
 use std::sync::Arc;
 use uuid::Uuid;
 
+/// A tenth of them is in the log, about, unless told otherwise.
+const EVENTS: u64 = 200_000;
+
 /// Orders in a list.
 const PAGE: u32 = 20;
 
@@ -25,7 +28,7 @@ const PAGE: u32 = 20;
 /// # Errors
 /// When a read fails, or finds nothing.
 pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
-    let events = args.events / 10;
+    let events = args.events.unwrap_or(EVENTS) / 10;
     let measured = match args.over {
         Over::Process => through_functions(args, place, events).await?,
         Over::Http => over_http(args, place, events).await?,
@@ -76,9 +79,11 @@ async fn over_http(args: &Args, place: &Place, events: u64) -> Result<Measured> 
 }
 
 /// What can be asked for and is there.
-struct Known {
-    shop: Arc<Shop>,
-    orders: Vec<Uuid>,
+pub struct Known {
+    /// The shop.
+    pub shop: Arc<Shop>,
+    /// Its orders.
+    pub orders: Vec<Uuid>,
 }
 
 impl Known {
@@ -86,7 +91,11 @@ impl Known {
         self.orders[self.shop.roll(self.orders.len())]
     }
 
-    async fn ask(&self, reads: &ReadModels) -> Result<()> {
+    /// Asks for something.
+    ///
+    /// # Errors
+    /// When it is not found.
+    pub async fn ask(&self, reads: &ReadModels) -> Result<()> {
         let found = match self.shop.roll(6) {
             0..3 => reads.order(self.order(), None).await?.is_some(),
             3..5 => reads.product(self.shop.any_product()).await?.is_some(),

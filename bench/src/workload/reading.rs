@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 /// Orders under way while the log is filled.
-const FILLING: usize = 256;
+pub const FILLING: usize = 256;
 
 /// No run of a projector takes longer.
 const PATIENCE: Duration = Duration::from_mins(30);

@@ -15,6 +15,9 @@ use anyhow::{Context, Result};
 use projections::database::local::LocalPostgres;
 use std::{fs, sync::Arc, time::Instant};
 
+/// Events in the log unless told.
+const EVENTS: u64 = 1_000_000;
+
 /// Fills a log through the whole program, and starts the program on it: with the snapshots of a soft stop, then without
 /// any. The database is up and has caught up.
 ///
@@ -23,7 +26,7 @@ use std::{fs, sync::Arc, time::Instant};
 pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
     let program = Program::start(place).await?;
     let shop = Arc::new(program.shop(args, &place.environment).await?);
-    place_orders(&shop, args.events, || program.appended().events).await?;
+    place_orders(&shop, args.events.unwrap_or(EVENTS), || program.appended().events).await?;
     let events = program.appended().events;
     let reads = program.running().app().reads.clone().context("the program answers no queries")?;
     caught_up(&reads, place.partitions()).await?;

@@ -58,6 +58,11 @@ impl Writing {
         self.observed.appended()
     }
 
+    /// The log.
+    pub fn log(&self) -> &Arc<dyn EventLog> {
+        &self.log.log
+    }
+
     /// Ends the write side; the log stays open.
     pub async fn stop(self) -> OpenLog {
         self.write_side.stop().await;

@@ -1,0 +1,36 @@
+//! Every event a row.
+
+use super::{Fold, Row, file::Stored};
+use anyhow::Result;
+use events::Event;
+
+/// Rows as they come.
+#[derive(Default)]
+pub struct History {
+    row: Row,
+    rows: u64,
+}
+
+impl Fold for History {
+    fn take(&mut self, stored: &Stored<'_>, _: Event) -> Result<()> {
+        let row = &mut self.row;
+        row.begin(13);
+        row.int(stored.version);
+        row.int(stored.offset);
+        row.time(stored.time);
+        row.put(&stored.partition.to_be_bytes());
+        row.put(&i16::from(stored.stream.kind as u8).to_be_bytes());
+        row.put(&stored.schema.to_be_bytes());
+        row.put(stored.stream.id.as_bytes());
+        stored.ids.iter().for_each(|id| row.put(id.as_bytes()));
+        row.put(stored.event_type.as_bytes());
+        row.put(stored.body);
+        self.rows += 1;
+        Ok(())
+    }
+
+    fn rows(&mut self, row: &mut Row) -> Result<u64> {
+        row.0.append(&mut self.row.0);
+        Ok(self.rows)
+    }
+}

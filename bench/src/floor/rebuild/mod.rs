@@ -1,0 +1,146 @@
+//! The floor below a rebuild: the same events from a file, decoded and folded on one core, and the rows by binary `COPY` into
+//! a table without an index, which then gets its key.
+//!
+//! Nothing here is the program's but the event types and the tables: no log, no checkpoints, no versions.
+
+mod file;
+mod history;
+mod orders;
+mod products;
+
+pub use file::File;
+
+use crate::measure::{Measured, cpu_time};
+use crate::observed::Appended;
+use anyhow::{Context, Result, ensure};
+use events::{Event, Timestamp};
+use file::Stored;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, postgres::PgConnectOptions};
+use std::time::Instant;
+
+/// Bytes handed to the database at once.
+const PIECE: usize = 256 * 1024;
+
+/// Microseconds from 1970 to 2000, where PostgreSQL's time begins.
+const Y2K_MICROS: i64 = 946_684_800_000_000;
+
+/// A read model that has a floor.
+#[derive(Clone, Copy, Debug)]
+pub enum Model {
+    /// One row an order, from its events.
+    Orders,
+    /// One row a product, from its events.
+    Products,
+    /// One row an event.
+    History,
+}
+
+/// Events to rows.
+trait Fold {
+    fn take(&mut self, stored: &Stored<'_>, event: Event) -> Result<()>;
+    /// All rows, in the binary format of `COPY` without head and end; gives how many.
+    fn rows(&mut self, row: &mut Row) -> Result<u64>;
+}
+
+/// Rows in the binary format of `COPY`.
+#[derive(Default)]
+struct Row(Vec<u8>);
+
+impl Row {
+    fn begin(&mut self, columns: i16) {
+        self.0.extend_from_slice(&columns.to_be_bytes());
+    }
+
+    fn put(&mut self, value: &[u8]) {
+        let len = i32::try_from(value.len()).unwrap_or(i32::MAX);
+        self.0.extend_from_slice(&len.to_be_bytes());
+        self.0.extend_from_slice(value);
+    }
+
+    fn int(&mut self, value: i64) {
+        self.put(&value.to_be_bytes());
+    }
+
+    fn time(&mut self, time: Timestamp) {
+        self.int(time.timestamp_micros() - Y2K_MICROS);
+    }
+
+    fn optional(&mut self, value: Option<&[u8]>) {
+        match value {
+            Some(value) => self.put(value),
+            None => self.0.extend_from_slice(&(-1_i32).to_be_bytes()),
+        }
+    }
+}
+
+/// Measures it, in a schema of its own that is dropped again.
+///
+/// # Errors
+/// When the file or the database fails.
+pub async fn run(options: &PgConnectOptions, file: &File, model: Model) -> Result<Measured> {
+    let mut connection = PgConnection::connect_with(options).await?;
+    let setup = "create schema floor; set search_path to floor; set synchronous_commit to off; \
+                 set maintenance_work_mem to '256MB'";
+    connection.execute(sqlx::raw_sql(setup)).await?;
+    let (tables, indexes, table) = templates(model);
+    connection.execute(sqlx::raw_sql(tables)).await?;
+    let measured = measure(&mut connection, file, model, indexes, table).await;
+    connection.execute("drop schema floor cascade").await?;
+    connection.close().await?;
+    measured
+}
+
+fn templates(model: Model) -> (&'static str, &'static str, &'static str) {
+    macro_rules! template {
+        ($name:literal) => {
+            (
+                include_str!(concat!("../../../../migrations/projections/", $name, "/tables.sql")),
+                include_str!(concat!("../../../../migrations/projections/", $name, "/indexes.sql")),
+                $name,
+            )
+        };
+    }
+    match model {
+        Model::Orders => template!("orders"),
+        Model::Products => template!("products"),
+        Model::History => template!("history"),
+    }
+}
+
+async fn measure(
+    connection: &mut PgConnection,
+    file: &File,
+    model: Model,
+    indexes: &'static str,
+    table: &str,
+) -> Result<Measured> {
+    let (began, cpu) = (Instant::now(), cpu_time());
+    let mut fold: Box<dyn Fold> = match model {
+        Model::Orders => Box::new(orders::Orders::default()),
+        Model::Products => Box::new(products::Products::default()),
+        Model::History => Box::new(history::History::default()),
+    };
+    let mut events = 0;
+    file.each(|stored| {
+        events += 1;
+        let event = Event::from_json(stored.stream, stored.event_type, stored.schema, stored.body)?;
+        fold.take(stored, event)
+    })?;
+    let mut row = Row::default();
+    // The signature, no flags, no extension of the header.
+    row.0.extend_from_slice(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0");
+    let rows = fold.rows(&mut row)?;
+    row.0.extend_from_slice(&(-1_i16).to_be_bytes());
+    let statement = format!("copy {table} from stdin (format binary)");
+    let mut copy = connection.copy_in_raw(&statement).await?;
+    for piece in row.0.chunks(PIECE) {
+        copy.send(piece).await?;
+    }
+    let copied = copy.finish().await.context("the rows were not copied")?;
+    ensure!(copied == rows, "{copied} rows were copied instead of {rows}");
+    let key = indexes.split_inclusive(';').next().unwrap_or_default();
+    connection.execute(sqlx::raw_sql(AssertSqlSafe(key))).await?;
+    let appended = Appended { batches: 0, events, body_bytes: 0 };
+    let cpu = cpu_time().saturating_sub(cpu);
+    Ok(Measured { operations: events, took: began.elapsed(), latency: None, appended, cpu })
+}

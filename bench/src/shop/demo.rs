@@ -1,0 +1,38 @@
+//! Orders as `orderlog demo` places them.
+
+use super::{PATIENCE, Shop, process::DEADLINE};
+use anyhow::{Context, Result, ensure};
+use commands::{State, order};
+use events::{StreamId, order::Line};
+use std::sync::Arc;
+use uuid::Uuid;
+
+impl Shop {
+    /// The `number`-th order: one to three products, one or two of each, and every 25th is declined. Its id, once it is
+    /// decided.
+    ///
+    /// # Errors
+    /// When it is not decided in time.
+    pub async fn demo_order(&self, number: u64) -> Result<Uuid> {
+        let (number, products) = (usize::try_from(number)?, self.products.len());
+        let pick = |nth| self.products[(number * 5 + nth * 7) % products];
+        let quantity = 1 + i64::try_from(number % 2)?;
+        let line = |nth| Line { product_id: pick(nth), quantity };
+        let lines: Arc<[Line]> = (0..=number % 3).map(line).collect();
+        let method = if number % 25 == 24 { "pm_card_declined" } else { "pm_card_visa" };
+        let order_id = self.environment.uuid();
+        let place = order::Place {
+            customer_id: self.customers[number % self.customers.len()],
+            lines,
+            payment_method: method.into(),
+            shipping_address: None,
+            deadline: self.environment.now() + DEADLINE,
+        };
+        let stream = StreamId::order(order_id);
+        self.send(stream, order::Command::from(place)).await?;
+        let settled = self.router.settled(stream, PATIENCE).await?;
+        let state = settled.context("an order was not decided in time")?.state;
+        ensure!(matches!(state, State::Order(_)), "an order is {state:?}");
+        Ok(order_id)
+    }
+}
