@@ -15,7 +15,10 @@ use std::{
 };
 use uuid::Uuid;
 
-on_both_logs!(a_rebuild_is_not_noticed_and_gives_the_same_rows);
+on_both_logs!(
+    a_rebuild_is_not_noticed_and_gives_the_same_rows,
+    only_a_rebuild_under_way_can_be_held_up_or_let_go_on,
+);
 
 /// Clients that place orders all the while.
 const WRITERS: usize = 4;
@@ -66,6 +69,19 @@ impl Seen {
 
 mod scenario {
     use super::*;
+
+    pub async fn only_a_rebuild_under_way_can_be_held_up_or_let_go_on(app: &TestApp) {
+        let admin = app.caller(Role::Admin, "operator");
+        for wish in ["pause", "resume"] {
+            for (name, status) in [("orders", 409), ("nothing", 404)] {
+                let path = format!("/admin/projections/{name}/{wish}");
+                admin.post(&path, &serde_json::json!({})).expect(status).await;
+            }
+            let path = format!("/admin/projections/orders/{wish}");
+            app.staff.post(&path, &serde_json::json!({})).expect(403).await;
+        }
+        assert_eq!(shown(&admin, "orders").await["rebuild"], Value::Null);
+    }
 
     pub async fn a_rebuild_is_not_noticed_and_gives_the_same_rows(app: &TestApp) {
         let admin = app.caller(Role::Admin, "operator");
