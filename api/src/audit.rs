@@ -1,10 +1,13 @@
 //! Walks the whole log and says what is wrong with it: nothing, if everything else works.
 
+mod golden;
+
 use events::{
     Offset, Partition, Position, StreamId, StreamKind, Timestamp,
     log::{BatchReader, Claim, Cursor, EventLog, ReadError, StoredBatch, Writer, assembler::Void},
     partitioner::partition_of,
 };
+use projections::past::ModelReport;
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
@@ -31,6 +34,11 @@ pub struct Report {
     pub found: u64,
     /// The first findings of each partition.
     pub findings: Vec<Finding>,
+    /// The serving read models against a fold of the log, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_models: Option<Vec<ModelReport>>,
+    /// Golden events that this program does not read: a partition that holds one would stop its shard.
+    pub golden: Vec<String>,
     /// Why the log as a whole was not walked, if it was not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub damage: Option<String>,
@@ -117,6 +125,12 @@ impl Report {
         Self { found: 1, damage: Some(reason.to_owned()), ..Self::default() }
     }
 
+    /// Adds what was found of the read models.
+    pub fn add_read_models(&mut self, reports: Vec<ModelReport>) {
+        self.found += reports.iter().map(|report| report.found).sum::<u64>();
+        self.read_models = Some(reports);
+    }
+
     fn note(&mut self, partition: Partition, offset: Offset, fault: Fault) {
         self.found += 1;
         if self.findings.len() < NAMED_FINDINGS {
@@ -130,7 +144,9 @@ impl Report {
 /// # Errors
 /// When the log cannot be reached. Damage is a finding.
 pub async fn audit(log: &dyn EventLog) -> Result<Report, ReadError> {
-    let mut report = Report { partitions: log.partitions(), ..Report::default() };
+    let golden = golden::unreadable();
+    let found = golden.len() as u64;
+    let mut report = Report { partitions: log.partitions(), found, golden, ..Report::default() };
     for partition in (0..log.partitions()).map(Partition) {
         match Walk::new(log.partitions(), partition, &mut report).run(log).await {
             Err(ReadError::Damaged { offset, source, .. }) => {

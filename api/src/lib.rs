@@ -7,7 +7,7 @@
 //! | [`auth`], [`client`], [`rate_limit`] | who calls, from where, and how often |
 //! | [`extract`], [`validate`], [`problem`], [`causality`], [`idempotency`], [`trace`] | the conventions of the interface, once each |
 //! | [`command`], [`replay`] | from a request to a decided aggregate, whatever the client does meanwhile; old answers again |
-//! | [`query`] | what all reads share: freshness, pages, cursors |
+//! | [`query`], `as_of` | what all reads share: freshness, pages, cursors; one thing as it was |
 //! | [`orders`], [`products`], [`customers`], [`admin`], [`health`] | the endpoints |
 //! | [`openapi`] | the document that describes them |
 //! | [`config`], [`startup`], [`shutdown`] | settings to a running program, and its end |
@@ -28,6 +28,7 @@
 
 pub mod admin;
 pub mod app;
+mod as_of;
 pub mod audit;
 pub mod auth;
 pub mod causality;

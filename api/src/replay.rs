@@ -2,7 +2,7 @@
 
 use crate::{App, causality, problem::Problem, query};
 use commands::{Snapshot, State, aggregate::At, order::Status};
-use events::Event;
+use events::{Event, StreamId};
 use projections::{ReadModel, history::Entry, history::Range};
 use std::time::Duration;
 
@@ -83,6 +83,35 @@ async fn fold(
     }
 }
 
+/// A stream as it was with the last event that `includes` takes in, and when that was; `None` when it had not begun. The
+/// read model must have seen all that the caller means.
+///
+/// # Errors
+/// When the history does not answer, or does not read.
+pub async fn as_of(
+    app: &App,
+    stream: StreamId,
+    includes: impl Fn(&Entry) -> bool,
+) -> Result<Option<Snapshot>, Problem> {
+    let reads = app.reads()?;
+    let empty = State::empty(stream.kind).ok_or_else(|| Problem::not_found("stream"))?;
+    let mut folded = Snapshot { stream, version: 0, position: None, state: empty };
+    loop {
+        let range = Range { after: folded.version, up_to: u64::MAX, limit: PAGE };
+        let page = reads.history(stream, range).await.map_err(|error| query::failed(&error))?;
+        let whole = page.len() == PAGE as usize;
+        for entry in page {
+            if !includes(&entry) {
+                return Ok(Some(folded).filter(|folded| folded.version > 0));
+            }
+            evolve(&mut folded, &entry)?;
+        }
+        if !whole {
+            return Ok(Some(folded).filter(|folded| folded.version > 0));
+        }
+    }
+}
+
 fn evolve(folded: &mut Snapshot, entry: &Entry) -> Result<(), Problem> {
     let data = entry.data.get().as_bytes();
     let event = Event::from_json(entry.stream, &entry.event_type, entry.schema, data)
@@ -98,7 +127,7 @@ mod tests {
     use super::*;
     use chrono::DateTime;
     use events::{
-        Position, StreamId,
+        Position,
         order::{Confirmed, CustomerSettled, Placed, ProcessingStarted, Rejected, RejectionReason},
     };
     use std::sync::Arc;

@@ -7,6 +7,7 @@
 //! | [`Projector`] | feeds every version of every read model from the log |
 //! | [`rebuild`] | builds a version anew beside the serving one, switches, goes back, drops; tells how far all are |
 //! | [`parked`] | streams that cannot be applied: kept back, shown, tried again |
+//! | [`past`] | the log folded again: read models as they were, one stream's rows, the audit of what serves |
 //! | [`database`] | pools, migrations, the private cluster |
 //!
 //! Inside: `projection` (what a read model is), `version` (its tables in a schema of their own), `facts` and `source` (log to
@@ -30,6 +31,7 @@ pub mod database;
 pub mod history;
 pub mod orders;
 pub mod parked;
+pub mod past;
 pub mod products;
 pub mod rebuild;
 

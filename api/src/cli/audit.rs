@@ -1,11 +1,15 @@
 //! `orderlog audit`.
 
-use super::{access, exit};
-use events::log::ConnectError;
+use super::{
+    access::{self, ReadSide},
+    exit,
+};
+use events::log::{ConnectError, EventLog};
 use orderlog::{
     audit::{Finding, Report, audit},
     config::Config,
 };
+use projections::past::{self, Difference, ModelReport};
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
@@ -13,11 +17,20 @@ pub struct Args {
     /// Prints the report as JSON.
     #[arg(long)]
     json: bool,
+    /// Compares the read models that serve with a fold of the log, too.
+    #[arg(long)]
+    read_models: bool,
 }
 
 pub async fn run(config: &Config, args: &Args) -> anyhow::Result<ExitCode> {
     let report = match access::log(config).await {
-        Ok(log) => audit(&*log).await?,
+        Ok(log) => {
+            let mut report = audit(&*log).await?;
+            if args.read_models {
+                report.add_read_models(read_models(config, &*log).await?);
+            }
+            report
+        }
         Err(error) => match error.downcast_ref() {
             Some(ConnectError::Damaged { reason, .. }) => Report::of_damage(reason),
             _ => return Err(error),
@@ -31,6 +44,33 @@ pub async fn run(config: &Config, args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAULT) })
 }
 
+async fn read_models(config: &Config, log: &dyn EventLog) -> anyhow::Result<Vec<ModelReport>> {
+    let read_side = ReadSide::open(config).await?;
+    let pool = &read_side.pool;
+    projections::prepare(pool, log.partitions()).await?;
+    let reports = past::audit(pool, log).await;
+    read_side.close().await?;
+    Ok(reports?)
+}
+
+fn tell_read_model(report: &ModelReport) -> anyhow::Result<()> {
+    let ModelReport { model, version, events, rows, parked, found, .. } = report;
+    for Difference { table, stored, row } in &report.differences {
+        let side = if *stored { "only in the read model" } else { "only in the log" };
+        super::print(&format!("{model} version {version}, {table}, {side}: {row}"))?;
+    }
+    for (stream, reason) in &report.refused {
+        super::print(&format!("{model} version {version}, {stream} is not parked: {reason}"))?;
+    }
+    let became = match (report.compared, found) {
+        (false, _) => "not compared, other code wrote it".to_owned(),
+        (true, 0) => format!("{rows} rows are what {events} events say"),
+        (true, found) => format!("{found} differences between {rows} rows and {events} events"),
+    };
+    super::print(&format!("{model} version {version}: {became}, {parked} streams parked"))?;
+    Ok(())
+}
+
 fn tell(report: &Report) -> anyhow::Result<()> {
     if let Some(reason) = &report.damage {
         return Ok(super::print(&format!("the log is damaged, and was not walked: {reason}"))?);
@@ -38,6 +78,7 @@ fn tell(report: &Report) -> anyhow::Result<()> {
     for Finding { partition, offset, fault } in &report.findings {
         super::print(&format!("{partition}:{offset} {}", serde_json::to_string(fault)?))?;
     }
+    report.read_models.iter().flatten().try_for_each(tell_read_model)?;
     let Report { partitions, batches, events, streams, found, .. } = report;
     super::print(&format!(
         "{events} events of {streams} streams in {batches} batches and {partitions} partitions: {}",

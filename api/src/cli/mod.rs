@@ -11,6 +11,7 @@ mod projections;
 mod rebuild;
 mod serve;
 mod token;
+mod travel;
 
 use clap::{
     CommandFactory, Parser, Subcommand,

@@ -1,6 +1,9 @@
 //! `orderlog rebuild`.
 
-use super::access::{self, ReadSide};
+use super::{
+    access::{self, ReadSide},
+    travel,
+};
 use anyhow::{Context, bail};
 use events::{Environment, environment::System, log::EventLog};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -35,9 +38,14 @@ pub struct Args {
     /// Takes little of the machine, however long it takes.
     #[arg(long)]
     throttle: bool,
+    #[command(flatten)]
+    travel: travel::Args,
 }
 
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
+    if travel::run(config, args.name, &args.travel).await? {
+        return Ok(());
+    }
     let log = access::log(config).await?;
     let read_side = ReadSide::open(config).await?;
     projections::prepare(&read_side.pool, log.partitions()).await?;

@@ -2,14 +2,15 @@
 
 use super::body::OrderBody;
 use crate::{
-    App,
+    App, as_of,
     auth::Caller,
     causality::Freshness,
     extract::{Params, PathId},
     problem::Problem,
     query::{self, Found, read_one},
 };
-use axum::{extract::State, response::Response};
+use axum::{extract, response::Response};
+use commands::State;
 use events::StreamId;
 use projections::{ReadModel, orders::Order};
 use std::sync::Arc;
@@ -21,21 +22,35 @@ use uuid::Uuid;
     path = "/api/v1/orders/{id}",
     tag = "orders",
     operation_id = "get_order",
-    params(("id" = Uuid, Path, description = "The order")),
+    params(
+        ("id" = Uuid, Path, description = "The order"),
+        ("as_of" = Option<String>, Query, description = "As it was then: a time, or a Log-Position"),
+    ),
     responses(
         (status = 200, description = "The order.", body = OrderBody),
+        (status = 400, description = "`invalid-parameter`"),
         (status = 404, description = "`not-found`"),
     ),
 )]
 pub async fn get(
-    State(app): State<Arc<App>>,
+    extract::State(app): extract::State<Arc<App>>,
     caller: Caller,
     PathId(id): PathId,
     freshness: Freshness,
-    params: Params,
+    mut params: Params,
 ) -> Result<Response, Problem> {
     let owner = caller.owner()?;
+    let moment = as_of::moment(&mut params)?;
     params.end()?;
+    if let Some(moment) = moment {
+        let stream = StreamId::order(id);
+        return as_of::answer(&app, stream, &moment, &freshness, |state| match state {
+            State::Order(order) => OrderBody::of_state(id, order)
+                .filter(|body| owner.is_none_or(|owner| owner == body.customer_id)),
+            _ => None,
+        })
+        .await;
+    }
     let found = visible(&app, id, owner, &freshness).await?;
     let version = found.value.version;
     let body = Found { value: OrderBody::from(found.value), position: found.position };

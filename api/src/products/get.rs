@@ -2,13 +2,14 @@
 
 use super::body::ProductBody;
 use crate::{
-    App,
+    App, as_of,
     causality::Freshness,
     extract::{Params, PathId},
     problem::Problem,
     query::{self, Found, read_one},
 };
-use axum::{extract::State, response::Response};
+use axum::{extract, response::Response};
+use commands::State;
 use events::StreamId;
 use projections::ReadModel;
 use std::sync::Arc;
@@ -19,20 +20,33 @@ use std::sync::Arc;
     path = "/api/v1/products/{id}",
     tag = "products",
     operation_id = "get_product",
-    params(("id" = Uuid, Path, description = "The product")),
+    params(
+        ("id" = Uuid, Path, description = "The product"),
+        ("as_of" = Option<String>, Query, description = "As it was then: a time, or a Log-Position"),
+    ),
     responses(
         (status = 200, description = "The product.", body = ProductBody),
+        (status = 400, description = "`invalid-parameter`"),
         (status = 404, description = "`not-found`"),
     ),
     security(()),
 )]
 pub async fn get(
-    State(app): State<Arc<App>>,
+    extract::State(app): extract::State<Arc<App>>,
     PathId(id): PathId,
     freshness: Freshness,
-    params: Params,
+    mut params: Params,
 ) -> Result<Response, Problem> {
+    let moment = as_of::moment(&mut params)?;
     params.end()?;
+    if let Some(moment) = moment {
+        let stream = StreamId::product(id);
+        return as_of::answer(&app, stream, &moment, &freshness, |state| match state {
+            State::Product(product) => ProductBody::of_state(id, product),
+            _ => None,
+        })
+        .await;
+    }
     let partitions = query::partition(&app, StreamId::product(id));
     let found = read_one(&app, ReadModel::Products, &partitions, &freshness, |reads| async move {
         reads.product(id).await

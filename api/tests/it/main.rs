@@ -19,6 +19,7 @@ mod failover;
 mod hostile;
 mod keys;
 mod parking;
+mod past;
 mod program;
 mod rebuild;
 mod stock;

@@ -14,7 +14,7 @@ mod store;
 pub(crate) use careful::{Refusal, apply as apply_carefully};
 pub use retry::{Outcome, Retried, RetryError, retry};
 pub(crate) use sieve::{Held, Sieve};
-pub(crate) use store::{counts, holds_back, load, record};
+pub(crate) use store::{counts, firsts, holds_back, load, record};
 
 use crate::{QueryError, ReadModel, ReadModels, database};
 use events::{Offset, Partition, Position, StreamId, Timestamp};

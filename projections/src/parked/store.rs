@@ -273,3 +273,22 @@ pub(super) async fn unpark(
     .await?;
     count(connection, (id, partition), -1).await
 }
+
+/// From where on each parked stream of a version is kept back.
+pub(crate) async fn firsts(
+    connection: &mut PgConnection,
+    id: VersionId,
+) -> Result<BTreeMap<(Partition, StreamId), Offset>, sqlx::Error> {
+    let rows: Vec<(i32, i16, Uuid, i64)> = sqlx::query_as(
+        "select partition, stream_kind, stream_id, first_offset from control.parked \
+         where projection = $1 and version = $2",
+    )
+    .bind(id.model.as_str())
+    .bind(id.number)
+    .fetch_all(connection)
+    .await?;
+    let first = |(partition, kind, id, first): (i32, i16, Uuid, i64)| {
+        Some(((Partition(partition.unsigned_abs()), stream(kind, id)?), Offset(first)))
+    };
+    Ok(rows.into_iter().filter_map(first).collect())
+}

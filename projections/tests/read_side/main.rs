@@ -15,6 +15,7 @@ mod doctored;
 mod faults;
 mod fold;
 mod parking;
+mod past;
 mod rebuilds;
 mod scenario;
 mod shop;

@@ -1,0 +1,84 @@
+//! `?as_of=`: one thing as it was, folded from its history.
+
+use crate::{
+    App,
+    causality::{self, Freshness},
+    extract::Params,
+    problem::Problem,
+    query::{self, Found},
+    replay,
+};
+use axum::response::Response;
+use commands::State;
+use events::{StreamId, Timestamp};
+use projections::{
+    ReadModel,
+    past::{Ends, Moment, PastError},
+};
+use serde::Serialize;
+use std::{str::FromStr, sync::Arc, time::Duration};
+
+/// How long the history may take to see the log as it is on arrival, unless told.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// A moment as it stands in a query, where an unescaped `+` has become a blank.
+struct Asked(Moment);
+
+impl FromStr for Asked {
+    type Err = projections::past::MomentError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.replace(' ', "+").parse().map(Self)
+    }
+}
+
+/// The moment that is asked for.
+///
+/// # Errors
+/// `invalid-parameter`.
+pub(crate) fn moment(params: &mut Params) -> Result<Option<Moment>, Problem> {
+    let expected = "a time like 2026-11-20T12:00:00Z, or a Log-Position as it was answered";
+    Ok(params.read::<Asked>("as_of", expected)?.map(|asked| asked.0))
+}
+
+/// The answer that shows what `show` makes of the stream as it was. Its `ETag` is the version shown, its `Log-Position` the
+/// last event folded.
+///
+/// # Errors
+/// `invalid-parameter` for a moment that is not of this log's past, `not-found` if there was nothing then or `show` hides it.
+pub(crate) async fn answer<B: Serialize>(
+    app: &Arc<App>,
+    stream: StreamId,
+    moment: &Moment,
+    freshness: &Freshness,
+    show: impl Fn(&State) -> Option<B>,
+) -> Result<Response, Problem> {
+    let ends = ends(app, moment.clone(), app.environment.now()).await?;
+    let reads = app.reads()?;
+    let [partition] = query::partition(app, stream);
+    let within = freshness.prefer.wait.unwrap_or(WAIT);
+    let arrived = reads.wait_for_end(ReadModel::History, partition, within).await;
+    arrived.map_err(|error| causality::behind(&error))?;
+    let folded =
+        replay::as_of(app, stream, |entry| ends.include(entry.position, entry.occurred_at));
+    let folded = folded.await?.ok_or_else(|| Problem::not_found("resource"))?;
+    let value = show(&folded.state).ok_or_else(|| Problem::not_found("resource"))?;
+    let position = folded.position.into_iter().collect();
+    Ok(query::one(freshness, Found { value, position }, folded.state.shown_version()))
+}
+
+/// In a task of its own: the log's reader is not to be dropped with the caller.
+async fn ends(app: &Arc<App>, moment: Moment, now: Timestamp) -> Result<Ends, Problem> {
+    let log = Arc::clone(&app.log);
+    let found = tokio::spawn(async move { Ends::of(&moment, &*log, now).await });
+    match found.await.map_err(|error| Problem::internal(&error))? {
+        Ok(ends) => Ok(ends),
+        Err(error @ (PastError::Future(_) | PastError::NoSuchEvent(_))) => {
+            Err(Problem::invalid_parameter("as_of", &error.to_string()))
+        }
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "the log cannot be asked");
+            Err(Problem::unavailable("the log cannot be asked"))
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! `orderlog rebuild` into the past, or of one stream.
+
+use super::access::{self, ReadSide};
+use anyhow::bail;
+use events::{Environment, StreamId, environment::System};
+use orderlog::config::Config;
+use projections::{
+    ReadModel,
+    past::{self, Moment, Past, Rebuilt},
+};
+
+#[derive(clap::Args)]
+#[group(id = "travel")]
+pub struct Args {
+    /// Builds it as it was, into a schema of its own: a time, or a Log-Position.
+    #[arg(long, value_name = "TIME|TOKEN")]
+    as_of: Option<Moment>,
+    /// Builds the rows of this stream only, in the version that serves.
+    #[arg(long, value_name = "STREAM", conflicts_with = "as_of")]
+    stream: Option<StreamId>,
+}
+
+/// Whether that was what was asked for.
+pub async fn run(config: &Config, model: ReadModel, args: &Args) -> anyhow::Result<bool> {
+    if args.as_of.is_none() && args.stream.is_none() {
+        return Ok(false);
+    }
+    let log = access::log(config).await?;
+    let read_side = ReadSide::open(config).await?;
+    projections::prepare(&read_side.pool, log.partitions()).await?;
+    let pool = &read_side.pool;
+    let done = if let Some(moment) = &args.as_of {
+        past::as_of(pool, &*log, model, moment, System::new().now()).await.map(|past| tell(&past))
+    } else if let Some(stream) = args.stream {
+        let rebuilt = past::rebuild_stream(pool, &*log, model, stream).await;
+        rebuilt.map(|rebuilt| tell_stream(model, stream, rebuilt))
+    } else {
+        Ok(Ok(()))
+    };
+    read_side.close().await?;
+    done??;
+    Ok(true)
+}
+
+fn tell(past: &Past) -> anyhow::Result<()> {
+    let Past { schema, events, refused } = past;
+    super::print(&format!("{events} events in schema {schema}"))?;
+    for (stream, reason) in refused {
+        super::print(&format!("{stream} is not whole: {reason}"))?;
+    }
+    if refused.is_empty() { Ok(()) } else { bail!("{} streams are not whole", refused.len()) }
+}
+
+fn tell_stream(model: ReadModel, stream: StreamId, rebuilt: Rebuilt) -> anyhow::Result<()> {
+    let Rebuilt { version, events, rows: (before, after) } = rebuilt;
+    super::print(&format!(
+        "{stream} in {model} version {version}: {events} events, {before} rows before, {after} now"
+    ))?;
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! The log into tables of their own.
+
+use super::PastError;
+use crate::{
+    facts::{Decoded, Facts},
+    parked::{Sieve, apply_carefully},
+    projection::Projection,
+    version::VersionId,
+};
+use events::{
+    Offset, Partition, Position, StreamId, Timestamp,
+    log::{BatchReader, Cursor, EventLog, Record},
+};
+use sqlx::{AssertSqlSafe, PgConnection};
+use std::sync::Arc;
+
+/// Events applied at once, at least, while there are more.
+const PIECE: usize = 5_000;
+
+/// Where a partition ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Before this offset.
+    Before(Offset),
+    /// With the event at this offset.
+    With(Offset),
+    /// With the last event of this time.
+    Until(Timestamp),
+}
+
+impl End {
+    pub fn includes(self, at: Offset, time: Timestamp) -> bool {
+        match self {
+            Self::Before(end) => at < end,
+            Self::With(last) => at <= last,
+            // Time never runs backwards within a partition.
+            Self::Until(last) => time <= last,
+        }
+    }
+
+    /// Whether nothing at or behind `next` belongs to it.
+    fn is_before(self, next: Offset) -> bool {
+        match self {
+            Self::Before(end) => next >= end,
+            Self::With(last) => next > last,
+            Self::Until(_) => false,
+        }
+    }
+}
+
+/// How far a fold got.
+pub(super) struct Reached {
+    pub next: Offset,
+    pub resume: Cursor,
+}
+
+/// Tables of a read model in a schema of their own.
+pub(super) struct Scratch {
+    pub schema: String,
+    /// Events applied.
+    pub events: u64,
+    writer: Arc<dyn Projection>,
+    sieve: Sieve,
+}
+
+impl Scratch {
+    /// Empty tables.
+    pub async fn create(
+        connection: &mut PgConnection,
+        id: VersionId,
+        schema: String,
+    ) -> Result<Self, sqlx::Error> {
+        let template = id.model.template();
+        let tables = format!(
+            "create schema {schema}; set local search_path to {schema}; {} {} \
+             set local search_path to default;",
+            template.tables, template.indexes
+        );
+        sqlx::raw_sql(AssertSqlSafe(tables)).execute(connection).await?;
+        let writer = id.model.writer(&schema);
+        Ok(Self { schema, events: 0, writer, sieve: Sieve::new(id) })
+    }
+
+    /// Applies what `wanted` says of a partition, from its beginning to `end`.
+    pub async fn fold(
+        &mut self,
+        connection: &mut PgConnection,
+        log: &dyn EventLog,
+        partition: Partition,
+        end: End,
+        wanted: impl Fn(Position, &Record) -> bool,
+    ) -> Result<(), PastError> {
+        let start = Cursor::START;
+        self.fold_on(connection, log, partition, start, end, wanted).await.map(drop)
+    }
+
+    /// The same from `cursor` on; gives where it got to, and where whoever wants what follows begins to read: what it finds
+    /// there before the end is applied already.
+    pub async fn fold_on(
+        &mut self,
+        connection: &mut PgConnection,
+        log: &dyn EventLog,
+        partition: Partition,
+        mut cursor: Cursor,
+        end: End,
+        wanted: impl Fn(Position, &Record) -> bool,
+    ) -> Result<Reached, PastError> {
+        if end.is_before(cursor.offset) {
+            return Ok(Reached { next: cursor.offset, resume: cursor });
+        }
+        let belongs = |at: Position, record: &Record| {
+            end.includes(at.offset, record.time) && wanted(at, record)
+        };
+        let mut reader = BatchReader::open(log, partition, cursor).await?;
+        let mut facts = Vec::new();
+        loop {
+            let read = Decoded::of(reader.next().await?);
+            let resume = std::mem::replace(&mut cursor, read.cursor);
+            let beyond = read
+                .facts
+                .last()
+                .is_some_and(|last| !end.includes(last.position.offset, last.record.time));
+            facts.extend(read.facts.into_iter().filter(|it| belongs(it.position, &it.record)));
+            for poison in read.undecodable {
+                let takes = self.writer.takes(poison.record.stream.kind);
+                if takes && belongs(poison.position, &poison.record) {
+                    self.sieve.undecodable(&poison);
+                }
+            }
+            let complete = read.at_end || beyond || end.is_before(cursor.offset);
+            if complete || facts.len() >= PIECE {
+                let writer = &*self.writer;
+                apply_carefully(connection, writer, &Facts::from(&*facts), &mut self.sieve).await?;
+                self.events += facts.len() as u64;
+                facts.clear();
+            }
+            if complete {
+                return Ok(Reached { next: cursor.offset, resume });
+            }
+        }
+    }
+
+    /// The streams that are not whole, and why.
+    pub fn refused(&self) -> Vec<(StreamId, String)> {
+        let reason = |held: &crate::parked::Held| held.reason.clone().unwrap_or_default();
+        self.sieve.held().map(|held| (held.stream, reason(held))).collect()
+    }
+}
