@@ -22,7 +22,8 @@ pub enum Event {
     Email(email::Event),
 }
 
-/// Why a record is no event this program knows. The partition stops there; nothing is skipped.
+/// Why a record is no event this program knows. A shard does not pass it, and a read model keeps its stream back from there
+/// on; nothing is skipped.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// No event of this stream kind has this name.

@@ -85,10 +85,8 @@ pub async fn retry(
         }
         let mut retried = Vec::new();
         for (share, ours) in parked {
-            let (applied, outcome) = match ours {
-                true => drain(&pool, &*log, share, stream).await?,
-                false => (0, Outcome::Stale),
-            };
+            let (applied, outcome) =
+                if ours { drain(&pool, &*log, share, stream).await? } else { (0, Outcome::Stale) };
             let (model, version) = (share.0.model, share.0.number.unsigned_abs());
             tracing::info!(version = %share.0, %stream, applied, ?outcome, "tried again");
             retried.push(Retried { model, version, applied, outcome });

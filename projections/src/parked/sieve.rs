@@ -107,3 +107,89 @@ impl Sieve {
 fn shown(reason: &str) -> String {
     reason.replace('\0', "\u{fffd}").chars().take(REASON).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ReadModel, facts::Facts};
+    use events::{Event, Fingerprint, Metadata, order};
+    use uuid::Uuid;
+
+    const VERSION: VersionId = VersionId { model: ReadModel::Orders, number: 1 };
+    const HERE: Partition = Partition(0);
+
+    fn fact(stream: u128, version: u64, offset: i64) -> Fact {
+        let id = Uuid::from_u128(stream);
+        let metadata = Metadata {
+            version,
+            schema: 1,
+            command_id: id,
+            fingerprint: Fingerprint::default(),
+            correlation_id: id,
+            causation_id: id,
+        };
+        let event = Event::from(order::Event::from(order::Confirmed {}));
+        let record = event.to_record(id, StreamId::order(id), Timestamp::UNIX_EPOCH, metadata);
+        Fact { position: Position { partition: HERE, offset: Offset(offset) }, record, event }
+    }
+
+    fn undecodable(stream: u128, version: u64, offset: i64) -> Undecodable {
+        let Fact { position, record, .. } = fact(stream, version, offset);
+        Undecodable { position, record, reason: "unknown\0".to_owned() }
+    }
+
+    fn held(sieve: &Sieve) -> Vec<(u64, i64, i64, i64, Option<&str>)> {
+        sieve
+            .held()
+            .map(|it| (it.version, it.first.0, it.last.0, it.events, it.reason.as_deref()))
+            .collect()
+    }
+
+    #[test]
+    fn what_follows_poison_in_its_stream_is_kept_back_and_nothing_else() {
+        let mut sieve = Sieve::new(VERSION);
+        assert!(sieve.lets_through(&fact(1, 1, 10)));
+        sieve.undecodable(&undecodable(1, 2, 11));
+        assert!(sieve.lets_through(&fact(2, 1, 12)));
+        assert!(!sieve.lets_through(&fact(1, 3, 13)));
+        assert_eq!(held(&sieve), [(2, 11, 13, 2, Some("unknown\u{fffd}"))]);
+    }
+
+    #[test]
+    fn a_refusal_before_what_does_not_read_begins_what_is_kept_back() {
+        let mut sieve = Sieve::new(VERSION);
+        sieve.undecodable(&undecodable(1, 4, 14));
+        let before = [fact(1, 1, 11), fact(1, 2, 12), fact(1, 3, 13)];
+        assert!(sieve.lets_through(&before[0]));
+        sieve.refused(&before[1], "refused");
+        assert!(!sieve.lets_through(&before[2]));
+        assert_eq!(held(&sieve), [(2, 12, 14, 3, Some("refused"))]);
+    }
+
+    #[test]
+    fn what_was_parked_before_is_noted_without_a_reason() {
+        let mut sieve = Sieve::new(VERSION);
+        let parked = FxHashSet::from_iter([StreamId::order(Uuid::from_u128(1))]);
+        sieve.know(HERE, &Arc::new(parked));
+        sieve.undecodable(&undecodable(1, 7, 20));
+        assert!(!sieve.lets_through(&fact(1, 8, 21)));
+        assert!(sieve.lets_through(&fact(2, 1, 22)));
+        assert_eq!(held(&sieve), [(7, 20, 21, 2, None)]);
+    }
+
+    #[test]
+    fn facts_are_halved_and_sifted_in_their_order() {
+        let (one, other) = ([fact(1, 1, 1), fact(1, 2, 2), fact(1, 3, 3)], [fact(2, 1, 1)]);
+        let mut facts = Facts::from(&one[..]);
+        facts.extend(Facts::from(&other[..]));
+        let versions = |facts: &Facts<'_>| {
+            facts.iter().map(|it| it.record.metadata.version).collect::<Vec<_>>()
+        };
+        let (left, right) = facts.halves();
+        assert_eq!((versions(&left), versions(&right)), (vec![1, 2], vec![3, 1]));
+        assert_eq!(right.len(), 2);
+        let sifted = facts.sift(|fact| fact.record.metadata.version != 2);
+        assert_eq!(versions(&sifted), [1, 3, 1]);
+        assert!(facts.sift(|_| false).is_empty());
+    }
+}
