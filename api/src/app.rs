@@ -1,6 +1,12 @@
 //! What the handlers share.
 
-use crate::{auth::Authenticator, client::Proxies, problem::Problem, rate_limit::RateLimiter};
+use crate::{
+    auth::{Authenticator, Tickets},
+    client::Proxies,
+    live::{Live, LiveSettings},
+    problem::Problem,
+    rate_limit::RateLimiter,
+};
 use commands::Router;
 use events::{Currency, Environment, keys::KeyError, keys::KeyStore, log::EventLog, seal::Key};
 use ipnet::IpNet;
@@ -23,6 +29,8 @@ pub struct AppSettings {
     pub trusted_proxies: Vec<IpNet>,
     /// Origins that browsers may call from; `*` for any. Empty: none but the own.
     pub cors_allowed_origins: Vec<String>,
+    /// How listening to orders works.
+    pub live: LiveSettings,
     /// The longest that any request may take; above the longest `Prefer: wait`.
     pub request_timeout: Duration,
 }
@@ -37,6 +45,7 @@ impl AppSettings {
             rate_limit_per_address: 5000,
             trusted_proxies: Vec::new(),
             cors_allowed_origins: Vec::new(),
+            live: LiveSettings::default(),
             request_timeout: Duration::from_secs(75),
         }
     }
@@ -86,6 +95,10 @@ pub struct App {
     pub(crate) addresses: RateLimiter,
     /// Tells clients apart behind a proxy.
     pub(crate) proxies: Proxies,
+    /// Wakes those who listen to orders; `None` on a node without the role `query`.
+    pub(crate) live: Option<Live>,
+    /// Lets browsers listen.
+    pub(crate) tickets: Tickets,
     /// Under which requests are hashed, to tell them apart under one idempotency key.
     pub(crate) fingerprint_secret: Key,
     /// Under which e-mail addresses are hashed, to name their streams.
@@ -98,7 +111,13 @@ impl App {
     /// # Errors
     /// When the key store does not give the secrets.
     pub async fn open(parts: AppParts) -> Result<Self, KeyError> {
+        let live = parts.reads.clone().map(|reads| {
+            let (log, environment) = (Arc::clone(&parts.log), Arc::clone(&parts.environment));
+            Live::new(log, reads, environment, parts.settings.live)
+        });
         Ok(Self {
+            live,
+            tickets: Tickets::new(parts.keys.secret("ticket").await?),
             limiter: RateLimiter::new(parts.settings.rate_limit_per_second),
             addresses: RateLimiter::new(parts.settings.rate_limit_per_address),
             proxies: Proxies::new(parts.settings.trusted_proxies.clone()),
@@ -118,6 +137,11 @@ impl App {
     /// The way to the shards.
     pub(crate) fn router(&self) -> Result<&Router, Problem> {
         self.router.as_ref().ok_or_else(|| Problem::unavailable("this node takes no commands"))
+    }
+
+    /// The hub of those who listen.
+    pub(crate) fn live(&self) -> Result<&Live, Problem> {
+        self.live.as_ref().ok_or_else(|| Problem::unavailable("this node answers no queries"))
     }
 
     /// The read models.

@@ -3,9 +3,11 @@
 
 mod auth;
 mod clients;
+mod live;
 
 pub use auth::{AuthChoice, AuthSettings};
 pub use clients::ClientSettings;
+pub use live::LiveArgs;
 
 use clap::ValueEnum;
 use events::{Currency, log::kafka::KafkaSettings};
@@ -77,6 +79,9 @@ pub struct Settings {
     /// How much clients may ask.
     #[command(flatten)]
     pub clients: ClientSettings,
+    /// How listening to orders works.
+    #[command(flatten)]
+    pub live: LiveArgs,
 
     /// What is logged, in the syntax of tracing's filters [default: info when serving, else warn].
     #[arg(long, env = "RUST_LOG", value_name = "FILTER", global = true)]
@@ -192,6 +197,8 @@ pub struct Config {
     pub rate_limit_per_address: u32,
     /// Proxies whose word about clients counts.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whoever listens hears something at least this often.
+    pub live_heartbeat: Duration,
 }
 
 /// Settings that do not go together.
@@ -235,6 +242,7 @@ impl Config {
             rate_limit_per_second: 1000,
             rate_limit_per_address: 5000,
             trusted_proxies: Vec::new(),
+            live_heartbeat: Duration::from_secs(15),
         }
     }
 
@@ -281,6 +289,7 @@ impl Config {
             rate_limit_per_second: settings.clients.rate_limit_per_second,
             rate_limit_per_address: settings.clients.rate_limit_per_address,
             trusted_proxies: settings.clients.trusted_proxies,
+            live_heartbeat: Duration::from_secs(settings.live.live_heartbeat_seconds),
         })
     }
 

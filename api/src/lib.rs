@@ -9,6 +9,7 @@
 //! | [`command`], [`replay`] | from a request to a decided aggregate, whatever the client does meanwhile; old answers again |
 //! | [`query`], `as_of` | what all reads share: freshness, pages, cursors; one thing as it was |
 //! | [`orders`], [`products`], [`customers`], [`admin`], [`health`] | the endpoints |
+//! | [`live`] | events as they happen, for those who listen |
 //! | [`openapi`] | the document that describes them |
 //! | [`config`], [`startup`], [`shutdown`] | settings to a running program, and its end |
 //! | [`server`], [`telemetry`], [`data_dir`], [`keys`] | what it runs on |
@@ -41,6 +42,7 @@ pub mod extract;
 pub mod health;
 pub mod idempotency;
 pub mod keys;
+pub mod live;
 pub mod openapi;
 pub mod orders;
 pub mod problem;

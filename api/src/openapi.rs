@@ -85,6 +85,7 @@ impl Sort {
     fn of(path: &str, method: &HttpMethod) -> Self {
         match method {
             _ if path.contains("/admin/p") => Self::Administration,
+            _ if path.ends_with("/events/ticket") => Self::Query,
             HttpMethod::Get => Self::Query,
             _ => Self::Command,
         }

@@ -6,7 +6,8 @@ use crate::{
     causality::{LOG_POSITION, MIN_LOG_POSITION, PREFER, PREFERENCE_APPLIED, set_header},
     client, customers, health,
     idempotency::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED},
-    openapi, orders,
+    openapi,
+    orders::{self, listen::LAST_EVENT_ID},
     problem::{self, Kind, Problem},
     products,
     trace::{self, TRACEPARENT},
@@ -47,6 +48,8 @@ pub(crate) fn described_routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(orders::cancel::cancel))
         .routes(routes!(orders::change_status::change_status))
         .routes(routes!(orders::history::history))
+        .routes(routes!(orders::listen::listen))
+        .routes(routes!(orders::listen::ticket))
         .routes(routes!(admin::projections::list))
         .routes(routes!(admin::projections::rebuild))
         .routes(routes!(admin::projections::rollback))
@@ -201,6 +204,7 @@ fn cors(origins: &[String]) -> CorsLayer {
             header::IF_MATCH,
             header::IF_NONE_MATCH,
             IDEMPOTENCY_KEY,
+            LAST_EVENT_ID,
             MIN_LOG_POSITION,
             PREFER,
             TRACEPARENT,

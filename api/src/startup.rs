@@ -233,7 +233,7 @@ impl Parts {
         let (projector, reads) = parts::start_read_side(config, ground, &environment).await?;
         let keeping = authenticator.clone();
         let app = App::open(AppParts {
-            settings: parts::app_settings(config),
+            settings: parts::app_settings(config, limits.connections),
             router: write_side.as_ref().map(|side| side.router.clone()),
             reads,
             log: ground.log.port(),
@@ -271,6 +271,9 @@ impl Parts {
 
     /// From the outside in: who is still asked stops first.
     async fn stop(self) {
+        if let Some(live) = &self.app.live {
+            live.stop();
+        }
         self.server.stop(REQUESTS_END).await;
         if let Some(side) = self.write_side {
             side.stop().await;

@@ -1,8 +1,11 @@
 //! The query side: a pool, how far the read models are, and the log to ask where it ends. The queries themselves stand with
 //! their read model.
 
-use crate::{Progress, ReadModel, checkpoint, database};
-use events::{LogPosition, Partition, Position, StreamId, log::EventLog, log::ReadError};
+use crate::{Progress, ReadModel, checkpoint, database, projection::unreadable};
+use events::{
+    LogPosition, Partition, Position, StreamId,
+    log::{Cursor, EventLog, ReadError},
+};
 use sqlx::PgPool;
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
@@ -114,6 +117,24 @@ impl ReadModels {
     /// Whether `model` may keep streams back.
     pub(crate) async fn may_have_parked(&self, model: ReadModel) -> Result<bool, QueryError> {
         Ok(self.progress.seen(&self.pool, model).await?.values().any(|seen| seen.parked))
+    }
+
+    /// Where the serving version of `model` reads on in `partition`: everything before it is in its rows.
+    ///
+    /// # Errors
+    /// When the database does not answer, or does not know the partition.
+    pub async fn cursor(
+        &self,
+        model: ReadModel,
+        partition: Partition,
+    ) -> Result<Cursor, QueryError> {
+        let checkpoints =
+            self.ask(|pool| async move { Ok(checkpoint::load(&pool).await?) }).await?;
+        let serving = checkpoints
+            .into_iter()
+            .find(|((id, at), it)| id.model == model && *at == partition && it.serving);
+        let missing = || unreadable("checkpoint", format!("none of {model} in {partition} serves"));
+        serving.map(|(_, checkpoint)| checkpoint.cursor).ok_or_else(missing)
     }
 
     /// The serving read models that have stopped somewhere, by name.

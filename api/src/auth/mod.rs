@@ -3,10 +3,12 @@
 mod issuer;
 mod key_set;
 mod keys;
+mod ticket;
 mod token;
 
 pub use issuer::{FetchError, KeySetSource};
 pub use keys::{AuthKeyError, AuthKeys, TOKEN_LIFETIME};
+pub use ticket::{TICKET_LIFETIME, Ticket, Tickets};
 pub use token::{AUDIENCE, Admitted, Authenticator, ISSUER};
 
 use crate::problem::{Kind, Problem};

@@ -6,6 +6,7 @@ pub mod change_status;
 pub mod get;
 pub mod history;
 pub mod list;
+pub mod listen;
 pub mod place;
 
 use crate::{

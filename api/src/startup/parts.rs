@@ -7,6 +7,7 @@ use crate::{
     config::{AuthChoice, Config, Role as Part},
     data_dir::DataDirError,
     keys::PostgresKeyStore,
+    live::LiveSettings,
     startup::{Ground, auth_key_path},
 };
 use commands::{
@@ -181,12 +182,18 @@ pub(super) fn start_write_side(
     Ok(Some(WriteSide::start(&ground.log.port(), environment, gateway, &settings)))
 }
 
-pub(super) fn app_settings(config: &Config) -> AppSettings {
+pub(super) fn app_settings(config: &Config, connections: usize) -> AppSettings {
+    let live = LiveSettings::default();
     AppSettings {
         order_deadline: config.order_deadline,
         rate_limit_per_second: config.rate_limit_per_second,
         rate_limit_per_address: config.rate_limit_per_address,
         trusted_proxies: config.trusted_proxies.clone(),
+        live: LiveSettings {
+            heartbeat: config.live_heartbeat,
+            // A stream holds its connection, and others must still get one.
+            listeners: live.listeners.min(connections / 5 * 4),
+        },
         cors_allowed_origins: config.cors_allowed_origins.clone(),
         ..AppSettings::new(config.currency)
     }

@@ -130,6 +130,11 @@ impl Call {
         Ok(Answer { status, headers, body })
     }
 
+    /// The answer as it comes.
+    pub async fn open(self) -> reqwest::Response {
+        self.request.send().await.unwrap()
+    }
+
     pub async fn send(self) -> Answer {
         self.try_send().await.unwrap()
     }

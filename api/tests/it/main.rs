@@ -20,6 +20,7 @@ mod hostile;
 mod keys;
 mod parking;
 mod past;
+mod live;
 mod program;
 mod rebuild;
 mod stock;

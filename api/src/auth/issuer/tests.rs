@@ -125,8 +125,8 @@ impl Pair {
         Self { private, public, algorithm: Algorithm::RS256, id: Some(id) }
     }
 
-    /// A token of this key for `role`, changed as `change` says.
-    fn token_with(&self, change: Value) -> String {
+    /// A token of this key, changed as `change` says.
+    fn token_with(&self, change: &Value) -> String {
         let now = System::new().now().timestamp();
         let mut claims = json!({
             "iss": "https://issuer.example", "aud": ["orders", "other"], "sub": "sam",
@@ -144,7 +144,7 @@ impl Pair {
     }
 
     fn token(&self) -> String {
-        self.token_with(json!({}))
+        self.token_with(&json!({}))
     }
 }
 
@@ -247,10 +247,10 @@ async fn wrong_claims_are_refused() {
         json!({ "sub": null }),
         json!({ "role": "root" }),
     ] {
-        fixture.refuses(&rsa.token_with(change), Kind::Unauthenticated).await;
+        fixture.refuses(&rsa.token_with(&change), Kind::Unauthenticated).await;
     }
     // Within the leeway.
-    fixture.admit(&rsa.token_with(json!({ "nbf": now + 10 }))).await.unwrap();
+    fixture.admit(&rsa.token_with(&json!({ "nbf": now + 10 }))).await.unwrap();
     assert_eq!(fixture.asked(), 1, "the key was known all the time");
 }
 

@@ -1,0 +1,157 @@
+//! Tickets: what a browser shows instead of a token where it cannot send a header.
+//!
+//! A ticket is for one order and one principal, and may be shown more than once while it lasts: browsers come back by
+//! themselves to the same address.
+
+use super::{Principal, Role};
+use crate::problem::{Kind, Problem};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use events::{Timestamp, seal::Key};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// How long a ticket can be shown.
+pub const TICKET_LIFETIME: Duration = Duration::from_mins(1);
+/// A longer ticket is none of ours.
+const MAX_TICKET_BYTES: usize = 16 * 1024;
+
+/// Signs tickets and checks them.
+pub struct Tickets(Key);
+
+/// A ticket as it was given out.
+#[derive(Clone, Debug)]
+pub struct Ticket {
+    /// To be shown.
+    pub text: String,
+    /// Until when.
+    pub expires_at: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Claims {
+    order: Uuid,
+    issuer: String,
+    subject: String,
+    role: Role,
+    /// Seconds since 1970.
+    expires: i64,
+    /// The end of the token that it was given for, in seconds since 1970.
+    until: i64,
+}
+
+impl Tickets {
+    /// Under this secret, which all nodes share.
+    pub fn new(secret: Key) -> Self {
+        Self(secret)
+    }
+
+    /// A ticket for `order`. What it opens ends with the token of whoever asked for it, at `until`.
+    ///
+    /// # Errors
+    /// Never: the claims serialise.
+    pub fn give(
+        &self,
+        order: Uuid,
+        principal: &Principal,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<Ticket, Problem> {
+        let expires = (now + TICKET_LIFETIME).min(until).timestamp();
+        let claims = Claims {
+            order,
+            issuer: principal.issuer.as_ref().to_owned(),
+            subject: principal.subject.as_ref().to_owned(),
+            role: principal.role,
+            expires,
+            until: until.timestamp(),
+        };
+        let claims = serde_json::to_vec(&claims).map_err(|error| Problem::internal(&error))?;
+        let tag = URL_SAFE_NO_PAD.encode(self.0.hmac(&[&claims]));
+        let text = format!("{}.{tag}", URL_SAFE_NO_PAD.encode(claims));
+        Ok(Ticket { text, expires_at: Timestamp::from_timestamp(expires, 0).unwrap_or(now) })
+    }
+
+    /// Whom a ticket for `order` speaks for, and until when.
+    ///
+    /// # Errors
+    /// `unauthenticated` for one that is forged, expired, or for another order.
+    pub fn check(
+        &self,
+        text: &str,
+        order: Uuid,
+        now: Timestamp,
+    ) -> Result<(Principal, Timestamp), Problem> {
+        let refused = |detail: &str| Problem::new(Kind::Unauthenticated, detail);
+        let claims = self.open(text).ok_or_else(|| refused("the ticket is not valid"))?;
+        if claims.order != order {
+            return Err(refused("the ticket is for another order"));
+        }
+        if now.timestamp() >= claims.expires {
+            return Err(refused("the ticket has expired"));
+        }
+        let Claims { issuer, subject, role, until, .. } = claims;
+        let principal = Principal { issuer: issuer.into(), subject: subject.into(), role };
+        Ok((principal, Timestamp::from_timestamp(until, 0).unwrap_or(now)))
+    }
+
+    fn open(&self, text: &str) -> Option<Claims> {
+        let (claims, tag) =
+            Some(text).filter(|it| it.len() <= MAX_TICKET_BYTES)?.split_once('.')?;
+        let (claims, tag) =
+            (URL_SAFE_NO_PAD.decode(claims).ok()?, URL_SAFE_NO_PAD.decode(tag).ok()?);
+        verify_slices_are_equal(&self.0.hmac(&[&claims]), &tag).ok()?;
+        serde_json::from_slice(&claims).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::TimeDelta;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+    }
+
+    fn ann() -> Principal {
+        Principal { issuer: "i".into(), subject: "ann".into(), role: Role::Customer }
+    }
+
+    #[test]
+    fn a_ticket_is_for_one_order_and_a_short_time() {
+        let tickets = Tickets::new(Key::new([1; 32]));
+        let (order, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let ticket = tickets.give(order, &ann(), at(3600), at(0)).unwrap();
+        assert_eq!(ticket.expires_at, at(60));
+        for second in [0, 59] {
+            let checked = tickets.check(&ticket.text, order, at(second)).unwrap();
+            assert_eq!(checked, (ann(), at(3600)));
+        }
+        for (order, now) in [(order, at(60)), (other, at(0))] {
+            let refused = tickets.check(&ticket.text, order, now).unwrap_err();
+            assert_eq!(refused.kind(), Kind::Unauthenticated);
+        }
+        let late = tickets.give(order, &ann(), at(10), at(0)).unwrap();
+        assert_eq!(late.expires_at, at(0) + TimeDelta::seconds(10), "not past the token's end");
+    }
+
+    #[test]
+    fn a_forged_ticket_is_refused() {
+        let (ours, other) = (Tickets::new(Key::new([1; 32])), Tickets::new(Key::new([2; 32])));
+        let order = Uuid::from_u128(1);
+        let ticket = ours.give(order, &ann(), at(3600), at(0)).unwrap().text;
+        let theirs = other.give(order, &ann(), at(3600), at(0)).unwrap().text;
+        let (claims, tag) = ticket.split_once('.').unwrap();
+        let claims = String::from_utf8(URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
+        let admin = URL_SAFE_NO_PAD.encode(claims.replace("customer", "admin"));
+        let huge = "a".repeat(MAX_TICKET_BYTES + 1);
+        for forged in
+            [theirs.as_str(), &format!("{admin}.{tag}"), &ticket[1..], "", ".", "a.b", &huge]
+        {
+            assert!(ours.check(forged, order, at(0)).is_err(), "{forged}");
+        }
+        assert!(ours.check(&ticket, order, at(0)).is_ok());
+    }
+}
