@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::disallowed_methods, reason = "tests run in the real world")]
 
+mod access;
 mod app;
 mod bad_input;
 mod books;
@@ -23,6 +24,7 @@ mod past;
 mod live;
 mod program;
 mod rebuild;
+mod secrets;
 mod stock;
 mod tidy;
 mod traces;

@@ -1,0 +1,148 @@
+//! Who may do what: every operation of the interface, asked by everybody.
+
+use crate::{
+    app::{TestApp, ground},
+    client::{Api, order},
+};
+use orderlog::{auth::Role, config::LogChoice};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use uuid::Uuid;
+
+/// What is answered: without a token, to another customer, to the one concerned, to staff, to an
+/// admin.
+type Answers = [u16; 5];
+
+const ANYONE: Answers = [200; 5];
+const STAFF: Answers = [401, 403, 403, 200, 200];
+const ADMIN: Answers = [401, 403, 403, 403, 200];
+/// Another customer's profile: forbidden, as the path says whose it is.
+const SELF: Answers = [401, 403, 200, 200, 200];
+/// Another customer's order: not to be found.
+const OWN: Answers = [401, 404, 200, 200, 200];
+
+/// Each operation with a body for it, and who is answered how. One that is not here fails the test.
+fn table(things: &Things) -> Vec<(&'static str, Value, Answers)> {
+    let Things { reader, product, .. } = things;
+    let name = json!({ "name": "Another book", "price": { "amount": 1, "currency": "GBP" } });
+    let stock = json!({ "quantity": 1, "reason": "received" });
+    let moved = json!({ "status": "processing" });
+    vec![
+        ("GET /healthz", Value::Null, ANYONE),
+        ("GET /readyz", Value::Null, ANYONE),
+        ("GET /metrics", Value::Null, ANYONE),
+        // A registration that lacks its address: whoever may, gets as far as its values.
+        ("POST /api/v1/customers", json!({}), [400; 5]),
+        ("GET /api/v1/customers?email=a@example.org", Value::Null, [401, 403, 403, 404, 404]),
+        ("GET /api/v1/customers/{id}", Value::Null, SELF),
+        ("PATCH /api/v1/customers/{id}", json!({ "first_name": "Bo" }), SELF),
+        ("PATCH /api/v1/customers/{id}", json!({ "vip": true }), STAFF),
+        ("GET /api/v1/customers/{id}/orders", Value::Null, SELF),
+        ("GET /api/v1/products", Value::Null, ANYONE),
+        ("POST /api/v1/products", name, [401, 403, 403, 201, 201]),
+        ("GET /api/v1/products/{id}", Value::Null, ANYONE),
+        ("PATCH /api/v1/products/{id}", json!({ "name": "A book" }), STAFF),
+        ("POST /api/v1/products/{id}/stock", stock, STAFF),
+        ("POST /api/v1/orders", order(*reader, &[(*product, 1)]), [401, 403, 201, 201, 201]),
+        ("GET /api/v1/orders", Value::Null, [401, 200, 200, 200, 200]),
+        ("GET /api/v1/orders?customer_id={reader}", Value::Null, SELF),
+        ("GET /api/v1/orders/{id}", Value::Null, OWN),
+        ("GET /api/v1/orders/{id}/history", Value::Null, OWN),
+        ("GET /api/v1/orders/{id}/events", Value::Null, OWN),
+        ("POST /api/v1/orders/{id}/events/ticket", json!({}), OWN),
+        ("PATCH /api/v1/orders/{id}/status", moved, STAFF),
+        ("POST /api/v1/orders/{id}/cancel", json!({}), OWN),
+        ("GET /api/v1/admin/projections", Value::Null, ADMIN),
+        ("POST /api/v1/admin/projections/{name}/rebuild", json!({}), [401, 403, 403, 403, 202]),
+        ("POST /api/v1/admin/projections/{name}/rollback", json!({}), [401, 403, 403, 403, 409]),
+        ("POST /api/v1/admin/projections/{name}/cancel", json!({}), [401, 403, 403, 403, 200]),
+        ("POST /api/v1/admin/projections/{name}/drop", json!({}), [401, 403, 403, 403, 409]),
+        ("GET /api/v1/admin/streams/{id}", Value::Null, ADMIN),
+    ]
+}
+
+/// What the operations are about.
+struct Things {
+    reader: Uuid,
+    product: Uuid,
+    order: Uuid,
+}
+
+impl Things {
+    async fn make(staff: &Api) -> Self {
+        let (reader, product) = (staff.customer().await, staff.product(1_000, 100).await);
+        let placed = staff.post("/orders", &order(reader, &[(product, 1)])).expect(201).await;
+        Self { reader, product, order: placed.id("order_id") }
+    }
+
+    /// The path with what it is about.
+    fn path(&self, template: &str) -> String {
+        let id = match template {
+            path if path.contains("/customers/") => self.reader.to_string(),
+            path if path.contains("/products/") => self.product.to_string(),
+            path if path.contains("/streams/") => format!("order-{}", self.order),
+            _ => self.order.to_string(),
+        };
+        let reader = self.reader.to_string();
+        template.replace("{id}", &id).replace("{reader}", &reader).replace("{name}", "orders")
+    }
+}
+
+async fn ask(api: &Api, method: &str, path: &str, body: &Value) -> u16 {
+    let call = api.call(method.parse::<Method>().unwrap(), &format!("/{path}"));
+    let call = if body.is_null() { call } else { call.json(body) };
+    // The body of a stream does not end: its status is all that is wanted.
+    call.open().await.status().as_u16()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everybody_may_what_the_contract_says_and_no_more() {
+    let app = TestApp::start(ground(LogChoice::Embedded).await).await;
+    let document = app.staff.get("//openapi.json").expect(200).await.body;
+    let mut missing = BTreeSet::new();
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for method in operations.as_object().unwrap().keys() {
+            missing.insert(format!("{} {path}", method.to_uppercase()));
+        }
+    }
+    let things = Things::make(&app.staff).await;
+    let reader = things.reader.to_string();
+    let callers = |app: &TestApp| {
+        let [customer, staff, admin] = [Role::Customer, Role::Staff, Role::Admin];
+        [
+            app.staff.anonymous(),
+            app.caller(customer, &Uuid::now_v7().to_string()),
+            app.caller(customer, &reader),
+            app.caller(staff, "sam"),
+            app.caller(admin, "amy"),
+        ]
+    };
+    let mut wrong = Vec::new();
+    for (line, body, expected) in table(&things) {
+        let (method, template) = line.split_once(' ').unwrap();
+        missing.remove(line.split('?').next().unwrap());
+        let mut answered = Vec::new();
+        for caller in callers(&app) {
+            answered.push(ask(&caller, method, &things.path(template), &body).await);
+        }
+        if answered != expected {
+            wrong.push(format!("{line} {body}: {answered:?} and not {expected:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(missing.is_empty(), "not in the table: {missing:?}");
+    app.abandon().await;
+}
+
+/// The subject of a token says nothing about the role, and an id of another kind is nobody's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_is_good_for_its_role_only() {
+    let app = TestApp::start(ground(LogChoice::Embedded).await).await;
+    let things = Things::make(&app.staff).await;
+    let path = format!("/orders/{}", things.order);
+    app.caller(Role::Customer, "no-uuid").get(&path).expect(403).await;
+    app.caller(Role::Customer, &things.order.to_string()).get(&path).expect(404).await;
+    app.caller(Role::Customer, &things.product.to_string()).get(&path).expect(404).await;
+    app.finish().await;
+}

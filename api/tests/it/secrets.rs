@@ -1,0 +1,101 @@
+//! What must not be in a log line, however much is logged.
+
+use crate::{
+    app::ground,
+    client::order,
+    program::{Program, command},
+};
+use orderlog::config::LogChoice;
+use serde_json::json;
+use sqlx::ConnectOptions;
+use std::fs::File;
+
+/// What is said to the program and must stay between us. Each is found nowhere else.
+const NAME: &str = "Marguerite-Eleonore";
+const SURNAME: &str = "Quillfeather";
+const EMAIL: &str = "marguerite.quillfeather@example.org";
+const NEW_EMAIL: &str = "m.quillfeather@example.net";
+const ADDRESS: &str = "17 Larkspur Crescent";
+const PAYMENT: &str = "pm_card_visa";
+const KEY: &str = "idempotency-key-of-quillfeather";
+const BAD_TOKEN: &str = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJsYXJrc3B1ciJ9.bGFya3NwdXI";
+
+/// Settings that name secrets, with values to be looked for.
+const SETTINGS: [(&str, &str); 2] = [
+    ("KAFKA_SASL_PASSWORD", "sasl-larkspur-password"),
+    ("KAFKA_SSL_KEY_PASSWORD", "ssl-larkspur-password"),
+];
+
+/// Everything that a customer's and a program's secrets go through, at the most talkative level.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_secret_is_in_a_log_line() {
+    let ground = ground(LogChoice::Embedded).await;
+    let log = ground.dir.path().join("log-lines");
+    let mut serve = command(&ground, &["--log-filter", "trace"]);
+    serve.envs(SETTINGS).stderr(File::create(&log).unwrap());
+    let program = Program::start_as(serve);
+    let staff = &program.staff;
+    let token = program
+        .greeting
+        .iter()
+        .find_map(|line| line.split("token, good for 24 hours: ").nth(1).map(str::to_owned));
+
+    let person = json!({ "email": EMAIL, "first_name": NAME, "last_name": SURNAME });
+    let reader = staff.anonymous().post("/customers", &person).key(KEY).expect(201).await;
+    let reader = reader.id("customer_id");
+    let path = format!("/customers/{reader}");
+    staff.get(&path).expect(200).await;
+    staff.get(&format!("/customers?email={EMAIL}")).expect(200).await;
+    staff.patch(&path, &json!({ "email": NEW_EMAIL })).expect(200).await;
+    staff
+        .post(
+            "/customers",
+            &json!({ "email": NEW_EMAIL, "first_name": NAME, "last_name": SURNAME }),
+        )
+        .expect(409)
+        .await;
+    staff.patch(&path, &json!({ "email": ADDRESS })).expect(422).await;
+    let book = staff.product(1_000, 10).await;
+    let mut wanted = order(reader, &[(book, 1)]);
+    wanted["shipping_address"] = json!(ADDRESS);
+    let id = staff.post("/orders", &wanted).key(KEY).expect(201).await.id("order_id");
+    staff.get(&format!("/orders/{id}/history")).expect(200).await;
+    let events = format!("/orders/{id}/events");
+    let ticket = staff.post(&format!("{events}/ticket"), &json!({})).expect(200).await;
+    let ticket = ticket.body["ticket"].as_str().unwrap().to_owned();
+    let anonymous = staff.anonymous();
+    let mut ear = anonymous.get(&format!("{events}?ticket={ticket}")).open().await;
+    assert!(ear.chunk().await.unwrap().is_some());
+    drop(ear);
+    staff.with_token(BAD_TOKEN).get(&path).expect(401).await;
+    // Malformed, where a parser might repeat it.
+    let broken = format!("{{\"first_name\": \"{SURNAME}\" \"{ADDRESS}\"");
+    staff.call(reqwest::Method::PATCH, &path).raw("application/json", broken).expect(400).await;
+    assert!(program.stop().success());
+
+    let logged = std::fs::read_to_string(&log).unwrap();
+    assert!(logged.contains("DEBUG") && logged.len() > 10_000, "it is talkative");
+    let database = ground.config.database.as_ref().unwrap().to_url_lossy();
+    let password = database.password().unwrap_or("no password").to_owned();
+    let (_, signature) = ticket.split_once('.').unwrap();
+    let secrets = [
+        NAME,
+        SURNAME,
+        EMAIL,
+        NEW_EMAIL,
+        ADDRESS,
+        PAYMENT,
+        KEY,
+        BAD_TOKEN,
+        "bGFya3NwdXI",
+        "larkspur",
+    ]
+    .into_iter()
+    .chain(SETTINGS.map(|(_, value)| value))
+    .chain([token.as_deref().unwrap(), &ticket, signature, &password]);
+    let lines: Vec<&str> = logged.lines().collect();
+    for secret in secrets {
+        let found = lines.iter().find(|line| line.to_lowercase().contains(&secret.to_lowercase()));
+        assert_eq!(found, None, "{secret} is logged");
+    }
+}
