@@ -9,6 +9,7 @@ use events::{
 use projections::ReadModel;
 use serde_json::value::RawValue;
 use std::{error::Error, pin::pin, sync::Arc, time::Duration};
+use tokio_util::sync::CancellationToken;
 
 /// A partition that nobody listens to any more is followed for so long, at most twice that:
 /// listeners come back.
@@ -17,9 +18,12 @@ const LINGER: Duration = Duration::from_secs(15);
 const BACKOFF: Duration = Duration::from_secs(1);
 
 /// Follows a partition until nobody listens to it.
-pub(super) async fn follow(hub: Arc<Hub>, partition: Partition) {
+pub(super) async fn follow(hub: Arc<Hub>, partition: Partition, begun: CancellationToken) {
+    // Whoever waits for it learns of the end as well.
+    let begun = begun.drop_guard();
     let mut ending = Ending { hub: &hub, partition, told: false };
     let Some(mut cursor) = begin(&hub, partition).await else { return };
+    drop(begun);
     loop {
         let failed = match BatchReader::open(&*hub.log, partition, cursor).await {
             Ok(reader) => match forward(&hub, reader, partition, &mut cursor).await {

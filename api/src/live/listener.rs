@@ -13,7 +13,7 @@ use events::{StreamId, Timestamp};
 use futures::{Stream, stream};
 use projections::{QueryError, ReadModel, history::Range};
 use std::{collections::VecDeque, convert::Infallible, pin::Pin, time::Duration};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 /// Events read at once.
 const PAGE: u32 = 200;
@@ -76,6 +76,9 @@ impl Listener {
         let hub = &live.0;
         let seat = live.enter(stream, principal)?;
         let within = freshness.prefer.query_wait();
+        if timeout(within, seat.begun.cancelled()).await.is_err() {
+            return Err(Problem::unavailable("the order cannot be listened to"));
+        }
         let arrived = hub.reads.wait_for_end(ReadModel::History, seat.partition, within).await;
         arrived.map_err(|error| causality::behind(&error))?;
         let left = until.map(|until| (until - hub.environment.now()).to_std().unwrap_or_default());

@@ -4,8 +4,8 @@
 //! follows that partition of the log ([`follow`]) and wakes only those who listen to the order concerned. Nobody polls.
 //!
 //! History comes from the read model and the rest from the log. There is no gap in between, because a listener enters
-//! here first, and then waits until the read model has seen all that the log held; and nothing comes twice, because
-//! versions are contiguous.
+//! here first, waits until the place is known from which the log is followed, and then until the read model has seen all
+//! that the log holds; and nothing comes twice, because versions are contiguous.
 
 mod follow;
 mod listener;
@@ -70,6 +70,9 @@ struct Hub {
 struct Listened {
     /// Whether a task follows the partition.
     followed: bool,
+    /// Done once that task knows where it begins: what was read from the history before may end
+    /// short of there.
+    begun: CancellationToken,
     streams: HashMap<StreamId, Vec<Waiting>>,
 }
 
@@ -129,11 +132,13 @@ impl Live {
         listened.streams.entry(stream).or_default().push(Waiting { number, events: send });
         if !listened.followed {
             listened.followed = true;
-            tokio::spawn(follow::follow(Arc::clone(hub), partition));
+            listened.begun = CancellationToken::new();
+            tokio::spawn(follow::follow(Arc::clone(hub), partition, listened.begun.clone()));
         }
+        let begun = listened.begun.clone();
         drop(listened);
         metrics::gauge!("orderlog_live_listeners").increment(1.0);
-        Ok(Seat { stream, partition, number, events, place, _permit: permit })
+        Ok(Seat { stream, partition, number, events, begun, place, _permit: permit })
     }
 }
 
@@ -154,6 +159,7 @@ struct Seat {
     partition: Partition,
     number: u64,
     events: mpsc::Receiver<Arc<Frame>>,
+    begun: CancellationToken,
     place: Place,
     _permit: OwnedSemaphorePermit,
 }
