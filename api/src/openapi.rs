@@ -50,6 +50,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
             (HttpMethod::Get, &mut item.get),
             (HttpMethod::Post, &mut item.post),
             (HttpMethod::Patch, &mut item.patch),
+            (HttpMethod::Delete, &mut item.delete),
         ];
         for (method, operation) in operations {
             let Some(operation) = operation.as_mut() else { continue };

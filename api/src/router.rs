@@ -41,7 +41,11 @@ pub(crate) fn described_routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(customers::get::get, customers::change::change))
         .routes(routes!(orders::list::of_customer))
         .routes(routes!(products::add::add, products::list::list))
-        .routes(routes!(products::get::get, products::change::change))
+        .routes(routes!(
+            products::get::get,
+            products::change::change,
+            products::discontinue::discontinue
+        ))
         .routes(routes!(products::change_stock::change_stock))
         .routes(routes!(orders::place::place, orders::list::list))
         .routes(routes!(orders::get::get))

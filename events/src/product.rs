@@ -19,15 +19,19 @@ stream_events! {
     StockReleased(StockReleased) = "StockReleased" v 1;
     /// What was held for an order has left the house.
     StockShipped(StockShipped) = "StockShipped" v 1;
+    /// It is no longer sold.
+    Discontinued(Discontinued) = "ProductDiscontinued" v 1;
 }
 
 impl Event {
     /// Whether the product as shown stays the same: neither its `ETag` nor `updated_at` move.
     pub fn is_bookkeeping(&self) -> bool {
         match self {
-            Self::Added(_) | Self::Changed(_) | Self::StockChanged(_) | Self::StockReserved(_) => {
-                false
-            }
+            Self::Added(_)
+            | Self::Changed(_)
+            | Self::StockChanged(_)
+            | Self::StockReserved(_)
+            | Self::Discontinued(_) => false,
             Self::StockReleased(released) => released.quantity == 0,
             Self::StockShipped(shipped) => shipped.quantity == 0,
         }
@@ -122,3 +126,7 @@ pub struct StockShipped {
     /// Until this moment of log time the closed door is remembered.
     pub not_after: Timestamp,
 }
+
+/// The product is no longer sold: nothing more is reserved. What is held for orders still ships or is released.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Discontinued {}

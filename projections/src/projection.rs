@@ -71,7 +71,7 @@ impl ReadModel {
         }
         match self {
             Self::Orders => template!("orders", 1),
-            Self::Products => template!("products", 1),
+            Self::Products => template!("products", 2),
             Self::Customers => template!("customers", 1),
             Self::History => template!("history", 1),
         }

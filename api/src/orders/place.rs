@@ -162,7 +162,7 @@ async fn require_products(app: &App, lines: &[Line]) -> Result<(), Problem> {
     let look = |line: &Line| command::look(app, StreamId::product(line.product_id));
     for snapshot in try_join_all(lines.iter().map(look)).await? {
         match &snapshot.state {
-            commands::State::Product(product) if product.exists() => {}
+            commands::State::Product(product) if product.is_sold() => {}
             _ => {
                 let id = snapshot.stream.id.to_string();
                 return Err(Problem::from(Kind::ProductNotFound).with("product_id", id));

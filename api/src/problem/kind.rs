@@ -63,8 +63,9 @@ kinds! {
         "The customer that the order names does not exist. When the order was already written, \
          `order_id` and `Location` name it, and it is `rejected`.";
     ProductNotFound = "product-not-found" NOT_FOUND "A product does not exist"
-        "A product that the order names does not exist; `product_id` says which. When the order \
-         was already written, `order_id` and `Location` name it, and it is `rejected`.";
+        "A product that the request names does not exist, or is no longer sold (discontinued); \
+         `product_id` says which. When an order was already written, `order_id` and `Location` \
+         name it, and it is `rejected`.";
     MethodNotAllowed = "method-not-allowed" METHOD_NOT_ALLOWED "The path does not take this method"
         "`Allow` lists the methods that the path takes.";
     RequestTimeout = "request-timeout" REQUEST_TIMEOUT "The request took too long to arrive"

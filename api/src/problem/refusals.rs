@@ -103,6 +103,7 @@ impl From<product::Refusal> for Problem {
                     .with("available", available)
                     .with("requested", requested)
             }
+            Refusal::Discontinued => Self::new(Kind::ProductNotFound, detail),
             Refusal::InvalidQuantity | Refusal::StockOverflow => {
                 Self::new(Kind::ValidationFailed, detail)
             }

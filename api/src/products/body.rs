@@ -31,6 +31,8 @@ pub struct ProductBody {
     pub shipped: i64,
     /// Units that can be ordered: `on_hand` less `reserved`.
     pub available: i64,
+    /// Whether it is no longer sold. Then it is in no list and cannot be ordered.
+    pub discontinued: bool,
     /// When it was added.
     pub created_at: DateTime<Utc>,
     /// When it last changed as shown here.
@@ -53,6 +55,7 @@ impl ProductBody {
             reserved: product.reserved(),
             shipped: product.shipped(),
             available: product.available(),
+            discontinued: !product.is_sold(),
             created_at: product.created_at(),
             updated_at: product.updated_at(),
             version: product.shown_version(),
@@ -73,6 +76,7 @@ impl From<projections::products::Product> for ProductBody {
             reserved: row.reserved,
             shipped: row.shipped,
             available,
+            discontinued: row.discontinued,
             created_at: row.created_at,
             updated_at: row.updated_at,
             version: row.version,
@@ -113,6 +117,7 @@ mod tests {
             on_hand: 8,
             reserved: 0,
             shipped: 0,
+            discontinued: false,
             created_at: time(1),
             updated_at: time(2),
             version: 2,

@@ -1,9 +1,10 @@
-//! Products: added, changed, stocked, read.
+//! Products: added, changed, stocked, discontinued, read.
 
 pub mod add;
 pub mod body;
 pub mod change;
 pub mod change_stock;
+pub mod discontinue;
 pub mod get;
 pub mod list;
 

@@ -253,7 +253,7 @@ impl Product {
                 self.received += added.initial_stock;
                 self.on_hand += added.initial_stock;
             }
-            product::Event::Changed(_) => {}
+            product::Event::Changed(_) | product::Event::Discontinued(_) => {}
             product::Event::StockChanged(changed) => {
                 self.received += changed.quantity;
                 self.on_hand += changed.quantity;

@@ -11,6 +11,7 @@ mod access;
 mod app;
 mod bad_input;
 mod books;
+mod catalogue;
 mod client;
 mod command_line;
 mod crash;

@@ -13,6 +13,8 @@ pub enum Command {
     Change(Change),
     /// Count more or fewer units on hand.
     ChangeStock(ChangeStock),
+    /// Sell it no longer.
+    Discontinue,
     /// Hold units for an order. Internal.
     Reserve(Reserve),
     /// The order will not take its units. Internal.

@@ -5,7 +5,10 @@ use crate::aggregate::{Aggregate, At};
 use events::{
     Timestamp,
     planted::Bug,
-    product::{Added, Changed, Event, StockChanged, StockReleased, StockReserved, StockShipped},
+    product::{
+        Added, Changed, Discontinued, Event, StockChanged, StockReleased, StockReserved,
+        StockShipped,
+    },
 };
 
 impl Aggregate for Product {
@@ -18,6 +21,7 @@ impl Aggregate for Product {
             Command::Add(add) => self.add(add),
             Command::Change(change) => self.change(change),
             Command::ChangeStock(change) => self.change_stock(change),
+            Command::Discontinue => self.discontinue(),
             Command::Reserve(reserve) => self.reserve_for(reserve, now),
             Command::Release(close) => Ok(self.release(close)),
             Command::Ship(close) => Ok(self.ship(close)),
@@ -67,6 +71,11 @@ impl Product {
         Ok(if quantity == 0 { vec![] } else { vec![StockChanged { quantity, reason }.into()] })
     }
 
+    fn discontinue(&self) -> Result<Vec<Event>, Refusal> {
+        self.listed()?;
+        Ok(if self.discontinued { vec![] } else { vec![Discontinued {}.into()] })
+    }
+
     fn reserve_for(&self, reserve: &Reserve, now: Timestamp) -> Result<Vec<Event>, Refusal> {
         let listing = self.listed()?;
         let &Reserve { order_id, quantity, not_after } = reserve;
@@ -79,6 +88,9 @@ impl Product {
         }
         if self.closed.refuses(order_id, not_after, now) {
             return Err(Refusal::ReservationClosed);
+        }
+        if self.discontinued {
+            return Err(Refusal::Discontinued);
         }
         if quantity < 1 {
             return Err(Refusal::InvalidQuantity);

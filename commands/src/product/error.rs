@@ -25,6 +25,9 @@ pub enum Refusal {
         /// Units asked for.
         requested: i64,
     },
+    /// It is no longer sold.
+    #[error("the product is discontinued")]
+    Discontinued,
     /// The order is closed here, or too late to reserve.
     #[error("the order can no longer reserve")]
     ReservationClosed,

@@ -55,6 +55,7 @@ pub struct Product {
     pub(super) on_hand: i64,
     pub(super) reserved: i64,
     pub(super) shipped: i64,
+    pub(super) discontinued: bool,
     pub(super) reservations: OrdMap<Uuid, Reservation>,
     pub(super) closed: ClosedOrders,
     shown_version: u64,
@@ -66,6 +67,11 @@ impl Product {
     /// Whether it was added. A product that was not may still have closed orders: of one that asked for it in vain.
     pub fn exists(&self) -> bool {
         self.listing.is_some()
+    }
+
+    /// Whether it was added and is still sold.
+    pub fn is_sold(&self) -> bool {
+        self.exists() && !self.discontinued
     }
 
     /// How it stands in the catalogue; `None` until it is added.
@@ -133,6 +139,7 @@ impl Product {
                 self.on_hand = self.on_hand.saturating_sub(shipped.quantity);
                 self.shipped = self.shipped.saturating_add(shipped.quantity);
             }
+            Event::Discontinued(_) => self.discontinued = true,
         }
         self.closed.forget_before(at.time);
         if !event.is_bookkeeping() {

@@ -4,7 +4,8 @@ use crate::aggregate::{
     testing::{Given, at, given, id, pounds, run},
 };
 use events::product::{
-    Added, Changed, Event, StockChanged, StockReason, StockReleased, StockReserved, StockShipped,
+    Added, Changed, Discontinued, Event, StockChanged, StockReason, StockReleased, StockReserved,
+    StockShipped,
 };
 use proptest::prelude::*;
 
@@ -133,6 +134,35 @@ fn stock_that_can_not_be_counted_is_refused() {
 }
 
 #[test]
+fn a_discontinued_product_is_reserved_no_more_and_keeps_what_it_promised() {
+    let discontinued = || Event::from(Discontinued {});
+    product([]).when(Command::Discontinue).then_refused(Refusal::NotFound);
+    product([added(5), reserved(1, 3), reserved(2, 1)])
+        .when(Command::Discontinue)
+        .then([discontinued()])
+        .when(Command::Discontinue)
+        .then_nothing()
+        .when(reserve(3, 1))
+        .then_refused_and_back(Refusal::Discontinued)
+        .when(reserve(1, 3))
+        .then_nothing()
+        .when(ship(1))
+        .then([shipped(1, 3)])
+        .when(release(2))
+        .then([released(2, 1)])
+        .when(stock(-2))
+        .then([stock_changed(-2)])
+        .when(Change { price: Some(pounds(1)), description: Some(None), ..Change::default() })
+        .then([Changed {
+            name: "Walden".into(),
+            description: None,
+            category: None,
+            price: pounds(1),
+        }
+        .into()]);
+}
+
+#[test]
 fn a_reservation_captures_name_and_price_of_its_moment() {
     let changed =
         Changed { name: "Cities".into(), description: None, category: None, price: pounds(1) };
@@ -244,6 +274,7 @@ fn command() -> impl Strategy<Value = Command> {
         4 => (order, quantity(), 0..200i64).prop_map(|(order, quantity, until)| {
             Reserve { order_id: id(order), quantity, not_after: at(until) }.into()
         }),
+        1 => Just(Command::Discontinue),
         2 => close.clone().prop_map(Command::Release),
         1 => close.prop_map(Command::Ship),
     ]

@@ -13,6 +13,7 @@ create table products (
     on_hand       bigint      not null,
     reserved      bigint      not null,
     shipped       bigint      not null,
+    discontinued  boolean     not null,
     created_at    timestamptz not null,
     updated_at    timestamptz not null
 ) with (fillfactor = 50);

@@ -1,5 +1,5 @@
 create or replace view read.products as
 select product_id, shown_version, name, description, category, price, currency, on_hand, reserved, shipped,
-       created_at, updated_at
+       created_at, updated_at, discontinued
 from products
 where listed;

@@ -23,6 +23,7 @@ stream_row! {
         on_hand: i64,
         reserved: i64,
         shipped: i64,
+        discontinued: bool,
         created_at: Timestamp,
         updated_at: Timestamp,
     }
@@ -61,6 +62,7 @@ impl StreamRow for ProductRow {
             on_hand: 0,
             reserved: 0,
             shipped: 0,
+            discontinued: false,
             created_at: head.time,
             updated_at: head.time,
         })
@@ -71,6 +73,8 @@ impl StreamRow for ProductRow {
         match event {
             E::Added(added) => {
                 self.listed = true;
+                // Of this event: an order may have been closed here before.
+                self.created_at = self.updated_at;
                 self.on_hand = added.initial_stock;
                 self.describe(
                     &added.name,
@@ -101,6 +105,7 @@ impl StreamRow for ProductRow {
                 self.on_hand = self.on_hand.saturating_sub(shipped.quantity);
                 self.shipped = self.shipped.saturating_add(shipped.quantity);
             }
+            E::Discontinued(_) => self.discontinued = true,
         }
     }
 

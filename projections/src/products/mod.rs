@@ -28,6 +28,8 @@ pub struct Product {
     pub reserved: i64,
     /// Units that have left the house.
     pub shipped: i64,
+    /// Whether it is no longer sold: it is in no list, and cannot be ordered.
+    pub discontinued: bool,
     /// When it was added.
     pub created_at: Timestamp,
     /// The time of the last event that changed what is shown here.

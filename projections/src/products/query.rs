@@ -12,13 +12,13 @@ macro_rules! select {
         concat!(
             "select product_id, shown_version, name, description, category, price, currency, \
              on_hand, reserved, \
-             shipped, created_at, updated_at from read.products ",
+             shipped, discontinued, created_at, updated_at from read.products ",
             $rest
         )
     };
 }
 
-/// Which products a list shows.
+/// Which products a list shows: of those that are sold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// On this shelf.
@@ -35,7 +35,7 @@ pub struct Cursor {
 }
 
 impl ReadModels {
-    /// The product with this id.
+    /// The product with this id, sold or not.
     ///
     /// # Errors
     /// When the database does not answer, or the product is parked.
@@ -77,7 +77,7 @@ async fn list(
     after: Option<Cursor>,
     limit: u32,
 ) -> Result<Vec<Product>, QueryError> {
-    let mut query = sqlx::QueryBuilder::new(select!("where true"));
+    let mut query = sqlx::QueryBuilder::new(select!("where not discontinued"));
     if let Some(category) = filter.category {
         query.push(" and category = ").push_bind(category);
     }
@@ -102,6 +102,7 @@ struct Row {
     on_hand: i64,
     reserved: i64,
     shipped: i64,
+    discontinued: bool,
     created_at: Timestamp,
     updated_at: Timestamp,
 }
@@ -120,6 +121,7 @@ impl TryFrom<Row> for Product {
             on_hand: row.on_hand,
             reserved: row.reserved,
             shipped: row.shipped,
+            discontinued: row.discontinued,
             created_at: row.created_at,
             updated_at: row.updated_at,
             version: row.shown_version.unsigned_abs(),

@@ -162,7 +162,9 @@ fn product(facts: &[&Fact]) -> Value {
         "name": or(&said["name"], "".into()), "description": said["description"],
         "category": said["category"], "price": or(&said["price"]["amount"], 0.into()),
         "currency": or(&said["price"]["currency"], "".into()), "on_hand": stock - gone,
-        "reserved": held - gone, "shipped": gone, "created_at": facts[0].time(),
+        "reserved": held - gone, "shipped": gone,
+        "discontinued": last(facts, &["ProductDiscontinued"]).is_some(),
+        "created_at": last(facts, &["ProductAdded"]).unwrap_or(facts[0]).time(),
     });
     shown(&mut row, facts, |fact| {
         !(fact.is(&["StockReleased", "StockShipped"]) && fact.body["quantity"] == 0)

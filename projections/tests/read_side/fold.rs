@@ -85,6 +85,7 @@ async fn check_products(models: &ReadModels, id: Uuid, events: &[(Record, Event)
         return;
     };
     let (mut on_hand, mut reserved, mut shipped, mut name) = (0, 0, 0, String::new());
+    let mut discontinued = false;
     for (_, event) in events {
         let Event::Product(event) = event else { panic!() };
         match event {
@@ -101,10 +102,12 @@ async fn check_products(models: &ReadModels, id: Uuid, events: &[(Record, Event)
                 reserved -= gone.quantity;
                 shipped += gone.quantity;
             }
+            product::Event::Discontinued(_) => discontinued = true,
         }
     }
     assert_eq!((product.on_hand, product.reserved, product.shipped), (on_hand, reserved, shipped));
     assert_eq!(product.name, name);
+    assert_eq!(product.discontinued, discontinued);
     let shown = last_shown(events, |event| match event {
         Event::Product(product::Event::StockReleased(released)) => released.quantity != 0,
         Event::Product(product::Event::StockShipped(gone)) => gone.quantity != 0,
@@ -313,6 +316,7 @@ async fn lists_are_filtered_and_paged_without_gap_or_repeat() {
     let every =
         models.products(&projections::products::Filter::default(), None, 200).await.unwrap();
     let expected = every.items.iter().filter(|it| it.category.as_deref() == Some("books")).count();
+    assert!(every.items.iter().all(|it| !it.discontinued));
     assert_eq!(page.items.len() + rest.items.len(), expected);
     projector.stop().await;
 }

@@ -173,6 +173,9 @@ fn product_life(chance: &mut Chance, n: usize) -> VecDeque<Event> {
             product::Changed { name, description: None, category, price: pounds(700) }.into(),
         );
     }
+    if n % 5 == 4 {
+        life.push_back(product::Discontinued {}.into());
+    }
     life.into_iter().map(Event::from).collect()
 }
 

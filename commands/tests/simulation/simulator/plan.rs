@@ -52,6 +52,9 @@ pub enum Act {
         product: u8,
         amount: i64,
     },
+    Discontinue {
+        product: u8,
+    },
     Cancel {
         order: u16,
     },
@@ -221,6 +224,7 @@ impl Chance {
                 patience_ms,
             },
             7..=8 => Act::Stock { product: self.byte(), quantity: self.0.i64(-3..8), patience_ms },
+            9 if self.below(8) == 0 => Act::Discontinue { product: self.byte() },
             9 => Act::Price { product: self.byte(), amount: self.0.i64(0..20_000) },
             10..=11 => Act::Cancel { order: self.0.u16(..) },
             12..=13 => Act::Move {

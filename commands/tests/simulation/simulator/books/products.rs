@@ -10,6 +10,7 @@ pub struct Product {
     pub price: i64,
     pub on_hand: i64,
     pub shipped: i64,
+    pub discontinued: bool,
     /// Units held, by order.
     pub held: BTreeMap<Uuid, i64>,
     /// Orders that can hold nothing here any more, and until when that is remembered.
@@ -55,6 +56,7 @@ impl Books {
         let product = self.products.entry(id).or_default();
         match event {
             Event::Added(_) => {}
+            Event::Discontinued(_) => product.discontinued = true,
             Event::Changed(changed) => product.price = changed.price.amount,
             Event::StockChanged(changed) => product.on_hand += changed.quantity,
             Event::StockReserved(reserved) => {
@@ -63,6 +65,7 @@ impl Books {
                     self.orders.get(&order_id).ok_or("it is held for an order that is not")?;
                 let asked = order.lines.get(&id).copied();
                 ensure!(asked == Some(reserved.quantity), "{asked:?} were asked for");
+                ensure!(!product.discontinued, "it is sold no more");
                 ensure!(!product.closed.contains_key(&order_id), "order {order_id} is closed here");
                 ensure!(!order.stock_settled, "order {order_id} has settled its stock");
                 ensure!(reserved.unit_price.amount == product.price, "the price is another");

@@ -142,6 +142,10 @@ impl Run {
                 let command = product::Command::Change(change);
                 self.once(keyed(product_stream(*product), command, &self.key()), 20_000);
             }
+            Act::Discontinue { product } => {
+                let command = product::Command::Discontinue;
+                self.once(keyed(product_stream(*product), command, &self.key()), 20_000);
+            }
             Act::Register { address } => self.register(CUSTOMERS + address / 128, *address),
             Act::Readdress { customer, address } => {
                 let email = Some(address_of(*address));
