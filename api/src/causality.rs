@@ -119,6 +119,11 @@ impl<S: Sync> FromRequestParts<S> for Freshness {
 }
 
 impl Freshness {
+    /// Whether the caller holds some version.
+    pub fn is_conditional(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// Whether the caller holds this version already.
     pub fn holds(&self, version: u64) -> bool {
         let lines = self.held.iter().filter_map(|line| line.to_str().ok());

@@ -119,6 +119,8 @@ pub struct Decided {
     pub settled: bool,
     /// Whether this answer was given before.
     pub replayed: bool,
+    /// Whether the command changed anything; of one that is answered again, when it was answered first.
+    pub changed: bool,
 }
 
 /// Sends a command to its shard, and waits for its outcome as long as the caller wants to.
@@ -135,6 +137,7 @@ pub async fn carry_out(
     let sent = router.send(envelope.request(stream, command.into())).await;
     let outcome = sent.map_err(|error| Problem::of_command(error, stream))?;
     let replayed = outcome.replayed.is_some();
+    let changed = outcome.changed || replayed;
     let version = outcome.replayed.unwrap_or(outcome.snapshot.version);
     let within = envelope.prefer.query_wait();
     let snapshot = match outcome.replayed {
@@ -142,19 +145,21 @@ pub async fn carry_out(
         None => outcome.snapshot,
     };
     if snapshot.state.is_settled() {
-        return Ok(Decided { snapshot, settled: true, replayed });
+        return Ok(Decided { snapshot, settled: true, replayed, changed });
     }
     let Some(live) = wait_settled(app, stream, envelope.prefer.command_wait()).await? else {
-        return Ok(Decided { snapshot, settled: false, replayed });
+        return Ok(Decided { snapshot, settled: false, replayed, changed });
     };
     if app.reads.is_none() {
-        return Ok(Decided { snapshot: live, settled: true, replayed });
+        return Ok(Decided { snapshot: live, settled: true, replayed, changed });
     }
     // More may have followed the outcome by now, and whoever asks again gets the answer without it.
     Ok(match replay::as_answered(app, &live, version, within).await {
-        Ok(snapshot) => Decided { settled: snapshot.state.is_settled(), snapshot, replayed },
+        Ok(snapshot) => {
+            Decided { settled: snapshot.state.is_settled(), snapshot, replayed, changed }
+        }
         // The outcome is there and cannot be shown: later, then.
-        Err(_) => Decided { snapshot, settled: false, replayed },
+        Err(_) => Decided { snapshot, settled: false, replayed, changed },
     })
 }
 

@@ -10,6 +10,7 @@
 //! | [`query`], `as_of` | what all reads share: freshness, pages, cursors; one thing as it was |
 //! | [`orders`], [`products`], [`customers`], [`admin`], [`health`] | the endpoints |
 //! | [`live`] | events as they happen, for those who listen |
+//! | [`wishlist`], [`reports`] | endpoints too |
 //! | [`openapi`] | the document that describes them |
 //! | [`config`], [`startup`], [`shutdown`] | settings to a running program, and its end |
 //! | [`server`], [`telemetry`], [`data_dir`], [`keys`] | what it runs on |
@@ -50,6 +51,7 @@ pub mod products;
 pub mod query;
 pub mod rate_limit;
 pub mod replay;
+pub mod reports;
 pub mod router;
 pub mod server;
 pub mod shutdown;
@@ -57,6 +59,7 @@ pub mod startup;
 pub mod telemetry;
 pub mod trace;
 pub mod validate;
+pub mod wishlist;
 
 #[cfg(test)]
 mod fuzz;

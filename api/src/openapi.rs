@@ -31,6 +31,8 @@ use utoipa::{
         (name = "orders", description = "Placed, moved on, cancelled, read"),
         (name = "products", description = "The catalogue and its stock"),
         (name = "customers", description = "Profiles"),
+        (name = "wishlist", description = "What a customer wants to keep in sight"),
+        (name = "reports", description = "Sums, for staff"),
         (name = "administration", description = "Read models and raw events; role `admin`"),
         (name = "operations", description = "For whoever runs it"),
     ),

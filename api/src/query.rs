@@ -12,11 +12,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use events::{LogPosition, Partition, StreamId, partitioner::partition_of};
+use events::{LogPosition, Partition, Position, StreamId, partitioner::partition_of};
 use futures::future::try_join_all;
 use projections::{QueryError, ReadModel, ReadModels};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 /// Items of a page unless told.
 const LIMIT: u32 = 50;
@@ -26,7 +26,7 @@ const LIMIT_MAX: u32 = 200;
 /// there.
 const ABSENCE_WAIT: Duration = Duration::from_secs(5);
 /// A longer cursor is none of ours.
-const CURSOR_BYTES: usize = 512;
+const CURSOR_BYTES: usize = 4096;
 
 /// The problem of a query without an answer. What the database said goes to the log, not to the
 /// caller.
@@ -65,13 +65,41 @@ pub async fn read<T, F>(
 where
     F: Future<Output = Result<T, QueryError>> + Send,
 {
+    read_joined(reads, &[model], freshness, query).await
+}
+
+/// [`read`], of a query that asks several read models: it reflects what all of them have applied.
+///
+/// # Errors
+/// As [`read`].
+pub async fn read_joined<T, F>(
+    reads: &ReadModels,
+    models: &[ReadModel],
+    freshness: &Freshness,
+    query: impl FnOnce(ReadModels) -> F,
+) -> Result<Found<T>, Problem>
+where
+    F: Future<Output = Result<T, QueryError>> + Send,
+{
     if let Some(token) = &freshness.at_least {
-        let arrived = reads.wait_for(model, token, freshness.prefer.query_wait()).await;
-        arrived.map_err(|error| causality::behind(&error))?;
+        let within = freshness.prefer.query_wait();
+        let arrived = models.iter().map(|&model| reads.wait_for(model, token, within));
+        try_join_all(arrived).await.map_err(|error| causality::behind(&error))?;
     }
-    let position = reads.position(model).await.map_err(|error| failed(&error))?;
+    let positions = models.iter().map(|&model| reads.position(model));
+    let positions = try_join_all(positions).await.map_err(|error| failed(&error))?;
     let value = query(reads.clone()).await.map_err(|error| failed(&error))?;
-    Ok(Found { value, position })
+    Ok(Found { value, position: in_all(&positions) })
+}
+
+/// What all of these reflect: the least of each partition that all of them name.
+fn in_all(positions: &[LogPosition]) -> LogPosition {
+    let mut least: BTreeMap<Partition, Vec<Position>> = BTreeMap::new();
+    for at in positions.iter().flat_map(LogPosition::iter) {
+        least.entry(at.partition).or_default().push(at);
+    }
+    let named = least.into_values().filter(|named| named.len() == positions.len());
+    named.filter_map(|named| named.into_iter().min_by_key(|at| at.offset)).collect()
 }
 
 /// The partition that a stream lives in.
@@ -110,6 +138,28 @@ where
     let found = read(reads, model, freshness, &query).await?;
     let value = found.value.ok_or_else(|| Problem::not_found("resource"))?;
     Ok(Found { value, position: found.position })
+}
+
+/// The answer to a caller who holds the version that is there, from the version alone. `None` for any other: the thing itself
+/// must be read.
+///
+/// # Errors
+/// As [`read`].
+pub async fn unchanged<F>(
+    app: &App,
+    model: ReadModel,
+    freshness: &Freshness,
+    version: impl FnOnce(ReadModels) -> F,
+) -> Result<Option<Response>, Problem>
+where
+    F: Future<Output = Result<Option<u64>, QueryError>> + Send,
+{
+    if !freshness.is_conditional() {
+        return Ok(None);
+    }
+    let Found { value, position } = read(app.reads()?, model, freshness, version).await?;
+    let held = value.filter(|version| freshness.holds(*version));
+    Ok(held.map(|version| one(freshness, Found { value: (), position }, version)))
 }
 
 /// The answer of a read of one thing: with its version, or nothing when the caller holds that
@@ -160,8 +210,15 @@ impl<T> ListBody<T> {
     }
 }
 
-/// The answer of a list.
-pub fn list<B: Serialize>(freshness: &Freshness, found: Found<ListBody<B>>) -> Response {
+/// The same answer, which is the same for everybody: caches between may keep it too. They must ask each time whether it still
+/// holds, so none of them can give an older answer than a caller's `Min-Log-Position` allows.
+pub fn for_everybody(mut response: Response) -> Response {
+    set_header(&mut response, header::CACHE_CONTROL, "public, no-cache");
+    response
+}
+
+/// The answer of a list, or of a report.
+pub fn list<B: Serialize>(freshness: &Freshness, found: Found<B>) -> Response {
     let mut response = Json(found.value).into_response();
     reflect(&mut response, freshness.prefer, &found.position);
     response
@@ -254,6 +311,14 @@ mod tests {
         for text in ["", "x", "bm90aGluZw", &"a".repeat(600)] {
             assert!(mine.take::<(u32, String)>(&mut params(text)).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn an_answer_from_two_read_models_reflects_what_both_have() {
+        let of = |text: &str| text.parse::<LogPosition>().unwrap();
+        assert_eq!(in_all(&[of("1:5,2:9,3:7")]), of("1:5,2:9,3:7"));
+        assert_eq!(in_all(&[of("1:5,2:9"), of("1:6,2:8,3:7")]), of("1:5,2:8"));
+        assert!(in_all(&[of("1:5"), LogPosition::default()]).is_empty());
     }
 
     #[test]

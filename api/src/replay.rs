@@ -42,7 +42,7 @@ fn is_as_decided(live: &Snapshot, version: u64) -> bool {
         }
         // One event settles a registration, and one a change of address.
         State::Customer(_) => live.state.is_settled() && live.version == version + 1,
-        State::Product(_) | State::Email(_) => false,
+        State::Product(_) | State::Email(_) | State::Wishlist(_) => false,
     }
 }
 

@@ -9,8 +9,9 @@ use crate::{
     openapi,
     orders::{self, listen::LAST_EVENT_ID},
     problem::{self, Kind, Problem},
-    products,
+    products, reports,
     trace::{self, TRACEPARENT},
+    wishlist,
 };
 use axum::{
     Router,
@@ -47,6 +48,10 @@ pub(crate) fn described_routes() -> OpenApiRouter<Arc<App>> {
             products::discontinue::discontinue
         ))
         .routes(routes!(products::change_stock::change_stock))
+        .routes(routes!(products::search::search))
+        .routes(routes!(wishlist::add::add, wishlist::list::list))
+        .routes(routes!(wishlist::remove::remove))
+        .routes(routes!(reports::sales::sales))
         .routes(routes!(orders::place::place, orders::list::list))
         .routes(routes!(orders::get::get))
         .routes(routes!(orders::cancel::cancel))

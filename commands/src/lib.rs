@@ -2,7 +2,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`product`], [`order`], [`customer`], [`email`], [`pricing`] | the pure part: what may happen, and what is owed then |
+//! | [`product`], [`order`], [`customer`], [`email`], [`wishlist`], [`pricing`] | the pure part: what may happen, and what is owed then |
 //! | [`request`] | a command on its way to a shard, and the answer |
 //! | [`shard`] | the one writer of a partition: dedupe, decide, append, answer |
 //! | [`router`] | commands to shards |
@@ -28,6 +28,7 @@ pub mod product;
 pub mod request;
 pub mod router;
 pub mod shard;
+pub mod wishlist;
 
 mod write_side;
 

@@ -6,6 +6,7 @@ use crate::{
     email::{self, Email},
     order::{self, Order},
     product::{self, Product},
+    wishlist::{self, Wishlist},
 };
 use events::{Event, Fingerprint, Position, StreamId, StreamKind, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,8 @@ pub enum Command {
     Customer(customer::Command),
     /// For an e-mail address.
     Email(email::Command),
+    /// For a wishlist.
+    Wishlist(wishlist::Command),
 }
 
 /// Why an aggregate refused a command.
@@ -36,6 +39,8 @@ pub enum Refusal {
     Customer(customer::Refusal),
     /// By an e-mail address.
     Email(email::Refusal),
+    /// By a wishlist.
+    Wishlist(wishlist::Refusal),
 }
 
 /// The state of any aggregate; cheap to clone.
@@ -49,6 +54,8 @@ pub enum State {
     Customer(Arc<Customer>),
     /// Of an e-mail address.
     Email(Arc<Email>),
+    /// Of a wishlist.
+    Wishlist(Arc<Wishlist>),
 }
 
 /// Ties the enums of a kind together.
@@ -105,12 +112,13 @@ macro_rules! kinds {
                     Self::Order(state) => state.shown_version(),
                     Self::Customer(state) => state.shown_version(),
                     Self::Email(_) => 0,
+                    Self::Wishlist(state) => state.shown_version(),
                 }
             }
         }
     };
 }
-kinds!(Product product, Order order, Customer customer, Email email);
+kinds!(Product product, Order order, Customer customer, Email email, Wishlist wishlist);
 
 impl State {
     /// Forgets what no later decision needs, once the answers that show it have their own copy.
@@ -127,7 +135,7 @@ impl State {
         match self {
             Self::Order(order) => order.exists() && !order.is_pending(),
             Self::Customer(customer) => customer.exists() && !customer.is_change_pending(),
-            Self::Product(_) | Self::Email(_) => true,
+            Self::Product(_) | Self::Email(_) | Self::Wishlist(_) => true,
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::{
     log::Record,
     order, product,
     upcast::{UPCASTERS, upcast},
+    wishlist,
 };
 use bytes::Bytes;
 use uuid::Uuid;
@@ -20,6 +21,8 @@ pub enum Event {
     Customer(customer::Event),
     /// Of an e-mail address.
     Email(email::Event),
+    /// Of a wishlist.
+    Wishlist(wishlist::Event),
 }
 
 /// Why a record is no event this program knows. A shard does not pass it, and a read model keeps its stream back from there
@@ -68,6 +71,7 @@ macro_rules! each_kind {
             Event::Order($inner) => $then,
             Event::Customer($inner) => $then,
             Event::Email($inner) => $then,
+            Event::Wishlist($inner) => $then,
         }
     };
 }
@@ -126,6 +130,7 @@ impl Event {
             StreamKind::Order => order::Event::TYPES,
             StreamKind::Customer => customer::Event::TYPES,
             StreamKind::Email => email::Event::TYPES,
+            StreamKind::Wishlist => wishlist::Event::TYPES,
         }
     }
 
@@ -176,6 +181,9 @@ impl Event {
                 customer::Event::read_json(event_type, body)?.map(Self::Customer)
             }
             StreamKind::Email => email::Event::read_json(event_type, body)?.map(Self::Email),
+            StreamKind::Wishlist => {
+                wishlist::Event::read_json(event_type, body)?.map(Self::Wishlist)
+            }
         })
     }
 }
@@ -206,4 +214,6 @@ macro_rules! into_event {
         })+
     };
 }
-into_event!(product => Product, order => Order, customer => Customer, email => Email);
+into_event!(
+    product => Product, order => Order, customer => Customer, email => Email, wishlist => Wishlist
+);

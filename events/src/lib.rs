@@ -2,7 +2,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`order`], [`product`], [`customer`], [`email`] | the domain events, one enum a stream kind |
+//! | [`order`], [`product`], [`customer`], [`email`], [`wishlist`] | the domain events, one enum a stream kind |
 //! | [`recorded`], [`stream`], [`position`], [`money`] | the envelope and the values in it |
 //! | [`codec`], [`upcast`] | events to JSON and back, whatever schema version wrote them |
 //! | [`keys`], [`seal`] | personal data is sealed before it enters the log; its keys live elsewhere |
@@ -34,6 +34,7 @@ pub mod recorded;
 pub mod seal;
 pub mod stream;
 pub mod upcast;
+pub mod wishlist;
 
 mod schema;
 

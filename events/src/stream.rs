@@ -18,6 +18,8 @@ pub enum StreamKind {
     Customer = 3,
     /// One e-mail address, named by its keyed hash.
     Email = 4,
+    /// A customer's wishlist; it has the customer's id.
+    Wishlist = 5,
 }
 
 impl StreamKind {
@@ -29,12 +31,13 @@ impl StreamKind {
             Self::Order => "order",
             Self::Customer => "customer",
             Self::Email => "email",
+            Self::Wishlist => "wishlist",
         }
     }
 
     /// The kind of this number, for the binary frames of the embedded log.
     pub fn from_u8(number: u8) -> Option<Self> {
-        [Self::Writer, Self::Product, Self::Order, Self::Customer, Self::Email]
+        [Self::Writer, Self::Product, Self::Order, Self::Customer, Self::Email, Self::Wishlist]
             .into_iter()
             .find(|kind| *kind as u8 == number)
     }
@@ -44,7 +47,7 @@ impl FromStr for StreamKind {
     type Err = StreamIdError;
 
     fn from_str(text: &str) -> Result<Self, StreamIdError> {
-        (0..=4u8).filter_map(Self::from_u8).find(|kind| kind.as_str() == text).ok_or(StreamIdError)
+        (0..=5u8).filter_map(Self::from_u8).find(|kind| kind.as_str() == text).ok_or(StreamIdError)
     }
 }
 
@@ -81,6 +84,11 @@ impl StreamId {
     /// The stream of an e-mail address.
     pub fn email(id: Uuid) -> Self {
         Self { kind: StreamKind::Email, id }
+    }
+
+    /// The stream of a customer's wishlist.
+    pub fn wishlist(customer_id: Uuid) -> Self {
+        Self { kind: StreamKind::Wishlist, id: customer_id }
     }
 
     /// The stream of the writers of a partition.

@@ -24,7 +24,7 @@ fn record() -> impl Strategy<Value = Record> {
             correlation_id: first,
             causation_id: cause,
         });
-    let stream = (0..=4u8, uuid());
+    let stream = (0..=5u8, uuid());
     let stream =
         stream.prop_map(|(kind, id)| StreamId { kind: StreamKind::from_u8(kind).unwrap(), id });
     // From year 1 to year 9999.

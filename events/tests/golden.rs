@@ -13,8 +13,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use uuid::Uuid;
 
-const KINDS: [StreamKind; 4] =
-    [StreamKind::Product, StreamKind::Order, StreamKind::Customer, StreamKind::Email];
+const KINDS: [StreamKind; 5] = [
+    StreamKind::Product,
+    StreamKind::Order,
+    StreamKind::Customer,
+    StreamKind::Email,
+    StreamKind::Wishlist,
+];
 
 struct Golden {
     stream: StreamId,

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`ReadModels`] | the queries, and how fresh their answers are |
 //! | [`orders`], [`products`], [`customers`], [`history`] | one read model each: events to rows, rows to answers |
+//! | [`wishlists`], [`search`], [`sales`] | the same; they show products as they are when asked |
 //! | [`Projector`] | feeds every version of every read model from the log |
 //! | [`rebuild`] | builds a version anew beside the serving one, switches, goes back, drops; tells how far all are |
 //! | [`parked`] | streams that cannot be applied: kept back, shown, tried again |
@@ -34,6 +35,9 @@ pub mod parked;
 pub mod past;
 pub mod products;
 pub mod rebuild;
+pub mod sales;
+pub mod search;
+pub mod wishlists;
 
 mod backoff;
 mod checkpoint;

@@ -3,6 +3,7 @@
 use crate::{
     customers::Customers, facts::Facts, history::History, orders::Orders, products::Products,
     rebuild::gather::Gather,
+    sales::Sales, search::Search, wishlists::Wishlists,
 };
 use async_trait::async_trait;
 use events::{Partition, StreamId, StreamKind};
@@ -20,6 +21,12 @@ pub enum ReadModel {
     Customers,
     /// Every event of every stream.
     History,
+    /// Wishlists.
+    Wishlists,
+    /// The words of products.
+    Search,
+    /// Sums of sales.
+    Sales,
 }
 
 /// No read model has this name.
@@ -29,7 +36,15 @@ pub struct UnknownReadModel;
 
 impl ReadModel {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Orders, Self::Products, Self::Customers, Self::History];
+    pub const ALL: [Self; 7] = [
+        Self::Orders,
+        Self::Products,
+        Self::Customers,
+        Self::History,
+        Self::Wishlists,
+        Self::Search,
+        Self::Sales,
+    ];
 
     /// The name in tables, commands and answers.
     pub fn as_str(self) -> &'static str {
@@ -38,6 +53,9 @@ impl ReadModel {
             Self::Products => "products",
             Self::Customers => "customers",
             Self::History => "history",
+            Self::Wishlists => "wishlists",
+            Self::Search => "search",
+            Self::Sales => "sales",
         }
     }
 
@@ -74,6 +92,9 @@ impl ReadModel {
             Self::Products => template!("products", 2),
             Self::Customers => template!("customers", 1),
             Self::History => template!("history", 1),
+            Self::Wishlists => template!("wishlists", 1),
+            Self::Search => template!("search", 1),
+            Self::Sales => template!("sales", 1),
         }
     }
 
@@ -84,6 +105,9 @@ impl ReadModel {
             Self::Products => Arc::new(Products::new(schema)),
             Self::Customers => Arc::new(Customers::new(schema)),
             Self::History => Arc::new(History::new(schema)),
+            Self::Wishlists => Arc::new(Wishlists::new(schema)),
+            Self::Search => Arc::new(Search::new(schema)),
+            Self::Sales => Arc::new(Sales::new(schema)),
         }
     }
 }

@@ -155,7 +155,9 @@ fn of_local(error: &LocalError) -> u8 {
 
 fn of_database(error: &DatabaseError) -> u8 {
     match error {
-        DatabaseError::TooOld { .. } | DatabaseError::Url(_) => CONFIG,
+        DatabaseError::TooOld { .. } | DatabaseError::Url(_) | DatabaseError::Extension(_) => {
+            CONFIG
+        }
         _ => UNAVAILABLE,
     }
 }

@@ -51,6 +51,12 @@ pub async fn get(
         })
         .await;
     }
+    let unchanged = query::unchanged(&app, ReadModel::Orders, &freshness, |reads| async move {
+        reads.order_version(id, owner).await
+    });
+    if let Some(unchanged) = unchanged.await? {
+        return Ok(unchanged);
+    }
     let found = visible(&app, id, owner, &freshness).await?;
     let version = found.value.version;
     let body = Found { value: OrderBody::from(found.value), position: found.position };

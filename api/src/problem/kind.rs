@@ -81,6 +81,9 @@ kinds! {
         "The stock would fall below what is reserved"
         "The correction would leave fewer units `on_hand` than are `reserved` for orders. Nothing \
          was changed.";
+    WishlistFull = "wishlist-full" CONFLICT "The wishlist is full"
+        "The wishlist has as many items as it may have: `most`. Nothing was changed. Take something \
+         off it first.";
     IllegalTransition = "illegal-transition" CONFLICT "The order cannot go there from where it is"
         "The order is `from` and was asked to become `to`, which its state does not allow. Read \
          it again before deciding what to do.";

@@ -4,7 +4,7 @@
 use super::{Kind, Problem};
 use crate::orders;
 use axum::http::header;
-use commands::{CommandError, Refusal, customer, email, order, product};
+use commands::{CommandError, Refusal, customer, email, order, product, wishlist};
 use events::{
     StreamId, StreamKind,
     order::{Rejected, RejectionReason},
@@ -70,6 +70,7 @@ impl Problem {
             StreamKind::Order => orders::location(stream.id),
             StreamKind::Product => crate::products::location(stream.id),
             StreamKind::Customer => crate::customers::location(stream.id),
+            StreamKind::Wishlist => crate::wishlist::LOCATION.to_owned(),
             StreamKind::Email | StreamKind::Writer => return self,
         };
         self.with_header(header::LOCATION, &location)
@@ -83,6 +84,7 @@ impl From<Refusal> for Problem {
             Refusal::Order(refusal) => refusal.into(),
             Refusal::Customer(refusal) => refusal.into(),
             Refusal::Email(refusal) => refusal.into(),
+            Refusal::Wishlist(refusal) => refusal.into(),
         }
     }
 }
@@ -156,6 +158,13 @@ impl From<email::Refusal> for Problem {
             email::Refusal::Taken => Kind::EmailTaken.into(),
             email::Refusal::Closed => Self::internal(&refusal),
         }
+    }
+}
+
+impl From<wishlist::Refusal> for Problem {
+    fn from(refusal: wishlist::Refusal) -> Self {
+        let wishlist::Refusal::Full { most } = refusal;
+        Self::new(Kind::WishlistFull, refusal.to_string()).with("most", most)
     }
 }
 

@@ -47,6 +47,12 @@ pub async fn get(
         })
         .await;
     }
+    let unchanged = query::unchanged(&app, ReadModel::Products, &freshness, |reads| async move {
+        reads.product_version(id).await
+    });
+    if let Some(unchanged) = unchanged.await? {
+        return Ok(query::for_everybody(unchanged));
+    }
     let partitions = query::partition(&app, StreamId::product(id));
     let found = read_one(&app, ReadModel::Products, &partitions, &freshness, |reads| async move {
         reads.product(id).await
@@ -54,5 +60,5 @@ pub async fn get(
     .await?;
     let version = found.value.version;
     let body = Found { value: ProductBody::from(found.value), position: found.position };
-    Ok(query::one(&freshness, body, version))
+    Ok(query::for_everybody(query::one(&freshness, body, version)))
 }

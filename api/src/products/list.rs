@@ -47,5 +47,6 @@ pub async fn list(
     let next = found.value.next.map(|next| cursors.give((next.created_at, next.product_id)));
     let items = found.value.items.into_iter().map(ProductBody::from).collect();
     let value = ListBody { items, next_cursor: next.transpose()? };
-    Ok(query::list(&freshness, Found { value, position: found.position }))
+    let answer = query::list(&freshness, Found { value, position: found.position });
+    Ok(query::for_everybody(answer))
 }

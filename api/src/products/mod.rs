@@ -7,6 +7,7 @@ pub mod change_stock;
 pub mod discontinue;
 pub mod get;
 pub mod list;
+pub mod search;
 
 use crate::{
     command::{self, Answer, Decided, Envelope},

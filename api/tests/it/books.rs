@@ -2,8 +2,8 @@
 //! models must show.
 
 use events::{
-    Event, Partition, Recorded, customer, email, log::BatchReader, log::Cursor, log::EventLog,
-    log::StoredBatch, order, product,
+    Event, Partition, Recorded, Timestamp, customer, email, log::BatchReader, log::Cursor,
+    log::EventLog, log::StoredBatch, order, product, wishlist,
 };
 use orderlog::audit::audit;
 use serde_json::Value;
@@ -19,12 +19,15 @@ pub struct Books {
     pub customers: BTreeMap<Uuid, Customer>,
     /// Who holds an address.
     emails: BTreeMap<Uuid, Uuid>,
+    /// Customers and what they wish for.
+    wishlists: BTreeSet<(Uuid, Uuid)>,
 }
 
 #[derive(Debug, Default)]
 pub struct Product {
     /// An order can be closed at a product that was never added.
     added: bool,
+    discontinued: bool,
     pub received: i64,
     pub on_hand: i64,
     pub shipped: i64,
@@ -40,6 +43,8 @@ pub struct Order {
     pub total: Option<i64>,
     pub first_order_discount: bool,
     pub confirmations: u32,
+    confirmed_at: Option<Timestamp>,
+    discount: i64,
     pub payment_ids: BTreeSet<String>,
     open_payments: u32,
     captured: Vec<i64>,
@@ -104,7 +109,13 @@ impl Books {
         let id = recorded.stream.id;
         match &recorded.event {
             Event::Product(event) => self.products.entry(id).or_default().enter(event),
-            Event::Order(event) => self.orders.entry(id).or_default().enter(event),
+            Event::Order(event) => {
+                let order = self.orders.entry(id).or_default();
+                order.enter(event);
+                if matches!(event, order::Event::Confirmed(_)) {
+                    order.confirmed_at = Some(recorded.time);
+                }
+            }
             Event::Customer(event) => self.customers.entry(id).or_default().enter(event),
             Event::Email(email::Event::Claimed(claimed)) => {
                 let before = self.emails.insert(id, claimed.customer_id);
@@ -114,6 +125,14 @@ impl Books {
                 if self.emails.get(&id) == Some(&released.customer_id) {
                     self.emails.remove(&id);
                 }
+            }
+            Event::Wishlist(wishlist::Event::ItemAdded(added)) => {
+                let new = self.wishlists.insert((id, added.product_id));
+                assert!(new, "a product is wished for twice");
+            }
+            Event::Wishlist(wishlist::Event::ItemRemoved(removed)) => {
+                let there = self.wishlists.remove(&(id, removed.product_id));
+                assert!(there, "what was not wished for is taken off");
             }
         }
     }
@@ -185,6 +204,8 @@ impl Books {
     pub async fn compare_with_tables(&self, pool: &PgPool) {
         self.compare_products(pool).await;
         self.compare_orders(pool).await;
+        self.compare_search_and_wishlists(pool).await;
+        self.compare_sales(pool).await;
         let rows = sqlx::query("select customer_id, order_count from read.customers");
         let shown: BTreeMap<Uuid, i64> = rows
             .fetch_all(pool)
@@ -239,6 +260,61 @@ impl Books {
         assert_eq!(shown, expected, "orders in the read model");
     }
 
+    async fn compare_search_and_wishlists(&self, pool: &PgPool) {
+        let found: Vec<Uuid> =
+            sqlx::query_scalar("select product_id from read.search order by product_id")
+                .fetch_all(pool)
+                .await
+                .unwrap();
+        let sold = self.products.iter().filter(|(_, it)| it.added && !it.discontinued);
+        assert!(found.iter().eq(sold.map(|(id, _)| id)), "products that can be found");
+        let wished: Vec<(Uuid, Uuid)> =
+            sqlx::query_as("select customer_id, product_id from read.wishlists order by 1, 2")
+                .fetch_all(pool)
+                .await
+                .unwrap();
+        assert!(wished.iter().eq(&self.wishlists), "wishlists in the read model: {wished:?}");
+    }
+
+    /// What living orders were confirmed in each hour, and the units of each product in them.
+    async fn compare_sales(&self, pool: &PgPool) {
+        let hour = |time: Timestamp| time.format("%Y-%m-%d %H").to_string();
+        let mut money: BTreeMap<String, [i64; 3]> = BTreeMap::new();
+        let mut units: BTreeMap<(String, Uuid), i64> = BTreeMap::new();
+        for order in self.orders.values().filter(|order| !order.is_dead()) {
+            let Some(confirmed_at) = order.confirmed_at else { continue };
+            let sums = money.entry(hour(confirmed_at)).or_default();
+            for (sum, one) in sums.iter_mut().zip([1, order.total.unwrap(), order.discount]) {
+                *sum += one;
+            }
+            for (product, quantity) in &order.lines {
+                *units.entry((hour(confirmed_at), *product)).or_default() += quantity;
+            }
+        }
+        let rows: Vec<(String, i64, i64, i64)> = sqlx::query_as(
+            "select to_char(bucket at time zone 'UTC', 'YYYY-MM-DD HH24'), sum(orders)::bigint, \
+             sum(revenue)::bigint, sum(discounts)::bigint from read.sales \
+             group by bucket having sum(orders) <> 0",
+        )
+        .fetch_all(pool)
+        .await
+        .unwrap();
+        let shown = rows
+            .into_iter()
+            .map(|(hour, orders, revenue, discounts)| (hour, [orders, revenue, discounts]));
+        assert_eq!(shown.collect::<BTreeMap<_, _>>(), money, "sales in the read model");
+        let rows: Vec<(String, Uuid, i64)> = sqlx::query_as(
+            "select to_char(bucket at time zone 'UTC', 'YYYY-MM-DD HH24'), product_id, \
+             sum(units)::bigint from read.sales_product \
+             group by bucket, product_id having sum(units) <> 0",
+        )
+        .fetch_all(pool)
+        .await
+        .unwrap();
+        let shown = rows.into_iter().map(|(hour, product, units)| ((hour, product), units));
+        assert_eq!(shown.collect::<BTreeMap<_, _>>(), units, "units sold in the read model");
+    }
+
     /// Orders by status.
     pub fn count(&self, status: &str) -> usize {
         self.orders.values().filter(|order| order.status == status).count()
@@ -253,7 +329,8 @@ impl Product {
                 self.received += added.initial_stock;
                 self.on_hand += added.initial_stock;
             }
-            product::Event::Changed(_) | product::Event::Discontinued(_) => {}
+            product::Event::Changed(_) => {}
+            product::Event::Discontinued(_) => self.discontinued = true,
             product::Event::StockChanged(changed) => {
                 self.received += changed.quantity;
                 self.on_hand += changed.quantity;
@@ -288,6 +365,7 @@ impl Order {
             }
             order::Event::Priced(priced) => {
                 self.total = Some(priced.total.amount);
+                self.discount = priced.discount.amount;
                 self.first_order_discount =
                     priced.discounts.iter().any(|one| one.kind == order::DiscountKind::FirstOrder);
             }

@@ -25,10 +25,12 @@ mod past;
 mod live;
 mod program;
 mod rebuild;
+mod sales;
 mod secrets;
 mod stock;
 mod tidy;
 mod traces;
+mod wishlist;
 
 /// Runs a scenario on both logs: `on_both_logs!(name_of_the_test)` calls
 /// `scenario::name_of_the_test(&app)`.

@@ -58,7 +58,7 @@ impl Owed {
             State::Customer(customer) => {
                 customer.owed().into_iter().map(Effect::Customer).collect()
             }
-            State::Product(_) | State::Email(_) => Vec::new(),
+            State::Product(_) | State::Email(_) | State::Wishlist(_) => Vec::new(),
         }
     }
 }

@@ -25,6 +25,9 @@ const MIGRATE_PATIENCE: Duration = Duration::from_mins(2);
 /// a round trip.
 const TEST_AFTER_IDLE: Duration = Duration::from_secs(5);
 
+/// SQLSTATE that the migration of the extension gives its errors.
+const NO_EXTENSION: &str = "OL001";
+
 /// SQLSTATE of a lock that was not to be had within `lock_timeout`.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
@@ -50,6 +53,12 @@ pub enum DatabaseError {
         /// Its major version.
         found: u32,
     },
+    /// The extension that search needs is not there and cannot be made.
+    #[error(
+        "search needs the extension pg_trgm, which cannot be made here; let an administrator run \
+         `create extension pg_trgm with schema public` in this database"
+    )]
+    Extension(#[source] MigrateError),
     /// A migration failed, or the database was migrated by other code.
     #[error("cannot migrate the database")]
     Migrate(#[source] MigrateError),
@@ -184,8 +193,11 @@ async fn run(migrations: &Migrator, pool: &PgPool) -> Result<(), DatabaseError> 
     let deadline = Instant::now() + MIGRATE_PATIENCE;
     loop {
         match attempt(migrations, pool).await {
-            Err(error) if is_lock_timeout(&error) && Instant::now() < deadline => {
+            Err(error) if has_code(&error, LOCK_NOT_AVAILABLE) && Instant::now() < deadline => {
                 tracing::info!("a lock held the migration up, trying again");
+            }
+            Err(error) if has_code(&error, NO_EXTENSION) => {
+                return Err(DatabaseError::Extension(error));
             }
             Err(error) => return Err(DatabaseError::Migrate(error)),
             Ok(()) => return Ok(()),
@@ -207,12 +219,12 @@ async fn attempt(migrations: &Migrator, pool: &PgPool) -> Result<(), MigrateErro
     Ok(())
 }
 
-fn is_lock_timeout(error: &MigrateError) -> bool {
+fn has_code(error: &MigrateError, sought: &str) -> bool {
     let (MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _)) = error else {
         return false;
     };
     cause
         .as_database_error()
         .and_then(sqlx::error::DatabaseError::code)
-        .is_some_and(|code| code == LOCK_NOT_AVAILABLE)
+        .is_some_and(|code| code == sought)
 }

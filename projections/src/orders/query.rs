@@ -72,6 +72,25 @@ impl ReadModels {
         .await
     }
 
+    /// The version of the order with this id, as its `ETag` has it, if it belongs to `owner` or nobody asks for an owner.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn order_version(
+        &self,
+        id: Uuid,
+        owner: Option<Uuid>,
+    ) -> Result<Option<u64>, QueryError> {
+        self.ask(move |pool| async move {
+            let version = "select shown_version from read.orders \
+                           where order_id = $1 and customer_id = coalesce($2, customer_id)";
+            let version: Option<i64> =
+                sqlx::query_scalar(version).bind(id).bind(owner).fetch_optional(&pool).await?;
+            Ok(version.map(i64::unsigned_abs))
+        })
+        .await
+    }
+
     /// The orders that pass `filter`, newest first, from behind `after` on, at most `limit`.
     ///
     /// # Errors

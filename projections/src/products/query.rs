@@ -3,6 +3,7 @@
 use super::Product;
 use crate::{Page, QueryError, ReadModel, ReadModels, projection::unreadable, streams::money};
 use events::{StreamId, Timestamp};
+use rustc_hash::FxHashMap;
 use sqlx::FromRow;
 use uuid::Uuid;
 
@@ -47,6 +48,37 @@ impl ReadModels {
                 .fetch_optional(&pool)
                 .await?;
             row.map(Product::try_from).transpose()
+        })
+        .await
+    }
+
+    /// The version of the product with this id, as its `ETag` has it: all that is needed to say that nothing has changed.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn product_version(&self, id: Uuid) -> Result<Option<u64>, QueryError> {
+        self.ask(move |pool| async move {
+            let version = "select shown_version from read.products where product_id = $1";
+            let version: Option<i64> =
+                sqlx::query_scalar(version).bind(id).fetch_optional(&pool).await?;
+            Ok(version.map(i64::unsigned_abs))
+        })
+        .await
+    }
+
+    /// Those of these products that are there, sold or not.
+    pub(crate) async fn products_by_id(
+        &self,
+        ids: Vec<Uuid>,
+    ) -> Result<FxHashMap<Uuid, Product>, QueryError> {
+        if ids.is_empty() {
+            return Ok(FxHashMap::default());
+        }
+        self.ask(move |pool| async move {
+            let some = select!("where product_id = any($1)");
+            let rows: Vec<Row> = sqlx::query_as(some).bind(ids).fetch_all(&pool).await?;
+            let product = |row: Row| Ok((row.product_id, Product::try_from(row)?));
+            rows.into_iter().map(product).collect()
         })
         .await
     }

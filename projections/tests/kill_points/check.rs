@@ -146,14 +146,7 @@ impl Eyes {
         .await?;
         let mut seen = Vec::new();
         for version in versions {
-            let key = match version.projection.as_str() {
-                "history" => "event_id".to_owned(),
-                name => format!("{}_id", name.trim_end_matches('s')),
-            };
-            let query = format!(
-                "select {key}::text, to_jsonb(t) from {}.{} t",
-                version.schema_name, version.projection
-            );
+            let query = rows_of(&version.projection, &version.schema_name);
             let rows: Vec<(String, Value)> =
                 sqlx::query_as(AssertSqlSafe(query)).fetch_all(&mut *tx).await?;
             seen.push((version, rows.into_iter().collect()));
@@ -182,6 +175,32 @@ impl Eyes {
                 self.connection = None;
             }
         }
+    }
+}
+
+/// All rows of a version, each with a key.
+fn rows_of(model: &str, schema: &str) -> String {
+    match model {
+        "wishlists" => format!(
+            "select concat_ws(' ', customer_id, product_id), to_jsonb(t) from {schema}.wishlists t"
+        ),
+        "search" => format!(
+            "select product_id::text, to_jsonb(t) - 'name' - 'whole' || jsonb_build_object( \
+             'words', (select array_agg(lexeme order by lexeme collate \"C\") from unnest(whole))) \
+             from {schema}.search t \
+             union all select concat_ws(' ', word, partition), to_jsonb(w) from {schema}.search_word w"
+        ),
+        "sales" => format!(
+            "select concat_ws(' ', to_jsonb(bucket), partition), to_jsonb(t) from {schema}.sales t \
+             union all select concat_ws(' ', to_jsonb(bucket), partition, product_id), to_jsonb(t) \
+             from {schema}.sales_product t \
+             union all select order_id::text, to_jsonb(t) from {schema}.sales_order t"
+        ),
+        "history" => format!("select event_id::text, to_jsonb(t) from {schema}.history t"),
+        name => format!(
+            "select {}_id::text, to_jsonb(t) from {schema}.{name} t",
+            name.trim_end_matches('s')
+        ),
     }
 }
 

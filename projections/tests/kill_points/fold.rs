@@ -1,5 +1,7 @@
 //! What the rows must be: a fold of the log's JSON that knows nothing of the product's own.
 
+mod shop;
+
 use events::{Offset, Partition, Position, StreamId, StreamKind, Timestamp, log::Record};
 use projections::ReadModel;
 use serde_json::{Value, json};
@@ -56,6 +58,9 @@ pub fn rows(
         ReadModel::History => {
             return seen.map(|fact| (fact.record.event_id.to_string(), history(fact))).collect();
         }
+        ReadModel::Wishlists => return shop::wishlists(seen),
+        ReadModel::Search => return shop::search(seen),
+        ReadModel::Sales => return shop::sales(seen),
     };
     let mut streams: BTreeMap<String, Vec<&Fact>> = BTreeMap::new();
     for fact in seen.filter(|fact| fact.record.stream.kind == kind) {

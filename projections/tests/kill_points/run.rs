@@ -269,7 +269,7 @@ impl<'a> Run<'a> {
             9..11 => Wish::Retry,
             _ => return,
         };
-        let wish = (wish, ReadModel::ALL[chance.below(4) as usize]);
+        let wish = (wish, ReadModel::ALL[chance.below(ReadModel::ALL.len() as u64) as usize]);
         let faults = plan(chance, 40);
         let again = chance.one_in(2);
         self.ids += 1;

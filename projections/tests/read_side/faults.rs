@@ -118,7 +118,7 @@ async fn a_standby_takes_over() {
             .fetch_one(&scenario.pool)
             .await
             .unwrap();
-        held == 8
+        held == 2 * ReadModel::ALL.len() as i64
     })
     .await;
     let standby = scenario.projector(settings()).await;

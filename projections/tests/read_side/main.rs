@@ -12,6 +12,7 @@
 mod bulk;
 #[allow(dead_code, reason = "shared")]
 mod doctored;
+mod catalogue;
 mod faults;
 mod fold;
 mod parking;

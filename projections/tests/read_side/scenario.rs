@@ -94,10 +94,24 @@ impl Scenario {
         }
     }
 
-    /// A version's table, all rows in order.
+    /// A version's tables, all rows in order.
     pub async fn dump(&self, model: ReadModel, version: u32) -> Vec<String> {
-        let query = format!("select t::text from {model}_v{version}.{model} t order by 1");
-        sqlx::query_scalar(AssertSqlSafe(query)).fetch_all(&self.pool).await.unwrap()
+        let schema = format!("{model}_v{version}");
+        let tables: Vec<String> = sqlx::query_scalar(
+            "select tablename::text from pg_tables where schemaname = $1 order by tablename",
+        )
+        .bind(&schema)
+        .fetch_all(&self.pool)
+        .await
+        .unwrap();
+        let mut rows = Vec::new();
+        for table in tables {
+            let query = format!("select t::text from {schema}.{table} t order by 1");
+            let found = sqlx::query_scalar::<_, String>(AssertSqlSafe(query));
+            let found = found.fetch_all(&self.pool).await.unwrap();
+            rows.extend(found.into_iter().map(|row| format!("{table} {row}")));
+        }
+        rows
     }
 
     /// All tables of the first versions.

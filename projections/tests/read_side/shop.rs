@@ -11,9 +11,10 @@ use events::{
     order::{self, Confirmed, Discount, DiscountKind, Line, Placed, PricedLine},
     partitioner::partition_of,
     product::{self, StockReason},
+    wishlist::{self, ItemAdded, ItemRemoved},
 };
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 use uuid::Uuid;
@@ -86,6 +87,9 @@ pub fn story(seed: u64, orders: usize) -> (Story, Cast) {
             email::Event::from(email::Claimed { customer_id: id, attempt: 1 }).into();
         events_of.entry(StreamId::email(address)).or_default().push_back(claim);
         events_of.insert(StreamId::customer(id), customer_life(&mut chance, n, address));
+    }
+    for &id in &customers {
+        events_of.insert(StreamId::wishlist(id), wishlist_life(&mut chance, &products));
     }
     let mut order_ids = Vec::new();
     for _ in 0..orders {
@@ -223,6 +227,22 @@ fn customer_life(chance: &mut Chance, n: usize, address: Uuid) -> VecDeque<Event
     life.into_iter().map(Event::from).collect()
 }
 
+/// Products come and go.
+fn wishlist_life(chance: &mut Chance, products: &[Uuid]) -> VecDeque<Event> {
+    let mut wished = BTreeSet::new();
+    let mut life: VecDeque<wishlist::Event> = VecDeque::new();
+    for _ in 0..chance.below(8) {
+        let product_id = products[chance.below(products.len() as u64) as usize];
+        if wished.insert(product_id) {
+            life.push_back(ItemAdded { product_id }.into());
+        } else {
+            wished.remove(&product_id);
+            life.push_back(ItemRemoved { product_id }.into());
+        }
+    }
+    life.into_iter().map(Event::from).collect()
+}
+
 struct Outcome {
     confirmed: bool,
     shipped: bool,
@@ -297,7 +317,9 @@ fn order_life(
         outcome.confirmed = true;
         life.push_back(order::PaymentCaptured { ordinal, amount }.into());
         life.push_back(Confirmed {}.into());
-        if chance.one_in(2) {
+        if chance.one_in(4) {
+            life.push_back(order::Cancelled { reason: Some("second thoughts".into()) }.into());
+        } else if chance.one_in(2) {
             outcome.shipped = true;
             life.push_back(order::ProcessingStarted {}.into());
             life.push_back(order::Shipped {}.into());
@@ -339,7 +361,8 @@ impl Scribe {
     pub fn record(&mut self, stream: StreamId, event: &Event) -> Record {
         let version = self.versions.entry(stream).or_insert(0);
         *version += 1;
-        self.clock += 1_000;
+        // Hours go by.
+        self.clock += 97_000_000;
         let mut chance = Chance(self.clock as u64);
         let metadata = Metadata {
             version: *version,

@@ -124,7 +124,7 @@ impl Books {
             StreamKind::Order => self.orders.entry(id).or_default().enter(event),
             StreamKind::Customer => self.customers.entry(id).or_default().enter(event),
             StreamKind::Email => self.enter_email(id, event),
-            StreamKind::Writer => None,
+            StreamKind::Writer | StreamKind::Wishlist => None,
         };
         if let Some(wrong) = wrong {
             let (name, stream) = (&event.name, event.stream);

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// The read models.
-pub const MODELS: [&str; 4] = ["orders", "products", "customers", "history"];
+pub const MODELS: [&str; 7] =
+    ["orders", "products", "customers", "history", "wishlists", "search", "sales"];
 
 /// What the read models have not applied yet of so many events, if anything.
 ///
@@ -64,6 +65,8 @@ pub async fn check(
     let shown = shown.await?.into_iter().map(|row| (row.get(0), row.get::<i64, _>(1).to_string()));
     compare("customers", expected.collect(), shown.collect(), violations);
 
+    check_sales(pool, books, violations).await?;
+
     let expected = events.iter().map(|event| {
         let Event { partition, offset, version, name, .. } = event;
         (event.id, format!("{name} {version} {partition}:{offset}"))
@@ -77,6 +80,25 @@ pub async fn check(
         (row.get(0), format!("{name} {version} {partition}:{offset}"))
     });
     compare("history", expected.collect(), shown.collect(), violations);
+    Ok(())
+}
+
+/// The sums over all hours are those of the orders that were confirmed and live.
+async fn check_sales(pool: &PgPool, books: &Books, violations: &mut Violations) -> Result<()> {
+    let sold = ["confirmed", "processing", "shipped", "delivered"];
+    let sold = books.orders.values().filter(|order| sold.contains(&order.status));
+    let expected = sold.fold((0, 0), |(orders, revenue), order| {
+        (orders + 1, revenue + order.total.unwrap_or_default())
+    });
+    let shown: (i64, i64) = sqlx::query_as(
+        "select coalesce(sum(orders), 0)::bigint, coalesce(sum(revenue), 0)::bigint from read.sales",
+    )
+    .fetch_one(pool)
+    .await?;
+    if shown != expected {
+        violations
+            .add(format!("sales shows {shown:?} orders and revenue, the log says {expected:?}"));
+    }
     Ok(())
 }
 

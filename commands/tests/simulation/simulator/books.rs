@@ -178,6 +178,8 @@ impl Books {
             Event::Order(event) => self.fold_order(stream.id, event),
             Event::Customer(event) => self.fold_customer(stream.id, event, *time),
             Event::Email(event) => self.fold_email(stream.id, event),
+            // Decided like a stock change, and nothing follows from it.
+            Event::Wishlist(_) => Ok(()),
         }
     }
 

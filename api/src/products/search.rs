@@ -1,0 +1,64 @@
+//! `GET /search`.
+
+use super::body::ProductBody;
+use crate::{
+    App,
+    causality::Freshness,
+    extract::Params,
+    problem::Problem,
+    query::{self, Cursors, Found, ListBody, read_joined},
+};
+use axum::{extract::State, response::Response};
+use projections::{
+    ReadModel,
+    search::{Cursor, Question},
+};
+use std::sync::Arc;
+
+/// Products by text, best first.
+///
+/// A product is found when it has every word of `q` in its name, category or description, as a word
+/// or the beginning of one; letter case and accents do not matter. A word that nothing begins with is
+/// taken for a mistyped one. First come those with all words in their names.
+#[utoipa::path(
+    get,
+    path = "/api/v1/search",
+    tag = "products",
+    operation_id = "search_products",
+    params(
+        ("q" = String, Query, description = "1 to 8 words, of 200 characters at most together"),
+        ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 200; 50 unless given"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses((status = 200, description = "A page of products.", body = ListBody<ProductBody>)),
+    security(()),
+)]
+pub async fn search(
+    State(app): State<Arc<App>>,
+    freshness: Freshness,
+    mut params: Params,
+) -> Result<Response, Problem> {
+    let text = params.one("q")?.unwrap_or_default();
+    let question =
+        Question::of(&text).map_err(|error| Problem::invalid_parameter("q", &error.to_string()))?;
+    let cursors = Cursors::of("search", &question);
+    let after: Option<Cursor> = cursors.take(&mut params)?;
+    if !after.as_ref().is_none_or(Cursor::is_sound) {
+        return Err(Problem::invalid_parameter(
+            "cursor",
+            "must be a next_cursor as it was answered",
+        ));
+    }
+    let limit = query::limit(&mut params)?;
+    params.end()?;
+    let models = [ReadModel::Search, ReadModel::Products];
+    let found = read_joined(app.reads()?, &models, &freshness, |reads| async move {
+        reads.search(&question, after, limit).await
+    })
+    .await?;
+    let next_cursor = found.value.next.map(|next| cursors.give(next)).transpose()?;
+    let items = found.value.items.into_iter().map(ProductBody::from).collect();
+    let value = ListBody { items, next_cursor };
+    let answer = query::list(&freshness, Found { value, position: found.position });
+    Ok(query::for_everybody(answer))
+}

@@ -1,0 +1,240 @@
+//! `GET /reports/sales`.
+
+use crate::{
+    App,
+    auth::{Access, Caller, Role},
+    causality::Freshness,
+    extract::Params,
+    problem::Problem,
+    query::{self, Found, read_joined},
+    validate::MoneyBody,
+};
+use axum::{extract::State, response::Response};
+use chrono::{DateTime, TimeDelta, Utc};
+use events::{Currency, Money};
+use projections::{
+    ReadModel,
+    sales::{BestSeller, Bucket, Sold},
+};
+use serde::Serialize;
+use std::{collections::BTreeMap, str::FromStr, sync::Arc};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// Buckets of a report at most.
+const MAX_BUCKETS: i32 = 1_000;
+
+/// Buckets of a report that names no beginning.
+const DEFAULT_BUCKETS: i32 = 30;
+
+/// Products among the best sellers.
+const BEST: u32 = 20;
+
+/// A report.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SalesReport {
+    /// Where the first bucket begins.
+    pub from: DateTime<Utc>,
+    /// Where the last bucket ends.
+    pub to: DateTime<Utc>,
+    /// Every bucket between, in order.
+    pub items: Vec<SalesBucket>,
+    /// The products of which most units were sold in all of it, the most first.
+    pub best_sellers: Vec<BestSellerBody>,
+}
+
+/// Orders confirmed within a bucket and not cancelled since.
+#[derive(Debug, PartialEq, Serialize, ToSchema)]
+pub struct SalesBucket {
+    /// When it begins.
+    pub bucket: DateTime<Utc>,
+    /// How many.
+    pub orders: i64,
+    /// What was paid for them.
+    #[schema(value_type = MoneyBody)]
+    pub revenue: Money,
+    /// What was taken off their prices.
+    #[schema(value_type = MoneyBody)]
+    pub discounts: Money,
+}
+
+/// A product that sold well.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = BestSeller)]
+pub struct BestSellerBody {
+    /// The product.
+    pub product_id: Uuid,
+    /// What it is called now; null for the moment in which that is not known here.
+    #[schema(required)]
+    pub name: Option<String>,
+    /// Units in confirmed orders that were not cancelled since.
+    pub units: i64,
+}
+
+/// What was sold, by the time of confirmation, without what was cancelled.
+#[utoipa::path(
+    get,
+    path = "/api/v1/reports/sales",
+    tag = "reports",
+    operation_id = "report_sales",
+    params(
+        (
+            "from" = Option<DateTime<Utc>>, Query,
+            description = "From this moment on, widened to a whole bucket; 30 buckets before the \
+                           end unless given"
+        ),
+        (
+            "to" = Option<DateTime<Utc>>, Query,
+            description = "Before this moment, widened to a whole bucket; now unless given"
+        ),
+        (
+            "bucket" = Option<String>, Query,
+            description = "`day` or `hour`, in UTC; `day` unless given. At most 1,000 of them"
+        ),
+    ),
+    responses((status = 200, description = "The report.", body = SalesReport)),
+)]
+pub async fn sales(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    freshness: Freshness,
+    mut params: Params,
+) -> Result<Response, Problem> {
+    caller.require(Access::AtLeast(Role::Staff))?;
+    let range = Range::of(&mut params, app.environment.now())?;
+    params.end()?;
+    let currency = app.settings.currency;
+    let (span, bucket) = ((range.from, range.to), range.bucket);
+    let models = [ReadModel::Sales, ReadModel::Products];
+    let found = read_joined(app.reads()?, &models, &freshness, |reads| async move {
+        let sold = reads.sales(span, bucket, currency).await?;
+        Ok((sold, reads.best_sellers(span, BEST).await?))
+    })
+    .await?;
+    let (sold, best) = found.value;
+    let value = range.report(sold, best, currency);
+    Ok(query::list(&freshness, Found { value, position: found.position }))
+}
+
+/// What a report is about: whole buckets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Range {
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+    bucket: Bucket,
+}
+
+/// A moment as it stands in a query, where an unescaped `+` has become a blank.
+struct Moment(DateTime<Utc>);
+
+impl FromStr for Moment {
+    type Err = chrono::ParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let moment = DateTime::parse_from_rfc3339(&text.replace(' ', "+"))?;
+        Ok(Self(moment.to_utc()))
+    }
+}
+
+impl Range {
+    fn of(params: &mut Params, now: DateTime<Utc>) -> Result<Self, Problem> {
+        const MOMENT: &str = "a moment like 2026-11-20T12:00:00Z";
+        let bucket = params.read("bucket", "day or hour")?.unwrap_or(Bucket::Day);
+        let to = params.read::<Moment>("to", MOMENT)?.map_or(now, |moment| moment.0);
+        let from = params.read::<Moment>("from", MOMENT)?.map(|moment| moment.0);
+        let width = bucket.width();
+        let invalid = |detail| Problem::invalid_parameter("from", detail);
+        let begin = |time| bucket.begin(time).ok_or_else(|| invalid("must be of our times"));
+        let last = begin(to)?;
+        let end = if last == to { to } else { last + width };
+        let from = match from {
+            Some(from) => begin(from)?,
+            None => end - width * DEFAULT_BUCKETS,
+        };
+        if from >= end {
+            return Err(invalid("must be before to"));
+        }
+        if end - from > width * MAX_BUCKETS {
+            return Err(invalid("must be within 1000 buckets of to"));
+        }
+        Ok(Self { from, to: end, bucket })
+    }
+
+    fn report(self, sold: Vec<Sold>, best: Vec<BestSeller>, currency: Currency) -> SalesReport {
+        let mut sold: BTreeMap<DateTime<Utc>, Sold> =
+            sold.into_iter().map(|sold| (sold.bucket, sold)).collect();
+        let money = |amount| Money::new(amount, currency);
+        let bucket = |begin: DateTime<Utc>| {
+            let none = Sold { bucket: begin, orders: 0, revenue: 0, discounts: 0 };
+            let Sold { bucket, orders, revenue, discounts } = sold.remove(&begin).unwrap_or(none);
+            SalesBucket { bucket, orders, revenue: money(revenue), discounts: money(discounts) }
+        };
+        let width: TimeDelta = self.bucket.width();
+        let begins = std::iter::successors(Some(self.from), |begin| Some(*begin + width));
+        let items = begins.take_while(|begin| *begin < self.to).map(bucket).collect();
+        let best_sellers = best.into_iter().map(|BestSeller { product_id, name, units }| {
+            BestSellerBody { product_id, name, units }
+        });
+        SalesReport { from: self.from, to: self.to, items, best_sellers: best_sellers.collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::Kind;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse::<Moment>().unwrap().0
+    }
+
+    fn of(query: &str) -> Result<Range, Problem> {
+        Range::of(&mut Params::of(query).unwrap(), at("2026-11-20T12:34:56Z"))
+    }
+
+    #[test]
+    fn a_range_is_widened_to_whole_buckets() {
+        let range = of("from=2026-11-18T23:59:59Z&to=2026-11-20T00:00:00Z").unwrap();
+        assert_eq!(range.from, at("2026-11-18T00:00:00Z"));
+        assert_eq!(range.to, at("2026-11-20T00:00:00Z"));
+        let range = of("from=2026-11-20T01:59:59%2B01:00&to=2026-11-20T03:00:01Z&bucket=hour");
+        let range = range.unwrap();
+        assert_eq!(range.from, at("2026-11-20T00:00:00Z"));
+        assert_eq!(range.to, at("2026-11-20T04:00:00Z"));
+    }
+
+    #[test]
+    fn without_moments_it_ends_now() {
+        let range = of("").unwrap();
+        assert_eq!(range.from, at("2026-10-22T00:00:00Z"));
+        assert_eq!(range.to, at("2026-11-21T00:00:00Z"));
+        assert_eq!(of("bucket=hour").unwrap().from, at("2026-11-19T07:00:00Z"));
+    }
+
+    #[test]
+    fn a_range_has_bounds() {
+        assert!(of("from=2026-01-01T00:00:00Z&to=2028-09-27T00:00:00Z").is_ok());
+        for query in [
+            "from=2026-01-01T00:00:00Z&to=2028-09-27T00:00:01Z",
+            "from=2026-01-01T00:00:00Z&to=2026-01-01T00:00:00Z",
+            "from=2027-01-01T00:00:00Z",
+            "from=0001-01-01T00:00:00Z&to=0001-01-02T00:00:00Z",
+            "to=9999-12-31T23:59:59Z",
+            "bucket=week",
+            "from=yesterday",
+        ] {
+            assert_eq!(of(query).unwrap_err().kind(), Kind::InvalidParameter, "{query}");
+        }
+    }
+
+    #[test]
+    fn a_report_has_every_bucket_of_its_range() {
+        let range = of("from=2026-11-18T00:00:00Z&to=2026-11-20T00:00:00Z").unwrap();
+        let bucket = at("2026-11-19T00:00:00Z");
+        let sold = Sold { bucket, orders: 2, revenue: 1_500, discounts: 100 };
+        let report = range.report(vec![sold], vec![], "GBP".parse().unwrap());
+        let orders: Vec<_> = report.items.iter().map(|it| (it.bucket, it.orders)).collect();
+        assert_eq!(orders, [(at("2026-11-18T00:00:00Z"), 0), (bucket, 2)]);
+        assert_eq!(report.items[1].revenue.amount, 1_500);
+    }
+}

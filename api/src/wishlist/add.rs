@@ -1,0 +1,94 @@
+//! `POST /wishlist/items`.
+
+use crate::{
+    App,
+    auth::{Access, Role},
+    command::{self, Answer, CommandBody, Received, carry_out, detached, look},
+    problem::{Kind, Problem},
+};
+use axum::{extract::State, http::StatusCode, response::Response};
+use chrono::{DateTime, Utc};
+use commands::{Snapshot, State as Aggregate, wishlist::Command};
+use events::StreamId;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// A product that is wished for.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddWishlistItemRequest {
+    /// The product.
+    pub product_id: Uuid,
+}
+
+impl CommandBody for AddWishlistItemRequest {
+    const ACCESS: Access = Access::AtLeast(Role::Customer);
+}
+
+/// A product that is on the list.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = WishlistEntry)]
+pub struct AddedItemBody {
+    /// The product.
+    pub product_id: Uuid,
+    /// When it came on the list.
+    pub added_at: DateTime<Utc>,
+}
+
+/// Puts a product on the caller's wishlist, which may have 500.
+#[utoipa::path(
+    post,
+    path = "/api/v1/wishlist/items",
+    tag = "wishlist",
+    operation_id = "add_wishlist_item",
+    request_body = AddWishlistItemRequest,
+    responses(
+        (status = 201, description = "It is on the list.", body = AddedItemBody),
+        (status = 200, description = "It was there already.", body = AddedItemBody),
+        (status = 404, description = "`product-not-found`, `customer-not-found`"),
+        (status = 409, description = "`wishlist-full`"),
+    ),
+)]
+pub async fn add(
+    State(app): State<Arc<App>>,
+    received: Received<AddWishlistItemRequest>,
+) -> Result<Response, Problem> {
+    detached(add_item(app, received)).await
+}
+
+async fn add_item(
+    app: Arc<App>,
+    Received { body: AddWishlistItemRequest { product_id }, envelope }: Received<
+        AddWishlistItemRequest,
+    >,
+) -> Result<Response, Problem> {
+    let customer_id = super::customer(&envelope.caller)?;
+    let stream = StreamId::wishlist(customer_id);
+    // What is on the list already may be asked for again, whatever became of the product.
+    if item(&look(&app, stream).await?, product_id).is_none() {
+        super::require_registered(&app, customer_id).await?;
+        require_sold(&app, product_id).await?;
+    }
+    let decided = carry_out(&app, &envelope, stream, Command::Add(product_id)).await?;
+    let status = if decided.changed { StatusCode::CREATED } else { StatusCode::OK };
+    let body = item(&decided.snapshot, product_id).ok_or_else(|| Problem::not_found("item"))?;
+    let position = command::position(&decided.snapshot);
+    let answer = Answer { status, location: Some(super::LOCATION.to_owned()), body, position };
+    Ok(answer.respond(&envelope, &decided))
+}
+
+/// Asks the product itself: what a read model has not seen yet can be wished for.
+async fn require_sold(app: &App, product_id: Uuid) -> Result<(), Problem> {
+    match &look(app, StreamId::product(product_id)).await?.state {
+        Aggregate::Product(product) if product.is_sold() => Ok(()),
+        _ => Err(Problem::from(Kind::ProductNotFound).with("product_id", product_id.to_string())),
+    }
+}
+
+fn item(wishlist: &Snapshot, product_id: Uuid) -> Option<AddedItemBody> {
+    let Aggregate::Wishlist(wishlist) = &wishlist.state else { return None };
+    let added_at = wishlist.item(product_id)?.added_at;
+    Some(AddedItemBody { product_id, added_at })
+}

@@ -1,0 +1,53 @@
+//! `GET /wishlist/items`.
+
+use super::WishlistItemBody;
+use crate::{
+    App,
+    auth::Caller,
+    causality::Freshness,
+    extract::Params,
+    problem::Problem,
+    products::body::ProductBody,
+    query::{self, Cursors, Found, ListBody, read_joined},
+};
+use axum::{extract::State, response::Response};
+use projections::{ReadModel, wishlists::Item};
+use std::sync::Arc;
+
+/// The caller's wishlist, newest first, with the products as they are now.
+#[utoipa::path(
+    get,
+    path = "/api/v1/wishlist/items",
+    tag = "wishlist",
+    operation_id = "list_wishlist",
+    params(
+        ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 200; 50 unless given"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses((status = 200, description = "A page of items.", body = ListBody<WishlistItemBody>)),
+)]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    freshness: Freshness,
+    mut params: Params,
+) -> Result<Response, Problem> {
+    let customer_id = super::customer(&caller)?;
+    let cursors = Cursors::of("wishlist", &customer_id);
+    let before = cursors.take(&mut params)?;
+    let limit = query::limit(&mut params)?;
+    params.end()?;
+    let models = [ReadModel::Wishlists, ReadModel::Products];
+    let found = read_joined(app.reads()?, &models, &freshness, |reads| async move {
+        reads.wishlist(customer_id, before, limit).await
+    })
+    .await?;
+    let next_cursor = found.value.next.map(|next| cursors.give(next)).transpose()?;
+    let item = |Item { product, added_at, .. }| WishlistItemBody {
+        added_at,
+        product: ProductBody::from(product),
+    };
+    let items = found.value.items.into_iter().map(item).collect();
+    let value = ListBody { items, next_cursor };
+    Ok(query::list(&freshness, Found { value, position: found.position }))
+}

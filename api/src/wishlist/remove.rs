@@ -1,0 +1,51 @@
+//! `DELETE /wishlist/items/{product_id}`.
+
+use crate::{
+    App,
+    auth::{Access, Role},
+    command::{self, Answer, CommandBody, Received, carry_out, detached},
+    extract::{Media, PathId},
+    problem::Problem,
+};
+use axum::{body::Body, extract::State, http::StatusCode, response::Response};
+use commands::wishlist::Command;
+use events::StreamId;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Nothing is said beside the product.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemoveWishlistItemRequest {}
+
+impl CommandBody for RemoveWishlistItemRequest {
+    const ACCESS: Access = Access::AtLeast(Role::Customer);
+    const MEDIA: Media = Media::OptionalJson;
+}
+
+/// Takes a product off the caller's wishlist, if it is there.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/wishlist/items/{product_id}",
+    tag = "wishlist",
+    operation_id = "remove_wishlist_item",
+    params(("product_id" = Uuid, Path, description = "The product")),
+    responses((status = 204, description = "It is not on the list.")),
+)]
+pub async fn remove(
+    State(app): State<Arc<App>>,
+    PathId(product_id): PathId,
+    Received { envelope, .. }: Received<RemoveWishlistItemRequest>,
+) -> Result<Response, Problem> {
+    let stream = StreamId::wishlist(super::customer(&envelope.caller)?);
+    detached(async move {
+        let decided = carry_out(&app, &envelope, stream, Command::Remove(product_id)).await?;
+        let position = command::position(&decided.snapshot);
+        let answer = Answer { status: StatusCode::NO_CONTENT, location: None, body: (), position };
+        let (mut parts, _) = answer.respond(&envelope, &decided).into_parts();
+        parts.headers.remove(axum::http::header::CONTENT_TYPE);
+        parts.headers.remove(axum::http::header::CONTENT_LENGTH);
+        Ok(Response::from_parts(parts, Body::empty()))
+    })
+    .await
+}

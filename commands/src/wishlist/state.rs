@@ -1,0 +1,50 @@
+//! What a wishlist is.
+
+use crate::aggregate::At;
+use events::{Timestamp, wishlist::Event};
+use imbl::OrdMap;
+use uuid::Uuid;
+
+/// Items of a wishlist at most: its state is in memory.
+pub const MAX_ITEMS: usize = 500;
+
+/// When a product came on the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// The stream version of that event: later ones have higher ones.
+    pub version: u64,
+    /// When it was decided.
+    pub added_at: Timestamp,
+}
+
+/// A wishlist. A customer who never wished for anything has an empty one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Wishlist {
+    pub(super) items: OrdMap<Uuid, Item>,
+    shown_version: u64,
+}
+
+impl Wishlist {
+    /// The item of a product.
+    pub fn item(&self, product_id: Uuid) -> Option<Item> {
+        self.items.get(&product_id).copied()
+    }
+
+    /// The stream version of the last event: each of them shows.
+    pub fn shown_version(&self) -> u64 {
+        self.shown_version
+    }
+
+    pub(super) fn fold(&mut self, event: &Event, at: At) {
+        match event {
+            Event::ItemAdded(added) => {
+                let item = Item { version: at.version, added_at: at.time };
+                self.items.insert(added.product_id, item);
+            }
+            Event::ItemRemoved(removed) => {
+                self.items.remove(&removed.product_id);
+            }
+        }
+        self.shown_version = at.version;
+    }
+}

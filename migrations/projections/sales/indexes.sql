@@ -1,0 +1,1 @@
+-- The keys stand with the tables: sums are added to the row that is there.

@@ -1,0 +1,295 @@
+//! Events to sums.
+
+use crate::{
+    facts::{Facts, sql_partition},
+    projection::{ApplyError, Projection},
+    sales::Bucket,
+};
+use async_trait::async_trait;
+use events::{Event, StreamKind, Timestamp, order};
+use rustc_hash::FxHashMap;
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, types::Json};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+use uuid::Uuid;
+
+/// The tables of one version.
+pub(crate) struct Sales {
+    load: Arc<str>,
+    delete: Arc<str>,
+    insert: Arc<str>,
+    add: Arc<str>,
+    add_units: Arc<str>,
+}
+
+impl Sales {
+    pub fn new(schema: &str) -> Self {
+        let load = format!(
+            "select order_id, partition, bucket, currency, revenue, discounts, lines \
+             from {schema}.sales_order where order_id = any($1)"
+        );
+        let delete = format!("delete from {schema}.sales_order where order_id = any($1)");
+        let insert = format!(
+            "insert into {schema}.sales_order \
+             (order_id, partition, bucket, currency, revenue, discounts, lines) \
+             select id, partition, bucket, currency, revenue, discounts, lines::json \
+             from unnest($1::uuid[], $2::integer[], $3::timestamptz[], $4::text[], $5::bigint[], \
+             $6::bigint[], $7::text[]) \
+             as u(id, partition, bucket, currency, revenue, discounts, lines)"
+        );
+        let add = format!(
+            "insert into {schema}.sales as t \
+             (bucket, partition, currency, orders, revenue, discounts) \
+             select bucket, partition, currency, orders, revenue::numeric, discounts::numeric \
+             from unnest($1::timestamptz[], $2::integer[], $3::text[], $4::bigint[], $5::text[], \
+             $6::text[]) as u(bucket, partition, currency, orders, revenue, discounts) \
+             on conflict (bucket, partition, currency) do update set \
+             orders = t.orders + excluded.orders, revenue = t.revenue + excluded.revenue, \
+             discounts = t.discounts + excluded.discounts"
+        );
+        let add_units = format!(
+            "insert into {schema}.sales_product as t (bucket, partition, product_id, units) \
+             select bucket, partition, product_id, units::numeric \
+             from unnest($1::timestamptz[], $2::integer[], $3::uuid[], $4::text[]) \
+             as u(bucket, partition, product_id, units) \
+             on conflict (bucket, product_id, partition) do update set \
+             units = t.units + excluded.units"
+        );
+        Self {
+            load: load.into(),
+            delete: delete.into(),
+            insert: insert.into(),
+            add: add.into(),
+            add_units: add_units.into(),
+        }
+    }
+}
+
+/// What an order adds to the sums once it is confirmed.
+#[derive(Clone, Debug, FromRow)]
+struct Sale {
+    order_id: Uuid,
+    partition: i32,
+    bucket: Option<Timestamp>,
+    currency: String,
+    revenue: i64,
+    discounts: i64,
+    lines: Json<Vec<(Uuid, i64)>>,
+}
+
+impl Sale {
+    fn of(order_id: Uuid, partition: i32, priced: &order::Priced) -> Self {
+        let line = |line: &order::PricedLine| (line.product_id, line.quantity);
+        Self {
+            order_id,
+            partition,
+            bucket: None,
+            currency: priced.total.currency.code().to_owned(),
+            revenue: priced.total.amount,
+            discounts: priced.discount.amount,
+            lines: Json(priced.lines.iter().map(line).collect()),
+        }
+    }
+}
+
+/// What a chunk adds to the sums. A row is there once anything was ever added to it, whatever was taken out again, so that
+/// the rows do not depend on how the log was cut into chunks.
+#[derive(Default)]
+struct Sums {
+    /// Orders, revenue and discounts by bucket, partition and currency.
+    money: BTreeMap<(Timestamp, i32, String), (i64, i128, i128)>,
+    /// Units by bucket, product and partition.
+    units: BTreeMap<(Timestamp, Uuid, i32), i128>,
+}
+
+impl Sums {
+    /// Adds what `sale` brings in its bucket, `times` being 1, or -1 to take it out.
+    fn add(&mut self, sale: &Sale, bucket: Timestamp, times: i64) {
+        let key = (bucket, sale.partition, sale.currency.clone());
+        let (orders, revenue, discounts) = self.money.entry(key).or_default();
+        *orders += times;
+        *revenue += i128::from(sale.revenue) * i128::from(times);
+        *discounts += i128::from(sale.discounts) * i128::from(times);
+        for &(product_id, quantity) in &sale.lines.0 {
+            let units = self.units.entry((bucket, product_id, sale.partition)).or_default();
+            *units += i128::from(quantity) * i128::from(times);
+        }
+    }
+}
+
+/// Orders of a chunk: those that were there before, and what becomes of them.
+#[derive(Default)]
+struct Open {
+    /// By order; `None` for one that can change no sum any more.
+    sales: FxHashMap<Uuid, Option<Sale>>,
+    /// Orders whose row is another now.
+    changed: BTreeSet<Uuid>,
+    sums: Sums,
+}
+
+impl Open {
+    fn take(&mut self, order_id: Uuid, partition: i32, time: Timestamp, event: &order::Event) {
+        use order::Event as E;
+        match event {
+            E::Priced(priced) => {
+                self.put(order_id, Some(Sale::of(order_id, partition, priced)));
+            }
+            E::Confirmed(_) => self.confirm(order_id, time),
+            E::Cancelled(_) => {
+                let sale = self.sales.get(&order_id).cloned().flatten();
+                if let Some((sale, bucket)) = sale.and_then(|sale| sale.bucket.map(|at| (sale, at)))
+                {
+                    self.sums.add(&sale, bucket, -1);
+                }
+                self.put(order_id, None);
+            }
+            // What has left the house is sold, and what was rejected never will be.
+            E::Shipped(_) | E::Rejected(_) => self.put(order_id, None),
+            E::Placed(_)
+            | E::PaymentStarted(_)
+            | E::PaymentCaptured(_)
+            | E::PaymentDeclined(_)
+            | E::PaymentVoided(_)
+            | E::RefundIssued(_)
+            | E::ProcessingStarted(_)
+            | E::Delivered(_)
+            | E::CustomerSettled(_)
+            | E::StockSettled(_) => {}
+        }
+    }
+
+    fn confirm(&mut self, order_id: Uuid, time: Timestamp) {
+        let Some(mut sale) = self.sales.get(&order_id).cloned().flatten() else { return };
+        let Some(bucket) = Bucket::Hour.begin(time).filter(|_| sale.bucket.is_none()) else {
+            return;
+        };
+        self.sums.add(&sale, bucket, 1);
+        sale.bucket = Some(bucket);
+        self.put(order_id, Some(sale));
+    }
+
+    fn put(&mut self, order_id: Uuid, sale: Option<Sale>) {
+        self.sales.insert(order_id, sale);
+        self.changed.insert(order_id);
+    }
+}
+
+#[async_trait]
+impl Projection for Sales {
+    async fn apply(
+        &self,
+        connection: &mut PgConnection,
+        facts: &Facts<'_>,
+    ) -> Result<(), ApplyError> {
+        let mut open = self.open(connection, facts).await?;
+        for fact in facts.iter() {
+            if let Event::Order(event) = &fact.event {
+                let partition = sql_partition(fact.position.partition);
+                open.take(fact.record.stream.id, partition, fact.record.time, event);
+            }
+        }
+        self.write_orders(connection, &open).await?;
+        self.add(connection, &open.sums).await?;
+        Ok(())
+    }
+}
+
+impl Sales {
+    /// The orders that the facts may still change and that were priced before them.
+    async fn open(
+        &self,
+        connection: &mut PgConnection,
+        facts: &Facts<'_>,
+    ) -> Result<Open, sqlx::Error> {
+        let mut open = Open::default();
+        let ids = priced_before(facts);
+        if ids.is_empty() {
+            return Ok(open);
+        }
+        let load = sqlx::query_as(AssertSqlSafe(Arc::clone(&self.load)));
+        let sales: Vec<Sale> = load.bind(ids).fetch_all(connection).await?;
+        open.sales = sales.into_iter().map(|sale| (sale.order_id, Some(sale))).collect();
+        Ok(open)
+    }
+
+    async fn write_orders(
+        &self,
+        connection: &mut PgConnection,
+        open: &Open,
+    ) -> Result<(), sqlx::Error> {
+        if open.changed.is_empty() {
+            return Ok(());
+        }
+        let changed: Vec<Uuid> = open.changed.iter().copied().collect();
+        let delete = sqlx::query(AssertSqlSafe(Arc::clone(&self.delete)));
+        delete.bind(&changed).execute(&mut *connection).await?;
+        let sales: Vec<&Sale> =
+            changed.iter().filter_map(|id| open.sales.get(id)?.as_ref()).collect();
+        if sales.is_empty() {
+            return Ok(());
+        }
+        // Ids and numbers always serialise.
+        let lines = |sale: &&Sale| serde_json::to_string(&sale.lines.0).unwrap_or_default();
+        sqlx::query(AssertSqlSafe(Arc::clone(&self.insert)))
+            .bind(sales.iter().map(|sale| sale.order_id).collect::<Vec<_>>())
+            .bind(sales.iter().map(|sale| sale.partition).collect::<Vec<_>>())
+            .bind(sales.iter().map(|sale| sale.bucket).collect::<Vec<_>>())
+            .bind(sales.iter().map(|sale| sale.currency.as_str()).collect::<Vec<_>>())
+            .bind(sales.iter().map(|sale| sale.revenue).collect::<Vec<_>>())
+            .bind(sales.iter().map(|sale| sale.discounts).collect::<Vec<_>>())
+            .bind(sales.iter().map(lines).collect::<Vec<_>>())
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+
+    async fn add(&self, connection: &mut PgConnection, sums: &Sums) -> Result<(), sqlx::Error> {
+        if sums.money.is_empty() {
+            return Ok(());
+        }
+        let keys = || sums.money.keys();
+        let values = || sums.money.values();
+        sqlx::query(AssertSqlSafe(Arc::clone(&self.add)))
+            .bind(keys().map(|(bucket, ..)| *bucket).collect::<Vec<_>>())
+            .bind(keys().map(|(_, partition, _)| *partition).collect::<Vec<_>>())
+            .bind(keys().map(|(.., currency)| currency.as_str()).collect::<Vec<_>>())
+            .bind(values().map(|(orders, ..)| *orders).collect::<Vec<_>>())
+            .bind(values().map(|(_, revenue, _)| revenue.to_string()).collect::<Vec<_>>())
+            .bind(values().map(|(.., discounts)| discounts.to_string()).collect::<Vec<_>>())
+            .execute(&mut *connection)
+            .await?;
+        let keys = || sums.units.keys();
+        sqlx::query(AssertSqlSafe(Arc::clone(&self.add_units)))
+            .bind(keys().map(|(bucket, ..)| *bucket).collect::<Vec<_>>())
+            .bind(keys().map(|(.., partition)| *partition).collect::<Vec<_>>())
+            .bind(keys().map(|(_, product_id, _)| *product_id).collect::<Vec<_>>())
+            .bind(sums.units.values().map(ToString::to_string).collect::<Vec<_>>())
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+}
+
+/// The orders that something becomes of here, and whose price is not among the facts before it.
+fn priced_before(facts: &Facts<'_>) -> Vec<Uuid> {
+    let mut seen: FxHashMap<Uuid, bool> = FxHashMap::default();
+    for fact in facts.iter().filter(|fact| fact.record.stream.kind == StreamKind::Order) {
+        let Event::Order(event) = &fact.event else { continue };
+        let before = matches!(
+            event,
+            order::Event::Confirmed(_)
+                | order::Event::Cancelled(_)
+                | order::Event::Shipped(_)
+                | order::Event::Rejected(_)
+        );
+        if before || matches!(event, order::Event::Priced(_)) {
+            seen.entry(fact.record.stream.id).or_insert(before);
+        }
+    }
+    let ids = seen.into_iter().filter_map(|(id, before)| before.then_some(id));
+    let mut ids: Vec<_> = ids.collect();
+    ids.sort_unstable();
+    ids
+}

@@ -1,0 +1,80 @@
+//! Sales: sums by the hour of confirmation. A cancelled order is taken out of the hour in which it was confirmed.
+
+mod apply;
+mod query;
+
+pub(crate) use apply::Sales;
+
+use chrono::{DateTime, Duration, DurationRound, TimeDelta};
+use events::Timestamp;
+use std::str::FromStr;
+use uuid::Uuid;
+
+/// How wide the parts of a report are. In UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bucket {
+    /// An hour.
+    Hour,
+    /// A day.
+    Day,
+}
+
+/// No bucket has this name.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a bucket is `hour` or `day`")]
+pub struct UnknownBucket;
+
+impl Bucket {
+    /// The name in queries; the database's name for it too.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hour => "hour",
+            Self::Day => "day",
+        }
+    }
+
+    /// How wide it is.
+    pub fn width(self) -> TimeDelta {
+        match self {
+            Self::Hour => Duration::hours(1),
+            Self::Day => Duration::days(1),
+        }
+    }
+
+    /// When the bucket begins that `time` is in. `None` beyond the years 1677 to 2262.
+    pub fn begin(self, time: Timestamp) -> Option<Timestamp> {
+        time.duration_trunc(self.width()).ok()
+    }
+}
+
+impl FromStr for Bucket {
+    type Err = UnknownBucket;
+
+    fn from_str(name: &str) -> Result<Self, UnknownBucket> {
+        [Self::Hour, Self::Day].into_iter().find(|it| it.as_str() == name).ok_or(UnknownBucket)
+    }
+}
+
+/// What was sold in a bucket, in minor units of one currency.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sold {
+    /// When the bucket begins.
+    pub bucket: DateTime<chrono::Utc>,
+    /// Orders confirmed in it and not cancelled since.
+    pub orders: i64,
+    /// Their totals: what was paid.
+    pub revenue: i64,
+    /// Their discounts.
+    pub discounts: i64,
+}
+
+/// A product and how often it was sold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BestSeller {
+    /// The product.
+    pub product_id: Uuid,
+    /// Its name; `None` while this database has not seen it.
+    pub name: Option<String>,
+    /// Units in confirmed orders that were not cancelled since.
+    pub units: i64,
+}

@@ -1,0 +1,205 @@
+//! What the words of a question stand for, and in how many products they are.
+
+use super::{
+    RANKED,
+    words::{is_word, words},
+};
+use crate::QueryError;
+use serde::{Deserialize, Serialize};
+use sqlx::{FromRow, PgConnection};
+
+/// Characters of a question.
+const MAX_QUESTION: usize = 200;
+
+/// Words of a question.
+pub(super) const MAX_WORDS: usize = 8;
+
+/// Words that a mistyped one may stand for.
+const MAX_MEANT: usize = 5;
+
+/// Words that are looked at for what a mistyped one may stand for.
+const MAX_ALIKE: i64 = 40;
+
+/// Words with one beginning that are counted.
+const MAX_LOOKED_UP: i64 = 2_000;
+
+/// What is looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question(pub(super) Vec<String>);
+
+/// Nothing can be looked for with this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must have 1 to 8 words, of 200 characters at most together")]
+pub struct InvalidSearch;
+
+impl Question {
+    /// The question in a text.
+    ///
+    /// # Errors
+    /// When it has no word, or too many.
+    pub fn of(text: &str) -> Result<Self, InvalidSearch> {
+        if text.chars().count() > MAX_QUESTION {
+            return Err(InvalidSearch);
+        }
+        let mut words = words(text);
+        words.sort_unstable();
+        words.dedup();
+        if words.is_empty() || words.len() > MAX_WORDS {
+            return Err(InvalidSearch);
+        }
+        Ok(Self(words))
+    }
+}
+
+/// What a word of the question stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Term {
+    /// Itself, and whatever it begins.
+    Begins(String),
+    /// Any of these: it is mistyped.
+    Meant(Vec<String>),
+}
+
+impl Term {
+    pub fn is_sound(&self) -> bool {
+        match self {
+            Self::Begins(word) => is_word(word),
+            Self::Meant(words) => words.len() <= MAX_MEANT && words.iter().all(|it| is_word(it)),
+        }
+    }
+
+    pub fn means_nothing(&self) -> bool {
+        matches!(self, Self::Meant(words) if words.is_empty())
+    }
+
+    /// The words it stands for, as ranges of the known ones: from, and before.
+    fn ranges(&self) -> Vec<(String, String)> {
+        match self {
+            Self::Begins(word) => vec![(word.clone(), format!("{word}{}", char::MAX))],
+            Self::Meant(words) => {
+                words.iter().map(|word| (word.clone(), format!("{word}\u{1}"))).collect()
+            }
+        }
+    }
+
+    /// As a text query: words have no quotes in them.
+    pub fn query(&self) -> String {
+        match self {
+            Self::Begins(word) => format!("'{word}':*"),
+            Self::Meant(words) => format!("({})", any_of(words)),
+        }
+    }
+
+    pub fn exactly(&self) -> String {
+        match self {
+            Self::Begins(word) => format!("'{word}'"),
+            Self::Meant(words) => any_of(words),
+        }
+    }
+}
+
+fn any_of(words: &[String]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
+    quoted.join(" | ")
+}
+
+/// What each word stands for: itself, if any product has a word that begins so, and else those that look most like it.
+pub(super) async fn meanings(
+    connection: &mut PgConnection,
+    words: &[String],
+) -> Result<Vec<Term>, QueryError> {
+    let mut terms: Vec<Term> = words.iter().cloned().map(Term::Begins).collect();
+    let sizes = sizes(connection, &terms).await?;
+    for (term, word) in terms
+        .iter_mut()
+        .zip(words)
+        .zip(sizes)
+        .filter_map(|(term, size)| (size.products == 0).then_some(term))
+    {
+        *term = Term::Meant(meant(word, alike(connection, word).await?));
+    }
+    Ok(terms)
+}
+
+/// In how many products a word is, or one of those that it stands for: or more, never fewer.
+#[derive(FromRow)]
+pub(super) struct Size {
+    pub names: i64,
+    pub products: i64,
+}
+
+/// The sizes of all terms. A beginning of too many words to look at counts as one of too many products.
+pub(super) async fn sizes(
+    connection: &mut PgConnection,
+    terms: &[Term],
+) -> Result<Vec<Size>, sqlx::Error> {
+    let (mut places, mut least, mut below) = (Vec::new(), Vec::new(), Vec::new());
+    for (term, place) in terms.iter().zip(1_i32..) {
+        for (from, to) in term.ranges() {
+            places.push(place);
+            least.push(from);
+            below.push(to);
+        }
+    }
+    sqlx::query_as(
+        "select sum(case when s.words < $4 then s.names else $5 end)::bigint as names, \
+         sum(case when s.words < $4 then s.products else $5 end)::bigint as products \
+         from unnest($1::integer[], $2::text[], $3::text[]) as r(place, least, below), \
+         lateral (select count(*) as words, coalesce(sum(names), 0) as names, \
+         coalesce(sum(products), 0) as products from (select names, products from read.search_word \
+         where word >= r.least collate \"C\" and word < r.below collate \"C\" limit $4) w) s \
+         group by place order by place",
+    )
+    .bind(places)
+    .bind(least)
+    .bind(below)
+    .bind(MAX_LOOKED_UP)
+    .bind(RANKED + 1)
+    .fetch_all(connection)
+    .await
+}
+
+/// Known words with trigrams in common, those with the most first.
+async fn alike(connection: &mut PgConnection, word: &str) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "select word from read.search_word where word % $1 group by word having sum(products) > 0 \
+         order by similarity(word, $1) desc, word limit $2",
+    )
+    .bind(word)
+    .bind(MAX_ALIKE)
+    .fetch_all(connection)
+    .await
+}
+
+/// Those of `known` that are the fewest slips away from `word`: one slip in a short word, two in a longer one.
+fn meant(word: &str, known: Vec<String>) -> Vec<String> {
+    let most = if word.chars().count() <= 4 { 1 } else { 2 };
+    let slips = |known: &String| strsim::osa_distance(word, known);
+    let near: Vec<(usize, String)> = known.into_iter().map(|it| (slips(&it), it)).collect();
+    let fewest = near.iter().map(|(slips, _)| *slips).min().filter(|fewest| *fewest <= most);
+    let nearest = near.into_iter().filter(|(slips, _)| Some(*slips) == fewest);
+    nearest.map(|(_, word)| word).take(MAX_MEANT).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_has_words_and_not_too_many() {
+        let of = |text: &str| Question::of(text).map(|question| question.0);
+        assert_eq!(of(" War  and WAR! ").unwrap(), ["and", "war"]);
+        for text in ["", " ", "-- '", "a b c d e f g h i", &"x".repeat(MAX_QUESTION + 1)] {
+            assert_eq!(of(text), Err(InvalidSearch), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_mistyped_word_stands_for_the_nearest_ones() {
+        let known = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        assert_eq!(meant("kafak", known(&["kafka", "kafkas", "kayak"])), ["kafka", "kayak"]);
+        assert_eq!(meant("philosphy", known(&["philosophy", "philosopher"])), ["philosophy"]);
+        assert!(meant("rut", known(&["truth", "trust"])).is_empty());
+        assert!(meant("x", Vec::new()).is_empty());
+    }
+}

@@ -1,0 +1,94 @@
+//! Events to rows: what becomes of an item in a chunk is known at its last event.
+
+use crate::{
+    facts::{Facts, sql_partition},
+    projection::{ApplyError, Projection},
+};
+use async_trait::async_trait;
+use events::{Event, Timestamp, wishlist};
+use sqlx::{AssertSqlSafe, PgConnection};
+use std::{collections::BTreeMap, sync::Arc};
+use uuid::Uuid;
+
+/// The table of one version.
+pub(crate) struct Wishlists {
+    delete: Arc<str>,
+    insert: Arc<str>,
+}
+
+/// An item that is on a list.
+struct Row {
+    partition: i32,
+    version: i64,
+    added_at: Timestamp,
+}
+
+impl Wishlists {
+    pub fn new(schema: &str) -> Self {
+        let delete = format!(
+            "delete from {schema}.wishlists t using unnest($1::uuid[], $2::uuid[]) \
+             as u(customer_id, product_id) \
+             where t.customer_id = u.customer_id and t.product_id = u.product_id"
+        );
+        let insert = format!(
+            "insert into {schema}.wishlists (customer_id, product_id, partition, version, added_at) \
+             select * from unnest($1::uuid[], $2::uuid[], $3::integer[], $4::bigint[], \
+             $5::timestamptz[])"
+        );
+        Self { delete: delete.into(), insert: insert.into() }
+    }
+}
+
+#[async_trait]
+impl Projection for Wishlists {
+    async fn apply(
+        &self,
+        connection: &mut PgConnection,
+        facts: &Facts<'_>,
+    ) -> Result<(), ApplyError> {
+        let items = fold(facts);
+        if items.is_empty() {
+            return Ok(());
+        }
+        let (customers, products): (Vec<Uuid>, Vec<Uuid>) = items.keys().copied().unzip();
+        sqlx::query(AssertSqlSafe(Arc::clone(&self.delete)))
+            .bind(customers)
+            .bind(products)
+            .execute(&mut *connection)
+            .await?;
+        let kept = || items.iter().filter_map(|(key, row)| Some((key, row.as_ref()?)));
+        sqlx::query(AssertSqlSafe(Arc::clone(&self.insert)))
+            .bind(kept().map(|(key, _)| key.0).collect::<Vec<_>>())
+            .bind(kept().map(|(key, _)| key.1).collect::<Vec<_>>())
+            .bind(kept().map(|(_, row)| row.partition).collect::<Vec<_>>())
+            .bind(kept().map(|(_, row)| row.version).collect::<Vec<_>>())
+            .bind(kept().map(|(_, row)| row.added_at).collect::<Vec<_>>())
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+}
+
+/// The items that the facts are about, by customer and product, as the last fact of each leaves them: `None` for one that was
+/// taken off.
+fn fold(facts: &Facts<'_>) -> BTreeMap<(Uuid, Uuid), Option<Row>> {
+    let mut items = BTreeMap::new();
+    for fact in facts.iter() {
+        let Event::Wishlist(event) = &fact.event else { continue };
+        let customer_id = fact.record.stream.id;
+        match event {
+            wishlist::Event::ItemAdded(added) => {
+                let row = Row {
+                    partition: sql_partition(fact.position.partition),
+                    version: i64::try_from(fact.record.metadata.version).unwrap_or(i64::MAX),
+                    added_at: fact.record.time,
+                };
+                items.insert((customer_id, added.product_id), Some(row));
+            }
+            wishlist::Event::ItemRemoved(removed) => {
+                items.insert((customer_id, removed.product_id), None);
+            }
+        }
+    }
+    items
+}
