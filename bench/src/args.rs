@@ -119,6 +119,10 @@ pub enum Workload {
     HotOrder,
     /// Reads: half an order, a third a product, a sixth the list of a customer's orders.
     Query,
+    /// Reads of orders and products over HTTP: whole, by callers who hold them, and of nothing, which asks no read model.
+    Held,
+    /// Searches of a catalogue of `--products`, each sort of question on a line of its own.
+    Search,
     /// A log of orders into all read models.
     Project,
     /// A read model built anew from the same log beside the serving one, and switched to.
@@ -168,6 +172,12 @@ pub enum Model {
     Customers,
     /// Every event.
     History,
+    /// Wishlists.
+    Wishlists,
+    /// The words of products.
+    Search,
+    /// Sums of sales.
+    Sales,
 }
 
 /// The name on the command line.

@@ -69,6 +69,30 @@ impl Http {
         Ok(order["order_id"].as_str().context("an order without an id")?.parse()?)
     }
 
+    /// Asks for what stands at `path` below `/api/v1`, as one who holds it already.
+    ///
+    /// # Errors
+    /// When it is not answered with 304.
+    pub async fn get_held(&self, path: &str) -> Result<()> {
+        let request = self.client.get(format!("{}{path}", self.base)).bearer_auth(&self.token);
+        let status = request.header("If-None-Match", "*").send().await?.status();
+        ensure!(status == StatusCode::NOT_MODIFIED, "{status} instead of 304");
+        Ok(())
+    }
+
+    /// Asks for what is not there: everything but the read models has its part in it.
+    ///
+    /// # Errors
+    /// When it is not answered with 404.
+    pub async fn get_nothing(&self) -> Result<()> {
+        let request = self.client.get(format!("{}/orders/nothing", self.base));
+        let response = request.bearer_auth(&self.token).send().await?;
+        let status = response.status();
+        response.bytes().await?;
+        ensure!(status == StatusCode::NOT_FOUND, "{status} instead of 404");
+        Ok(())
+    }
+
     /// What stands at `path` below `/api/v1`.
     ///
     /// # Errors

@@ -110,6 +110,17 @@ impl Shop {
         Ok(())
     }
 
+    /// Puts a product into the catalogue, beside those that are ordered here.
+    ///
+    /// # Errors
+    /// When it is not added.
+    pub async fn add(&self, add: Add) -> Result<()> {
+        let stream = StreamId::product(self.environment.uuid());
+        let added = self.send(stream, commands::product::Command::from(add)).await?;
+        ensure!(added.changed, "a product was not added");
+        Ok(())
+    }
+
     /// With a key that nobody keeps: nothing here reads names.
     async fn register(&self, number: usize, id: Uuid) -> Result<()> {
         let key = Key::random()?;

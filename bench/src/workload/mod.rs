@@ -6,6 +6,7 @@ mod project;
 mod query;
 mod reading;
 mod rebuild;
+mod search;
 mod start;
 mod system;
 
@@ -55,7 +56,7 @@ pub async fn run(args: Args) -> Result<()> {
 
 /// The runs of the README's table.
 fn all(args: &Args) -> Vec<Args> {
-    use Workload::{Append, Hot, HotOrder, Order, Project, Query, Rebuild, Start};
+    use Workload::{Append, Hot, HotOrder, Order, Project, Query, Rebuild, Search, Start};
     let run = |workload, log, over, clients| Args {
         workload: Some(workload),
         log,
@@ -73,6 +74,7 @@ fn all(args: &Args) -> Vec<Args> {
         run(Order, embedded, Over::Http, 64),
         run(Query, embedded, Over::Process, 64),
         run(Query, embedded, Over::Http, 64),
+        Args { products: 100_000, ..run(Search, embedded, Over::Process, 2) },
         run(Project, embedded, Over::Process, 64),
         run(Rebuild, embedded, Over::Process, 64),
         run(Start, embedded, Over::Process, 64),
@@ -98,6 +100,8 @@ async fn run_one(args: &Args) -> Result<Vec<Line>> {
     let run = async {
         match args.workload {
             Some(Workload::Query) => query::run(args, &place).await,
+            Some(Workload::Held) => query::run_held(args, &place).await,
+            Some(Workload::Search) => search::run(args, &place).await,
             Some(Workload::Project) => project::run(args, &place).await,
             Some(Workload::Rebuild) => rebuild::run(args, &place).await,
             Some(Workload::Beside) => beside::run(args, &place).await,

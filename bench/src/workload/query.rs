@@ -45,6 +45,53 @@ pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
     }])
 }
 
+/// Measures what a caller who holds an order or product saves, and what could be saved at most.
+///
+/// # Errors
+/// When a read is not answered as it must be.
+pub async fn run_held(args: &Args, place: &Place) -> Result<Vec<Line>> {
+    let (program, known) = over_http_with(args, place, args.events / 10).await?;
+    let mut lines = Vec::new();
+    for how in [How::Whole, How::Held, How::Nothing] {
+        let known = Arc::clone(&known);
+        let step = move |_| {
+            let known = Arc::clone(&known);
+            async move { known.get_one(how).await }
+        };
+        let measured = closed_loop(args.load(), async || Ok(Appended::default()), step).await?;
+        lines.push(Line {
+            what: format!("held: {}", how.as_str()),
+            on: name(place.kind()),
+            over: name(Over::Http),
+            clients: Some(usize::from(args.clients)),
+            unit: "queries",
+            per_second: measured.per_second(),
+            measured,
+            floor: None,
+        });
+    }
+    program.stop().await;
+    Ok(lines)
+}
+
+/// How one thing is read.
+#[derive(Clone, Copy)]
+enum How {
+    Whole,
+    Held,
+    Nothing,
+}
+
+impl How {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Held => "304",
+            Self::Nothing => "no read model asked",
+        }
+    }
+}
+
 async fn through_functions(args: &Args, place: &Place, events: u64) -> Result<Measured> {
     let Filled { log, shop, orders } = Filled::make(args, place, events).await?;
     let side = ReadSide::start(place, &log.log).await?;
@@ -62,13 +109,7 @@ async fn through_functions(args: &Args, place: &Place, events: u64) -> Result<Me
 }
 
 async fn over_http(args: &Args, place: &Place, events: u64) -> Result<Measured> {
-    let program = Program::start(place).await?;
-    let shop = Arc::new(program.shop(args, &place.environment).await?);
-    let before = program.appended();
-    let orders = place_orders(&shop, events, || program.appended().since(before).events).await?;
-    let reads = program.running().app().reads.clone().context("the program answers no queries")?;
-    caught_up(&reads, place.partitions()).await?;
-    let known = Arc::new(Known { shop, orders });
+    let (program, known) = over_http_with(args, place, events).await?;
     let step = move |_| {
         let known = Arc::clone(&known);
         async move { known.get().await }
@@ -76,6 +117,17 @@ async fn over_http(args: &Args, place: &Place, events: u64) -> Result<Measured> 
     let measured = closed_loop(args.load(), async || Ok(Appended::default()), step).await?;
     program.stop().await;
     Ok(measured)
+}
+
+/// The whole program, with so many events of orders.
+async fn over_http_with(args: &Args, place: &Place, events: u64) -> Result<(Program, Arc<Known>)> {
+    let program = Program::start(place).await?;
+    let shop = Arc::new(program.shop(args, &place.environment).await?);
+    let before = program.appended();
+    let orders = place_orders(&shop, events, || program.appended().since(before).events).await?;
+    let reads = program.running().app().reads.clone().context("the program answers no queries")?;
+    caught_up(&reads, place.partitions()).await?;
+    Ok((program, Arc::new(Known { shop, orders })))
 }
 
 /// What can be asked for and is there.
@@ -109,6 +161,19 @@ impl Known {
         };
         ensure!(found, "what was put in is not found");
         Ok(())
+    }
+
+    async fn get_one(&self, how: How) -> Result<()> {
+        let path = match self.shop.roll(5) {
+            0..3 => format!("/orders/{}", self.order()),
+            _ => format!("/products/{}", self.shop.any_product()),
+        };
+        let http = self.shop.http().context("not over HTTP")?;
+        match how {
+            How::Whole => http.get(&path).await.map(drop),
+            How::Held => http.get_held(&path).await,
+            How::Nothing => http.get_nothing().await,
+        }
     }
 
     async fn get(&self) -> Result<()> {

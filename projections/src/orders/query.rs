@@ -81,6 +81,10 @@ impl ReadModels {
         id: Uuid,
         owner: Option<Uuid>,
     ) -> Result<Option<u64>, QueryError> {
+        // What is kept back is for the whole read to tell.
+        if self.refuse_parked(ReadModel::Orders, StreamId::order(id)).await.is_err() {
+            return Ok(None);
+        }
         self.ask(move |pool| async move {
             let version = "select shown_version from read.orders \
                            where order_id = $1 and customer_id = coalesce($2, customer_id)";

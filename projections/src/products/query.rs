@@ -57,6 +57,10 @@ impl ReadModels {
     /// # Errors
     /// When the database does not answer.
     pub async fn product_version(&self, id: Uuid) -> Result<Option<u64>, QueryError> {
+        // What is kept back is for the whole read to tell.
+        if self.refuse_parked(ReadModel::Products, StreamId::product(id)).await.is_err() {
+            return Ok(None);
+        }
         self.ask(move |pool| async move {
             let version = "select shown_version from read.products where product_id = $1";
             let version: Option<i64> =
