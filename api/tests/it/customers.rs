@@ -1,12 +1,20 @@
 //! An e-mail address belongs to one customer at most.
 
-use crate::{client::Answer, on_both_logs};
-use futures::future::join;
+use crate::{
+    client::{Answer, order},
+    on_both_logs,
+};
+use futures::future::{join, join_all};
+use orderlog::auth::Role;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 on_both_logs!(
     of_two_registrations_of_one_address_one_succeeds,
     an_address_that_was_let_go_can_be_taken,
+    of_many_changes_to_one_address_one_succeeds,
+    two_customers_swap_addresses_by_way_of_a_third,
+    orders_are_counted_once_they_are_confirmed,
 );
 
 fn reader(email: &str) -> Value {
@@ -60,5 +68,73 @@ mod scenario {
         app.caught_up().await;
         let found = app.staff.get("/customers?email=second@example.org").expect(200).await;
         assert_eq!(found.body["customer_id"], second.body["customer_id"]);
+    }
+
+    pub async fn of_many_changes_to_one_address_one_succeeds(app: &TestApp) {
+        let mut paths = Vec::new();
+        for n in 0..8 {
+            let email = format!("many-{n}@example.org");
+            let customer = app.staff.post("/customers", &reader(&email)).expect(201).await;
+            paths.push(format!("/customers/{}", customer.id("customer_id")));
+        }
+        for round in 0..5 {
+            let wanted = format!("prize-{round}@example.org");
+            let change =
+                async |path: &String| app.staff.patch(path, &json!({"email": wanted})).send().await;
+            let answers = join_all(paths.iter().map(change)).await;
+            let winners = answers.iter().filter(|answer| answer.status == 200).count();
+            let losers = answers.iter().filter(|answer| is_taken(answer)).count();
+            assert_eq!((winners, losers), (1, paths.len() - 1), "{answers:?}");
+        }
+    }
+
+    pub async fn two_customers_swap_addresses_by_way_of_a_third(app: &TestApp) {
+        let mut paths = Vec::new();
+        for email in ["left@example.org", "right@example.org"] {
+            let customer = app.staff.post("/customers", &reader(email)).expect(201).await;
+            paths.push(format!("/customers/{}", customer.id("customer_id")));
+        }
+        let change = |at: usize, email| app.staff.patch(&paths[at], &json!({"email": email}));
+        // Straight away each is in the other's way.
+        let (one, other) =
+            join(change(0, "right@example.org").send(), change(1, "left@example.org").send()).await;
+        assert!(is_taken(&one) && is_taken(&other), "{one:?} {other:?}");
+        change(0, "between@example.org").expect(200).await;
+        app.settled().await;
+        change(1, "left@example.org").expect(200).await;
+        app.settled().await;
+        change(0, "right@example.org").expect(200).await;
+        app.settled().await;
+        app.caught_up().await;
+        for (at, email) in [(0, "right@example.org"), (1, "left@example.org")] {
+            assert_eq!(app.staff.get(&paths[at]).expect(200).await.body["email"], email);
+        }
+    }
+
+    pub async fn orders_are_counted_once_they_are_confirmed(app: &TestApp) {
+        let product = app.staff.product(1_000, 3).await;
+        let reader = app.staff.customer().await;
+        let own = app.caller(Role::Customer, &reader.to_string());
+        let counted = async || {
+            app.settled().await;
+            app.caught_up().await;
+            let shown = own.get(&format!("/customers/{reader}")).expect(200).await;
+            (shown.body["order_count"].as_u64().unwrap(), shown.body["vip"] == true)
+        };
+        let place = async |lines: &[(Uuid, i64)], status| {
+            app.staff.post("/orders", &order(reader, lines)).expect(status).await
+        };
+        let first = place(&[(product, 1)], 201).await;
+        place(&[(product, 9)], 409).await;
+        assert_eq!(counted().await, (1, false));
+        // It was confirmed, whatever became of it.
+        let cancel = format!("/orders/{}/cancel", first.id("order_id"));
+        own.post(&cancel, &json!({})).expect(200).await;
+        assert_eq!(counted().await, (1, false));
+        let path = format!("/customers/{reader}");
+        own.patch(&path, &json!({"vip": true})).expect(403).await;
+        app.staff.patch(&path, &json!({"vip": true})).expect(200).await;
+        place(&[(product, 1)], 201).await;
+        assert_eq!(counted().await, (2, true));
     }
 }
