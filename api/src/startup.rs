@@ -229,7 +229,7 @@ impl Parts {
         let metrics = telemetry::metrics()?;
         let limits = Limits::of_process();
         let keys = parts::open_keys(config, ground).await?;
-        let write_side = parts::start_write_side(config, ground, &environment)?;
+        let write_side = parts::start_write_side(config, ground, &environment, &keys)?;
         let (projector, reads) = parts::start_read_side(config, ground, &environment).await?;
         let keeping = authenticator.clone();
         let app = App::open(AppParts {

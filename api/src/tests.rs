@@ -11,11 +11,11 @@ use axum::{
     body::Body,
     http::{HeaderMap, Method, Request, StatusCode},
 };
-use commands::{WriteSettings, WriteSide, gateway::SandboxGateway};
+use commands::{Outside, WriteSettings, WriteSide, gateway::SandboxGateway};
 use events::{
     Environment,
     environment::System,
-    keys::FileKeyStore,
+    keys::{FileKeyStore, KeyStore},
     log::{EventLog, memory::MemoryLog},
 };
 use http_body_util::BodyExt;
@@ -53,7 +53,10 @@ impl Shop {
         let log: Arc<dyn EventLog> = Arc::new(MemoryLog::new(4, Arc::clone(&environment)));
         let gateway = Arc::new(SandboxGateway::in_memory(Arc::clone(&environment)));
         let settings = WriteSettings::new(environment.uuid());
-        let side = WriteSide::start(&log, &environment, gateway, &settings);
+        let store: Arc<dyn KeyStore> =
+            Arc::new(FileKeyStore::open(&dir.path().join("keys.sqlite")).unwrap());
+        let outside = Outside { gateway, keys: Arc::clone(&store) };
+        let side = WriteSide::start(&log, &environment, outside, &settings);
         side.ready().await;
         let keys = AuthKeys::load_or_create(&dir.path().join("token.pk8")).unwrap();
         let mut settings = AppSettings::new("GBP".parse().unwrap());
@@ -63,7 +66,7 @@ impl Shop {
             router: Some(side.router.clone()),
             reads: None,
             log,
-            keys: Arc::new(FileKeyStore::open(&dir.path().join("keys.sqlite")).unwrap()),
+            keys: store,
             environment: Arc::clone(&environment),
             authenticator: Authenticator::built_in(&keys),
             metrics: PrometheusBuilder::new().build_recorder().handle(),

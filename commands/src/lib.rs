@@ -32,6 +32,7 @@ pub mod wishlist;
 
 mod write_side;
 
+pub use dispatch::Outside;
 pub use request::{Command, CommandError, Outcome, Refusal, Request, Snapshot, State};
 pub use router::Router;
 pub use shard::{

@@ -1,8 +1,7 @@
 //! Starts and stops the write side.
 
 use crate::{
-    dispatch::{Board, Dispatcher},
-    gateway::Gateway,
+    dispatch::{Board, Dispatcher, Outside},
     router::Router,
     shard::{Shard, ShardState, ShardStatus, SnapshotStore, mailboxes},
 };
@@ -57,7 +56,7 @@ impl WriteSide {
     pub fn start(
         log: &Arc<dyn EventLog>,
         environment: &Arc<dyn Environment>,
-        gateway: Arc<dyn Gateway>,
+        outside: Outside,
         settings: &WriteSettings,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
@@ -88,7 +87,7 @@ impl WriteSide {
         let dispatcher = Dispatcher::new(
             Arc::clone(&board),
             router.clone(),
-            gateway,
+            outside,
             Arc::clone(environment),
             stopped,
         );

@@ -6,12 +6,13 @@
 mod shop;
 
 use commands::{
-    CommandError, Request, ShardState, WriteSettings, WriteSide, gateway::SandboxGateway,
+    CommandError, Outside, Request, ShardState, WriteSettings, WriteSide, gateway::SandboxGateway,
     order::Status, product, shard::LEASE,
 };
 use events::{
     Environment, Fingerprint, Offset, Partition, StreamId,
     environment::System,
+    keys::MemoryKeyStore,
     log::{
         AppendError, Batch, BatchReader, Committed, Cursor, EventLog, Lane, LogFault, RawChunk,
         ReadError, RecordReader,
@@ -240,7 +241,8 @@ impl Brittle {
         let environment: Arc<dyn Environment> = Arc::new(System::new());
         let log: Arc<dyn EventLog> = Arc::new(self.clone());
         let gateway = Arc::new(SandboxGateway::in_memory(Arc::clone(&environment)));
-        WriteSide::start(&log, &environment, gateway, &WriteSettings::new(id()))
+        let outside = Outside { gateway, keys: Arc::new(MemoryKeyStore::default()) };
+        WriteSide::start(&log, &environment, outside, &WriteSettings::new(id()))
     }
 }
 

@@ -25,6 +25,10 @@ stream_events! {
     OrderOpened(OrderOpened) = "OrderOpened" v 1;
     /// An order of theirs is decided.
     OrderClosed(OrderClosed) = "OrderClosed" v 1;
+    /// They are to be forgotten: nothing personal is theirs any more.
+    Erased(Erased) = "CustomerErased" v 1;
+    /// What was sealed of them can never be opened again. Bookkeeping.
+    KeyDestroyed(KeyDestroyed) = "CustomerKeyDestroyed" v 1;
 }
 
 impl Event {
@@ -35,12 +39,14 @@ impl Event {
             | Self::Registered(_)
             | Self::RegistrationRefused(_)
             | Self::Changed(_)
-            | Self::EmailChanged(_) => false,
+            | Self::EmailChanged(_)
+            | Self::Erased(_) => false,
             Self::OrderClosed(closed) => !closed.confirmed,
             Self::EmailChangeRequested(_)
             | Self::EmailChangeRefused(_)
             | Self::EmailSettled(_)
-            | Self::OrderOpened(_) => true,
+            | Self::OrderOpened(_)
+            | Self::KeyDestroyed(_) => true,
         }
     }
 }
@@ -149,3 +155,11 @@ pub struct OrderClosed {
     /// Until this moment of log time the closed door is remembered.
     pub not_after: Timestamp,
 }
+
+/// The customer is erased. Their address is free from here on, and their key is owed to be destroyed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Erased {}
+
+/// The key is destroyed, and with it all copies of what it sealed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyDestroyed {}

@@ -12,6 +12,12 @@ use std::{
 };
 use uuid::Uuid;
 
+#[cfg(any(test, feature = "testing"))]
+mod memory;
+
+#[cfg(any(test, feature = "testing"))]
+pub use memory::MemoryKeyStore;
+
 /// Why the key store did not give a key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
@@ -169,7 +175,11 @@ impl KeyStore for FileKeyStore {
                 )
                 .map_err(failed)?;
             // The write-ahead log still holds the old page.
-            connection.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(())).map_err(failed)
+            let busy: bool = connection
+                .query_row("pragma wal_checkpoint(truncate)", [], |row| row.get(0))
+                .map_err(failed)?;
+            // The key is gone for whoever asks, and not yet from the disk: to be asked again.
+            if busy { Err(unavailable("somebody reads what is destroyed")) } else { Ok(()) }
         })
         .await
     }
@@ -221,5 +231,29 @@ mod tests {
         store.destroy(ann).await.unwrap();
         assert_eq!(store.get(&[ann]).await.unwrap(), [None]);
         assert!(matches!(store.create(ann).await, Err(KeyError::Destroyed)));
+    }
+
+    #[tokio::test]
+    async fn no_file_holds_a_key_that_is_destroyed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = FileKeyStore::open(&dir.path().join("keys.sqlite")).unwrap();
+        let holds = |key: &Key| {
+            let files = std::fs::read_dir(dir.path()).unwrap();
+            let holds = |bytes: Vec<u8>| bytes.windows(32).any(|part| part == key.as_bytes());
+            files
+                .filter(|file| holds(std::fs::read(file.as_ref().unwrap().path()).unwrap()))
+                .count()
+        };
+        let subjects: Vec<Uuid> = (1..=200).map(Uuid::from_u128).collect();
+        let mut made = Vec::new();
+        for subject in &subjects {
+            made.push(store.create(*subject).await.unwrap());
+        }
+        assert!(made.iter().all(|key| holds(key) > 0));
+        for gone in [0, 77, 199] {
+            store.destroy(subjects[gone]).await.unwrap();
+            assert_eq!(holds(&made[gone]), 0);
+        }
+        assert!(holds(&made[1]) > 0);
     }
 }

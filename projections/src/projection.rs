@@ -90,7 +90,7 @@ impl ReadModel {
         match self {
             Self::Orders => template!("orders", 1),
             Self::Products => template!("products", 2),
-            Self::Customers => template!("customers", 1),
+            Self::Customers => template!("customers", 2),
             Self::History => template!("history", 1),
             Self::Wishlists => template!("wishlists", 1),
             Self::Search => template!("search", 1),

@@ -93,7 +93,7 @@ async fn change_customer(
     let decided = apply(&app, &envelope, StreamId::customer(id), command.into()).await?;
     if decided.settled && wanted.is_some() {
         let customer = super::customer_of(&decided)?;
-        if customer.profile().map(|profile| profile.email_id) != wanted {
+        if !customer.is_erased() && customer.profile().map(|profile| profile.email_id) != wanted {
             return Err(super::email_taken(&decided));
         }
     }

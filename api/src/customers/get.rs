@@ -50,6 +50,9 @@ pub(super) async fn show(
     freshness: &Freshness,
     found: Found<Customer>,
 ) -> Result<Response, Problem> {
+    if found.value.is_erased() {
+        return Err(Kind::Gone.into());
+    }
     let version = found.value.version;
     let key = super::key(app, found.value.customer_id).await?.ok_or(Kind::Gone)?;
     let value: CustomerBody = SealedCustomer::from(found.value).open(&key)?;

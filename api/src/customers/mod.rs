@@ -3,6 +3,7 @@
 
 pub mod body;
 pub mod change;
+pub mod erase;
 pub mod find;
 pub mod get;
 pub mod register;
@@ -72,7 +73,11 @@ fn answer(
     status: StatusCode,
 ) -> Result<Response, Problem> {
     let id = decided.snapshot.stream.id;
-    let sealed = SealedCustomer::of_state(id, &*customer_of(decided)?);
+    let customer = customer_of(decided)?;
+    if customer.is_erased() {
+        return Err(Kind::Gone.into());
+    }
+    let sealed = SealedCustomer::of_state(id, &customer);
     let body = sealed.ok_or_else(|| Problem::not_found("customer"))?.open(key)?;
     let position = command::position(&decided.snapshot);
     let answer = Answer { status, location: Some(location(id)), body, position };

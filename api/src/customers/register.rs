@@ -46,6 +46,7 @@ impl CommandBody for RegisterCustomerRequest {
         (status = 201, description = "The customer is registered.", body = CustomerBody),
         (status = 202, description = "Accepted, not decided yet.", body = CustomerBody),
         (status = 409, description = "`email-taken`"),
+        (status = 410, description = "`gone`: the key was used to register a customer who is erased"),
     ),
     security((), ("bearer" = [])),
 )]

@@ -70,7 +70,10 @@ impl CommandBody for PlaceOrderRequest {
         (status = 201, description = "The order is confirmed.", body = OrderBody),
         (status = 202, description = "Accepted, not decided yet.", body = OrderBody),
         (status = 402, description = "`payment-declined`"),
-        (status = 404, description = "`customer-not-found`, `product-not-found`"),
+        (
+            status = 404,
+            description = "`customer-not-found` (also when they are erased), `product-not-found`",
+        ),
         (status = 409, description = "`insufficient-stock`, `expired`"),
     ),
 )]

@@ -60,7 +60,7 @@ kinds! {
         "No resource with this id is visible to the caller, or the path does not exist. A path id \
          that is no UUID is answered in the same way.";
     CustomerNotFound = "customer-not-found" NOT_FOUND "The customer does not exist"
-        "The customer that the order names does not exist. When the order was already written, \
+        "The customer that the order names does not exist, or was erased. When the order was already written, \
          `order_id` and `Location` name it, and it is `rejected`.";
     ProductNotFound = "product-not-found" NOT_FOUND "A product does not exist"
         "A product that the request names does not exist, or is no longer sold (discontinued); \

@@ -144,7 +144,9 @@ impl From<customer::Refusal> for Problem {
         match refusal {
             Refusal::NotFound => Self::new(Kind::NotFound, detail),
             Refusal::ChangeInProgress => Self::new(Kind::CommandNotApplied, detail).retry_after(1),
+            Refusal::Erased => Self::new(Kind::Gone, detail),
             Refusal::AlreadyExists
+            | Refusal::NotErased
             | Refusal::RegistrationAnswered
             | Refusal::UnknownAttempt { .. }
             | Refusal::OrderClosed => Self::internal(&refusal),

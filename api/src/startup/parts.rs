@@ -11,7 +11,7 @@ use crate::{
     startup::{Ground, auth_key_path},
 };
 use commands::{
-    SnapshotFiles, WriteSettings, WriteSide,
+    Outside, SnapshotFiles, WriteSettings, WriteSide,
     gateway::{Gateway, SandboxGateway},
 };
 use events::{
@@ -163,6 +163,7 @@ pub(super) fn start_write_side(
     config: &Config,
     ground: &Ground,
     environment: &Arc<dyn Environment>,
+    keys: &Arc<dyn KeyStore>,
 ) -> Result<Option<WriteSide>, StartError> {
     if !config.has(Part::Command) {
         return Ok(None);
@@ -179,7 +180,8 @@ pub(super) fn start_write_side(
         snapshots: Some(Arc::new(snapshots)),
         ..WriteSettings::new(environment.uuid())
     };
-    Ok(Some(WriteSide::start(&ground.log.port(), environment, gateway, &settings)))
+    let outside = Outside { gateway, keys: Arc::clone(keys) };
+    Ok(Some(WriteSide::start(&ground.log.port(), environment, outside, &settings)))
 }
 
 pub(super) fn app_settings(config: &Config, connections: usize) -> AppSettings {

@@ -56,6 +56,8 @@ pub struct Order {
 #[derive(Debug, Default)]
 pub struct Customer {
     pub registered: bool,
+    pub erased: bool,
+    key_destroyed: bool,
     pub orders: u64,
     /// Claims of an address that are neither granted nor closed.
     under_way: i32,
@@ -140,7 +142,7 @@ impl Books {
     /// Whether nothing is owed and nothing is pending.
     pub fn is_settled(&self) -> bool {
         self.orders.values().all(Order::is_settled)
-            && self.customers.values().all(|customer| customer.under_way == 0)
+            && self.customers.values().all(|it| it.under_way == 0 && it.erased == it.key_destroyed)
     }
 
     /// What must hold of every settled log.
@@ -166,7 +168,8 @@ impl Books {
             let first = own().filter(|order| order.first_order_discount && order.confirmations > 0);
             assert!(first.count() <= 1, "customer {id} had the first-order discount twice");
             let addresses = self.emails.values().filter(|holder| *holder == id).count();
-            assert_eq!(addresses, usize::from(customer.registered), "addresses of customer {id}");
+            let lives = customer.registered && !customer.erased;
+            assert_eq!(addresses, usize::from(lives), "addresses of customer {id}");
         }
     }
 
@@ -214,7 +217,7 @@ impl Books {
             .iter()
             .map(|row| (row.get("customer_id"), row.get("order_count")))
             .collect();
-        let registered = self.customers.iter().filter(|(_, customer)| customer.registered);
+        let registered = self.customers.iter().filter(|(_, it)| it.registered || it.erased);
         let expected: BTreeMap<Uuid, i64> =
             registered.map(|(id, customer)| (*id, customer.orders.cast_signed())).collect();
         assert_eq!(shown, expected, "customers in the read model");
@@ -425,6 +428,12 @@ impl Customer {
             | customer::Event::Changed(_)
             | customer::Event::OrderOpened(_) => {}
             customer::Event::EmailSettled(_) => self.under_way -= 1,
+            // The registration, if it was under way, and else the address: let go.
+            customer::Event::Erased(_) => {
+                self.erased = true;
+                self.under_way += i32::from(self.registered);
+            }
+            customer::Event::KeyDestroyed(_) => self.key_destroyed = true,
             customer::Event::OrderClosed(closed) => self.orders += u64::from(closed.confirmed),
         }
     }

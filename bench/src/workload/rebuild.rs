@@ -78,6 +78,9 @@ fn models(model: Option<Model>) -> Vec<ReadModel> {
         Some(Model::Products) => vec![ReadModel::Products],
         Some(Model::Customers) => vec![ReadModel::Customers],
         Some(Model::History) => vec![ReadModel::History],
+        Some(Model::Wishlists) => vec![ReadModel::Wishlists],
+        Some(Model::Search) => vec![ReadModel::Search],
+        Some(Model::Sales) => vec![ReadModel::Sales],
     }
 }
 

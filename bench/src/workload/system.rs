@@ -8,10 +8,14 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use commands::{
-    WriteSettings, WriteSide,
+    Outside, WriteSettings, WriteSide,
     gateway::{Gateway, SandboxGateway},
 };
-use events::{Environment, log::EventLog};
+use events::{
+    Environment,
+    keys::{FileKeyStore, KeyStore},
+    log::EventLog,
+};
 use orderlog::{
     auth::Role,
     config::{Config, LogChoice},
@@ -39,7 +43,10 @@ impl Writing {
             Arc::new(SandboxGateway::in_memory(Arc::clone(&place.environment)));
         let settings = WriteSettings::new(place.environment.uuid());
         let counted: Arc<dyn EventLog> = Arc::new(observed.clone());
-        let write_side = WriteSide::start(&counted, &place.environment, gateway, &settings);
+        let keys: Arc<dyn KeyStore> =
+            Arc::new(FileKeyStore::open(&place.folder().join("keys.sqlite"))?);
+        let outside = Outside { gateway, keys };
+        let write_side = WriteSide::start(&counted, &place.environment, outside, &settings);
         write_side.ready().await;
         Ok(Self { write_side, log, observed })
     }

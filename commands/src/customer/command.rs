@@ -33,6 +33,10 @@ pub enum Command {
     OpenOrder(OpenOrder),
     /// An order of theirs is decided. Internal.
     CloseOrder(CloseOrder),
+    /// Be forgotten.
+    Erase,
+    /// The key is destroyed. Internal.
+    RecordKeyDestroyed,
 }
 
 /// Become a customer.

@@ -5,8 +5,9 @@ use crate::aggregate::{Aggregate, At};
 use events::{
     Timestamp,
     customer::{
-        Changed, EmailChangeRefused, EmailChangeRequested, EmailChanged, EmailSettled, Event,
-        OrderClosed, OrderOpened, Registered, RegistrationRefused, RegistrationRequested,
+        Changed, EmailChangeRefused, EmailChangeRequested, EmailChanged, EmailSettled, Erased,
+        Event, KeyDestroyed, OrderClosed, OrderOpened, Registered, RegistrationRefused,
+        RegistrationRequested,
     },
 };
 
@@ -26,6 +27,8 @@ impl Aggregate for Customer {
             Command::SettleEmail { attempt } => self.settle_email(*attempt),
             Command::OpenOrder(open) => self.open_order(open, now),
             Command::CloseOrder(close) => Ok(self.close_order(close)),
+            Command::Erase => self.erase(),
+            Command::RecordKeyDestroyed => self.record_key_destroyed(),
         }
     }
 
@@ -41,7 +44,7 @@ impl Customer {
                 let Register { email_id, email, first_name, last_name } = register.clone();
                 Ok(vec![RegistrationRequested { email_id, email, first_name, last_name }.into()])
             }
-            Some(Status::Pending | Status::Registered | Status::Refused) => {
+            Some(Status::Pending | Status::Registered | Status::Refused | Status::Erased) => {
                 Err(Refusal::AlreadyExists)
             }
         }
@@ -53,6 +56,7 @@ impl Customer {
             Some(Status::Pending) => Ok(vec![Registered {}.into()]),
             Some(Status::Registered) => Ok(vec![]),
             Some(Status::Refused) => Err(Refusal::RegistrationAnswered),
+            Some(Status::Erased) => Err(Refusal::Erased),
         }
     }
 
@@ -62,6 +66,7 @@ impl Customer {
             Some(Status::Pending) => Ok(vec![RegistrationRefused {}.into()]),
             Some(Status::Refused) => Ok(vec![]),
             Some(Status::Registered) => Err(Refusal::RegistrationAnswered),
+            Some(Status::Erased) => Err(Refusal::Erased),
         }
     }
 
@@ -69,6 +74,7 @@ impl Customer {
     fn changeable(&self) -> Result<&Profile, Refusal> {
         match self.status {
             None | Some(Status::Refused) => Err(Refusal::NotFound),
+            Some(Status::Erased) => Err(Refusal::Erased),
             Some(Status::Pending) => Err(Refusal::ChangeInProgress),
             Some(Status::Registered) if self.wanted.is_some() => Err(Refusal::ChangeInProgress),
             Some(Status::Registered) => self.profile().ok_or(Refusal::NotFound),
@@ -127,7 +133,7 @@ impl Customer {
     /// Whether the claim was made, answered, and is not the one they live by.
     fn is_over(&self, attempt: u32) -> bool {
         let lives = match self.status {
-            None | Some(Status::Refused) => false,
+            None | Some(Status::Refused | Status::Erased) => false,
             Some(Status::Pending | Status::Registered) => self.claim() == Some(attempt),
         };
         let waits = self.wanted.as_ref().is_some_and(|wanted| wanted.attempt == attempt);
@@ -136,15 +142,16 @@ impl Customer {
 
     fn open_order(&self, open: &OpenOrder, now: Timestamp) -> Result<Vec<Event>, Refusal> {
         let &OpenOrder { order_id, not_after } = open;
+        // Also of who was erased since: an order that is open goes on.
+        if self.opened(order_id).is_some() {
+            return Ok(vec![]);
+        }
         let vip = match (self.status, self.profile()) {
-            (None | Some(Status::Pending | Status::Refused), _) | (_, None) => {
+            (None | Some(Status::Pending | Status::Refused | Status::Erased), _) | (_, None) => {
                 return Err(Refusal::NotFound);
             }
             (Some(Status::Registered), Some(profile)) => profile.vip,
         };
-        if self.opened(order_id).is_some() {
-            return Ok(vec![]);
-        }
         if self.closed.refuses(order_id, not_after, now) {
             return Err(Refusal::OrderClosed);
         }
@@ -161,6 +168,25 @@ impl Customer {
         }
         let confirmed = confirmed && self.opened(order_id).is_some();
         vec![OrderClosed { order_id, confirmed, not_after }.into()]
+    }
+
+    /// At any time: a claim under way is released with the others.
+    fn erase(&self) -> Result<Vec<Event>, Refusal> {
+        match self.status {
+            None | Some(Status::Refused) => Err(Refusal::NotFound),
+            Some(Status::Pending | Status::Registered) => Ok(vec![Erased {}.into()]),
+            Some(Status::Erased) => Ok(vec![]),
+        }
+    }
+
+    fn record_key_destroyed(&self) -> Result<Vec<Event>, Refusal> {
+        match self.status {
+            None | Some(Status::Pending | Status::Registered | Status::Refused) => {
+                Err(Refusal::NotErased)
+            }
+            Some(Status::Erased) if self.key_destroyed => Ok(vec![]),
+            Some(Status::Erased) => Ok(vec![KeyDestroyed {}.into()]),
+        }
     }
 }
 

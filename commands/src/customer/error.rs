@@ -21,6 +21,12 @@ pub enum Refusal {
         /// The number.
         attempt: u32,
     },
+    /// They were a customer, and are erased.
+    #[error("the customer is erased")]
+    Erased,
+    /// The key of a customer who is not erased stays.
+    #[error("the customer is not erased")]
+    NotErased,
     /// The order is closed here, or too late to open.
     #[error("the order can no longer be opened")]
     OrderClosed,

@@ -22,6 +22,8 @@ pub enum Effect {
         /// The stream id of the address.
         email_id: Uuid,
     },
+    /// Destroy the key of who is erased, with what was made of the data it sealed.
+    DestroyKey,
 }
 
 impl Effect {
@@ -32,6 +34,7 @@ impl Effect {
             Self::ReleaseEmail { attempt, .. } => {
                 EffectId { name: "release-email", ordinal: attempt }
             }
+            Self::DestroyKey => EffectId { name: "destroy-key", ordinal: 0 },
         }
     }
 }
@@ -48,6 +51,7 @@ impl Customer {
             .leaving
             .iter()
             .map(|(&attempt, &email_id)| Effect::ReleaseEmail { attempt, email_id });
-        claims.chain(releases).collect()
+        let key = self.owes_key().then_some(Effect::DestroyKey);
+        claims.chain(releases).chain(key).collect()
     }
 }

@@ -22,6 +22,8 @@ pub enum Status {
     Registered,
     /// The e-mail address was another's.
     Refused,
+    /// They were one of the above but the last, and are forgotten.
+    Erased,
 }
 
 /// Who a customer is. Personal data is sealed with their key.
@@ -70,6 +72,7 @@ pub struct Customer {
     pub(super) order_count: u64,
     pub(super) open: OrdMap<Uuid, OpenedOrder>,
     pub(super) closed: ClosedOrders,
+    pub(super) key_destroyed: bool,
     shown_version: u64,
     created_at: Timestamp,
     updated_at: Timestamp,
@@ -102,12 +105,24 @@ impl Customer {
         self.status
     }
 
-    /// Whether the registration or a change of address waits for its answer.
+    /// Whether the registration, a change of address or the erasure waits for its end.
     pub fn is_change_pending(&self) -> bool {
-        self.status == Some(Status::Pending) || self.wanted.is_some()
+        let erasing = self.is_erased() && (self.owes_key() || !self.leaving.is_empty());
+        self.status == Some(Status::Pending) || self.wanted.is_some() || erasing
     }
 
-    /// Who they are; while the registration is pending or after it was refused, who they wanted to be.
+    /// Whether they are erased, or being erased.
+    pub fn is_erased(&self) -> bool {
+        self.status == Some(Status::Erased)
+    }
+
+    /// Whether their key is still to be destroyed.
+    pub(super) fn owes_key(&self) -> bool {
+        self.is_erased() && !self.key_destroyed
+    }
+
+    /// Who they are; while the registration is pending or after it was refused, who they wanted to be; nobody once they are
+    /// erased.
     pub fn profile(&self) -> Option<&Profile> {
         self.current.as_deref().map(|claim| &claim.profile)
     }
@@ -182,6 +197,13 @@ impl Customer {
                 self.open.insert(opened.order_id, answer);
             }
             Event::OrderClosed(closed) => self.close(closed),
+            Event::Erased(_) => {
+                self.status = Some(Status::Erased);
+                let (current, wanted) = (self.current.take(), self.wanted.take());
+                self.leave(current);
+                self.leave(wanted);
+            }
+            Event::KeyDestroyed(_) => self.key_destroyed = true,
         }
         self.closed.forget_before(at.time);
         if !event.is_bookkeeping() {

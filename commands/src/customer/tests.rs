@@ -6,8 +6,9 @@ use crate::aggregate::{
 use events::{
     Sealed,
     customer::{
-        Changed, EmailChangeRefused, EmailChangeRequested, EmailChanged, EmailSettled, Event,
-        OrderClosed, OrderOpened, Registered, RegistrationRefused, RegistrationRequested,
+        Changed, EmailChangeRefused, EmailChangeRequested, EmailChanged, EmailSettled, Erased,
+        Event, KeyDestroyed, OrderClosed, OrderOpened, Registered, RegistrationRefused,
+        RegistrationRequested,
     },
 };
 use proptest::prelude::*;
@@ -374,6 +375,94 @@ mod orders {
     }
 }
 
+mod erasing {
+    use super::*;
+
+    fn erased() -> Event {
+        Erased {}.into()
+    }
+
+    fn destroyed() -> Event {
+        KeyDestroyed {}.into()
+    }
+
+    #[test]
+    fn who_is_erased_owes_their_key_and_their_address_and_nothing_once_both_are_gone() {
+        let customer = ann([]).when(Command::Erase).then([erased()]);
+        assert!(customer.state.is_change_pending() && customer.state.profile().is_none());
+        owes(&customer, &[release_of(1, 1), Effect::DestroyKey]);
+        let customer = customer
+            .when(Command::Erase)
+            .then_nothing()
+            .when(Command::RecordKeyDestroyed)
+            .then([destroyed()])
+            .when(Command::RecordKeyDestroyed)
+            .then_nothing();
+        assert!(customer.state.is_change_pending(), "the address is not free yet");
+        owes(&customer, &[release_of(1, 1)]);
+        let customer = customer.when(settle(1)).then([settled(1)]);
+        owes(&customer, &[]);
+        assert!(customer.state.is_erased() && !customer.state.is_change_pending());
+        customer.when(Command::Erase).then_nothing();
+    }
+
+    #[test]
+    fn nothing_is_changed_registered_or_ordered_any_more() {
+        ann([erased()])
+            .when(Change { vip: Some(true), ..Change::default() })
+            .then_refused_and_back(Refusal::Erased)
+            .when(Change::default())
+            .then_refused_and_back(Refusal::Erased)
+            .when(register())
+            .then_refused_and_back(Refusal::AlreadyExists)
+            .when(open(1))
+            .then_refused(Refusal::NotFound);
+    }
+
+    #[test]
+    fn a_registration_under_way_finds_nobody() {
+        let customer = customer([requested()]).when(Command::Erase).then([erased()]);
+        owes(&customer, &[release_of(1, 1), Effect::DestroyKey]);
+        customer
+            .when(Command::ConfirmRegistration)
+            .then_refused_and_back(Refusal::Erased)
+            .when(Command::RefuseRegistration)
+            .then_refused_and_back(Refusal::Erased)
+            .when(settle(1))
+            .then([settled(1)]);
+    }
+
+    #[test]
+    fn a_change_of_address_under_way_lets_go_of_both() {
+        let customer = ann([wants(2, 2)]).when(Command::Erase).then([erased()]);
+        owes(&customer, &[release_of(1, 1), release_of(2, 2), Effect::DestroyKey]);
+        customer
+            .when(confirm(2))
+            .then_refused_and_back(Refusal::UnknownAttempt { attempt: 2 })
+            .when(refuse(2))
+            .then_nothing();
+    }
+
+    #[test]
+    fn an_order_that_is_open_goes_on_and_counts() {
+        let customer = ann([opened(1, false, true), erased()])
+            .when(open(1))
+            .then_nothing()
+            .when(close(1, true))
+            .then([closed(1, true)]);
+        assert_eq!(customer.state.order_count(), 1);
+    }
+
+    #[test]
+    fn who_never_was_a_customer_is_not_erased_and_no_key_goes_without_it() {
+        customer([]).when(Command::Erase).then_refused(Refusal::NotFound);
+        customer([requested(), RegistrationRefused {}.into()])
+            .when(Command::Erase)
+            .then_refused(Refusal::NotFound);
+        ann([]).when(Command::RecordKeyDestroyed).then_refused(Refusal::NotErased);
+    }
+}
+
 fn command() -> impl Strategy<Value = Command> {
     let attempt = || 0..6u32;
     prop_oneof![
@@ -385,6 +474,8 @@ fn command() -> impl Strategy<Value = Command> {
         3 => attempt().prop_map(confirm),
         3 => attempt().prop_map(refuse),
         3 => attempt().prop_map(settle),
+        1 => Just(Command::Erase),
+        1 => Just(Command::RecordKeyDestroyed),
         4 => (1..5u128).prop_map(|order| open(order).into()),
         4 => (1..5u128, any::<bool>())
             .prop_map(|(order, confirmed)| close(order, confirmed).into()),
@@ -418,9 +509,12 @@ proptest! {
             assert!(customer.open.values().filter(|order| order.first).count() <= 1);
             let mut accounted = released.clone();
             for effect in customer.owed() {
-                let (Effect::ClaimEmail { attempt, .. } | Effect::ReleaseEmail { attempt, .. }) =
-                    effect;
-                assert!(accounted.insert(attempt), "owed once: {effect:?}");
+                match effect {
+                    Effect::ClaimEmail { attempt, .. } | Effect::ReleaseEmail { attempt, .. } => {
+                        assert!(accounted.insert(attempt), "owed once: {effect:?}");
+                    }
+                    Effect::DestroyKey => assert!(customer.is_erased()),
+                }
             }
             accounted.extend(customer.claim());
             assert_eq!(accounted, (1..=customer.attempts()).collect());

@@ -1,4 +1,4 @@
-//! What customers owe: their e-mail addresses, claimed and let go at the address's own stream.
+//! What customers owe: their e-mail addresses, claimed and let go at the address's own stream, and in the end their key.
 
 use super::{EffectError, Hands, owed_request};
 use crate::{
@@ -38,6 +38,11 @@ impl Hands {
                     .await?
                     .map_err(CommandError::Refused)?;
                 customer::Command::SettleEmail { attempt }
+            }
+            // Only what is in the log gets here, and it is never taken back.
+            Effect::DestroyKey => {
+                self.keys.destroy(customer.id).await?;
+                customer::Command::RecordKeyDestroyed
             }
         };
         // A refusal means that the customer has moved on: what is owed now is on the board.

@@ -16,7 +16,10 @@ use crate::{
     request::{Command, CommandError, Outcome, Request, State},
     router::Router,
 };
-use events::{Environment, Fingerprint, StreamId};
+use events::{
+    Environment, Fingerprint, StreamId,
+    keys::{KeyError, KeyStore},
+};
 use futures::FutureExt;
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -72,6 +75,9 @@ enum EffectError {
     /// The gateway did not answer, or is being left alone for a while.
     #[error("the gateway did not answer")]
     Gateway(#[from] crate::gateway::GatewayError),
+    /// The key store did not do what was asked.
+    #[error("the key store did not answer")]
+    Keys(#[from] KeyError),
     /// Too much waits for the gateway already.
     #[error("too much waits for the gateway")]
     Busy,
@@ -91,10 +97,20 @@ pub struct Dispatcher {
     stop: watch::Receiver<bool>,
 }
 
+/// What effects reach beyond the log.
+#[derive(Clone)]
+pub struct Outside {
+    /// Moves money.
+    pub gateway: Arc<dyn Gateway>,
+    /// Has the keys of personal data.
+    pub keys: Arc<dyn KeyStore>,
+}
+
 /// What effects are carried out with.
 struct Hands {
     router: Router,
     gateway: Arc<dyn Gateway>,
+    keys: Arc<dyn KeyStore>,
     gateway_queue: Semaphore,
     gateway_calls: Semaphore,
     breaker: Breaker,
@@ -106,13 +122,15 @@ impl Dispatcher {
     pub fn new(
         board: Arc<Board>,
         router: Router,
-        gateway: Arc<dyn Gateway>,
+        outside: Outside,
         environment: Arc<dyn Environment>,
         stop: watch::Receiver<bool>,
     ) -> Self {
+        let Outside { gateway, keys } = outside;
         let hands = Arc::new(Hands {
             router,
             gateway,
+            keys,
             gateway_queue: Semaphore::new(STREAMS_AT_GATEWAY),
             gateway_calls: Semaphore::new(GATEWAY_CALLS_AT_ONCE),
             breaker: Breaker::new(Arc::clone(&environment)),

@@ -5,7 +5,8 @@
 
 use chrono::TimeDelta;
 use commands::{
-    Command, CommandError, Outcome, Request, Router, ShardState, State, WriteSettings, WriteSide,
+    Command, CommandError, Outcome, Outside, Request, Router, ShardState, State, WriteSettings,
+    WriteSide,
     customer::{self, Customer},
     gateway::{Ending, Gateway, GatewayError, SandboxGateway},
     order::{self, Order},
@@ -14,6 +15,7 @@ use commands::{
 use events::{
     Environment, Fingerprint, Money, Offset, Partition, Sealed, StreamId, Timestamp,
     environment::System,
+    keys::MemoryKeyStore,
     log::{EventLog, memory::MemoryLog},
     order::Line,
 };
@@ -179,6 +181,7 @@ pub struct Shop {
     pub log: MemoryLog,
     mortal: Arc<Mortal>,
     gateway: Arc<Counting>,
+    pub keys: Arc<MemoryKeyStore>,
     write_side: Option<WriteSide>,
 }
 
@@ -191,7 +194,8 @@ impl Shop {
             known: Mutex::default(),
         });
         let log = MemoryLog::new(partitions, Arc::new(System::new()));
-        let mut shop = Self { log, mortal: Mortal::new(), gateway, write_side: None };
+        let (mortal, keys) = (Mortal::new(), Arc::default());
+        let mut shop = Self { log, mortal, gateway, keys, write_side: None };
         shop.start().await;
         shop
     }
@@ -202,6 +206,7 @@ impl Shop {
             log: self.log.clone(),
             mortal: Mortal::new(),
             gateway: Arc::clone(&self.gateway),
+            keys: Arc::clone(&self.keys),
             write_side: None,
         };
         shop.start().await;
@@ -213,7 +218,8 @@ impl Shop {
         let log: Arc<dyn EventLog> = Arc::new(self.log.clone());
         let settings =
             WriteSettings { expiry_grace: Duration::from_millis(10), ..WriteSettings::new(id()) };
-        let write_side = WriteSide::start(&log, &environment, self.gateway.clone(), &settings);
+        let outside = Outside { gateway: self.gateway.clone(), keys: self.keys.clone() };
+        let write_side = WriteSide::start(&log, &environment, outside, &settings);
         let status = write_side.ready().await;
         assert!(status.iter().all(|shard| shard.state == ShardState::Open), "{status:?}");
         self.write_side = Some(write_side);

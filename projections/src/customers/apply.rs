@@ -29,9 +29,11 @@ stream_row! {
 /// A stream that was only ever told of orders.
 const UNKNOWN: &str = "unknown";
 const PENDING: &str = "pending";
-/// The only ones that are shown: the view says so too.
+/// Shown: the view says so too.
 const REGISTERED: &str = "registered";
 const REFUSED: &str = "refused";
+/// Shown too: as one who was, without what they were.
+const ERASED: &str = "erased";
 
 impl StreamRow for CustomerRow {
     type Event = customer::Event;
@@ -84,11 +86,13 @@ impl StreamRow for CustomerRow {
                 self.address(new.email_id, &new.email);
                 self.profile(&new.first_name, &new.last_name, new.vip);
             }
+            E::Erased(_) => self.erase(),
             E::OrderClosed(closed) => self.order_count += i64::from(closed.confirmed),
             E::EmailChangeRequested(_)
             | E::EmailChangeRefused(_)
             | E::EmailSettled(_)
-            | E::OrderOpened(_) => {}
+            | E::OrderOpened(_)
+            | E::KeyDestroyed(_) => {}
         }
     }
 
@@ -118,5 +122,15 @@ impl CustomerRow {
         first_name.as_str().clone_into(&mut self.first_name);
         last_name.as_str().clone_into(&mut self.last_name);
         self.vip = vip;
+    }
+
+    /// Nothing of the data is left but what the row needs to be told from others.
+    fn erase(&mut self) {
+        ERASED.clone_into(&mut self.status);
+        self.email_id = Uuid::nil();
+        self.vip = false;
+        for text in [&mut self.email, &mut self.first_name, &mut self.last_name] {
+            text.clear();
+        }
     }
 }

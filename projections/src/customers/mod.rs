@@ -8,7 +8,7 @@ pub(crate) use apply::Customers;
 use events::{Sealed, Timestamp};
 use uuid::Uuid;
 
-/// A registered customer, as their events up to now make them.
+/// A customer who is registered or erased, as their events up to now make them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Customer {
     /// Their id.
@@ -31,4 +31,11 @@ pub struct Customer {
     pub updated_at: Timestamp,
     /// The stream version of that event: the `ETag`.
     pub version: u64,
+}
+
+impl Customer {
+    /// Whether they were erased: there is nothing to open.
+    pub fn is_erased(&self) -> bool {
+        self.email.as_str().is_empty()
+    }
 }

@@ -19,7 +19,7 @@ macro_rules! select {
 }
 
 impl ReadModels {
-    /// The registered customer with this id.
+    /// The customer with this id, registered or erased.
     ///
     /// # Errors
     /// When the database does not answer, or the customer is parked.

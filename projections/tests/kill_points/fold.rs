@@ -180,14 +180,18 @@ fn product(facts: &[&Fact]) -> Value {
 fn customer(facts: &[&Fact]) -> Value {
     const STATUS: [&str; 3] =
         ["RegistrationRequested", "CustomerRegistered", "RegistrationRefused"];
+    let erased = facts.iter().any(|fact| fact.is(&["CustomerErased"]));
     let status = match last(facts, &STATUS) {
+        Some(_) if erased => "erased",
         None => "unknown",
         Some(fact) if fact.is(&["CustomerRegistered"]) => "registered",
         Some(fact) if fact.is(&["RegistrationRefused"]) => "refused",
         Some(_) => "pending",
     };
-    let address = last(facts, &["RegistrationRequested", "EmailChanged"]);
-    let profile = last(facts, &["RegistrationRequested", "EmailChanged", "CustomerChanged"]);
+    let unless_erased = |fact: Option<_>| fact.filter(|_| !erased);
+    let address = unless_erased(last(facts, &["RegistrationRequested", "EmailChanged"]));
+    let profile =
+        unless_erased(last(facts, &["RegistrationRequested", "EmailChanged", "CustomerChanged"]));
     let text = |fact: Option<&Fact>, field: &str, none: &str| {
         fact.map_or(none.into(), |fact| fact.body[field].clone())
     };
@@ -201,7 +205,7 @@ fn customer(facts: &[&Fact]) -> Value {
         "last_name": text(profile, "last_name", ""), "vip": vip, "order_count": orders,
         "created_at": facts[0].time(),
     });
-    let all = [&STATUS[..], &["CustomerChanged", "EmailChanged"]].concat();
+    let all = [&STATUS[..], &["CustomerChanged", "EmailChanged", "CustomerErased"]].concat();
     shown(&mut row, facts, |fact| fact.is(&all) || confirmed(fact));
     row
 }

@@ -5,7 +5,7 @@ use crate::{
     shop::{Scribe, story},
 };
 use events::{
-    Event, Partition, StreamId, StreamKind, customer,
+    Event, Partition, Sealed, StreamId, StreamKind, customer,
     environment::System,
     log::{EventLog, Record, embedded::EmbeddedLog},
     order, product,
@@ -137,12 +137,21 @@ async fn check_customers(models: &ReadModels, id: Uuid, events: &[(Record, Event
         }
         _ => None,
     });
-    assert_eq!(Some((customer.first_name.clone(), customer.vip)), profile);
+    let erased = |event: &Event| matches!(event, Event::Customer(customer::Event::Erased(_)));
+    let is_erased = events.iter().any(|(_, event)| erased(event));
+    assert_eq!(customer.is_erased(), is_erased);
+    let nothing = (Sealed::from(String::new()), false);
+    let shows = Some((customer.first_name.clone(), customer.vip));
+    assert_eq!(shows, if is_erased { Some(nothing) } else { profile });
     let shown = last_shown(events, |event| {
         let Event::Customer(event) = event else { panic!() };
         !event.is_bookkeeping()
     });
     assert_eq!((customer.version, customer.updated_at), (shown.metadata.version, shown.time));
+    if is_erased {
+        assert!(customer.email_id.is_nil() && customer.last_name.as_str().is_empty());
+        return;
+    }
     let found: Option<customers::Customer> =
         models.customer_by_email(customer.email_id).await.unwrap();
     assert_eq!(found, Some(customer));

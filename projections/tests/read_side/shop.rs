@@ -224,6 +224,10 @@ fn customer_life(chance: &mut Chance, n: usize, address: Uuid) -> VecDeque<Event
         });
         life.push_back(customer::EmailSettled { attempt: 1 }.into());
     }
+    if n % 8 == 5 {
+        life.push_back(customer::Erased {}.into());
+        life.push_back(customer::KeyDestroyed {}.into());
+    }
     life.into_iter().map(Event::from).collect()
 }
 

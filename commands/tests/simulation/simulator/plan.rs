@@ -72,6 +72,10 @@ pub enum Act {
     Vip {
         customer: u8,
     },
+    Erase {
+        customer: u8,
+        patience_ms: u64,
+    },
     /// Sends an earlier command again: the same key, the same body.
     Repeat {
         call: u16,
@@ -232,6 +236,7 @@ impl Chance {
                 to: [To::Processing, To::Shipped, To::Delivered][self.0.usize(..3)].clone(),
             },
             14 => Act::Register { address: self.byte() },
+            15 if self.below(3) == 0 => Act::Erase { customer: self.byte(), patience_ms },
             15 if self.0.bool() => Act::Vip { customer: self.byte() },
             15 => Act::Readdress { customer: self.byte(), address: self.byte() },
             16..=17 => Act::Repeat { call: self.0.u16(..), twins: self.0.u8(1..4), patience_ms },

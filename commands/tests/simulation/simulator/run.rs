@@ -15,7 +15,9 @@ use super::{
     world::{Node, OUTSIDE, ProcessId, Step, World},
 };
 use chrono::TimeDelta;
-use commands::{ShardState, ShardStatus, SnapshotStore, WriteSettings, WriteSide, product};
+use commands::{
+    Outside, ShardState, ShardStatus, SnapshotStore, WriteSettings, WriteSide, product,
+};
 use events::{
     Environment, Money, Partition, StreamId,
     log::{EventLog, memory::MemoryLog},
@@ -126,6 +128,7 @@ impl Run {
         if let Some(broken) = self.shop.broken() {
             return Err(broken);
         }
+        self.check_keys()?;
         for process in &self.processes {
             let status = process.write_side.router.status();
             if let Some(failed) = status.iter().find(|shard| shard.state == ShardState::Failed) {
@@ -137,6 +140,17 @@ impl Run {
                 && let Some(lost) = status.iter().find(foreign)
             {
                 return Err(format!("process {} gives way to an older one: {lost:?}", process.id));
+            }
+        }
+        Ok(())
+    }
+
+    /// A key goes once the log says that its customer is erased, and is gone once it says so.
+    fn check_keys(&self) -> Result<(), Broken> {
+        for (id, customer) in &self.shop.books().customers {
+            let gone = self.shop.keys.is_destroyed(*id);
+            if (gone && !customer.erased) || (customer.key_destroyed && !gone) {
+                return Err(format!("the key of {id} is gone: {gone}, and they are {customer:?}"));
             }
         }
         Ok(())
@@ -201,14 +215,15 @@ impl Run {
             process: id,
             weather: Arc::clone(&self.shop.weather),
         });
-        let till = Arc::new(Till(Arc::clone(&self.shop)));
+        let gateway = Arc::new(Till(Arc::clone(&self.shop)));
+        let outside = Outside { gateway, keys: Arc::clone(&self.shop.keys) as _ };
         let settings = WriteSettings {
             expiry_grace: self.grace,
             snapshots: self.disk.clone().map(|disk| disk as Arc<dyn SnapshotStore>),
             ..WriteSettings::new(environment.uuid())
         };
         self.shop.tell(|| format!("process {id} is node {}", settings.node));
-        let write_side = WriteSide::start(&log, &environment, till, &settings);
+        let write_side = WriteSide::start(&log, &environment, outside, &settings);
         self.shop.open_door(id, write_side.router.clone());
         let mut before =
             self.processes.iter().flat_map(|process| process.write_side.router.status());

@@ -8,7 +8,7 @@ use super::{
     world::{ProcessId, World},
 };
 use commands::Router;
-use events::log::memory::MemoryLog;
+use events::{keys::MemoryKeyStore, log::memory::MemoryLog};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// A shop, from the outside.
@@ -16,6 +16,7 @@ pub struct Shop {
     pub world: Arc<World>,
     pub log: MemoryLog,
     pub weather: Arc<Weather>,
+    pub keys: Arc<MemoryKeyStore>,
     books: Mutex<Books>,
     calls: Mutex<Vec<Call>>,
     routers: Mutex<Vec<(ProcessId, Router)>>,
@@ -29,6 +30,7 @@ impl Shop {
             world: Arc::clone(world),
             log,
             weather: Arc::default(),
+            keys: Arc::default(),
             books: Mutex::new(books),
             calls: Mutex::default(),
             routers: Mutex::default(),

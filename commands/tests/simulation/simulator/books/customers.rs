@@ -11,6 +11,8 @@ type Claim = (Uuid, u32);
 #[derive(Clone, Debug, Default)]
 pub struct Customer {
     pub registered: bool,
+    pub erased: bool,
+    pub key_destroyed: bool,
     /// The claim they live by, and its address.
     pub address: Option<(u32, Uuid)>,
     wanted: Option<(u32, Uuid)>,
@@ -35,6 +37,16 @@ impl Books {
         now: Timestamp,
     ) -> Result<(), Broken> {
         let mut customer = self.customers.get(&id).cloned().unwrap_or_default();
+        let lives = matches!(
+            event,
+            Event::RegistrationRequested(_)
+                | Event::Registered(_)
+                | Event::Changed(_)
+                | Event::EmailChangeRequested(_)
+                | Event::EmailChanged(_)
+                | Event::OrderOpened(_)
+        );
+        ensure!(!(lives && customer.erased), "they are erased");
         match event {
             Event::RegistrationRequested(requested) => {
                 ensure!(customer.address.is_none(), "registered twice");
@@ -61,6 +73,15 @@ impl Books {
             }
             Event::EmailChangeRefused(_) => customer.wanted = None,
             Event::EmailSettled(_) => {}
+            Event::Erased(_) => {
+                ensure!(customer.address.is_some() && !customer.erased, "erased, and is nobody");
+                customer.erased = true;
+                (customer.address, customer.wanted) = (None, None);
+            }
+            Event::KeyDestroyed(_) => {
+                ensure!(customer.erased && !customer.key_destroyed, "a key that must not go");
+                customer.key_destroyed = true;
+            }
             Event::OrderOpened(opened) => {
                 let order_id = opened.order_id;
                 ensure!(customer.registered, "an order of nobody");
@@ -122,9 +143,13 @@ impl Books {
     }
 
     pub(super) fn customer_at_rest(&self, id: Uuid, customer: &Customer) -> Result<(), Broken> {
-        if customer.registered {
+        if customer.registered && !customer.erased {
             self.holds(id, customer.address)?;
         }
+        ensure!(customer.erased == customer.key_destroyed, "the key of {id} is there, or not");
+        let holds = |email: &Email| email.holder.is_some_and(|holder| holder.0 == id);
+        let held = self.emails.values().any(holds);
+        ensure!(!(customer.erased && held), "customer {id} is erased and has an address");
         ensure!(customer.wanted.is_none(), "customer {id} waits for an address");
         let orders = self.orders.values().filter(|order| order.customer == id);
         let confirmed = orders.filter(|order| order.was_confirmed).count() as u64;

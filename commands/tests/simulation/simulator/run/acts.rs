@@ -158,6 +158,10 @@ impl Run {
                 let command = customer::Command::Change(change);
                 self.once(keyed(customer_stream(*customer), command, &self.key()), 20_000);
             }
+            Act::Erase { customer, patience_ms } => {
+                let command = customer::Command::Erase;
+                self.once(keyed(customer_stream(*customer), command, &self.key()), *patience_ms);
+            }
             Act::Repeat { call, twins, patience_ms } => {
                 for _ in 0..*twins {
                     let at = usize::from(*call) % count;

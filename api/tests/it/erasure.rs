@@ -1,0 +1,222 @@
+//! Who is erased is forgotten: in the log, in the read models, in what was answered before.
+
+use crate::{
+    app::{Ground, TestApp, eventually, fresh_topic, ground, settled},
+    client::{Api, order, order_paid_by},
+    on_both_logs,
+    program::{self, Program},
+};
+use futures::future::join_all;
+use orderlog::{auth::Role, config::LogChoice};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+on_both_logs!(
+    nothing_personal_can_be_read_any_more,
+    an_order_that_is_open_goes_on,
+    changes_that_meet_the_erasure_are_made_before_it_or_refused,
+    a_registration_under_way_is_erased_with_the_rest,
+    a_rebuild_shows_who_is_erased_as_erased,
+);
+
+fn reader(email: &str) -> Value {
+    json!({"email": email, "first_name": "Ada", "last_name": "Byron"})
+}
+
+/// A customer of this address, and the path to them.
+async fn registered(api: &Api, email: &str) -> (Uuid, String) {
+    let id = api.post("/customers", &reader(email)).expect(201).await.id("customer_id");
+    (id, format!("/customers/{id}"))
+}
+
+async fn erase(api: &Api, path: &str) -> crate::client::Answer {
+    api.call(reqwest::Method::DELETE, path).expect(200).await
+}
+
+/// What the read model of customers holds of a customer.
+async fn row(app: &TestApp, id: Uuid) -> (String, String) {
+    app.caught_up().await;
+    let row = sqlx::query_as("select email, first_name from read.customers where customer_id = $1");
+    row.bind(id).fetch_one(app.running().pool()).await.unwrap()
+}
+
+mod scenario {
+    use super::*;
+
+    pub async fn nothing_personal_can_be_read_any_more(app: &TestApp) {
+        let product = app.staff.product(2_500, 10).await;
+        let email = "ada@example.org";
+        let register = || app.staff.post("/customers", &reader(email)).key("register");
+        let id = register().expect(201).await.id("customer_id");
+        let path = format!("/customers/{id}");
+        let change = || app.staff.patch(&path, &json!({"last_name": "Lovelace"})).key("change");
+        change().expect(200).await;
+        let mut place = order(id, &[(product, 1)]);
+        place["shipping_address"] = "1 Mill Lane, York".into();
+        let placed = app.staff.post("/orders", &place).key("place").expect(201).await;
+        let order_path = format!("/orders/{}", placed.id("order_id"));
+        app.caught_up().await;
+        let before = app.staff.get(&order_path).expect(200).await;
+        let sealed = row(app, id).await;
+
+        let ada = app.caller(Role::Customer, &id.to_string());
+        let stranger = app.caller(Role::Customer, &Uuid::now_v7().to_string());
+        stranger.call(reqwest::Method::DELETE, &path).expect(403).await;
+        app.staff.anonymous().call(reqwest::Method::DELETE, &path).expect(401).await;
+        let erased = erase(&ada, &path).await;
+        assert_eq!(erased.body["order_count"], 1);
+        let key = app.running().app().keys.get(&[id]).await.unwrap();
+        assert_eq!(key, [None], "the answer waits until the key is gone");
+
+        for api in [&ada, &app.staff] {
+            assert_eq!(api.get(&path).expect(410).await.problem(), "gone");
+            assert_eq!(
+                api.patch(&path, &json!({"first_name": "A"})).expect(410).await.problem(),
+                "gone"
+            );
+            let again = erase(api, &path).await;
+            assert_eq!(again.body, erased.body);
+            assert_eq!(again.header("etag"), erased.header("etag"));
+            let refused = api.post("/orders", &place).expect(404).await;
+            assert_eq!(refused.problem(), "customer-not-found");
+        }
+        // What was answered before is not answered again.
+        for replay in [register(), change()] {
+            assert_eq!(replay.expect(410).await.problem(), "gone");
+        }
+        let replayed = app.staff.post("/orders", &place).key("place").expect(201).await;
+        assert_eq!(replayed.body, placed.body);
+        // The order stays, and so does the history, sealed.
+        assert_eq!(app.staff.get(&order_path).expect(200).await.body, before.body);
+        app.staff.get(&format!("{order_path}/history")).expect(200).await;
+        ada.get(&order_path).expect(200).await;
+        let admin = app.caller(Role::Admin, "root");
+        let events = admin.get(&format!("/admin/streams/customer-{id}")).expect(200).await;
+        assert!(!events.body.to_string().contains("Byron"));
+        assert_ne!(sealed.0, "");
+        assert_eq!(row(app, id).await, (String::new(), String::new()));
+
+        // The address is anybody's at once.
+        assert_eq!(app.staff.get(&format!("/customers?email={email}")).send().await.status, 404);
+        registered(&app.staff, email).await;
+        let missing = format!("/customers/{}", Uuid::now_v7());
+        app.staff.call(reqwest::Method::DELETE, &missing).expect(404).await;
+    }
+
+    pub async fn an_order_that_is_open_goes_on(app: &TestApp) {
+        let product = app.staff.product(2_500, 10).await;
+        let (id, path) = registered(&app.staff, "slow@example.org").await;
+        let slow = order_paid_by(id, &[(product, 1)], "pm_card_slow");
+        let placed =
+            app.staff.post("/orders", &slow).header("prefer", "respond-async").expect(202).await;
+        let history = format!("/orders/{}/history", placed.id("order_id"));
+        eventually("the order is open at its customer", async || {
+            let events = app.staff.get(&history).send().await.body;
+            events.to_string().contains("PaymentStarted").then_some(())
+        })
+        .await;
+        erase(&app.staff, &path).await;
+        let books = app.settled().await;
+        assert_eq!(books.count("confirmed"), 1);
+    }
+
+    pub async fn changes_that_meet_the_erasure_are_made_before_it_or_refused(app: &TestApp) {
+        for round in 0..5 {
+            let (id, path) = registered(&app.staff, &format!("old-{round}@example.org")).await;
+            let product = app.staff.product(1_000, 100).await;
+            let change = async |n: usize| {
+                let email = format!("new-{round}-{n}@example.org");
+                let wanted = json!({"email": email, "first_name": format!("A{n}")});
+                let answer = app.staff.patch(&path, &wanted).send().await;
+                // Too many changes at once are told to come again.
+                assert!([200, 410, 503].contains(&answer.status), "{:?}", answer.body);
+            };
+            let place = async |_| {
+                let mut wanted = order(id, &[(product, 1)]);
+                wanted["shipping_address"] = "1 Mill Lane, York".into();
+                let answer = app.staff.post("/orders", &wanted).send().await;
+                assert!([201, 404].contains(&answer.status), "{:?}", answer.body);
+            };
+            let erasing = async {
+                erase(&app.staff, &path).await;
+            };
+            let (_, _, ()) = futures::future::join3(
+                join_all((0..6).map(change)),
+                join_all((0..6).map(place)),
+                erasing,
+            )
+            .await;
+            app.staff.get(&path).expect(410).await;
+        }
+    }
+
+    pub async fn a_registration_under_way_is_erased_with_the_rest(app: &TestApp) {
+        for round in 0..10 {
+            let email = format!("hasty-{round}@example.org");
+            let call = app.staff.post("/customers", &reader(&email));
+            let asked = call.header("prefer", "respond-async").expect(202).await;
+            let path = format!("/customers/{}", asked.id("customer_id"));
+            erase(&app.staff, &path).await;
+            app.staff.get(&path).expect(410).await;
+            registered(&app.staff, &email).await;
+        }
+    }
+
+    pub async fn a_rebuild_shows_who_is_erased_as_erased(app: &TestApp) {
+        let (id, path) = registered(&app.staff, "gone@example.org").await;
+        erase(&app.staff, &path).await;
+        let (_, other) = registered(&app.staff, "stays@example.org").await;
+        app.caught_up().await;
+        let admin = app.caller(Role::Admin, "root");
+        admin.post("/admin/projections/customers/rebuild", &json!({})).send().await;
+        eventually("the rebuilt version serves", async || {
+            let shown = admin.get("/admin/projections").expect(200).await.body;
+            let items = shown["items"].as_array().unwrap();
+            let serves = |item: &&Value| {
+                item["name"] == "customers" && item["serving"] == true && item["version"] != 1
+            };
+            items.iter().find(serves).map(|_| ())
+        })
+        .await;
+        app.staff.get(&path).expect(410).await;
+        app.staff.get(&other).expect(200).await;
+        assert_eq!(row(app, id).await, (String::new(), String::new()));
+    }
+}
+
+/// What a kill leaves undone is done after the restart, without anybody asking.
+async fn an_erasure_ends_after_a_kill(ground: Ground) {
+    let mut program = Program::start(&ground);
+    let mut paths = Vec::new();
+    for round in 0..5 {
+        let email = format!("killed-{round}@example.org");
+        let (_, path) = registered(&program.staff, &email).await;
+        let erase = program.staff.call(reqwest::Method::DELETE, &path);
+        // Durable, and most likely not finished.
+        let answer = erase.header("prefer", "respond-async").send().await;
+        assert!([200, 202].contains(&answer.status), "{:?}", answer.body);
+        program.kill();
+        program = Program::start(&ground);
+        paths.push((path, email));
+    }
+    let log = program::open_log(&ground).await;
+    settled(&*log).await.check();
+    for (path, email) in paths {
+        program.staff.get(&path).expect(410).await;
+        registered(&program.staff, &email).await;
+    }
+    settled(&*log).await.check();
+    assert!(program.stop().success());
+    program::delete_topic(&ground.config.log).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erasure_ends_after_a_kill_on_the_embedded_log() {
+    an_erasure_ends_after_a_kill(ground(LogChoice::Embedded).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erasure_ends_after_a_kill_on_kafka() {
+    let Some(log) = fresh_topic() else { return };
+    an_erasure_ends_after_a_kill(ground(log).await).await;
+}
