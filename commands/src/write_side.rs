@@ -1,7 +1,7 @@
 //! Starts and stops the write side.
 
 use crate::{
-    dispatch::{Board, Dispatcher, Outside},
+    dispatch::{Board, Dispatcher, Outside, Payments},
     router::Router,
     shard::{Shard, ShardState, ShardStatus, SnapshotStore, mailboxes},
 };
@@ -34,6 +34,8 @@ impl WriteSettings {
 pub struct WriteSide {
     /// The way to the shards.
     pub router: Router,
+    /// The way for what the gateway tells of itself.
+    pub payments: Payments,
     board: Arc<Board>,
     environment: Arc<dyn Environment>,
     stop: watch::Sender<bool>,
@@ -91,12 +93,13 @@ impl WriteSide {
             Arc::clone(environment),
             stopped,
         );
+        let payments = dispatcher.payments();
         let alive = Alive(running);
         environment.spawn(Box::pin(async move {
             dispatcher.run().await;
             drop(alive);
         }));
-        Self { router, board, environment: Arc::clone(environment), stop, ended }
+        Self { router, payments, board, environment: Arc::clone(environment), stop, ended }
     }
 
     /// Waits until no partition is still being opened.

@@ -124,6 +124,17 @@ impl Board {
         }
     }
 
+    /// Something may have changed outside for what a stream owes: it is tried at once, if it waits for its next try.
+    pub fn hurry(&self, stream: StreamId) {
+        let now = self.environment.monotonic();
+        let mut entries = self.entries();
+        if entries.owing.get(&stream).is_some_and(|owing| owing.due.is_some()) {
+            entries.schedule(stream, now);
+            drop(entries);
+            self.wake.notify_one();
+        }
+    }
+
     /// Streams that owe something, or did a moment ago and are still in hand.
     pub fn len(&self) -> usize {
         self.entries().owing.len()

@@ -43,6 +43,7 @@ impl Breaker {
             return Ok(());
         }
         if now < count.open_until {
+            metrics::counter!("orderlog_gateway_turned_away_total").increment(1);
             return Err(Open);
         }
         count.open_until = now + OPEN_FOR;
@@ -54,6 +55,10 @@ impl Breaker {
         let now = self.environment.monotonic();
         let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
         if worked {
+            if count.failures >= THRESHOLD {
+                tracing::info!("the payment gateway answers again");
+                metrics::gauge!("orderlog_gateway_breaker_open").set(0);
+            }
             count.failures = 0;
             return;
         }
@@ -61,6 +66,7 @@ impl Breaker {
         if count.failures == THRESHOLD {
             count.open_until = now + OPEN_FOR;
             tracing::warn!("the payment gateway fails: leaving it alone for a while");
+            metrics::gauge!("orderlog_gateway_breaker_open").set(1);
             metrics::counter!("orderlog_gateway_breaker_opened_total").increment(1);
         }
     }

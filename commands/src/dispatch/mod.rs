@@ -8,6 +8,7 @@ mod board;
 mod breaker;
 mod customers;
 mod orders;
+mod payments;
 
 use crate::{
     customer,
@@ -28,6 +29,7 @@ use uuid::Uuid;
 pub use board::Board;
 use board::Next;
 use breaker::Breaker;
+pub use payments::{Heard, NotHeard, Payments};
 
 /// Streams whose effects are carried out at the same time.
 const STREAMS_AT_ONCE: usize = 1024;
@@ -81,6 +83,9 @@ enum EffectError {
     /// Too much waits for the gateway already.
     #[error("too much waits for the gateway")]
     Busy,
+    /// The gateway is still at it.
+    #[error("the gateway is still at it")]
+    UnderWay,
     /// A shard's answer made no sense for the effect.
     #[error("an answer is missing")]
     Unanswered,
@@ -137,6 +142,11 @@ impl Dispatcher {
             environment: Arc::clone(&environment),
         });
         Self { board, hands, environment, stop }
+    }
+
+    /// The way for what the gateway tells of itself.
+    pub fn payments(&self) -> Payments {
+        Payments::new(Arc::clone(&self.board), Arc::clone(&self.hands))
     }
 
     /// Works until told to stop, or until nobody is left to tell it. What is under way then ends by itself.
@@ -203,7 +213,7 @@ impl Hands {
             let done = AssertUnwindSafe(self.effect(stream, effect)).catch_unwind().await;
             match done.unwrap_or(Err(EffectError::Panicked)) {
                 Ok(()) => {}
-                Err(EffectError::Busy) => {
+                Err(EffectError::Busy | EffectError::UnderWay) => {
                     tracing::debug!(%stream, ?effect, "an effect waits for the gateway");
                 }
                 Err(failure) => {

@@ -1,10 +1,10 @@
 //! What orders owe.
 
-use super::{EffectError, GATEWAY_PATIENCE, Hands, answer_or_refusal, owed_request};
+use super::{EffectError, Hands, answer_or_refusal, owed_request};
 use crate::{
     aggregate::EffectId,
     customer,
-    gateway::{Ending, Gateway, GatewayError},
+    gateway::{Creation, Ending, NewPayment},
     order::{
         self, Effect, Price, RecordCaptured, RecordDeclined, RecordRefund, RecordVoided,
         StartPayment,
@@ -18,7 +18,7 @@ use events::{
     planted::Bug,
 };
 use order::ReservedLine;
-use std::{future::Future, sync::Arc};
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// What the streams asked said: go on, or the order is to be rejected.
@@ -38,11 +38,6 @@ struct Reserved {
     positions: Vec<Position>,
 }
 
-/// The gateway was given up.
-#[derive(Debug, thiserror::Error)]
-#[error("the call took longer than {GATEWAY_PATIENCE:?}")]
-struct TimedOut;
-
 impl Hands {
     pub(super) async fn order_effect(
         &self,
@@ -56,20 +51,30 @@ impl Hands {
             }
             Effect::StartPayment { ordinal, amount, method } => {
                 let key = format!("{order}/payment/{ordinal}");
-                let payment_id = self
-                    .call(|gateway| async move { gateway.create(&key, *amount, method).await })
+                let payment = NewPayment { key: &key, order_id: order.id, amount: *amount, method };
+                let created = self
+                    .call("create", |gateway| async move { gateway.create(&payment).await })
                     .await?;
-                let start = StartPayment { ordinal: *ordinal, payment_id };
-                self.tell_order(order, id, start.into()).await
+                let command = match created {
+                    Creation::Created(payment_id) => {
+                        StartPayment { ordinal: *ordinal, payment_id }.into()
+                    }
+                    Creation::Declined(code) => RecordDeclined { ordinal: *ordinal, code }.into(),
+                };
+                self.tell_order(order, id, command).await
             }
             Effect::Capture { ordinal, payment_id, amount } => {
-                let ending =
-                    self.call(|gateway| async move { gateway.capture(payment_id).await }).await?;
+                let ending = self
+                    .call("capture", |gateway| async move { gateway.capture(payment_id).await })
+                    .await?
+                    .ok_or(EffectError::UnderWay)?;
                 self.tell_order(order, id, record(*ordinal, *amount, ending)).await
             }
             Effect::Settle { ordinal, payment_id, amount } => {
-                let ending =
-                    self.call(|gateway| async move { gateway.settle(payment_id).await }).await?;
+                let ending = self
+                    .call("settle", |gateway| async move { gateway.settle(payment_id).await })
+                    .await?
+                    .ok_or(EffectError::UnderWay)?;
                 self.tell_order(order, id, record(*ordinal, *amount, ending)).await
             }
             Effect::Refund { ordinal, payment_id, amount } => {
@@ -78,7 +83,9 @@ impl Hands {
                     key = format!("{order}/refund/{}", self.router.state(order).await?.version);
                 }
                 let refund_id = self
-                    .call(|gateway| async move { gateway.refund(&key, payment_id, *amount).await })
+                    .call("refund", |gateway| async move {
+                        gateway.refund(&key, payment_id, *amount).await
+                    })
                     .await?;
                 let refund = RecordRefund { ordinal: *ordinal, refund_id, amount: *amount };
                 self.tell_order(order, id, refund.into()).await
@@ -108,27 +115,8 @@ impl Hands {
         }
     }
 
-    /// A call to the gateway, within its limit, behind the breaker.
-    async fn call<'a, T, F: Future<Output = Result<T, GatewayError>>>(
-        &'a self,
-        call: impl FnOnce(&'a dyn Gateway) -> F,
-    ) -> Result<T, EffectError> {
-        let _turn = self.gateway_queue.try_acquire().map_err(|_| EffectError::Busy)?;
-        // The semaphore is never closed.
-        let _permit = self.gateway_calls.acquire().await.map_err(|_| EffectError::Unanswered)?;
-        // Asked when it is their turn: those who waited at the door of a gateway that died are turned away too.
-        self.breaker.admit().map_err(|open| GatewayError(open.into()))?;
-        let answer = tokio::select! {
-            biased;
-            answer = call(&*self.gateway) => answer,
-            () = self.environment.sleep(GATEWAY_PATIENCE) => Err(GatewayError(TimedOut.into())),
-        };
-        self.breaker.note(answer.is_ok());
-        Ok(answer?)
-    }
-
     /// The command that ends an effect. A refusal means that the order has moved on: what it owes now is on the board.
-    async fn tell_order(
+    pub(super) async fn tell_order(
         &self,
         order: StreamId,
         effect: EffectId,
@@ -283,7 +271,7 @@ impl Hands {
 }
 
 /// The command that records how a payment ended.
-fn record(ordinal: u32, amount: Money, ending: Ending) -> order::Command {
+pub(super) fn record(ordinal: u32, amount: Money, ending: Ending) -> order::Command {
     match ending {
         Ending::Captured => RecordCaptured { ordinal, amount }.into(),
         Ending::Declined(code) => RecordDeclined { ordinal, code }.into(),

@@ -14,7 +14,7 @@
 
 mod journal;
 
-use super::{Ending, Gateway, GatewayError};
+use super::{Creation, Ending, Gateway, GatewayError, NewPayment};
 use async_trait::async_trait;
 use events::{Environment, Money};
 use journal::{Entry, Journal};
@@ -189,12 +189,8 @@ fn id_of(prefix: &str, key: &str) -> Arc<str> {
 
 #[async_trait]
 impl Gateway for SandboxGateway {
-    async fn create(
-        &self,
-        key: &str,
-        amount: Money,
-        method: &str,
-    ) -> Result<Arc<str>, GatewayError> {
+    async fn create(&self, payment: &NewPayment<'_>) -> Result<Creation, GatewayError> {
+        let &NewPayment { key, amount, method, .. } = payment;
         let payment_id = id_of("pay", key);
         let books = &mut self.turn().await?.0;
         if !books.payments.contains_key(&payment_id) {
@@ -205,18 +201,18 @@ impl Gateway for SandboxGateway {
                 method: method.to_owned(),
             })?;
         }
-        Ok(payment_id)
+        Ok(Creation::Created(payment_id))
     }
 
-    async fn capture(&self, payment_id: &str) -> Result<Ending, GatewayError> {
+    async fn capture(&self, payment_id: &str) -> Result<Option<Ending>, GatewayError> {
         let slow = self.turn().await?.0.find(payment_id)?.method == "pm_card_slow";
         if slow {
             self.environment.sleep(SLOW).await;
         }
         let books = &mut self.turn().await?.0;
         let payment = books.find(payment_id)?;
-        if let Some(ending) = &payment.ending {
-            return Ok(ending.clone());
+        if payment.ending.is_some() {
+            return Ok(payment.ending.clone());
         }
         let (amount, failures) = (payment.amount, payment.failures);
         let method = payment.method.clone();
@@ -228,7 +224,7 @@ impl Gateway for SandboxGateway {
             }
             "pm_card_visa" | "pm_card_slow" | "pm_card_error" => {
                 books.write(Entry::Captured { payment_id, amount })?;
-                Ok(Ending::Captured)
+                Ok(Some(Ending::Captured))
             }
             other => {
                 let code: Arc<str> = if other == "pm_card_declined" {
@@ -238,18 +234,19 @@ impl Gateway for SandboxGateway {
                 }
                 .into();
                 books.write(Entry::Declined { payment_id, code: Arc::clone(&code) })?;
-                Ok(Ending::Declined(code))
+                Ok(Some(Ending::Declined(code)))
             }
         }
     }
 
-    async fn settle(&self, payment_id: &str) -> Result<Ending, GatewayError> {
+    async fn settle(&self, payment_id: &str) -> Result<Option<Ending>, GatewayError> {
         let books = &mut self.turn().await?.0;
-        if let Some(ending) = &books.find(payment_id)?.ending {
-            return Ok(ending.clone());
+        let payment = books.find(payment_id)?;
+        if payment.ending.is_some() {
+            return Ok(payment.ending.clone());
         }
         books.write(Entry::Voided { payment_id: payment_id.into() })?;
-        Ok(Ending::Voided)
+        Ok(Some(Ending::Voided))
     }
 
     async fn refund(
@@ -278,25 +275,38 @@ mod tests {
         Money::new(amount, "GBP".parse().unwrap())
     }
 
+    async fn create(
+        gateway: &SandboxGateway,
+        key: &str,
+        amount: i64,
+        method: &str,
+    ) -> Result<Arc<str>, GatewayError> {
+        let payment = NewPayment { key, order_id: Uuid::nil(), amount: pounds(amount), method };
+        match gateway.create(&payment).await? {
+            Creation::Created(payment_id) => Ok(payment_id),
+            Creation::Declined(code) => panic!("{code}"),
+        }
+    }
+
     #[tokio::test]
     async fn what_it_did_survives_and_is_done_once() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sandbox.jsonl");
         let open = || SandboxGateway::open(&path, Arc::new(System::new())).unwrap();
         let gateway = open();
-        let payment = gateway.create("order/payment/1", pounds(500), "pm_card_visa").await.unwrap();
-        assert_eq!(gateway.capture(&payment).await.unwrap(), Ending::Captured);
+        let payment = create(&gateway, "order/payment/1", 500, "pm_card_visa").await.unwrap();
+        assert_eq!(gateway.capture(&payment).await.unwrap(), Some(Ending::Captured));
         drop(gateway);
 
         let mut cut = OpenOptions::new().append(true).open(&path).unwrap();
         cut.write_all(b"{\"did\":\"capt").unwrap();
         let gateway = open();
         assert_eq!(
-            gateway.create("order/payment/1", pounds(500), "pm_card_visa").await.unwrap(),
+            create(&gateway, "order/payment/1", 500, "pm_card_visa").await.unwrap(),
             payment
         );
-        assert_eq!(gateway.capture(&payment).await.unwrap(), Ending::Captured);
-        assert_eq!(gateway.settle(&payment).await.unwrap(), Ending::Captured);
+        assert_eq!(gateway.capture(&payment).await.unwrap(), Some(Ending::Captured));
+        assert_eq!(gateway.settle(&payment).await.unwrap(), Some(Ending::Captured));
         let refund = gateway.refund("order/refund/1", &payment, pounds(500)).await.unwrap();
         assert_eq!(gateway.refund("order/refund/1", &payment, pounds(500)).await.unwrap(), refund);
         drop(gateway);
@@ -312,12 +322,12 @@ mod tests {
         let path = dir.path().join("sandbox.jsonl");
         let open = || SandboxGateway::open(&path, Arc::new(System::new()));
         let gateway = open().unwrap();
-        gateway.create("a", pounds(1), "pm_card_visa").await.unwrap();
+        create(&gateway, "a", 1, "pm_card_visa").await.unwrap();
         let mut full = OpenOptions::new().append(true).open(&path).unwrap();
         full.write_all(b"{\"did\":\"created\",\"pay").unwrap();
-        let payment = gateway.create("b", pounds(2), "pm_card_visa").await.unwrap();
+        let payment = create(&gateway, "b", 2, "pm_card_visa").await.unwrap();
         drop(gateway);
-        assert_eq!(open().unwrap().capture(&payment).await.unwrap(), Ending::Captured);
+        assert_eq!(open().unwrap().capture(&payment).await.unwrap(), Some(Ending::Captured));
 
         let damaged = std::fs::read_to_string(&path).unwrap().replacen("created", "cr\u{1}ated", 1);
         std::fs::write(&path, damaged).unwrap();
@@ -331,11 +341,11 @@ mod tests {
         let path = dir.path().join("sandbox.jsonl");
         let open = || SandboxGateway::open(&path, Arc::new(System::new())).unwrap();
         let (one, other) = (open(), open());
-        let payment = one.create("order/payment/1", pounds(500), "pm_card_visa").await.unwrap();
-        let same = other.create("order/payment/1", pounds(500), "pm_card_visa").await.unwrap();
+        let payment = create(&one, "order/payment/1", 500, "pm_card_visa").await.unwrap();
+        let same = create(&other, "order/payment/1", 500, "pm_card_visa").await.unwrap();
         assert_eq!(same, payment);
-        assert_eq!(other.settle(&payment).await.unwrap(), Ending::Voided);
-        assert_eq!(one.capture(&payment).await.unwrap(), Ending::Voided);
+        assert_eq!(other.settle(&payment).await.unwrap(), Some(Ending::Voided));
+        assert_eq!(one.capture(&payment).await.unwrap(), Some(Ending::Voided));
 
         let turn = one.turn().await.unwrap();
         assert!(other.try_turn().unwrap().is_none());
@@ -348,18 +358,18 @@ mod tests {
     #[tokio::test]
     async fn the_methods_do_what_the_table_says() {
         let gateway = SandboxGateway::in_memory(Arc::new(System::new()));
-        let declined = gateway.create("a", pounds(1), "pm_card_declined").await.unwrap();
+        let declined = create(&gateway, "a", 1, "pm_card_declined").await.unwrap();
         assert_eq!(
             gateway.capture(&declined).await.unwrap(),
-            Ending::Declined("card_declined".into())
+            Some(Ending::Declined("card_declined".into()))
         );
-        let error = gateway.create("b", pounds(1), "pm_card_error").await.unwrap();
+        let error = create(&gateway, "b", 1, "pm_card_error").await.unwrap();
         assert!(gateway.capture(&error).await.is_err());
         assert!(gateway.capture(&error).await.is_err());
-        assert_eq!(gateway.capture(&error).await.unwrap(), Ending::Captured);
-        let voided = gateway.create("c", pounds(1), "pm_card_visa").await.unwrap();
-        assert_eq!(gateway.settle(&voided).await.unwrap(), Ending::Voided);
-        assert_eq!(gateway.capture(&voided).await.unwrap(), Ending::Voided);
+        assert_eq!(gateway.capture(&error).await.unwrap(), Some(Ending::Captured));
+        let voided = create(&gateway, "c", 1, "pm_card_visa").await.unwrap();
+        assert_eq!(gateway.settle(&voided).await.unwrap(), Some(Ending::Voided));
+        assert_eq!(gateway.capture(&voided).await.unwrap(), Some(Ending::Voided));
         assert!(gateway.capture("pay_unknown").await.is_err());
     }
 }

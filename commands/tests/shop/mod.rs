@@ -8,7 +8,7 @@ use commands::{
     Command, CommandError, Outcome, Outside, Request, Router, ShardState, State, WriteSettings,
     WriteSide,
     customer::{self, Customer},
-    gateway::{Ending, Gateway, GatewayError, SandboxGateway},
+    gateway::{Creation, Ending, Gateway, GatewayError, NewPayment, SandboxGateway},
     order::{self, Order},
     product::{self, Product},
 };
@@ -134,17 +134,14 @@ struct Counting {
 
 #[async_trait::async_trait]
 impl Gateway for Counting {
-    async fn create(
-        &self,
-        key: &str,
-        amount: Money,
-        method: &str,
-    ) -> Result<Arc<str>, GatewayError> {
-        let payment = self.sandbox.create(key, amount, method).await?;
-        self.known.lock().unwrap().insert(payment.to_string(), amount.amount);
-        Ok(payment)
+    async fn create(&self, payment: &NewPayment<'_>) -> Result<Creation, GatewayError> {
+        let created = self.sandbox.create(payment).await?;
+        if let Creation::Created(id) = &created {
+            self.known.lock().unwrap().insert(id.to_string(), payment.amount.amount);
+        }
+        Ok(created)
     }
-    async fn capture(&self, payment_id: &str) -> Result<Ending, GatewayError> {
+    async fn capture(&self, payment_id: &str) -> Result<Option<Ending>, GatewayError> {
         let whim = self.whims.next.lock().unwrap().pop();
         match whim {
             Some(Whim::Panic) => panic!("the gateway's library panics"),
@@ -156,13 +153,13 @@ impl Gateway for Counting {
         let ending = self.sandbox.capture(payment_id).await;
         self.whims.captures.fetch_sub(1, Ordering::SeqCst);
         let ending = ending?;
-        if ending == Ending::Captured {
+        if ending == Some(Ending::Captured) {
             let amount = self.known.lock().unwrap()[payment_id];
             self.moved.lock().unwrap().entry(payment_id.to_owned()).or_insert(amount);
         }
         Ok(ending)
     }
-    async fn settle(&self, payment_id: &str) -> Result<Ending, GatewayError> {
+    async fn settle(&self, payment_id: &str) -> Result<Option<Ending>, GatewayError> {
         self.sandbox.settle(payment_id).await
     }
     async fn refund(

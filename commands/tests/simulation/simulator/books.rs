@@ -74,8 +74,12 @@ pub struct Books {
 #[derive(Clone, Debug)]
 pub struct Payment {
     pub order: Uuid,
+    pub key: String,
+    pub created: Duration,
     pub amount: i64,
     pub method: String,
+    /// It was confirmed, and will end by itself.
+    pub processing: bool,
     pub ending: Option<commands::gateway::Ending>,
     pub refunded: BTreeMap<String, i64>,
 }

@@ -1,14 +1,17 @@
 //! A payment gateway with moods. What it was asked it does, also when nobody waits for the answer any more.
+//!
+//! Like Stripe it forgets the keys of what it created, takes its time over some payments, and tells of what became of a payment:
+//! late, twice, in any order, or not at all.
 
 use super::{
     books::{Broken, Paid, Payment, Status},
     shop::Shop,
-    world::OUTSIDE,
+    world::{OUTSIDE, World},
 };
 use async_trait::async_trait;
-use commands::gateway::{Ending, Gateway, GatewayError};
+use commands::gateway::{Creation, Ending, Gateway, GatewayError, NewPayment, Seen};
 use events::Money;
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -25,6 +28,9 @@ pub enum Mood {
     Silent,
 }
 
+/// How long a key leads to the payment it led to: shorter than Stripe's day, as all is shorter here.
+const MEMORY: Duration = Duration::from_secs(10);
+
 /// The gateway as processes call it.
 pub struct Till(pub Arc<Shop>);
 
@@ -36,7 +42,7 @@ impl Till {
     /// Does `deed` and answers, or does not, or only one of them.
     async fn call<T: Clone + Send + 'static>(
         &self,
-        deed: impl FnOnce(&Shop) -> Result<T, Broken> + Send + 'static,
+        deed: impl FnOnce(&Arc<Shop>) -> Result<T, Broken> + Send + 'static,
     ) -> Result<T, GatewayError> {
         let (shop, (answer, answered)) = (Arc::clone(&self.0), oneshot::channel());
         self.0.world.spawn(
@@ -72,61 +78,76 @@ fn id_of(prefix: &str, key: &str) -> String {
     format!("{prefix}_{}", Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes()).simple())
 }
 
-/// The order that a key `order-<id>/...` speaks of.
-fn order_of(key: &str) -> Result<Uuid, Broken> {
-    let id = key.strip_prefix("order-").and_then(|rest| rest.split('/').next());
-    id.and_then(|id| id.parse().ok()).ok_or_else(|| format!("the gateway's key is {key:?}"))
-}
-
 #[async_trait]
 impl Gateway for Till {
-    async fn create(
-        &self,
-        key: &str,
-        amount: Money,
-        method: &str,
-    ) -> Result<Arc<str>, GatewayError> {
+    async fn create(&self, payment: &NewPayment<'_>) -> Result<Creation, GatewayError> {
+        let NewPayment { key, order_id, amount, method } = *payment;
         let (key, method, amount) = (key.to_owned(), method.to_owned(), amount.amount);
         self.call(move |shop| {
-            let (id, order_id) = (id_of("pay", &key), order_of(&key)?);
+            let clock = shop.world.clock();
             let mut books = shop.books();
             let order = books.orders.get(&order_id).ok_or("a payment for no order")?;
             if order.total != Some(amount) {
                 return Err(format!("order {order_id}: {amount} asked of {:?}", order.total));
             }
-            books.payments.entry(id.clone()).or_insert(Payment {
+            if method == "unknown" {
+                return Ok(Creation::Declined("no such method".into()));
+            }
+            let of_key = books.payments.iter().filter(|(_, payment)| payment.key == key);
+            let remembered = of_key.clone().find(|(_, one)| clock < one.created + MEMORY);
+            if let Some((id, _)) = remembered {
+                return Ok(Creation::Created(id.as_str().into()));
+            }
+            let id = id_of("pay", &format!("{key}/{}", of_key.count()));
+            let payment = Payment {
                 order: order_id,
+                key,
+                created: clock,
                 amount,
                 method,
+                processing: false,
                 ending: None,
-                refunded: std::collections::BTreeMap::new(),
-            });
-            Ok(Arc::from(id))
+                refunded: BTreeMap::new(),
+            };
+            books.payments.insert(id.clone(), payment);
+            Ok(Creation::Created(id.into()))
         })
         .await
     }
 
-    async fn capture(&self, payment_id: &str) -> Result<Ending, GatewayError> {
+    async fn capture(&self, payment_id: &str) -> Result<Option<Ending>, GatewayError> {
         let id = payment_id.to_owned();
         self.call(move |shop| {
             let mut books = shop.books();
             let payment = books.payments.get(&id).ok_or("an unknown payment")?;
-            if let Some(ending) = &payment.ending {
-                return Ok(ending.clone());
+            if payment.ending.is_some() || payment.processing {
+                return Ok(payment.ending.clone());
             }
-            let (order_id, declines) = (payment.order, payment.method == "declined");
+            let (order_id, method) = (payment.order, payment.method.clone());
             let paid = &books.orders[&order_id].paid;
             if *paid != Some(Paid::Started(id.clone())) {
                 return Err(format!("order {order_id}: money moves, and the log says {paid:?}"));
             }
-            let ending = if declines { Ending::Declined("no".into()) } else { Ending::Captured };
-            books.payments.get_mut(&id).unwrap().ending = Some(ending.clone());
-            Ok(ending)
+            let payment = books.payments.get_mut(&id).unwrap();
+            let ending = match method.as_str() {
+                "declined" => Ending::Declined("no".into()),
+                "slow" | "slowly declined" => {
+                    payment.processing = true;
+                    drop(books);
+                    process(shop, id);
+                    return Ok(None);
+                }
+                _ => Ending::Captured,
+            };
+            payment.ending = Some(ending.clone());
+            drop(books);
+            tell(shop, &id);
+            Ok(Some(ending))
         })
         .await
     }
 
-    async fn settle(&self, payment_id: &str) -> Result<Ending, GatewayError> {
+    async fn settle(&self, payment_id: &str) -> Result<Option<Ending>, GatewayError> {
         let id = payment_id.to_owned();
         self.call(move |shop| {
             let mut books = shop.books();
@@ -136,7 +157,13 @@ impl Gateway for Till {
                 return Err(format!("order {order_id}: {status:?}, and its payment is given up"));
             }
             let payment = books.payments.get_mut(&id).unwrap();
-            Ok(payment.ending.get_or_insert(Ending::Voided).clone())
+            if payment.processing {
+                return Ok(None);
+            }
+            let ending = Some(payment.ending.get_or_insert(Ending::Voided).clone());
+            drop(books);
+            tell(shop, &id);
+            Ok(ending)
         })
         .await
     }
@@ -165,5 +192,54 @@ impl Gateway for Till {
             Ok(Arc::from(refund))
         })
         .await
+    }
+
+    async fn look(&self, payment_id: &str) -> Result<Option<Seen>, GatewayError> {
+        let id = payment_id.to_owned();
+        self.call(move |shop| {
+            let books = shop.books();
+            let payment = books.payments.get(&id).ok_or("an unknown payment")?;
+            Ok(Some(Seen { order_id: payment.order, ending: payment.ending.clone() }))
+        })
+        .await
+    }
+}
+
+/// A payment that takes its time and then ends, whatever anybody wants by then.
+fn process(shop: &Arc<Shop>, id: String) {
+    let (world, shop) = (Arc::clone(&shop.world), Arc::clone(shop));
+    let pause = Duration::from_millis(world.below([100, 20_000, 120_000][below_3(&world)]));
+    let task = async move {
+        shop.world.sleep(pause).await;
+        {
+            let mut books = shop.books();
+            let payment = books.payments.get_mut(&id).unwrap();
+            let declines = payment.method == "slowly declined";
+            let ending = if declines { Ending::Declined("no".into()) } else { Ending::Captured };
+            (payment.processing, payment.ending) = (false, Some(ending));
+        }
+        tell(&shop, &id);
+    };
+    world.spawn(OUTSIDE, Box::pin(task));
+}
+
+fn below_3(world: &World) -> usize {
+    usize::try_from(world.below(3)).unwrap()
+}
+
+/// Tells some process that something became of a payment: not at all, once or twice, now or much later.
+fn tell(shop: &Arc<Shop>, id: &str) {
+    let world = &shop.world;
+    for _ in 0..below_3(world) {
+        let (id, inner) = (id.to_owned(), Arc::clone(shop));
+        let pause = Duration::from_millis(world.below([10, 1_000, 60_000][below_3(world)]));
+        let task = async move {
+            inner.world.sleep(pause).await;
+            if let Some(payments) = inner.desk() {
+                // Whether it was heard or not: nothing may depend on it.
+                let _ = payments.look_at(&id).await;
+            }
+        };
+        world.spawn(OUTSIDE, Box::pin(task));
     }
 }

@@ -39,7 +39,7 @@ pub enum Act {
     Place {
         customer: u8,
         lines: Vec<(u8, i64)>,
-        declined: bool,
+        method: &'static str,
         deadline_s: i64,
         patience_ms: u64,
     },
@@ -223,7 +223,7 @@ impl Chance {
             0..=6 => Act::Place {
                 customer: self.byte(),
                 lines: self.lines(),
-                declined: self.below(6) == 0,
+                method: self.method(),
                 deadline_s: self.deadline(),
                 patience_ms,
             },
@@ -243,6 +243,17 @@ impl Chance {
             18 => Act::OtherBody { call: self.0.u16(..) },
             _ if self.0.bool() => Act::Look { stream: self.0.u16(..) },
             _ => Act::Wait { order: self.0.u16(..) },
+        }
+    }
+
+    /// Most are paid at once.
+    fn method(&mut self) -> &'static str {
+        match self.below(12) {
+            0..=1 => "declined",
+            2 => "unknown",
+            3..=4 => "slow",
+            5 => "slowly declined",
+            _ => "visa",
         }
     }
 

@@ -224,7 +224,8 @@ impl Run {
         };
         self.shop.tell(|| format!("process {id} is node {}", settings.node));
         let write_side = WriteSide::start(&log, &environment, outside, &settings);
-        self.shop.open_door(id, write_side.router.clone());
+        let (router, payments) = (write_side.router.clone(), write_side.payments.clone());
+        self.shop.open_door(id, router, payments);
         let mut before =
             self.processes.iter().flat_map(|process| process.write_side.router.status());
         let takes_over = before.all(|shard| shard.term > 0);

@@ -7,7 +7,7 @@ use super::{
     network::Weather,
     world::{ProcessId, World},
 };
-use commands::Router;
+use commands::{Router, dispatch::Payments};
 use events::{keys::MemoryKeyStore, log::memory::MemoryLog};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -20,6 +20,7 @@ pub struct Shop {
     books: Mutex<Books>,
     calls: Mutex<Vec<Call>>,
     routers: Mutex<Vec<(ProcessId, Router)>>,
+    desks: Mutex<Vec<(ProcessId, Payments)>>,
     mood: Mutex<Mood>,
     broken: Mutex<Option<Broken>>,
 }
@@ -34,6 +35,7 @@ impl Shop {
             books: Mutex::new(books),
             calls: Mutex::default(),
             routers: Mutex::default(),
+            desks: Mutex::default(),
             mood: Mutex::new(Mood::Calm),
             broken: Mutex::default(),
         })
@@ -79,12 +81,21 @@ impl Shop {
         }
     }
 
-    pub fn open_door(&self, process: ProcessId, router: Router) {
+    pub fn open_door(&self, process: ProcessId, router: Router, payments: Payments) {
         self.routers.lock().unwrap().push((process, router));
+        self.desks.lock().unwrap().push((process, payments));
     }
 
     pub fn close_door(&self, process: ProcessId) {
         self.routers.lock().unwrap().retain(|door| door.0 != process);
+        self.desks.lock().unwrap().retain(|desk| desk.0 != process);
+    }
+
+    /// Where some process that is not known to be dead takes the gateway's notices.
+    pub fn desk(&self) -> Option<Payments> {
+        let desks = self.desks.lock().unwrap();
+        let at = self.world.below(desks.len().max(1) as u64);
+        desks.get(usize::try_from(at).unwrap()).map(|desk| desk.1.clone())
     }
 
     /// Some process that is not known to be dead.

@@ -47,6 +47,7 @@ pub enum Paid {
 pub struct Order {
     pub customer: Uuid,
     pub lines: BTreeMap<Uuid, i64>,
+    pub method: String,
     pub deadline: Timestamp,
     pub status: Status,
     /// What is to be paid, once it is known.
@@ -63,6 +64,7 @@ impl Books {
             let order = Order {
                 customer: placed.customer_id,
                 lines: placed.lines.iter().map(|line| (line.product_id, line.quantity)).collect(),
+                method: placed.payment_method.to_string(),
                 deadline: placed.deadline,
                 status: Status::Pending,
                 total: None,
@@ -96,6 +98,10 @@ impl Books {
                 let taken = Some(amount(captured.amount));
                 ensure!(taken == order.total, "{taken:?} was taken of {:?}", order.total);
                 order.paid = Some(Paid::Captured(payment_id));
+            }
+            Event::PaymentDeclined(_) if order.paid.is_none() => {
+                ensure!(order.method == "unknown", "declined before it was created");
+                order.paid = Some(Paid::Never);
             }
             Event::PaymentDeclined(_) | Event::PaymentVoided(_) => {
                 let payment_id = order.started()?;

@@ -111,7 +111,7 @@ impl Run {
         let shop = Arc::clone(&self.shop);
         let count = shop.calls().len();
         match act {
-            Act::Place { customer, lines, declined, deadline_s, patience_ms } => {
+            Act::Place { customer, lines, method, deadline_s, patience_ms } => {
                 let lines: BTreeMap<Uuid, i64> = lines
                     .iter()
                     .map(|&(product, quantity)| (product_stream(product).id, quantity))
@@ -120,7 +120,7 @@ impl Run {
                 let place = order::Place {
                     customer_id: customer_stream(*customer).id,
                     lines: lines.into_iter().map(line).collect(),
-                    payment_method: if *declined { "declined" } else { "visa" }.into(),
+                    payment_method: (*method).into(),
                     shipping_address: None,
                     deadline: self.outside.now() + TimeDelta::seconds(1 + deadline_s),
                 };

@@ -1,0 +1,54 @@
+//! Money as Stripe counts it.
+//!
+//! Stripe's smallest units are those of ISO 4217, but for the currencies below (<https://docs.stripe.com/currencies>, "minor
+//! units" and "special cases").
+
+use events::Money;
+
+/// ISO 4217 counts hundredths (of the ariary, fifths in name), Stripe whole ones.
+const WHOLE_AT_STRIPE: [&str; 1] = ["MGA"];
+/// ISO 4217 counts whole ones, Stripe hundredths that must be zero.
+const HUNDREDTHS_AT_STRIPE: [&str; 2] = ["ISK", "UGX"];
+/// Three decimals, the last of which must be zero at Stripe.
+const TENS_OF_THOUSANDTHS: [&str; 5] = ["BHD", "JOD", "KWD", "OMR", "TND"];
+
+/// The amount in Stripe's units; `None` when Stripe cannot take it.
+pub(super) fn of_stripe(money: Money) -> Option<i64> {
+    let code = money.currency.code();
+    let amount = Some(money.amount).filter(|amount| *amount > 0)?;
+    if WHOLE_AT_STRIPE.contains(&code) {
+        return (amount % 100 == 0).then_some(amount / 100);
+    }
+    if HUNDREDTHS_AT_STRIPE.contains(&code) {
+        return amount.checked_mul(100);
+    }
+    if TENS_OF_THOUSANDTHS.contains(&code) {
+        return (amount % 10 == 0).then_some(amount);
+    }
+    Some(amount)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stripe_counts_most_currencies_as_iso_does_and_some_not() {
+        let of = |amount, currency: &str| of_stripe(Money::new(amount, currency.parse().unwrap()));
+        for (amount, currency, wanted) in [
+            (2999, "GBP", Some(2999)),
+            (500, "JPY", Some(500)),
+            (500, "ISK", Some(50_000)),
+            (500, "UGX", Some(50_000)),
+            (500, "MGA", Some(5)),
+            (510, "MGA", None),
+            (5120, "KWD", Some(5120)),
+            (5124, "KWD", None),
+            (i64::MAX, "ISK", None),
+            (0, "GBP", None),
+            (-1, "GBP", None),
+        ] {
+            assert_eq!(of(amount, currency), wanted, "{amount} {currency}");
+        }
+    }
+}
