@@ -3,13 +3,14 @@
 use crate::aggregate::At;
 use events::{Timestamp, wishlist::Event};
 use imbl::OrdMap;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// Items of a wishlist at most: its state is in memory.
 pub const MAX_ITEMS: usize = 500;
 
 /// When a product came on the list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
     /// The stream version of that event: later ones have higher ones.
     pub version: u64,
@@ -18,7 +19,7 @@ pub struct Item {
 }
 
 /// A wishlist. A customer who never wished for anything has an empty one.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Wishlist {
     pub(super) items: OrdMap<Uuid, Item>,
     shown_version: u64,
