@@ -318,7 +318,7 @@ mod tests {
 
     /// An event of a command, decided so many hours after the beginning.
     fn event(stream: StreamId, version: u64, command: u128, hours: i64) -> Record {
-        let event = Event::from(order::Event::from(order::Confirmed {}));
+        let event = Event::from(order::Event::from(order::Confirmed::default()));
         let command_id = Uuid::from_u128(command);
         let metadata = Metadata {
             version,

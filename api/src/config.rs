@@ -4,12 +4,14 @@
 mod auth;
 mod clients;
 mod live;
+pub mod mail;
 
 pub use auth::{AuthChoice, AuthSettings};
 pub use clients::ClientSettings;
 pub use live::LiveArgs;
 
 use clap::ValueEnum;
+use commands::mail::SmtpUrlError;
 use events::{Currency, log::kafka::KafkaSettings};
 use ipnet::IpNet;
 use sqlx::postgres::PgConnectOptions;
@@ -99,9 +101,9 @@ pub struct Settings {
     /// Not supported yet: refused, so that nobody believes their card was charged.
     #[arg(long, env = "STRIPE_SECRET_KEY", hide = true, hide_env_values = true, global = true)]
     pub stripe_secret_key: Option<String>,
-    /// Not supported yet: refused, so that nobody waits for mail.
-    #[arg(long, env = "SMTP_URL", hide = true, hide_env_values = true, global = true)]
-    pub smtp_url: Option<String>,
+    /// The mail server and the sender.
+    #[command(flatten)]
+    pub mail: mail::MailSettings,
 }
 
 fn text() -> clap::builder::NonEmptyStringValueParser {
@@ -199,6 +201,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Whoever listens hears something at least this often.
     pub live_heartbeat: Duration,
+    /// How mails go out.
+    pub mail: mail::MailConfig,
 }
 
 /// Settings that do not go together.
@@ -219,6 +223,12 @@ pub enum ConfigError {
     /// Roles apart meet in the log and in the database only.
     #[error("--roles (ROLES) other than all need KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL")]
     RolesApart,
+    /// A shop that writes has an address.
+    #[error("SMTP_URL needs MAIL_FROM")]
+    MailWithoutSender,
+    /// The mail server is not one.
+    #[error("SMTP_URL: {0}")]
+    Smtp(SmtpUrlError),
     /// A setting this version would have to ignore.
     #[error("{0} is not supported by this version")]
     Unsupported(&'static str),
@@ -243,6 +253,7 @@ impl Config {
             rate_limit_per_address: 5000,
             trusted_proxies: Vec::new(),
             live_heartbeat: Duration::from_secs(15),
+            mail: mail::MailConfig::default(),
         }
     }
 
@@ -290,6 +301,7 @@ impl Config {
             rate_limit_per_address: settings.clients.rate_limit_per_address,
             trusted_proxies: settings.clients.trusted_proxies,
             live_heartbeat: Duration::from_secs(settings.live.live_heartbeat_seconds),
+            mail: mail::MailConfig::try_new(settings.mail)?,
         })
     }
 
@@ -313,7 +325,6 @@ impl Config {
 fn refuse_unsupported(settings: &Settings) -> Result<(), ConfigError> {
     let given = [
         ("STRIPE_SECRET_KEY", settings.stripe_secret_key.is_some()),
-        ("SMTP_URL", settings.smtp_url.is_some()),
     ];
     match given.into_iter().find(|&(_, given)| given) {
         Some((name, _)) => Err(ConfigError::Unsupported(name)),

@@ -161,9 +161,9 @@ mod tests {
     fn an_order_is_as_decided_until_anything_follows() {
         let decided = |events: &[_]| is_as_decided(&order(events), 1);
         assert!(!decided(&[]), "not decided yet");
-        assert!(decided(&[Confirmed {}.into()]));
-        assert!(!decided(&[Confirmed {}.into(), CustomerSettled {}.into()]), "bookkeeping");
-        assert!(!decided(&[Confirmed {}.into(), ProcessingStarted {}.into()]));
+        assert!(decided(&[Confirmed::default().into()]));
+        assert!(!decided(&[Confirmed::default().into(), CustomerSettled {}.into()]), "bookkeeping");
+        assert!(!decided(&[Confirmed::default().into(), ProcessingStarted {}.into()]));
         let rejected = Rejected {
             reason: RejectionReason::Expired,
             product_id: None,

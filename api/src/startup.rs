@@ -11,7 +11,7 @@ use crate::{
     server::{Limits, Server},
     telemetry,
 };
-use commands::WriteSide;
+use commands::{WriteSide, mail::SmtpUrlError};
 use events::{
     Environment,
     environment::System,
@@ -117,6 +117,9 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The mail server is not one.
+    #[error("mail cannot be sent")]
+    Mail(#[from] SmtpUrlError),
     /// Metrics cannot be collected.
     #[error("metrics cannot be collected")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),

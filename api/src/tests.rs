@@ -11,7 +11,7 @@ use axum::{
     body::Body,
     http::{HeaderMap, Method, Request, StatusCode},
 };
-use commands::{Outside, WriteSettings, WriteSide, gateway::SandboxGateway};
+use commands::{Outside, WriteSettings, WriteSide, gateway::SandboxGateway, mail::NoMailer};
 use events::{
     Environment,
     environment::System,
@@ -55,7 +55,7 @@ impl Shop {
         let settings = WriteSettings::new(environment.uuid());
         let store: Arc<dyn KeyStore> =
             Arc::new(FileKeyStore::open(&dir.path().join("keys.sqlite")).unwrap());
-        let outside = Outside { gateway, keys: Arc::clone(&store) };
+        let outside = Outside { gateway, keys: Arc::clone(&store), mailer: Arc::new(NoMailer) };
         let side = WriteSide::start(&log, &environment, outside, &settings);
         side.ready().await;
         let keys = AuthKeys::load_or_create(&dir.path().join("token.pk8")).unwrap();

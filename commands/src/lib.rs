@@ -8,6 +8,7 @@
 //! | [`router`] | commands to shards |
 //! | [`dispatch`] | what aggregates owe the world, carried out |
 //! | [`gateway`] | the payment gateway's port and the sandbox |
+//! | [`mail`] | the mailer's port, letters, SMTP and files |
 //!
 //! Invariants:
 //! - nothing here decides from a read model: a shard knows its partition from the log alone;
@@ -22,6 +23,7 @@ pub mod customer;
 pub mod dispatch;
 pub mod email;
 pub mod gateway;
+pub mod mail;
 pub mod order;
 pub mod pricing;
 pub mod product;

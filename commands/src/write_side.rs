@@ -30,6 +30,9 @@ impl WriteSettings {
     }
 }
 
+/// How long a stop waits for letters under way: one that is cut off after it went out goes out again.
+const LETTERS_END: Duration = Duration::from_secs(5);
+
 /// The running write side: a shard a partition, and the dispatcher.
 pub struct WriteSide {
     /// The way to the shards.
@@ -39,6 +42,9 @@ pub struct WriteSide {
     board: Arc<Board>,
     environment: Arc<dyn Environment>,
     stop: watch::Sender<bool>,
+    stop_mail: watch::Sender<bool>,
+    /// Closed when no letter is under way any more.
+    mail_ended: mpsc::Receiver<()>,
     /// Hears of each task that ends; closed when the last one has.
     ended: mpsc::Receiver<()>,
 }
@@ -62,8 +68,9 @@ impl WriteSide {
         settings: &WriteSettings,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
+        let (stop_mail, mail_stopped) = watch::channel(false);
         let (running, ended) = mpsc::channel(log.partitions() as usize + 1);
-        let board = Arc::new(Board::new(Arc::clone(environment)));
+        let board = Arc::new(Board::new(environment));
         let mut handles = Vec::new();
         for partition in (0..log.partitions()).map(Partition) {
             let (handle, inbox) = mailboxes(partition, settings.mailbox);
@@ -86,20 +93,22 @@ impl WriteSide {
             }));
         }
         let router = Router::new(Arc::clone(environment), handles);
-        let dispatcher = Dispatcher::new(
-            Arc::clone(&board),
-            router.clone(),
-            outside,
-            Arc::clone(environment),
-            stopped,
-        );
-        let payments = dispatcher.payments();
+        let stops = [mail_stopped, stopped];
+        let [mail, effects] = Dispatcher::of(&board, router.clone(), outside, environment, stops);
+        let payments = effects.payments();
         let alive = Alive(running);
         environment.spawn(Box::pin(async move {
-            dispatcher.run().await;
+            effects.run().await;
             drop(alive);
         }));
-        Self { router, payments, board, environment: Arc::clone(environment), stop, ended }
+        let (writing, mail_ended) = mpsc::channel(1);
+        let alive = Alive(writing);
+        environment.spawn(Box::pin(async move {
+            mail.run_to_end().await;
+            drop(alive);
+        }));
+        let environment = Arc::clone(environment);
+        Self { router, payments, board, environment, stop, stop_mail, mail_ended, ended }
     }
 
     /// Waits until no partition is still being opened.
@@ -121,11 +130,22 @@ impl WriteSide {
     /// Resolves when a task has ended by itself, which none should.
     pub async fn died(&mut self) {
         // Every task has a sender until it ends.
-        let _ = self.ended.recv().await;
+        tokio::select! {
+            biased;
+            _ = self.ended.recv() => {}
+            _ = self.mail_ended.recv() => {}
+        }
     }
 
     /// Finishes what is being decided, and ends: no batch is left open. What is still owed is owed again at the next start.
     pub async fn stop(mut self) {
+        // While the shards can still record what went out.
+        let _ = self.stop_mail.send(true);
+        tokio::select! {
+            biased;
+            _ = self.mail_ended.recv() => {}
+            () = self.environment.sleep(LETTERS_END) => {}
+        }
         // Every shard listens as long as it runs.
         let _ = self.stop.send(true);
         while self.ended.recv().await.is_some() {}

@@ -7,7 +7,7 @@ mod shop;
 
 use commands::{
     CommandError, Outside, Request, ShardState, WriteSettings, WriteSide, gateway::SandboxGateway,
-    order::Status, product, shard::LEASE,
+    mail::NoMailer, order::Status, product, shard::LEASE,
 };
 use events::{
     Environment, Fingerprint, Offset, Partition, StreamId,
@@ -241,7 +241,11 @@ impl Brittle {
         let environment: Arc<dyn Environment> = Arc::new(System::new());
         let log: Arc<dyn EventLog> = Arc::new(self.clone());
         let gateway = Arc::new(SandboxGateway::in_memory(Arc::clone(&environment)));
-        let outside = Outside { gateway, keys: Arc::new(MemoryKeyStore::default()) };
+        let outside = Outside {
+            gateway,
+            keys: Arc::new(MemoryKeyStore::default()),
+            mailer: Arc::new(NoMailer),
+        };
         WriteSide::start(&log, &environment, outside, &WriteSettings::new(id()))
     }
 }

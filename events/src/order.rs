@@ -21,21 +21,25 @@ stream_events! {
     /// No money was taken and none can be any more.
     PaymentVoided(PaymentVoided) = "PaymentVoided" v 1;
     /// The shop will deliver it.
-    Confirmed(Confirmed) = "OrderConfirmed" v 1;
+    Confirmed(Confirmed) = "OrderConfirmed" v 2;
     /// It is being packed.
     ProcessingStarted(ProcessingStarted) = "OrderProcessingStarted" v 1;
     /// It left the house.
-    Shipped(Shipped) = "OrderShipped" v 1;
+    Shipped(Shipped) = "OrderShipped" v 2;
     /// It arrived.
     Delivered(Delivered) = "OrderDelivered" v 1;
     /// Somebody changed their mind.
-    Cancelled(Cancelled) = "OrderCancelled" v 1;
+    Cancelled(Cancelled) = "OrderCancelled" v 2;
     /// The money went back.
     RefundIssued(RefundIssued) = "RefundIssued" v 1;
     /// The customer's stream knows how the order ended. Bookkeeping.
     CustomerSettled(CustomerSettled) = "OrderCustomerSettled" v 1;
     /// Every product's stream knows how the order ended. Bookkeeping.
     StockSettled(StockSettled) = "OrderStockSettled" v 1;
+    /// A letter about it went out. Bookkeeping.
+    MailSent(MailSent) = "MailSent" v 1;
+    /// A letter about it will never go out. Bookkeeping.
+    MailRefused(MailRefused) = "MailRefused" v 1;
 }
 
 impl Event {
@@ -55,7 +59,10 @@ impl Event {
             | Self::Delivered(_)
             | Self::Cancelled(_)
             | Self::RefundIssued(_) => false,
-            Self::CustomerSettled(_) | Self::StockSettled(_) => true,
+            Self::CustomerSettled(_)
+            | Self::StockSettled(_)
+            | Self::MailSent(_)
+            | Self::MailRefused(_) => true,
         }
     }
 }
@@ -231,27 +238,35 @@ pub struct PaymentVoided {
 }
 
 /// The order is confirmed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Confirmed {}
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirmed {
+    /// Whether the customer is owed a letter about it; never in version 1.
+    pub mail: bool,
+}
 
 /// Packing began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessingStarted {}
 
 /// The parcel left.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shipped {}
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shipped {
+    /// Whether the customer is owed a letter about it; never in version 1.
+    pub mail: bool,
+}
 
 /// The parcel arrived.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivered {}
 
 /// The order was cancelled.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cancelled {
     /// The caller's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Arc<str>>,
+    /// Whether the customer is owed a letter about it; never in version 1.
+    pub mail: bool,
 }
 
 /// What was captured went back.
@@ -272,3 +287,47 @@ pub struct CustomerSettled {}
 /// The products' streams have the order's end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StockSettled {}
+
+/// What a letter to the customer tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mail {
+    /// The order is confirmed.
+    Confirmed,
+    /// It left the house.
+    Shipped,
+    /// It is cancelled.
+    Cancelled,
+}
+
+impl Mail {
+    /// All of them, in the order in which they can come.
+    pub const ALL: [Self; 3] = [Self::Confirmed, Self::Shipped, Self::Cancelled];
+
+    /// The name as it stands in events and Message-IDs: never change it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Confirmed => "confirmed",
+            Self::Shipped => "shipped",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// A letter went out, or was put where letters are put.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MailSent {
+    /// Which.
+    pub mail: Mail,
+    /// Its Message-ID, without angle brackets.
+    pub message_id: Arc<str>,
+}
+
+/// A letter was refused for good.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MailRefused {
+    /// Which.
+    pub mail: Mail,
+    /// Why: `erased`, `unreadable`, `bad-address`, or the server's code as `smtp-550`. Nothing personal.
+    pub code: Arc<str>,
+}

@@ -28,11 +28,15 @@ pub enum Bug {
     EffectNamedByVersion,
     /// A payment under way when its order dies is forgotten.
     PaymentNotSettled,
+    /// A letter that is recorded as sent is owed still.
+    MailSentTwice,
+    /// The end of an erasure is recorded without it.
+    KeyKept,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::AnswerBeforeDurable,
         Self::ServeBeforeClaimIsRead,
         Self::FenceWithoutClaim,
@@ -44,6 +48,8 @@ impl Bug {
         Self::CloseAppendsNothing,
         Self::EffectNamedByVersion,
         Self::PaymentNotSettled,
+        Self::MailSentTwice,
+        Self::KeyKept,
     ];
 
     /// Whether this thread has it.

@@ -72,7 +72,8 @@ fn record(len: usize) -> Record {
         correlation_id: id,
         causation_id: id,
     };
-    let event = order::Event::from(order::Cancelled { reason: Some("x".repeat(len).into()) });
+    let event =
+        order::Event::from(order::Cancelled { reason: Some("x".repeat(len).into()), mail: false });
     Event::from(event).to_record(
         environment.uuid(),
         StreamId::order(id),

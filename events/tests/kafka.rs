@@ -194,7 +194,10 @@ fn record(traceparent: Option<&str>) -> Record {
         correlation_id: id,
         causation_id: id,
     };
-    let event = Event::from(order::Event::from(order::Cancelled { reason: Some("late".into()) }));
+    let event = Event::from(order::Event::from(order::Cancelled {
+        reason: Some("late".into()),
+        mail: false,
+    }));
     let stream = StreamId::order(id);
     let record = event.to_record(environment.uuid(), stream, environment.now(), metadata);
     Record { traceparent: traceparent.map(Into::into), ..record }

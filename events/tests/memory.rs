@@ -55,7 +55,7 @@ fn record() -> Record {
         correlation_id: id,
         causation_id: id,
     };
-    let event = Event::from(order::Event::from(order::Shipped {}));
+    let event = Event::from(order::Event::from(order::Shipped::default()));
     event.to_record(environment.uuid(), StreamId::order(id), environment.now(), metadata)
 }
 

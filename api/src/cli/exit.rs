@@ -102,6 +102,7 @@ impl Kept {
             StartError::Auth(error) => of_auth(error),
             StartError::Gateway { source, .. } => of_system(source),
             StartError::Listen { .. }
+            | StartError::Mail(_)
             | StartError::KeysInFile(_)
             | StartError::KeysInDatabase(_)
             | StartError::PublicKey { .. } => CONFIG,

@@ -358,8 +358,8 @@ mod tests {
             priced(),
             Event::PaymentStarted(PaymentStarted { ordinal, payment_id: "pay_1".into(), amount }),
             Event::PaymentCaptured(PaymentCaptured { ordinal, amount }),
-            Event::Confirmed(events::order::Confirmed {}),
-            Event::Cancelled(Cancelled { reason: Some("too late".into()) }),
+            Event::Confirmed(events::order::Confirmed::default()),
+            Event::Cancelled(Cancelled { reason: Some("too late".into()), mail: false }),
         ];
         let mut row = row();
         row.status = rows::Status::Cancelled;

@@ -4,7 +4,7 @@ use super::StartError;
 use crate::{
     AppSettings,
     auth::{AuthKeyError, AuthKeys, Authenticator, Role},
-    config::{AuthChoice, Config, Role as Part},
+    config::{AuthChoice, Config, Role as Part, mail::MailConfig},
     data_dir::DataDirError,
     keys::PostgresKeyStore,
     live::LiveSettings,
@@ -13,6 +13,7 @@ use crate::{
 use commands::{
     Outside, SnapshotFiles, WriteSettings, WriteSide,
     gateway::{Gateway, SandboxGateway},
+    mail::{FileMailer, Mailer, SmtpMailer},
 };
 use events::{
     Environment, Offset, Partition,
@@ -180,8 +181,18 @@ pub(super) fn start_write_side(
         snapshots: Some(Arc::new(snapshots)),
         ..WriteSettings::new(environment.uuid())
     };
-    let outside = Outside { gateway, keys: Arc::clone(keys) };
+    let mailer = mailer(&config.mail, ground.data_dir.path())?;
+    let outside = Outside { gateway, keys: Arc::clone(keys), mailer };
     Ok(Some(WriteSide::start(&ground.log.port(), environment, outside, &settings)))
+}
+
+/// To the mail server, or to files.
+fn mailer(config: &MailConfig, data_dir: &Path) -> Result<Arc<dyn Mailer>, StartError> {
+    let (folder, sender) = (data_dir.join("mails"), config.sender.clone());
+    Ok(match &config.server {
+        None => Arc::new(FileMailer::new(&folder, sender)),
+        Some(server) => Arc::new(SmtpMailer::try_new(server, &folder, sender)?),
+    })
 }
 
 pub(super) fn app_settings(config: &Config, connections: usize) -> AppSettings {

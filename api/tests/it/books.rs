@@ -51,6 +51,10 @@ pub struct Order {
     refunded: Vec<i64>,
     customer_settled: bool,
     stock_settled: bool,
+    /// Letters that are owed.
+    mails: BTreeSet<order::Mail>,
+    pub mails_sent: Vec<(order::Mail, String)>,
+    pub mails_refused: Vec<(order::Mail, String)>,
 }
 
 #[derive(Debug, Default)]
@@ -141,6 +145,11 @@ impl Books {
 
     /// Whether nothing is owed and nothing is pending.
     pub fn is_settled(&self) -> bool {
+        self.is_settled_but_for_letters() && self.orders.values().all(|it| it.mails.is_empty())
+    }
+
+    /// The same, whatever has become of the letters.
+    pub fn is_settled_but_for_letters(&self) -> bool {
         self.orders.values().all(Order::is_settled)
             && self.customers.values().all(|it| it.under_way == 0 && it.erased == it.key_destroyed)
     }
@@ -384,18 +393,37 @@ impl Order {
                 self.open_payments -= 1;
             }
             order::Event::RefundIssued(refund) => self.refunded.push(refund.amount.amount),
-            order::Event::Confirmed(_) => {
+            order::Event::Confirmed(confirmed) => {
+                self.owe(confirmed.mail, order::Mail::Confirmed);
                 self.confirmations += 1;
                 self.status = "confirmed";
             }
             order::Event::ProcessingStarted(_) => self.status = "processing",
-            order::Event::Shipped(_) => self.status = "shipped",
+            order::Event::Shipped(shipped) => {
+                self.owe(shipped.mail, order::Mail::Shipped);
+                self.status = "shipped";
+            }
             order::Event::Delivered(_) => self.status = "delivered",
-            order::Event::Cancelled(_) => self.status = "cancelled",
+            order::Event::Cancelled(cancelled) => {
+                self.owe(cancelled.mail, order::Mail::Cancelled);
+                self.status = "cancelled";
+            }
             order::Event::Rejected(_) => self.status = "rejected",
             order::Event::CustomerSettled(_) => self.customer_settled = true,
             order::Event::StockSettled(_) => self.stock_settled = true,
+            order::Event::MailSent(sent) => {
+                assert!(self.mails.remove(&sent.mail), "a letter nobody was owed: {sent:?}");
+                self.mails_sent.push((sent.mail, sent.message_id.to_string()));
+            }
+            order::Event::MailRefused(refused) => {
+                assert!(self.mails.remove(&refused.mail), "a letter nobody was owed: {refused:?}");
+                self.mails_refused.push((refused.mail, refused.code.to_string()));
+            }
         }
+    }
+
+    fn owe(&mut self, owed: bool, mail: order::Mail) {
+        assert!(!owed || self.mails.insert(mail), "a letter is owed twice");
     }
 
     fn check(&self, id: Uuid) {

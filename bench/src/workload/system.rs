@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use commands::{
     Outside, WriteSettings, WriteSide,
     gateway::{Gateway, SandboxGateway},
+    mail::NoMailer,
 };
 use events::{
     Environment,
@@ -45,7 +46,7 @@ impl Writing {
         let counted: Arc<dyn EventLog> = Arc::new(observed.clone());
         let keys: Arc<dyn KeyStore> =
             Arc::new(FileKeyStore::open(&place.folder().join("keys.sqlite"))?);
-        let outside = Outside { gateway, keys };
+        let outside = Outside { gateway, keys, mailer: Arc::new(NoMailer) };
         let write_side = WriteSide::start(&counted, &place.environment, outside, &settings);
         write_side.ready().await;
         Ok(Self { write_side, log, observed })

@@ -2,10 +2,11 @@
 //!
 //! Level-triggered: shards post what a stream owes after each commit, whatever it was before, and all that is owed when they
 //! open. The board holds one entry an owing stream and nothing else, so it is as bounded as the shards' own state, and posting
-//! never waits. A stream is in one hand at a time, also across a reopening of its partition.
+//! never waits. A stream is in one hand at a time, also across a reopening of its partition. Letters are in a queue of their own:
+//! what else an order owes does not wait for its mail.
 
 use super::Effect;
-use events::{Environment, Partition, StreamId};
+use events::{Environment, Partition, StreamId, StreamKind};
 use rustc_hash::FxHashMap;
 use std::{
     collections::BTreeMap,
@@ -17,6 +18,9 @@ use tokio::sync::Notify;
 /// Back-off of a stream whose effects did not come through.
 const DELAY: Duration = Duration::from_millis(50);
 const DELAY_MAX: Duration = Duration::from_secs(30);
+
+/// The same for letters: a recipient's server may refuse for hours.
+const MAIL_DELAY_MAX: Duration = Duration::from_mins(2);
 
 /// A moment on the board, earliest first, in order of posting.
 type Due = (Duration, u64);
@@ -64,7 +68,14 @@ impl Entries {
 
 /// What all streams of this process's partitions owe.
 pub struct Board {
+    pub(super) effects: Arc<Queue>,
+    pub(super) mail: Arc<Queue>,
+}
+
+/// What is owed of one sort.
+pub struct Queue {
     environment: Arc<dyn Environment>,
+    delay_max: Duration,
     entries: Mutex<Entries>,
     wake: Notify,
 }
@@ -79,16 +90,58 @@ pub enum Next {
 
 impl Board {
     /// An empty board.
-    pub fn new(environment: Arc<dyn Environment>) -> Self {
-        Self { environment, entries: Mutex::default(), wake: Notify::new() }
+    pub fn new(environment: &Arc<dyn Environment>) -> Self {
+        let queue = |delay_max| Arc::new(Queue::new(Arc::clone(environment), delay_max));
+        Self { effects: queue(DELAY_MAX), mail: queue(MAIL_DELAY_MAX) }
+    }
+
+    /// Posts what streams of a partition owe now; an empty list takes a stream off the board.
+    pub fn post(&self, partition: Partition, owed: Vec<(StreamId, Vec<Effect>)>) {
+        let (mut letters, mut effects) = (Vec::new(), Vec::with_capacity(owed.len()));
+        for (stream, owed) in owed {
+            let (mail, rest): (Vec<_>, Vec<_>) = owed.into_iter().partition(Effect::is_mail);
+            if stream.kind == StreamKind::Order {
+                letters.push((stream, mail));
+            }
+            effects.push((stream, rest));
+        }
+        self.mail.post(partition, letters);
+        self.effects.post(partition, effects);
+        metrics::gauge!("orderlog_owing_streams").set(count(self.effects.len()));
+        metrics::gauge!("orderlog_owed_letters").set(count(self.mail.len()));
+    }
+
+    /// Takes a partition that is no longer served off the board.
+    pub fn retract(&self, partition: Partition) {
+        self.mail.retract(partition);
+        self.effects.retract(partition);
+    }
+
+    /// Streams that owe something, or did a moment ago and are still in hand; one that owes letters too counts twice.
+    pub fn len(&self) -> usize {
+        self.effects.len() + self.mail.len()
+    }
+
+    /// Whether nothing is owed.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+fn count(streams: usize) -> u32 {
+    u32::try_from(streams).unwrap_or(u32::MAX)
+}
+
+impl Queue {
+    fn new(environment: Arc<dyn Environment>, delay_max: Duration) -> Self {
+        Self { environment, delay_max, entries: Mutex::default(), wake: Notify::new() }
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Posts what streams of a partition owe now; an empty list takes a stream off the board.
-    pub fn post(&self, partition: Partition, owed: Vec<(StreamId, Vec<Effect>)>) {
+    fn post(&self, partition: Partition, owed: Vec<(StreamId, Vec<Effect>)>) {
         let now = self.environment.monotonic();
         let mut entries = self.entries();
         let mut news = false;
@@ -116,8 +169,6 @@ impl Board {
             entries.schedule(stream, now);
             news = true;
         }
-        metrics::gauge!("orderlog_owing_streams")
-            .set(u32::try_from(entries.owing.len()).unwrap_or(u32::MAX));
         drop(entries);
         if news {
             self.wake.notify_one();
@@ -135,18 +186,11 @@ impl Board {
         }
     }
 
-    /// Streams that owe something, or did a moment ago and are still in hand.
-    pub fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.entries().owing.len()
     }
 
-    /// Whether nothing is owed.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Takes a partition that is no longer served off the board.
-    pub fn retract(&self, partition: Partition) {
+    fn retract(&self, partition: Partition) {
         let mut entries = self.entries();
         let gone = entries.owing.iter().filter(|(_, owing)| owing.partition == partition);
         let gone: Vec<StreamId> = gone.map(|(&stream, _)| stream).collect();
@@ -192,7 +236,7 @@ impl Board {
             return Next::Effects(owing.effects.clone());
         }
         owing.failures += 1;
-        let delay = DELAY.saturating_mul(1 << owing.failures.min(10)).min(DELAY_MAX);
+        let delay = DELAY.saturating_mul(1 << owing.failures.min(10)).min(self.delay_max);
         entries.schedule(stream, now + delay / 2 + self.environment.jitter(delay / 2));
         drop(entries);
         self.wake.notify_one();

@@ -1,4 +1,4 @@
-//! Leaves a dead gateway alone for a while, so that what waits for it backs off instead of queueing at its door.
+//! Leaves a dead gateway, or mail server, alone for a while, so that what waits for it backs off instead of queueing at its door.
 
 use events::Environment;
 use std::{
@@ -21,18 +21,19 @@ struct Count {
 /// A circuit breaker.
 pub struct Breaker {
     environment: Arc<dyn Environment>,
+    of: &'static str,
     count: Mutex<Count>,
 }
 
 /// The breaker is open.
 #[derive(Debug, thiserror::Error)]
-#[error("the gateway failed too often and is left alone for a while")]
+#[error("it failed too often and is left alone for a while")]
 pub struct Open;
 
 impl Breaker {
-    /// Closed: calls go through.
-    pub fn new(environment: Arc<dyn Environment>) -> Self {
-        Self { environment, count: Mutex::default() }
+    /// Closed: calls go through. `of` names in the log what is left alone.
+    pub fn new(environment: Arc<dyn Environment>, of: &'static str) -> Self {
+        Self { environment, of, count: Mutex::default() }
     }
 
     /// Whether a call may be made. After the pause, one may: it pushes the next one back by another pause.
@@ -43,7 +44,7 @@ impl Breaker {
             return Ok(());
         }
         if now < count.open_until {
-            metrics::counter!("orderlog_gateway_turned_away_total").increment(1);
+            metrics::counter!("orderlog_breaker_turned_away_total", "of" => self.of).increment(1);
             return Err(Open);
         }
         count.open_until = now + OPEN_FOR;
@@ -56,8 +57,8 @@ impl Breaker {
         let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
         if worked {
             if count.failures >= THRESHOLD {
-                tracing::info!("the payment gateway answers again");
-                metrics::gauge!("orderlog_gateway_breaker_open").set(0);
+                tracing::info!("the {} answers again", self.of);
+                metrics::gauge!("orderlog_breaker_open", "of" => self.of).set(0);
             }
             count.failures = 0;
             return;
@@ -65,9 +66,9 @@ impl Breaker {
         count.failures += 1;
         if count.failures == THRESHOLD {
             count.open_until = now + OPEN_FOR;
-            tracing::warn!("the payment gateway fails: leaving it alone for a while");
-            metrics::gauge!("orderlog_gateway_breaker_open").set(1);
-            metrics::counter!("orderlog_gateway_breaker_opened_total").increment(1);
+            tracing::warn!("the {} fails: leaving it alone for a while", self.of);
+            metrics::gauge!("orderlog_breaker_open", "of" => self.of).set(1);
+            metrics::counter!("orderlog_breaker_opened_total", "of" => self.of).increment(1);
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     email::{self, Claim},
     request::{CommandError, Refusal},
 };
-use events::StreamId;
+use events::{StreamId, planted::Bug};
 
 impl Hands {
     pub(super) async fn customer_effect(
@@ -41,7 +41,11 @@ impl Hands {
             }
             // Only what is in the log gets here, and it is never taken back.
             Effect::DestroyKey => {
-                self.keys.destroy(customer.id).await?;
+                if !Bug::KeyKept.is_planted() {
+                    self.keys.destroy(customer.id).await?;
+                }
+                // After the key: a letter under way finds it gone, and goes too.
+                self.mailer.forget(customer.id).await?;
                 customer::Command::RecordKeyDestroyed
             }
         };

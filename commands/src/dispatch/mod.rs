@@ -7,12 +7,14 @@
 mod board;
 mod breaker;
 mod customers;
+mod mail;
 mod orders;
 mod payments;
 
 use crate::{
     customer,
     gateway::Gateway,
+    mail::{MailError, Mailer},
     order,
     request::{Command, CommandError, Outcome, Request, State},
     router::Router,
@@ -27,21 +29,24 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use uuid::Uuid;
 
 pub use board::Board;
-use board::Next;
+use board::{Next, Queue};
 use breaker::Breaker;
 pub use payments::{Heard, NotHeard, Payments};
 
 /// Streams whose effects are carried out at the same time.
-const STREAMS_AT_ONCE: usize = 1024;
+const STREAMS_AT_ONCE: u32 = 1024;
 
 /// Of these, the most that call the gateway or wait for their turn: however slow it is, the others have room.
-const STREAMS_AT_GATEWAY: usize = STREAMS_AT_ONCE / 2;
+const STREAMS_AT_GATEWAY: usize = STREAMS_AT_ONCE as usize / 2;
 
 /// Calls to the gateway at the same time.
 const GATEWAY_CALLS_AT_ONCE: usize = 64;
 
 /// A call that takes longer is given up: what it did will be asked again.
 const GATEWAY_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Letters that are written and sent at the same time. Nobody but other letters waits for them.
+const LETTERS_AT_ONCE: u32 = 16;
 
 /// Something owed by an aggregate.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +55,12 @@ pub enum Effect {
     Order(order::Effect),
     /// By a customer.
     Customer(customer::Effect),
+}
+
+impl Effect {
+    fn is_mail(&self) -> bool {
+        matches!(self, Self::Order(order::Effect::Mail { .. }))
+    }
 }
 
 /// What is owed.
@@ -77,6 +88,9 @@ enum EffectError {
     /// The gateway did not answer, or is being left alone for a while.
     #[error("the gateway did not answer")]
     Gateway(#[from] crate::gateway::GatewayError),
+    /// The letter did not go out.
+    #[error("a letter did not go out")]
+    Mail(#[from] MailError),
     /// The key store did not do what was asked.
     #[error("the key store did not answer")]
     Keys(#[from] KeyError),
@@ -94,9 +108,11 @@ enum EffectError {
     Panicked,
 }
 
-/// Works the board off.
+/// Works a queue of the board off.
 pub struct Dispatcher {
-    board: Arc<Board>,
+    queue: Arc<Queue>,
+    /// Streams whose effects are carried out at the same time.
+    at_once: u32,
     hands: Arc<Hands>,
     environment: Arc<dyn Environment>,
     stop: watch::Receiver<bool>,
@@ -109,6 +125,8 @@ pub struct Outside {
     pub gateway: Arc<dyn Gateway>,
     /// Has the keys of personal data.
     pub keys: Arc<dyn KeyStore>,
+    /// Writes to customers.
+    pub mailer: Arc<dyn Mailer>,
 }
 
 /// What effects are carried out with.
@@ -116,6 +134,9 @@ struct Hands {
     router: Router,
     gateway: Arc<dyn Gateway>,
     keys: Arc<dyn KeyStore>,
+    mailer: Arc<dyn Mailer>,
+    mail_breaker: Breaker,
+    sent: mail::Sent,
     gateway_queue: Semaphore,
     gateway_calls: Semaphore,
     breaker: Breaker,
@@ -123,44 +144,67 @@ struct Hands {
 }
 
 impl Dispatcher {
-    /// A dispatcher for the streams on `board`.
-    pub fn new(
-        board: Arc<Board>,
+    /// The dispatchers of what is on `board`: of the letters, and of all else. So a slow mail server holds nothing up.
+    pub fn of(
+        board: &Board,
         router: Router,
         outside: Outside,
-        environment: Arc<dyn Environment>,
-        stop: watch::Receiver<bool>,
-    ) -> Self {
-        let Outside { gateway, keys } = outside;
+        environment: &Arc<dyn Environment>,
+        [stop_mail, stop]: [watch::Receiver<bool>; 2],
+    ) -> [Self; 2] {
+        let Outside { gateway, keys, mailer } = outside;
         let hands = Arc::new(Hands {
             router,
             gateway,
             keys,
+            mailer,
+            mail_breaker: Breaker::new(Arc::clone(environment), "mail server"),
+            sent: mail::Sent::default(),
             gateway_queue: Semaphore::new(STREAMS_AT_GATEWAY),
             gateway_calls: Semaphore::new(GATEWAY_CALLS_AT_ONCE),
-            breaker: Breaker::new(Arc::clone(&environment)),
-            environment: Arc::clone(&environment),
+            breaker: Breaker::new(Arc::clone(environment), "payment gateway"),
+            environment: Arc::clone(environment),
         });
-        Self { board, hands, environment, stop }
+        let one = |queue: &Arc<Queue>, at_once, stop| Self {
+            queue: Arc::clone(queue),
+            at_once,
+            hands: Arc::clone(&hands),
+            environment: Arc::clone(environment),
+            stop,
+        };
+        [one(&board.mail, LETTERS_AT_ONCE, stop_mail), one(&board.effects, STREAMS_AT_ONCE, stop)]
     }
 
-    /// The way for what the gateway tells of itself.
+    /// The way for what the gateway tells of itself, to the dispatcher of what is owed there.
     pub fn payments(&self) -> Payments {
-        Payments::new(Arc::clone(&self.board), Arc::clone(&self.hands))
+        Payments::new(Arc::clone(&self.queue), Arc::clone(&self.hands))
     }
 
-    /// Works until told to stop, or until nobody is left to tell it. What is under way then ends by itself.
-    pub async fn run(mut self) {
-        let streams = Arc::new(Semaphore::new(STREAMS_AT_ONCE));
+    /// Works until told to stop, or until nobody is left to tell it; then waits for what is under way.
+    pub async fn run_to_end(self) {
+        let at_once = self.at_once;
+        let streams = Arc::new(Semaphore::new(at_once as usize));
+        self.work(&streams).await;
+        // The semaphore is never closed.
+        let _ = streams.acquire_many(at_once).await;
+    }
+
+    /// The same, but what is under way ends by itself.
+    pub async fn run(self) {
+        let streams = Arc::new(Semaphore::new(self.at_once as usize));
+        self.work(&streams).await;
+    }
+
+    async fn work(mut self, streams: &Arc<Semaphore>) {
         loop {
             let permit = tokio::select! {
                 biased;
                 _ = self.stop.wait_for(|stop| *stop) => return,
-                permit = Arc::clone(&streams).acquire_owned() => permit,
+                permit = Arc::clone(streams).acquire_owned() => permit,
             };
             // The semaphore is never closed.
             let Ok(permit) = permit else { return };
-            match self.board.take_due() {
+            match self.queue.take_due() {
                 Ok((stream, effects)) => self.set_to_work(stream, effects, permit),
                 Err(wait) => {
                     drop(permit);
@@ -172,13 +216,13 @@ impl Dispatcher {
 
     /// Carries out what a stream owes, beside the others.
     fn set_to_work(&self, stream: StreamId, effects: Vec<Effect>, permit: OwnedSemaphorePermit) {
-        let (board, hands) = (Arc::clone(&self.board), Arc::clone(&self.hands));
+        let (queue, hands) = (Arc::clone(&self.queue), Arc::clone(&self.hands));
         let stop = self.stop.clone();
         self.environment.spawn(Box::pin(async move {
             let mut effects = effects;
             loop {
                 hands.carry_out(stream, &effects).await;
-                match board.carried_out(stream, &effects) {
+                match queue.carried_out(stream, &effects) {
                     Next::Effects(_) if *stop.borrow() => break,
                     Next::Effects(next) => effects = next,
                     Next::Rest => break,
@@ -199,7 +243,7 @@ impl Dispatcher {
         tokio::select! {
             biased;
             _ = self.stop.wait_for(|stop| *stop) => {}
-            () = self.board.news() => {}
+            () = self.queue.news() => {}
             () = due => {}
         }
     }

@@ -108,6 +108,9 @@ impl Hands {
                 let close = Close { order_id: order.id, not_after: *not_after };
                 self.close_stock(order, id, lines, product::Command::Release(close)).await
             }
+            Effect::Mail { mail, customer_id } => {
+                self.mail_effect(order, effect, *mail, *customer_id).await
+            }
             Effect::ShipStock { lines, not_after } => {
                 let close = Close { order_id: order.id, not_after: *not_after };
                 self.close_stock(order, id, lines, product::Command::Ship(close)).await

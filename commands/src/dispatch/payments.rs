@@ -1,6 +1,6 @@
 //! Calls to the gateway, and what the gateway tells of itself.
 
-use super::{Board, EffectError, GATEWAY_PATIENCE, Hands, orders::record};
+use super::{EffectError, GATEWAY_PATIENCE, Hands, board::Queue, orders::record};
 use crate::{
     aggregate::EffectId,
     gateway::{Ending, Gateway, GatewayError, Seen},
@@ -46,7 +46,7 @@ impl Hands {
 /// often it tells, how late, or in which order.
 #[derive(Clone)]
 pub struct Payments {
-    board: Arc<Board>,
+    queue: Arc<Queue>,
     hands: Arc<Hands>,
 }
 
@@ -67,8 +67,8 @@ pub enum Heard {
 pub struct NotHeard(#[source] Box<dyn std::error::Error + Send + Sync>);
 
 impl Payments {
-    pub(super) fn new(board: Arc<Board>, hands: Arc<Hands>) -> Self {
-        Self { board, hands }
+    pub(super) fn new(queue: Arc<Queue>, hands: Arc<Hands>) -> Self {
+        Self { queue, hands }
     }
 
     /// Looks at a payment at the gateway and tells its order how it ended.
@@ -93,7 +93,7 @@ impl Payments {
             return Ok(Heard::NotOurs);
         };
         let Some(ending) = ending else {
-            self.board.hurry(stream);
+            self.queue.hurry(stream);
             return Ok(Heard::Open);
         };
         let effect = EffectId { name: notice_of(&ending), ordinal: payment.ordinal };

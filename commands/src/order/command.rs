@@ -3,7 +3,7 @@
 use super::Status;
 use events::{
     Money, Position, Sealed, Timestamp,
-    order::{Line, Rejected},
+    order::{Line, Mail, Rejected},
 };
 use std::sync::Arc;
 use uuid::Uuid;
@@ -37,6 +37,10 @@ pub enum Command {
     SettleCustomer,
     /// The products' streams know how it ended. Internal.
     SettleStock,
+    /// A letter went out. Internal.
+    RecordMailSent(RecordMailSent),
+    /// A letter never will. Internal.
+    RecordMailRefused(RecordMailRefused),
 }
 
 /// Place an order.
@@ -134,6 +138,24 @@ pub struct RecordRefund {
     pub amount: Money,
 }
 
+/// A letter went out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordMailSent {
+    /// Which.
+    pub mail: Mail,
+    /// Its Message-ID.
+    pub message_id: Arc<str>,
+}
+
+/// A letter was refused for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordMailRefused {
+    /// Which.
+    pub mail: Mail,
+    /// Why; nothing personal.
+    pub code: Arc<str>,
+}
+
 macro_rules! into_command {
     ($($body:ident => $variant:ident),+) => {
         $(impl From<$body> for Command {
@@ -151,5 +173,7 @@ into_command!(
     RecordVoided => RecordVoided,
     Cancel => Cancel,
     Status => ChangeStatus,
-    RecordRefund => RecordRefund
+    RecordRefund => RecordRefund,
+    RecordMailSent => RecordMailSent,
+    RecordMailRefused => RecordMailRefused
 );

@@ -40,6 +40,8 @@ impl Aggregate for Order {
             Command::RecordRefund(refund) => self.record_refund(status, refund),
             Command::SettleCustomer => self.settle_customer(status),
             Command::SettleStock => self.settle_stock(status),
+            Command::RecordMailSent(sent) => self.record_mail_sent(sent),
+            Command::RecordMailRefused(refused) => self.record_mail_refused(refused),
         }
     }
 
@@ -127,7 +129,8 @@ impl Order {
         }
         match status {
             Status::Pending | Status::Confirmed | Status::Processing => {
-                Ok(vec![Cancelled { reason: cancel.reason.clone() }.into()])
+                let (reason, mail) = (cancel.reason.clone(), self.was_confirmed);
+                Ok(vec![Cancelled { reason, mail }.into()])
             }
             Status::Cancelled => Ok(vec![]),
             Status::Shipped | Status::Delivered | Status::Rejected => {
@@ -141,7 +144,9 @@ impl Order {
             (from, to) if from == to => return Ok(vec![]),
             (_, Status::Cancelled) => return self.cancel(status, &Cancel::default()),
             (Status::Confirmed, Status::Processing) => ProcessingStarted {}.into(),
-            (Status::Confirmed | Status::Processing, Status::Shipped) => Shipped {}.into(),
+            (Status::Confirmed | Status::Processing, Status::Shipped) => {
+                Shipped { mail: true }.into()
+            }
             (Status::Shipped, Status::Delivered) => Delivered {}.into(),
             (from, to) => return Err(Refusal::IllegalTransition { from, to }),
         };
@@ -200,7 +205,7 @@ fn priced(detail: &Detail, price: &Price) -> Result<Vec<Event>, Refusal> {
         total,
         rests_on: Arc::clone(&price.rests_on),
     };
-    let confirmed = (total.amount == 0).then(|| Confirmed {}.into());
+    let confirmed = (total.amount == 0).then(|| Confirmed { mail: true }.into());
     Ok(std::iter::once(priced.into()).chain(confirmed).collect())
 }
 

@@ -17,6 +17,7 @@
 mod command;
 mod decide;
 mod error;
+mod mail;
 mod owed;
 mod payment;
 mod state;
@@ -24,8 +25,8 @@ mod state;
 mod tests;
 
 pub use command::{
-    Cancel, Command, Place, Price, RecordCaptured, RecordDeclined, RecordRefund, RecordVoided,
-    ReservedLine, StartPayment,
+    Cancel, Command, Place, Price, RecordCaptured, RecordDeclined, RecordMailRefused,
+    RecordMailSent, RecordRefund, RecordVoided, ReservedLine, StartPayment,
 };
 pub use error::Refusal;
 pub use owed::Effect;

@@ -7,7 +7,11 @@
 use super::{Detail, Order, Payment, PaymentState, Status};
 use crate::aggregate::EffectId;
 use chrono::TimeDelta;
-use events::{Money, Timestamp, order::Line, planted::Bug};
+use events::{
+    Money, Timestamp,
+    order::{Line, Mail},
+    planted::Bug,
+};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -89,6 +93,13 @@ pub enum Effect {
         /// The `not_after` of the reservations.
         not_after: Timestamp,
     },
+    /// Write to the customer.
+    Mail {
+        /// What about.
+        mail: Mail,
+        /// Whose order it is.
+        customer_id: Uuid,
+    },
 }
 
 impl Effect {
@@ -103,6 +114,9 @@ impl Effect {
             Self::CloseCustomer { .. } => ("close-customer", 0),
             Self::ReleaseStock { .. } => ("release-stock", 0),
             Self::ShipStock { .. } => ("ship-stock", 0),
+            Self::Mail { mail: Mail::Confirmed, .. } => ("mail-confirmed", 0),
+            Self::Mail { mail: Mail::Shipped, .. } => ("mail-shipped", 0),
+            Self::Mail { mail: Mail::Cancelled, .. } => ("mail-cancelled", 0),
         };
         EffectId { name, ordinal }
     }
@@ -112,8 +126,12 @@ impl Order {
     /// What it owes now. The order's own id is that of its stream.
     pub fn owed(&self) -> Vec<Effect> {
         let Some(status) = self.status else { return vec![] };
-        let effects =
-            [self.money_owed(status), self.customer_owed(status), self.stock_owed(status)];
+        let effects = [
+            self.money_owed(status),
+            self.customer_owed(status),
+            self.stock_owed(status),
+            self.mail_owed(),
+        ];
         effects.into_iter().flatten().collect()
     }
 

@@ -57,7 +57,7 @@ impl Order {
         let captured = PaymentCaptured { ordinal, amount }.into();
         Ok(match payment.state {
             PaymentState::Started if status == Status::Pending => {
-                vec![captured, Confirmed {}.into()]
+                vec![captured, Confirmed { mail: true }.into()]
             }
             // Also against the gateway's earlier word: it is money, and so goes back.
             PaymentState::Started | PaymentState::Declined | PaymentState::Voided => vec![captured],

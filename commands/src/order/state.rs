@@ -1,10 +1,11 @@
 //! What an order is.
 
+use super::mail::OwedMails;
 use crate::aggregate::At;
 use chrono::serde::ts_microseconds;
 use events::{
     Money, Sealed, Timestamp,
-    order::{Event, Line, Placed, Priced, Rejected, RejectionReason},
+    order::{Event, Line, Mail, Placed, Priced, Rejected, RejectionReason},
 };
 use serde::{Deserialize, Serialize};
 use std::{fmt, sync::Arc};
@@ -132,6 +133,7 @@ pub struct Order {
     pub(super) payment: Option<Arc<Payment>>,
     pub(super) was_confirmed: bool,
     pub(super) settled: Settled,
+    pub(super) mails: OwedMails,
     refunded: bool,
     rejection: Option<RejectionReason>,
     cancel_reason: Option<Arc<str>>,
@@ -234,23 +236,35 @@ impl Order {
                 self.refunded = true;
                 self.pay(PaymentState::Refunded, None);
             }
-            Event::Confirmed(_) => {
+            Event::Confirmed(confirmed) => {
                 self.was_confirmed = true;
-                self.status = Some(Status::Confirmed);
+                self.moves(Status::Confirmed, confirmed.mail.then_some(Mail::Confirmed));
             }
             Event::ProcessingStarted(_) => self.status = Some(Status::Processing),
-            Event::Shipped(_) => self.status = Some(Status::Shipped),
+            Event::Shipped(shipped) => {
+                self.moves(Status::Shipped, shipped.mail.then_some(Mail::Shipped));
+            }
             Event::Delivered(_) => self.status = Some(Status::Delivered),
             Event::Cancelled(cancelled) => {
-                self.status = Some(Status::Cancelled);
+                self.moves(Status::Cancelled, cancelled.mail.then_some(Mail::Cancelled));
                 self.cancel_reason.clone_from(&cancelled.reason);
             }
             Event::CustomerSettled(_) => self.settled.customer = true,
             Event::StockSettled(_) => self.settled.stock = true,
+            Event::MailSent(sent) => self.fold_sent(sent),
+            Event::MailRefused(refused) => self.fold_refused(refused),
         }
         if !event.is_bookkeeping() {
             self.shown_version = at.version;
             self.updated_at = at.time;
+        }
+    }
+
+    /// To a status that the customer may be owed a letter about.
+    fn moves(&mut self, to: Status, mail: Option<Mail>) {
+        self.status = Some(to);
+        if let Some(mail) = mail {
+            self.mails.owe(mail);
         }
     }
 

@@ -10,9 +10,9 @@ use events::{
     Money, StreamId,
     order::{
         Cancelled, Confirmed, CustomerSettled, Delivered, Discount, DiscountKind, Event, Line,
-        PaymentCaptured, PaymentDeclined, PaymentStarted, PaymentVoided, Placed, Priced,
-        PricedLine, ProcessingStarted, RefundIssued, Rejected, RejectionReason, Shipped,
-        StockSettled,
+        Mail, MailRefused, MailSent, PaymentCaptured, PaymentDeclined, PaymentStarted,
+        PaymentVoided, Placed, Priced, PricedLine, ProcessingStarted, RefundIssued, Rejected,
+        RejectionReason, Shipped, StockSettled,
     },
 };
 use proptest::prelude::*;
@@ -130,11 +130,11 @@ fn refunded() -> Event {
 }
 
 fn confirmed() -> Event {
-    Confirmed {}.into()
+    Confirmed { mail: true }.into()
 }
 
 fn shipped() -> Event {
-    Shipped {}.into()
+    Shipped { mail: true }.into()
 }
 
 fn delivered() -> Event {
@@ -170,8 +170,32 @@ fn cancel(reason: &str) -> Cancel {
     Cancel { by: None, reason: Some(reason.into()) }
 }
 
+/// Before it was confirmed.
 fn cancelled(reason: &str) -> Event {
-    Cancelled { reason: Some(reason.into()) }.into()
+    Cancelled { reason: Some(reason.into()), mail: false }.into()
+}
+
+/// After it was confirmed.
+fn called_off(reason: Option<&str>) -> Event {
+    Cancelled { reason: reason.map(Into::into), mail: true }.into()
+}
+
+fn sent(mail: Mail) -> RecordMailSent {
+    RecordMailSent { mail, message_id: "1.confirmed@shop.example".into() }
+}
+
+fn mail_sent(mail: Mail) -> Event {
+    let RecordMailSent { mail, message_id } = sent(mail);
+    MailSent { mail, message_id }.into()
+}
+
+fn refused(mail: Mail) -> RecordMailRefused {
+    RecordMailRefused { mail, code: "smtp-550".into() }
+}
+
+fn mail_refused(mail: Mail) -> Event {
+    let RecordMailRefused { mail, code } = refused(mail);
+    MailRefused { mail, code }.into()
 }
 
 fn illegal(from: Status, to: Status) -> Refusal {
@@ -189,7 +213,10 @@ fn paid(then: impl IntoIterator<Item = Event>) -> Given<Order> {
 
 #[track_caller]
 fn owes(order: &Given<Order>, names: &[&str]) {
-    let owed: Vec<_> = order.state.owed().iter().map(|effect| effect.id().to_string()).collect();
+    let mut owed: Vec<_> =
+        order.state.owed().iter().map(|effect| effect.id().to_string()).collect();
+    // Letters stand beside everything else, and are looked at in `mailing`.
+    owed.retain(|name| !name.starts_with("mail-"));
     assert_eq!(owed, names);
 }
 
@@ -479,7 +506,8 @@ mod money {
 
     #[test]
     fn an_order_cancelled_after_payment_owes_the_money_back() {
-        let order = paid([]).when(cancel("changed my mind")).then([cancelled("changed my mind")]);
+        let order =
+            paid([]).when(cancel("changed my mind")).then([called_off(Some("changed my mind"))]);
         owes(&order, &["refund/1", "close-customer", "release-stock"]);
         assert_eq!(order.state.refund_state(), RefundState::Pending);
     }
@@ -527,7 +555,7 @@ mod moving {
             Processing => paid([ProcessingStarted {}.into()]),
             Shipped => paid([shipped()]),
             Delivered => paid([shipped(), delivered()]),
-            Status::Cancelled => order([placed(), Cancelled { reason: None }.into()]),
+            Status::Cancelled => order([placed(), Cancelled { reason: None, mail: false }.into()]),
             Rejected => order([placed(), expired()]),
         }
     }
@@ -535,12 +563,12 @@ mod moving {
     #[test]
     fn the_moves_of_an_order_are_these_and_no_others() {
         let moves: [(Status, Status, Event); 8] = [
-            (Pending, Status::Cancelled, Cancelled { reason: None }.into()),
+            (Pending, Status::Cancelled, Cancelled { reason: None, mail: false }.into()),
             (Confirmed, Processing, ProcessingStarted {}.into()),
             (Confirmed, Shipped, shipped()),
-            (Confirmed, Status::Cancelled, Cancelled { reason: None }.into()),
+            (Confirmed, Status::Cancelled, called_off(None)),
             (Processing, Shipped, shipped()),
-            (Processing, Status::Cancelled, Cancelled { reason: None }.into()),
+            (Processing, Status::Cancelled, called_off(None)),
             (Shipped, Delivered, delivered()),
             (Delivered, Delivered, delivered()),
         ];
@@ -567,7 +595,9 @@ mod moving {
             let given = order_that_is(from);
             match from {
                 Pending | Confirmed | Processing => {
-                    let order = given.when(cancel("late")).then([cancelled("late")]);
+                    let event =
+                        if from == Pending { cancelled("late") } else { called_off(Some("late")) };
+                    let order = given.when(cancel("late")).then([event]);
                     assert_eq!(order.state.reason(), Some("late"));
                 }
                 Status::Cancelled => drop(given.when(cancel("late")).then_nothing()),
@@ -582,7 +612,7 @@ mod moving {
     fn a_customer_cancels_only_their_own_order() {
         let by = |customer| Cancel { by: Some(id(customer)), reason: None };
         order([placed()]).when(by(8)).then_refused(Refusal::NotFound);
-        order([placed()]).when(by(CUSTOMER)).then([Cancelled { reason: None }.into()]);
+        order([placed()]).when(by(CUSTOMER)).then([Cancelled { reason: None, mail: false }.into()]);
     }
 }
 
@@ -622,6 +652,7 @@ mod owing {
             [
                 Effect::CloseCustomer { customer_id: id(CUSTOMER), confirmed: true, not_after },
                 Effect::ShipStock { lines: lines(), not_after },
+                Effect::Mail { mail: Mail::Confirmed, customer_id: id(CUSTOMER) },
             ]
         );
     }
@@ -634,8 +665,8 @@ mod owing {
                 _ => None,
             })
         };
-        assert_eq!(confirmed(&paid([cancelled("late")])), Some(true));
-        assert_eq!(confirmed(&paid([customer_settled(), cancelled("late")])), None);
+        assert_eq!(confirmed(&paid([called_off(None)])), Some(true));
+        assert_eq!(confirmed(&paid([customer_settled(), called_off(None)])), None);
         assert_eq!(confirmed(&order([placed(), cancelled("late")])), Some(false));
     }
 
@@ -665,7 +696,9 @@ mod owing {
 
     #[test]
     fn a_finished_order_shrinks_and_still_answers() {
-        let mut order = paid([shipped(), delivered(), customer_settled()]);
+        let letters = [mail_sent(Mail::Confirmed), mail_refused(Mail::Shipped)];
+        let [confirmed, shipped_too] = letters;
+        let mut order = paid([confirmed, shipped(), delivered(), shipped_too, customer_settled()]);
         order.state.compact();
         assert!(order.state.detail().is_some(), "it still owes the shipment of its stock");
         let mut order = order.when(Command::SettleStock).then([stock_settled()]);
@@ -738,6 +771,78 @@ mod owing {
     }
 }
 
+mod mailing {
+    use super::*;
+
+    #[track_caller]
+    fn owes_mail(order: &Given<Order>, mail: Option<Mail>) {
+        let owed = order.state.owed().into_iter().filter_map(|effect| match effect {
+            Effect::Mail { mail, customer_id } => Some((mail, customer_id)),
+            _ => None,
+        });
+        let owed: Vec<_> = owed.collect();
+        assert_eq!(owed, mail.map(|mail| (mail, id(CUSTOMER))).into_iter().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_letter_is_owed_until_it_is_sent_and_recorded_once() {
+        let order = paid([]);
+        owes_mail(&order, Some(Mail::Confirmed));
+        let order = order
+            .when(sent(Mail::Confirmed))
+            .then([mail_sent(Mail::Confirmed)])
+            .when(sent(Mail::Confirmed))
+            .then_nothing()
+            .when(refused(Mail::Confirmed))
+            .then_nothing();
+        owes_mail(&order, None);
+    }
+
+    #[test]
+    fn a_letter_that_is_refused_for_good_is_owed_no_more() {
+        let order = paid([mail_sent(Mail::Confirmed), shipped()])
+            .when(refused(Mail::Shipped))
+            .then([mail_refused(Mail::Shipped)])
+            .when(sent(Mail::Shipped))
+            .then_nothing();
+        owes_mail(&order, None);
+    }
+
+    #[test]
+    fn letters_go_out_in_the_order_of_what_they_tell() {
+        let order = paid([shipped(), delivered()]);
+        owes_mail(&order, Some(Mail::Confirmed));
+        let order = order.when(sent(Mail::Confirmed)).then([mail_sent(Mail::Confirmed)]);
+        owes_mail(&order, Some(Mail::Shipped));
+        let order = paid([called_off(None)]);
+        let order = order.when(sent(Mail::Confirmed)).then([mail_sent(Mail::Confirmed)]);
+        owes_mail(&order, Some(Mail::Cancelled));
+    }
+
+    #[test]
+    fn who_was_never_told_that_it_comes_is_not_told_that_it_does_not() {
+        for ended in [cancelled("late"), expired(), short().into()] {
+            owes_mail(&order([placed(), ended]), None);
+        }
+        order([placed()]).when(sent(Mail::Confirmed)).then_nothing();
+    }
+
+    #[test]
+    fn an_order_keeps_what_its_letter_tells_until_it_is_sent() {
+        let end = [shipped(), delivered(), customer_settled(), stock_settled()];
+        let mut order = paid(end);
+        order.state.compact();
+        assert!(order.state.detail().is_some());
+        let mut order = order
+            .when(sent(Mail::Confirmed))
+            .then([mail_sent(Mail::Confirmed)])
+            .when(sent(Mail::Shipped))
+            .then([mail_sent(Mail::Shipped)]);
+        order.state.compact();
+        assert_eq!(order.state.detail(), None);
+    }
+}
+
 fn status() -> impl Strategy<Value = Status> {
     use Status::{Cancelled, Confirmed, Delivered, Pending, Processing, Rejected, Shipped};
     proptest::sample::select(vec![
@@ -778,6 +883,8 @@ fn command() -> impl Strategy<Value = Command> {
         1 => by.prop_map(|by| Cancel { by, reason: None }.into()),
         4 => status().prop_map(Command::ChangeStatus),
         2 => ordinal().prop_map(|ordinal| RecordRefund { ordinal, ..refund() }.into()),
+        2 => proptest::sample::select(Mail::ALL.to_vec()).prop_map(|mail| sent(mail).into()),
+        1 => proptest::sample::select(Mail::ALL.to_vec()).prop_map(|mail| refused(mail).into()),
         2 => Just(Command::SettleCustomer),
         2 => Just(Command::SettleStock),
     ]
@@ -793,6 +900,8 @@ fn is_outcome(command: &Command) -> bool {
             | Command::SettleCustomer
             | Command::SettleStock
             | Command::Expire
+            | Command::RecordMailSent(_)
+            | Command::RecordMailRefused(_)
     )
 }
 
@@ -860,6 +969,8 @@ proptest! {
                 (Effect::Refund { .. }, _) => refund().into(),
                 (Effect::CloseCustomer { .. }, _) => Command::SettleCustomer,
                 (Effect::ReleaseStock { .. } | Effect::ShipStock { .. }, _) => Command::SettleStock,
+                (Effect::Mail { mail, .. }, Some(0)) => refused(mail).into(),
+                (Effect::Mail { mail, .. }, _) => sent(mail).into(),
             };
             let events = order.state.decide(&command, at(1_000)).unwrap();
             prop_assert!(!events.is_empty(), "every effect ends in an event");

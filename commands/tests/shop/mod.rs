@@ -9,6 +9,7 @@ use commands::{
     WriteSide,
     customer::{self, Customer},
     gateway::{Creation, Ending, Gateway, GatewayError, NewPayment, SandboxGateway},
+    mail::NoMailer,
     order::{self, Order},
     product::{self, Product},
 };
@@ -215,7 +216,11 @@ impl Shop {
         let log: Arc<dyn EventLog> = Arc::new(self.log.clone());
         let settings =
             WriteSettings { expiry_grace: Duration::from_millis(10), ..WriteSettings::new(id()) };
-        let outside = Outside { gateway: self.gateway.clone(), keys: self.keys.clone() };
+        let outside = Outside {
+            gateway: self.gateway.clone(),
+            keys: self.keys.clone(),
+            mailer: Arc::new(NoMailer),
+        };
         let write_side = WriteSide::start(&log, &environment, outside, &settings);
         let status = write_side.ready().await;
         assert!(status.iter().all(|shard| shard.state == ShardState::Open), "{status:?}");

@@ -67,4 +67,6 @@ bites! {
     it_bites_on_a_close_that_appends_nothing: CloseAppendsNothing;
     it_bites_on_an_effect_named_by_a_moving_version: EffectNamedByVersion;
     it_bites_on_a_payment_never_settled: PaymentNotSettled;
+    it_bites_on_a_letter_sent_again: MailSentTwice;
+    it_bites_on_a_key_kept_at_the_erasure: KeyKept;
 }

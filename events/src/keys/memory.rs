@@ -22,6 +22,15 @@ impl MemoryKeyStore {
         self.subjects().get(&subject) == Some(&false)
     }
 
+    /// As [`create`](KeyStore::create), for who cannot wait.
+    ///
+    /// # Errors
+    /// [`KeyError::Destroyed`].
+    pub fn make(&self, subject: Uuid) -> Result<Key, KeyError> {
+        let is_there = *self.subjects().entry(subject).or_insert(true);
+        if is_there { Ok(key_of(subject.as_bytes())) } else { Err(KeyError::Destroyed) }
+    }
+
     fn subjects(&self) -> std::sync::MutexGuard<'_, BTreeMap<Uuid, bool>> {
         self.subjects.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -39,8 +48,7 @@ fn key_of(name: &[u8]) -> Key {
 #[async_trait]
 impl KeyStore for MemoryKeyStore {
     async fn create(&self, subject: Uuid) -> Result<Key, KeyError> {
-        let is_there = *self.subjects().entry(subject).or_insert(true);
-        if is_there { Ok(key_of(subject.as_bytes())) } else { Err(KeyError::Destroyed) }
+        self.make(subject)
     }
 
     async fn get(&self, subjects: &[Uuid]) -> Result<Vec<Option<Key>>, KeyError> {

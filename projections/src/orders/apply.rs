@@ -106,7 +106,11 @@ impl StreamRow for OrderRow {
                 self.reason = cancelled.reason.as_deref().map(str::to_owned);
             }
             // The beginning is in the row already; bookkeeping shows nowhere.
-            E::Placed(_) | E::CustomerSettled(_) | E::StockSettled(_) => {}
+            E::Placed(_)
+            | E::CustomerSettled(_)
+            | E::StockSettled(_)
+            | E::MailSent(_)
+            | E::MailRefused(_) => {}
         }
     }
 

@@ -147,7 +147,9 @@ fn order(facts: &[&Fact]) -> Value {
         "reason": ended.map(|fact| &fact.body["reason"]),
         "shipping_address": placed["shipping_address"], "placed_at": facts[0].time(),
     });
-    shown(&mut row, facts, |fact| !fact.is(&["OrderCustomerSettled", "OrderStockSettled"]));
+    const BOOKKEEPING: [&str; 4] =
+        ["OrderCustomerSettled", "OrderStockSettled", "MailSent", "MailRefused"];
+    shown(&mut row, facts, |fact| !fact.is(&BOOKKEEPING));
     row
 }
 

@@ -46,7 +46,12 @@ async fn check_orders(models: &ReadModels, id: Uuid, events: &[(Record, Event)])
     let shown = last_shown(events, |event| {
         !matches!(
             event,
-            Event::Order(order::Event::CustomerSettled(_) | order::Event::StockSettled(_))
+            Event::Order(
+                order::Event::CustomerSettled(_)
+                    | order::Event::StockSettled(_)
+                    | order::Event::MailSent(_)
+                    | order::Event::MailRefused(_)
+            )
         )
     });
     assert_eq!(order.version, shown.metadata.version);

@@ -311,7 +311,9 @@ fn order_life(
     let (ordinal, payment_id) = (1, Arc::from("pay_1"));
     life.push_back(order::PaymentStarted { ordinal, payment_id, amount }.into());
     if chance.one_in(5) {
-        life.push_back(order::Cancelled { reason: Some("second thoughts".into()) }.into());
+        life.push_back(
+            order::Cancelled { reason: Some("second thoughts".into()), mail: false }.into(),
+        );
         life.push_back(order::PaymentCaptured { ordinal, amount }.into());
         let refund_id = "re_1".into();
         if chance.one_in(2) {
@@ -320,13 +322,16 @@ fn order_life(
     } else {
         outcome.confirmed = true;
         life.push_back(order::PaymentCaptured { ordinal, amount }.into());
-        life.push_back(Confirmed {}.into());
+        life.push_back(Confirmed { mail: true }.into());
+        let (mail, message_id) = (order::Mail::Confirmed, "1.confirmed@shop.example".into());
+        life.push_back(order::MailSent { mail, message_id }.into());
         if chance.one_in(4) {
-            life.push_back(order::Cancelled { reason: Some("second thoughts".into()) }.into());
+            let reason = Some("second thoughts".into());
+            life.push_back(order::Cancelled { reason, mail: true }.into());
         } else if chance.one_in(2) {
             outcome.shipped = true;
             life.push_back(order::ProcessingStarted {}.into());
-            life.push_back(order::Shipped {}.into());
+            life.push_back(order::Shipped::default().into());
             life.push_back(order::Delivered {}.into());
         }
     }

@@ -344,6 +344,7 @@ impl Order {
             }
             "OrderCustomerSettled" => self.customer_settled = true,
             "OrderStockSettled" => self.stock_settled = true,
+            "MailSent" | "MailRefused" => {}
             _ => wrong = Some("an event that nobody knows"),
         }
         self.statuses.push(self.status);

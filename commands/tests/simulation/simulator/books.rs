@@ -179,7 +179,7 @@ impl Books {
         self.note_command(*stream, metadata, batch)?;
         match event {
             Event::Product(event) => self.fold_product(stream.id, event, *time),
-            Event::Order(event) => self.fold_order(stream.id, event),
+            Event::Order(event) => self.fold_order(stream.id, event, clock),
             Event::Customer(event) => self.fold_customer(stream.id, event, *time),
             Event::Email(event) => self.fold_email(stream.id, event),
             // Decided like a stock change, and nothing follows from it.

@@ -11,6 +11,7 @@ mod gateway;
 mod network;
 mod panics;
 mod plan;
+mod post;
 mod run;
 mod search;
 mod shop;

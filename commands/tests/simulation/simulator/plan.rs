@@ -1,6 +1,6 @@
 //! What happens in a run, made from its seed; every part of it can be left out.
 
-use super::gateway::Mood;
+use super::{gateway::Mood, post::PostMood};
 use events::log::memory::Fault;
 use std::time::Duration;
 
@@ -131,6 +131,7 @@ pub enum Act {
         slow_ms: u64,
     },
     Mood(Mood),
+    Post(PostMood),
     Pass {
         ms: u64,
     },
@@ -155,11 +156,12 @@ enum Trouble {
     Veils,
     Weather,
     Gateway,
+    Mail,
     Lateness,
     Impatience,
 }
 
-const TROUBLES: [Trouble; 10] = [
+const TROUBLES: [Trouble; 11] = [
     Trouble::Deaths,
     Trouble::Takeovers,
     Trouble::Freezes,
@@ -168,6 +170,7 @@ const TROUBLES: [Trouble; 10] = [
     Trouble::Veils,
     Trouble::Weather,
     Trouble::Gateway,
+    Trouble::Mail,
     Trouble::Lateness,
     Trouble::Impatience,
 ];
@@ -294,6 +297,10 @@ impl Chance {
             Trouble::Gateway => {
                 let moods = [Mood::Calm, Mood::Failing, Mood::Slow, Mood::Silent];
                 Act::Mood(moods[self.0.usize(..4)])
+            }
+            Trouble::Mail => {
+                use PostMood::{Failing, Open, Silent, Slow, Strict};
+                Act::Post([Open, Failing, Slow, Silent, Strict][self.0.usize(..5)])
             }
             Trouble::Lateness => Act::Straggle { order: self.0.u16(..) },
             Trouble::Impatience => Act::Pass { ms: self.0.u64(..3000) },

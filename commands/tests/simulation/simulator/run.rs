@@ -11,6 +11,7 @@ use super::{
     network::Network,
     panics::noted,
     plan::{Act, CUSTOMERS, PRODUCTS, Plan},
+    post::{PostMood, Postman},
     shop::Shop,
     world::{Node, OUTSIDE, ProcessId, Step, World},
 };
@@ -148,9 +149,33 @@ impl Run {
     /// A key goes once the log says that its customer is erased, and is gone once it says so.
     fn check_keys(&self) -> Result<(), Broken> {
         for (id, customer) in &self.shop.books().customers {
+            if customer.key_destroyed && !self.shop.forgotten().contains(id) {
+                return Err(format!("{id} is erased, and their letters are kept"));
+            }
             let gone = self.shop.keys.is_destroyed(*id);
             if (gone && !customer.erased) || (customer.key_destroyed && !gone) {
                 return Err(format!("the key of {id} is gone: {gone}, and they are {customer:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every letter that was owed went out, or was refused to somebody who is told why.
+    fn check_post(&self) -> Result<(), Broken> {
+        let (books, post) = (self.shop.books(), self.shop.post());
+        for (id, order) in &books.orders {
+            for (mail, letter) in &order.mails {
+                let delivered = post.get(&(*id, *mail)).cloned().unwrap_or_default();
+                let erased = books.customers.get(&order.customer).is_some_and(|it| it.erased);
+                let holds = match letter.code.as_deref() {
+                    _ if letter.recorded.is_none() => false,
+                    None => !delivered.message_ids.is_empty(),
+                    Some("erased") => erased,
+                    Some(_) => delivered.refused,
+                };
+                if !holds {
+                    return Err(format!("order {id}: {mail:?} {letter:?}, and {delivered:?}"));
+                }
             }
         }
         Ok(())
@@ -216,7 +241,9 @@ impl Run {
             weather: Arc::clone(&self.shop.weather),
         });
         let gateway = Arc::new(Till(Arc::clone(&self.shop)));
-        let outside = Outside { gateway, keys: Arc::clone(&self.shop.keys) as _ };
+        let mailer = Arc::new(Postman { shop: Arc::clone(&self.shop), process: id });
+        self.shop.note_begin(id);
+        let outside = Outside { gateway, keys: Arc::clone(&self.shop.keys) as _, mailer };
         let settings = WriteSettings {
             expiry_grace: self.grace,
             snapshots: self.disk.clone().map(|disk| disk as Arc<dyn SnapshotStore>),
@@ -281,6 +308,7 @@ impl Run {
         self.shop.log.set_latency(Duration::ZERO);
         self.shop.weather.set(0, Duration::ZERO);
         self.shop.set_mood(Mood::Calm);
+        self.shop.set_post_mood(PostMood::Open);
         self.act(&Act::Thaw);
         self.check()?;
         self.settle_down()?;
@@ -342,6 +370,7 @@ impl Run {
         }
         self.shop.observe();
         self.shop.books().at_rest()?;
+        self.check_post()?;
         self.check()
     }
 

@@ -5,11 +5,17 @@ use super::{
     calls::Call,
     gateway::Mood,
     network::Weather,
+    post::{Post, PostMood},
     world::{ProcessId, World},
 };
 use commands::{Router, dispatch::Payments};
 use events::{keys::MemoryKeyStore, log::memory::MemoryLog};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+use uuid::Uuid;
 
 /// A shop, from the outside.
 pub struct Shop {
@@ -22,6 +28,12 @@ pub struct Shop {
     routers: Mutex<Vec<(ProcessId, Router)>>,
     desks: Mutex<Vec<(ProcessId, Payments)>>,
     mood: Mutex<Mood>,
+    post_mood: Mutex<PostMood>,
+    post: Mutex<Post>,
+    /// Customers whose letters were destroyed.
+    forgotten: Mutex<BTreeSet<Uuid>>,
+    /// When each process began.
+    began: Mutex<BTreeMap<ProcessId, Duration>>,
     broken: Mutex<Option<Broken>>,
 }
 
@@ -37,6 +49,10 @@ impl Shop {
             routers: Mutex::default(),
             desks: Mutex::default(),
             mood: Mutex::new(Mood::Calm),
+            post_mood: Mutex::default(),
+            post: Mutex::default(),
+            forgotten: Mutex::default(),
+            began: Mutex::default(),
             broken: Mutex::default(),
         })
     }
@@ -55,6 +71,31 @@ impl Shop {
 
     pub fn set_mood(&self, mood: Mood) {
         *self.mood.lock().unwrap() = mood;
+    }
+
+    pub fn post_mood(&self) -> PostMood {
+        *self.post_mood.lock().unwrap()
+    }
+
+    pub fn set_post_mood(&self, mood: PostMood) {
+        *self.post_mood.lock().unwrap() = mood;
+    }
+
+    pub fn post(&self) -> MutexGuard<'_, Post> {
+        self.post.lock().unwrap()
+    }
+
+    pub fn forgotten(&self) -> MutexGuard<'_, BTreeSet<Uuid>> {
+        self.forgotten.lock().unwrap()
+    }
+
+    /// When a process began.
+    pub fn began(&self, process: ProcessId) -> Duration {
+        self.began.lock().unwrap()[&process]
+    }
+
+    pub fn note_begin(&self, process: ProcessId) {
+        self.began.lock().unwrap().insert(process, self.world.clock());
     }
 
     /// Something does not hold. The first is told, the others follow from it.

@@ -131,7 +131,7 @@ pub fn record(text: &str) -> Record {
         correlation_id: environment.uuid(),
         causation_id: command_id,
     };
-    let event = order::Event::from(order::Cancelled { reason: Some(text.into()) });
+    let event = order::Event::from(order::Cancelled { reason: Some(text.into()), mail: false });
     let mut record = crate::Event::from(event).to_record(
         environment.uuid(),
         stream,

@@ -4,9 +4,9 @@ use super::{Books, Broken, amount};
 use commands::gateway::Ending;
 use events::{
     Timestamp,
-    order::{DiscountKind, Event, Priced},
+    order::{DiscountKind, Event, Mail, Priced},
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 use uuid::Uuid;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,10 +56,26 @@ pub struct Order {
     pub was_confirmed: bool,
     pub stock_settled: bool,
     pub customer_settled: bool,
+    /// Letters that an event asked for.
+    pub mails: BTreeMap<Mail, OwedLetter>,
+}
+
+/// A letter that an event asked for.
+#[derive(Clone, Debug, Default)]
+pub struct OwedLetter {
+    /// When its end landed.
+    pub recorded: Option<Duration>,
+    /// Why it never went out.
+    pub code: Option<String>,
 }
 
 impl Books {
-    pub(super) fn fold_order(&mut self, id: Uuid, event: &Event) -> Result<(), Broken> {
+    pub(super) fn fold_order(
+        &mut self,
+        id: Uuid,
+        event: &Event,
+        clock: Duration,
+    ) -> Result<(), Broken> {
         if let Event::Placed(placed) = event {
             let order = Order {
                 customer: placed.customer_id,
@@ -72,12 +88,14 @@ impl Books {
                 was_confirmed: false,
                 stock_settled: false,
                 customer_settled: false,
+                mails: BTreeMap::new(),
             };
             ensure!(self.orders.insert(id, order).is_none(), "it is placed twice");
             return Ok(());
         }
         let mut order = self.orders.get(&id).cloned().ok_or("it was never placed")?;
         self.step(id, &mut order, event)?;
+        order.write(event, clock)?;
         self.orders.insert(id, order);
         Ok(())
     }
@@ -152,6 +170,7 @@ impl Books {
                 }
                 order.stock_settled = true;
             }
+            Event::MailSent(_) | Event::MailRefused(_) => {}
         }
         Ok(())
     }
@@ -197,6 +216,35 @@ impl Books {
 }
 
 impl Order {
+    /// Letters: asked for once, ended once.
+    fn write(&mut self, event: &Event, clock: Duration) -> Result<(), Broken> {
+        let asked = match event {
+            Event::Confirmed(confirmed) => confirmed.mail.then_some(Mail::Confirmed),
+            Event::Shipped(shipped) => shipped.mail.then_some(Mail::Shipped),
+            Event::Cancelled(cancelled) => {
+                ensure!(cancelled.mail == self.was_confirmed, "a letter after no letter");
+                cancelled.mail.then_some(Mail::Cancelled)
+            }
+            Event::MailSent(sent) => return self.ended(sent.mail, clock, None),
+            Event::MailRefused(refused) => {
+                return self.ended(refused.mail, clock, Some(refused.code.to_string()));
+            }
+            _ => return Ok(()),
+        };
+        if let Some(mail) = asked {
+            let before = self.mails.insert(mail, OwedLetter::default());
+            ensure!(before.is_none(), "a second {mail:?} letter is asked for");
+        }
+        Ok(())
+    }
+
+    fn ended(&mut self, mail: Mail, clock: Duration, code: Option<String>) -> Result<(), Broken> {
+        let letter = self.mails.get_mut(&mail).ok_or("a letter nobody asked for")?;
+        ensure!(letter.recorded.is_none(), "the {mail:?} letter ends twice");
+        *letter = OwedLetter { recorded: Some(clock), code };
+        Ok(())
+    }
+
     fn moves(&mut self, from: &[Status], to: Status) -> Result<(), Broken> {
         ensure!(from.contains(&self.status), "from {:?} to {to:?}", self.status);
         self.status = to;

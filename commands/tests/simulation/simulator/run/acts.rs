@@ -16,11 +16,12 @@ use uuid::Uuid;
 
 impl Run {
     pub(super) fn register(&self, customer: u8, address: u8) {
-        let (email_id, email) = address_of(address);
-        let name = Sealed::from("sealed".to_owned());
-        let register =
-            customer::Register { email_id, email, first_name: name.clone(), last_name: name };
         let stream = customer_stream(customer);
+        // Who is erased has no key: nothing can be asked for them.
+        let Some((email_id, email)) = self.address_of(stream.id, address) else { return };
+        let Some(first_name) = self.seal(stream.id, "first_name", "Ada") else { return };
+        let Some(last_name) = self.seal(stream.id, "last_name", "Byron") else { return };
+        let register = customer::Register { email_id, email, first_name, last_name };
         self.insist(keyed(stream, customer::Command::Register(register), &self.key()));
     }
 
@@ -34,6 +35,18 @@ impl Run {
         let at = self.shop.call(request);
         let attempt = Arc::clone(&self.shop).attempt(at, Duration::from_millis(patience_ms));
         self.shop.client(attempt);
+    }
+
+    /// As at the edge, under a key that is made when it is first needed.
+    fn seal(&self, customer: Uuid, field: &str, text: &str) -> Option<Sealed> {
+        let key = self.shop.keys.make(customer).ok()?;
+        Some(Sealed::seal(&key, customer, field, text).unwrap())
+    }
+
+    fn address_of(&self, customer: Uuid, number: u8) -> Option<(Uuid, Sealed)> {
+        let number = number % ADDRESSES;
+        let email = self.seal(customer, "email", &format!("address {number}"))?;
+        Some((stream_id("address", number), email))
     }
 
     fn key(&self) -> String {
@@ -100,6 +113,7 @@ impl Run {
                 shop.weather.set(*lost_one_in, Duration::from_millis(*slow_ms));
             }
             Act::Mood(mood) => shop.set_mood(*mood),
+            Act::Post(mood) => shop.set_post_mood(*mood),
             Act::Pass { ms } => self.world.pass(self.world.clock() + Duration::from_millis(*ms)),
             act => self.ask(act),
         }
@@ -148,7 +162,7 @@ impl Run {
             }
             Act::Register { address } => self.register(CUSTOMERS + address / 128, *address),
             Act::Readdress { customer, address } => {
-                let email = Some(address_of(*address));
+                let email = self.address_of(customer_stream(*customer).id, *address);
                 let change = customer::Change { email, ..customer::Change::default() };
                 let command = customer::Command::Change(change);
                 self.once(keyed(customer_stream(*customer), command, &self.key()), 20_000);
@@ -253,9 +267,4 @@ pub(super) fn product_stream(number: u8) -> StreamId {
 /// Some of them register later, or never.
 fn customer_stream(number: u8) -> StreamId {
     StreamId::customer(stream_id("customer", number % (CUSTOMERS + 2)))
-}
-
-fn address_of(number: u8) -> (Uuid, Sealed) {
-    let number = number % ADDRESSES;
-    (stream_id("address", number), Sealed::from(format!("address {number}")))
 }

@@ -1,0 +1,290 @@
+//! Letters to customers: one for each event that owes one, whatever the mail server and the program do.
+
+mod files;
+mod server;
+
+use crate::{
+    app::{Ground, TestApp, eventually, fresh_topic, ground, settled},
+    books::Books,
+    client::{Api, order},
+    program::{self, Program},
+};
+use events::order::Mail;
+use orderlog::config::{LogChoice, mail::MailConfig};
+use serde_json::json;
+use server::{Mood, Server, Tls, self_made};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+const SENDER: &str = "The Book Shop <orders@shop.example>";
+
+/// Runs a scenario with a mail server, on both logs where there is a Kafka.
+macro_rules! with_a_server {
+    ($($name:ident),+ $(,)?) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                host(LogChoice::Embedded, async |app, server| scenario::$name(app, server).await).await;
+            }
+        )+
+        /// The same scenarios on Apache Kafka.
+        mod on_kafka {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    let Some(log) = super::fresh_topic() else { return };
+                    super::host(log, async |app, server| super::scenario::$name(app, server).await).await;
+                }
+            )+
+        }
+    };
+}
+
+with_a_server!(
+    each_event_sends_one_letter_and_a_rebuild_none,
+    a_refusal_of_the_moment_is_tried_again_and_one_for_good_is_recorded,
+    a_server_that_stalls_holds_no_order_up,
+);
+
+async fn host(log: LogChoice, scenario: impl AsyncFnOnce(&TestApp, &Server)) {
+    let server = Server::start(Mood::Takes).await;
+    let mut ground = ground(log).await;
+    let url = format!("smtp://127.0.0.1:{}", server.port);
+    ground.config.mail =
+        MailConfig { server: Some(url.parse().unwrap()), sender: SENDER.parse().unwrap() };
+    let app = TestApp::start(ground).await;
+    scenario(&app, &server).await;
+    app.finish().await;
+}
+
+/// Two orders of a new customer: one is shipped, the other cancelled.
+async fn shop(api: &Api) -> [Uuid; 2] {
+    let product = api.product(2_500, 100).await;
+    let reader = api.customer().await;
+    let place = async || {
+        let placed = api.post("/orders", &order(reader, &[(product, 2)])).expect(201).await;
+        placed.id("order_id")
+    };
+    let (shipped, cancelled) = (place().await, place().await);
+    api.patch(&format!("/orders/{shipped}/status"), &json!({"status": "shipped"}))
+        .expect(200)
+        .await;
+    let cancel = format!("/orders/{cancelled}/cancel");
+    api.post(&cancel, &json!({"reason": "second thoughts"})).expect(200).await;
+    [shipped, cancelled]
+}
+
+/// What the log says went out, each once.
+fn recorded(books: &Books) -> BTreeMap<String, usize> {
+    let sent = books.orders.values().flat_map(|order| &order.mails_sent);
+    sent.map(|(_, id)| (id.clone(), 1)).collect()
+}
+
+mod scenario {
+    use super::*;
+
+    pub async fn each_event_sends_one_letter_and_a_rebuild_none(app: &TestApp, server: &Server) {
+        let [shipped, cancelled] = shop(&app.staff).await;
+        let books = app.settled().await;
+        let expected = [(shipped, "confirmed"), (shipped, "shipped"), (cancelled, "confirmed")];
+        let expected = expected.into_iter().chain([(cancelled, "cancelled")]);
+        let expected: BTreeMap<String, usize> =
+            expected.map(|(id, mail)| (format!("{id}.{mail}@shop.example"), 1)).collect();
+        assert_eq!(server.message_ids(), expected);
+        assert_eq!(recorded(&books), expected);
+        let letters = server.letters();
+        let told = letters.iter().find(|letter| letter.contains(".cancelled@")).unwrap();
+        for part in ["The Book Shop", "A Reader", "second thoughts", "2 x A book", "50.00 GBP"] {
+            assert!(told.contains(part), "{part}\n{told}");
+        }
+
+        app.caught_up().await;
+        let admin = app.caller(orderlog::auth::Role::Admin, "root");
+        admin.post("/admin/projections/orders/rebuild", &json!({})).send().await;
+        eventually("the rebuilt version serves", async || {
+            let shown = admin.get("/admin/projections").expect(200).await.body;
+            let items = shown["items"].as_array().unwrap();
+            let serves = |item: &&serde_json::Value| {
+                item["name"] == "orders" && item["serving"] == true && item["version"] != 1
+            };
+            items.iter().find(serves).map(|_| ())
+        })
+        .await;
+        app.settled().await;
+        assert_eq!(server.message_ids(), expected);
+    }
+
+    pub async fn a_refusal_of_the_moment_is_tried_again_and_one_for_good_is_recorded(
+        app: &TestApp,
+        server: &Server,
+    ) {
+        let product = app.staff.product(2_500, 100).await;
+        let reader = app.staff.customer().await;
+        let place = async || {
+            let placed = app.staff.post("/orders", &order(reader, &[(product, 1)]));
+            placed.expect(201).await.id("order_id")
+        };
+        server.set(Mood::Answers("450 4.2.0 come again"));
+        let patient = place().await;
+        eventually("it was tried", async || server.heard("RCPT").then_some(())).await;
+        let before = Books::read(&*app.log()).await;
+        assert!(recorded(&before).is_empty() && !before.is_settled());
+        server.set(Mood::Takes);
+        assert_eq!(app.settled().await.orders[&patient].mails_sent.len(), 1);
+
+        // The server repeats the address, and the log must not.
+        server.set(Mood::Answers("550 5.1.1 <reader@example.org> is nobody"));
+        let refused = place().await;
+        let books = app.settled().await;
+        let letters = &books.orders[&refused].mails_refused;
+        assert_eq!(letters, &[(Mail::Confirmed, "smtp-550".to_owned())]);
+        assert_eq!(server.letters().len(), 1);
+
+        // Bad credentials and the like are the operator's to put right.
+        server.set(Mood::Answers("535 5.7.8 no"));
+        let waits = place().await;
+        server.set(Mood::Takes);
+        assert_eq!(app.settled().await.orders[&waits].mails_sent.len(), 1);
+    }
+
+    pub async fn a_server_that_stalls_holds_no_order_up(app: &TestApp, server: &Server) {
+        server.set(Mood::Stalls);
+        let product = app.staff.product(2_500, 1_000).await;
+        let reader = app.staff.customer().await;
+        // More than letters are written at once.
+        let mut orders = Vec::new();
+        for _ in 0..40 {
+            let placed = app.staff.post("/orders", &order(reader, &[(product, 1)])).expect(201);
+            orders.push(placed.await.id("order_id"));
+        }
+        let path = format!("/orders/{}", orders[0]);
+        app.staff.patch(&format!("{path}/status"), &json!({"status": "shipped"})).expect(200).await;
+        app.staff
+            .post(&format!("/orders/{}/cancel", orders[1]), &json!({}))
+            .header("prefer", "wait=30")
+            .expect(200)
+            .await;
+        eventually("stock and money are where they belong", async || {
+            let books = Books::read(&*app.log()).await;
+            books.is_settled_but_for_letters().then_some(())
+        })
+        .await;
+        assert!(recorded(&Books::read(&*app.log()).await).is_empty());
+        server.set(Mood::Takes);
+        let books = app.settled().await;
+        assert_eq!(books.orders.values().map(|order| order.mails_sent.len()).sum::<usize>(), 42);
+    }
+}
+
+fn command(ground: &Ground, server: &str) -> std::process::Command {
+    let mut command = program::command(ground, &[]);
+    command.env("SMTP_URL", server).env("MAIL_FROM", SENDER);
+    command
+}
+
+async fn a_letter_is_sent_once_over_restarts_and_again_only_when_cut_off(ground: Ground) {
+    let server = Server::start(Mood::Takes).await;
+    let url = format!("smtp://127.0.0.1:{}", server.port);
+    let mut program = Program::start_as(command(&ground, &url));
+    shop(&program.staff).await;
+    let log = program::open_log(&ground).await;
+    settled(&*log).await;
+    for hard in [false, true] {
+        if hard {
+            program.kill();
+        } else {
+            assert!(program.stop().success());
+        }
+        program = Program::start_as(command(&ground, &url));
+    }
+    assert_eq!(server.message_ids(), recorded(&settled(&*log).await));
+
+    // Taken, and the program dies before it hears of it.
+    server.set(Mood::Holds);
+    let product = program.staff.product(2_500, 10).await;
+    let reader = program.staff.customer().await;
+    let placed = program.staff.post("/orders", &order(reader, &[(product, 1)])).expect(201).await;
+    eventually("the letter is taken", async || (server.letters().len() == 5).then_some(())).await;
+    program.kill();
+    server.set(Mood::Takes);
+    program = Program::start_as(command(&ground, &url));
+    let books = settled(&*log).await;
+    let id = format!("{}.confirmed@shop.example", placed.id("order_id"));
+    assert_eq!(server.message_ids().remove(&id), Some(2), "the same Message-ID twice");
+    let all = server.message_ids();
+    assert_eq!(all.keys().collect::<Vec<_>>(), recorded(&books).keys().collect::<Vec<_>>());
+
+    // Nobody there for a while.
+    let port = server.port;
+    drop(server);
+    program.staff.post("/orders", &order(reader, &[(product, 1)])).expect(201).await;
+    let server = Server::start_at(port, Mood::Takes, Tls::None).await;
+    settled(&*log).await.check();
+    assert_eq!(server.letters().len(), 1);
+    assert!(program.stop().success());
+    program::delete_topic(&ground.config.log).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_letter_is_sent_once_over_restarts() {
+    let ground = ground(LogChoice::Embedded).await;
+    a_letter_is_sent_once_over_restarts_and_again_only_when_cut_off(ground).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_letter_is_sent_once_over_restarts_on_kafka() {
+    let Some(log) = fresh_topic() else { return };
+    a_letter_is_sent_once_over_restarts_and_again_only_when_cut_off(ground(log).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn letters_go_through_tls_or_not_at_all() {
+    let ground = ground(LogChoice::Embedded).await;
+    let certificate = ground.dir.path().join("server.pem");
+    let acceptor = self_made(&certificate);
+    let start_tls = Server::start_at(0, Mood::Takes, Tls::StartTls(acceptor.clone())).await;
+    let wrapped = Server::start_at(0, Mood::Takes, Tls::Wrapped(acceptor)).await;
+    let plain = Server::start(Mood::Takes).await;
+    let urls = [
+        format!("smtp://me:secret@localhost:{}?tls=required", plain.port),
+        format!("smtp://localhost:{}?tls=required", start_tls.port),
+        format!("smtps://localhost:{}", wrapped.port),
+    ];
+    let start = |url: &str| {
+        let mut command = command(&ground, url);
+        Program::start_as({
+            command.env("SSL_CERT_FILE", &certificate);
+            command
+        })
+    };
+    // A server that offers no TLS gets nothing.
+    let program = start(&urls[0]);
+    shop(&program.staff).await;
+    eventually("it was asked", async || plain.heard("EHLO").then_some(())).await;
+    assert!(program.stop().success());
+    assert!(!plain.heard("MAIL") && !plain.heard("AUTH"));
+
+    let log = program::open_log(&ground).await;
+    let program = start(&urls[1]);
+    settled(&*log).await;
+    assert_eq!(start_tls.letters().len(), 4);
+    assert!(start_tls.heard("STARTTLS") && program.stop().success());
+
+    let program = start(&urls[2]);
+    shop(&program.staff).await;
+    settled(&*log).await.check();
+    assert_eq!((wrapped.letters().len(), start_tls.letters().len()), (4, 4));
+    assert!(program.stop().success());
+}
+
+/// What a setting holds that must not be seen is not said when it is refused.
+#[tokio::test]
+async fn a_bad_mail_server_is_64_and_its_password_is_not_shown() {
+    let ground = ground(LogChoice::Embedded).await;
+    for url in ["smtp://me:secret@localhost?tls=maybe", "secret", "https://me:secret@host"] {
+        let output = command(&ground, url).output().unwrap();
+        assert_eq!(output.status.code(), Some(64));
+        let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(told.contains("SMTP_URL") && !told.contains("secret"), "{told}");
+    }
+}

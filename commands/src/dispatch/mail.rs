@@ -1,0 +1,157 @@
+//! Letters that orders owe: written when they are sent, from what the customer is then.
+
+use super::{EffectError, Hands, owed_request};
+use crate::{
+    customer::Customer,
+    mail::{Letter, MailError},
+    order::{self, Order, RecordMailRefused, RecordMailSent},
+    request::State,
+};
+use events::{Sealed, StreamId, order::Mail, seal::Key};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use uuid::Uuid;
+
+/// A letter that takes longer is given up, and tried again later. Beyond the time-outs of the mailer's own.
+const PATIENCE: Duration = Duration::from_mins(3);
+
+/// Why no letter goes to who is erased.
+const ERASED: &str = "erased";
+
+/// Why no letter goes to whom the key does not fit: nobody will ever read the address.
+const UNREADABLE: &str = "unreadable";
+
+/// Letters that went out and are not in the log yet. While the process lives it records them and does not send them again.
+#[derive(Default)]
+pub(super) struct Sent(Mutex<BTreeMap<(Uuid, Mail), Arc<str>>>);
+
+impl Sent {
+    fn find(&self, order: Uuid, mail: Mail) -> Option<Arc<str>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&(order, mail)).cloned()
+    }
+
+    fn note(&self, order: Uuid, mail: Mail, message_id: &Arc<str>) {
+        let mut sent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sent.insert((order, mail), Arc::clone(message_id));
+    }
+
+    fn forget(&self, order: Uuid, mail: Mail) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&(order, mail));
+    }
+}
+
+/// What became of a letter.
+type Outcome = Result<Arc<str>, Arc<str>>;
+
+impl Hands {
+    pub(super) async fn mail_effect(
+        &self,
+        order: StreamId,
+        effect: &order::Effect,
+        mail: Mail,
+        customer_id: Uuid,
+    ) -> Result<(), EffectError> {
+        let outcome = match self.sent.find(order.id, mail) {
+            Some(message_id) => Ok(message_id),
+            None => self.write_to(order, mail, customer_id).await?,
+        };
+        if let Ok(message_id) = &outcome {
+            self.sent.note(order.id, mail, message_id);
+            // Erased meanwhile: whoever erased them may have looked for letters before this one was there.
+            if self.key(customer_id).await?.is_none() {
+                self.mailer.forget(customer_id).await?;
+            }
+        }
+        let command: order::Command = match outcome {
+            Ok(message_id) => RecordMailSent { mail, message_id }.into(),
+            Err(code) => {
+                tracing::info!(%order, ?mail, %code, "a letter is refused for good");
+                RecordMailRefused { mail, code }.into()
+            }
+        };
+        // Never refused: what is recorded already changes nothing.
+        let _ = self.tell(owed_request(order, order, &effect.id().to_string(), command)).await?;
+        self.sent.forget(order.id, mail);
+        Ok(())
+    }
+
+    /// Writes the letter and sends it; the outer error is one of the moment.
+    async fn write_to(
+        &self,
+        order: StreamId,
+        mail: Mail,
+        customer_id: Uuid,
+    ) -> Result<Outcome, EffectError> {
+        let Some(key) = self.key(customer_id).await? else { return self.nobody(customer_id).await };
+        let customer = self.router.state(StreamId::customer(customer_id)).await?;
+        let order = self.router.state(order).await?;
+        let (State::Customer(customer), State::Order(about)) = (&customer.state, &order.state)
+        else {
+            return Err(EffectError::Unanswered);
+        };
+        if customer.is_erased() {
+            return self.nobody(customer_id).await;
+        }
+        let id = order.stream.id;
+        let Some(letter) = self.letter(mail, id, about, customer_id, customer, &key) else {
+            tracing::error!(order = %order.stream, "the customer's data does not open with their key");
+            return Ok(Err(UNREADABLE.into()));
+        };
+        self.send(&letter).await
+    }
+
+    /// There is nobody to write to. What an earlier try may have left behind goes too.
+    async fn nobody(&self, customer_id: Uuid) -> Result<Outcome, EffectError> {
+        self.mailer.forget(customer_id).await?;
+        Ok(Err(ERASED.into()))
+    }
+
+    async fn key(&self, customer_id: Uuid) -> Result<Option<Key>, EffectError> {
+        Ok(self.keys.get(&[customer_id]).await?.pop().flatten())
+    }
+
+    /// The letter; `None` when the customer's data does not open.
+    fn letter(
+        &self,
+        mail: Mail,
+        order_id: Uuid,
+        order: &Order,
+        customer_id: Uuid,
+        customer: &Customer,
+        key: &Key,
+    ) -> Option<Letter> {
+        let profile = customer.profile()?;
+        let open = |sealed: &Sealed, field| sealed.open(key, customer_id, field).ok();
+        Some(Letter {
+            mail,
+            order_id,
+            customer_id,
+            email: open(&profile.email, "email")?,
+            first_name: open(&profile.first_name, "first_name")?,
+            last_name: open(&profile.last_name, "last_name")?,
+            priced: order.detail().and_then(|detail| detail.priced.clone()),
+            reason: order.reason().map(Arc::from),
+            refund: order.refund_state(),
+            date: self.environment.now(),
+        })
+    }
+
+    /// Sends, within its limit, behind the breaker of the mail server.
+    async fn send(&self, letter: &Letter) -> Result<Outcome, EffectError> {
+        self.mail_breaker.admit().map_err(MailError::unavailable)?;
+        let answer = tokio::select! {
+            biased;
+            answer = self.mailer.send(letter) => answer,
+            () = self.environment.sleep(PATIENCE) => Err(MailError::unavailable("no answer in time")),
+        };
+        self.mail_breaker.note(!matches!(answer, Err(MailError::Unavailable(_))));
+        match answer {
+            Ok(message_id) => Ok(Ok(message_id)),
+            Err(MailError::Refused(code)) => Ok(Err(code)),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

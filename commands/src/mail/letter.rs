@@ -1,0 +1,313 @@
+//! What a letter says.
+
+use super::{MailError, Sender};
+use crate::order::RefundState;
+use askama::Template;
+use events::{
+    Money, Timestamp,
+    order::{DiscountKind, Mail, Priced},
+};
+use lettre::{
+    Message,
+    message::{Mailbox, MultiPart, SinglePart, header::ContentType},
+};
+use std::{fmt::Display, sync::Arc};
+use uuid::Uuid;
+
+/// Currencies whose minor unit is not a hundredth (ISO 4217), with their decimal places.
+const DECIMALS: &[(&str, u32)] = &[
+    ("BHD", 3),
+    ("BIF", 0),
+    ("CLP", 0),
+    ("DJF", 0),
+    ("GNF", 0),
+    ("IQD", 3),
+    ("ISK", 0),
+    ("JOD", 3),
+    ("JPY", 0),
+    ("KMF", 0),
+    ("KRW", 0),
+    ("KWD", 3),
+    ("LYD", 3),
+    ("OMR", 3),
+    ("PYG", 0),
+    ("RWF", 0),
+    ("TND", 3),
+    ("UGX", 0),
+    ("VND", 0),
+    ("VUV", 0),
+    ("XAF", 0),
+    ("XOF", 0),
+    ("XPF", 0),
+];
+
+/// A letter about an order, with all that is personal in it: never kept, never logged.
+#[derive(Clone)]
+pub struct Letter {
+    /// What it tells.
+    pub mail: Mail,
+    /// The order.
+    pub order_id: Uuid,
+    /// To whom.
+    pub customer_id: Uuid,
+    /// Their address.
+    pub email: String,
+    /// Their given name.
+    pub first_name: String,
+    /// Their family name.
+    pub last_name: String,
+    /// Lines, discounts and total.
+    pub priced: Option<Priced>,
+    /// The caller's words for a cancelled order.
+    pub reason: Option<Arc<str>>,
+    /// Whether money goes back.
+    pub refund: RefundState,
+    /// The letter's date.
+    pub date: Timestamp,
+}
+
+#[derive(Template)]
+#[template(path = "mail/letter.txt")]
+struct Text<'a> {
+    page: &'a Page<'a>,
+}
+
+#[derive(Template)]
+#[template(path = "mail/letter.html")]
+struct Html<'a> {
+    page: &'a Page<'a>,
+}
+
+/// What the templates show.
+struct Page<'a> {
+    shop: &'a str,
+    first_name: &'a str,
+    heading: &'static str,
+    news: &'static str,
+    order_id: Uuid,
+    lines: Vec<Line<'a>>,
+    subtotal: String,
+    discounts: Vec<(&'static str, String)>,
+    total: String,
+    reason: Option<&'a str>,
+    refund: Option<&'static str>,
+}
+
+struct Line<'a> {
+    name: &'a str,
+    quantity: i64,
+    unit_price: String,
+    line_total: String,
+}
+
+impl Letter {
+    /// Its Message-ID, without angle brackets: made of what never changes.
+    pub fn message_id(&self, domain: &str) -> String {
+        format!("{}.{}@{domain}", self.order_id, self.mail.as_str())
+    }
+
+    /// The letter as it travels (RFC 5322), from `sender`.
+    ///
+    /// # Errors
+    /// [`MailError::Refused`] when no letter can be addressed like that.
+    pub(super) fn message(&self, sender: &Sender) -> Result<Message, MailError> {
+        let address = self.email.parse().map_err(|_| MailError::Refused("bad-address".into()))?;
+        let name = format!("{} {}", self.first_name, self.last_name);
+        let page = self.page(sender);
+        let render = |text: askama::Result<String>| text.map_err(MailError::unavailable);
+        let part = |kind, body| SinglePart::builder().header(kind).body(body);
+        // Of the letter itself, so that the same letter is the same bytes; nobody writes this into a name.
+        let boundary = format!("=_{}.{}", self.order_id.simple(), self.mail.as_str());
+        let body = MultiPart::builder()
+            .kind(lettre::message::MultiPartKind::Alternative)
+            .boundary(boundary)
+            .singlepart(part(ContentType::TEXT_PLAIN, render(Text { page: &page }.render())?))
+            .singlepart(part(ContentType::TEXT_HTML, render(Html { page: &page }.render())?));
+        Message::builder()
+            .from(sender.mailbox()?)
+            .to(Mailbox::new(Some(plain(&name)), address))
+            .subject(format!("{}: {}", plain(sender.shop()), page.heading))
+            .date(self.date.into())
+            .message_id(Some(format!("<{}>", self.message_id(sender.domain()))))
+            .multipart(body)
+            .map_err(MailError::unavailable)
+    }
+
+    fn page<'a>(&'a self, sender: &'a Sender) -> Page<'a> {
+        let (heading, news) = match self.mail {
+            Mail::Confirmed => (
+                "your order is confirmed",
+                "thank you for your order. It is confirmed, and we will send it to you.",
+            ),
+            Mail::Shipped => ("your order is on its way", "your order has left our house."),
+            Mail::Cancelled => ("your order is cancelled", "your order is cancelled."),
+        };
+        let priced = self.priced.as_ref();
+        let discounts = priced.iter().flat_map(|priced| priced.discounts.iter());
+        let lines = priced.iter().flat_map(|priced| priced.lines.iter());
+        let is_cancelled = self.mail == Mail::Cancelled;
+        Page {
+            shop: sender.shop(),
+            first_name: &self.first_name,
+            heading,
+            news,
+            order_id: self.order_id,
+            lines: lines
+                .map(|line| Line {
+                    name: &line.name,
+                    quantity: line.quantity,
+                    unit_price: shown(line.unit_price),
+                    line_total: shown(line.line_total),
+                })
+                .collect(),
+            subtotal: priced.map(|priced| shown(priced.subtotal)).unwrap_or_default(),
+            discounts: discounts
+                .map(|one| {
+                    (discount(one.kind), shown(one.amount.with(one.amount.amount.saturating_neg())))
+                })
+                .collect(),
+            total: priced.map(|priced| shown(priced.total)).unwrap_or_default(),
+            reason: self.reason.as_deref().filter(|_| is_cancelled),
+            refund: match self.refund {
+                RefundState::None => None,
+                RefundState::Pending | RefundState::Done if !is_cancelled => None,
+                RefundState::Pending => Some("What you paid goes back to you."),
+                RefundState::Done => Some("What you paid went back to you."),
+            },
+        }
+    }
+}
+
+fn discount(kind: DiscountKind) -> &'static str {
+    match kind {
+        DiscountKind::Vip => "Regular customers",
+        DiscountKind::Volume => "Large order",
+        DiscountKind::FirstOrder => "First order",
+        DiscountKind::Cap => "Discounts at most",
+    }
+}
+
+/// Without line ends and other control characters: nothing in a header begins another one.
+fn plain(text: impl Display) -> String {
+    text.to_string().chars().map(|it| if it.is_control() { ' ' } else { it }).collect()
+}
+
+/// An amount as people write it: `8.99 GBP`.
+fn shown(money: Money) -> String {
+    let code = money.currency.code();
+    let decimals =
+        DECIMALS.iter().find(|(known, _)| *known == code).map_or(2, |(_, places)| *places);
+    let (sign, amount) = (if money.amount < 0 { "-" } else { "" }, money.amount.unsigned_abs());
+    if decimals == 0 {
+        return format!("{sign}{amount} {code}");
+    }
+    let unit = 10_u64.pow(decimals);
+    let width = decimals as usize;
+    format!("{sign}{}.{:0width$} {code}", amount / unit, amount % unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aggregate::testing::{at, id, pounds};
+    use events::order::{Discount, PricedLine};
+
+    fn priced(name: &str) -> Priced {
+        Priced {
+            lines: [PricedLine {
+                product_id: id(1),
+                name: name.into(),
+                quantity: 2,
+                unit_price: pounds(8_99),
+                line_total: pounds(17_98),
+            }]
+            .into(),
+            subtotal: pounds(17_98),
+            discounts: [Discount { kind: DiscountKind::FirstOrder, amount: pounds(5_39) }].into(),
+            discount: pounds(5_39),
+            total: pounds(12_59),
+            rests_on: Arc::default(),
+        }
+    }
+
+    fn letter(mail: Mail) -> Letter {
+        Letter {
+            mail,
+            order_id: id(7),
+            customer_id: id(8),
+            email: "ada@example.org".into(),
+            first_name: "Ada".into(),
+            last_name: "Byron".into(),
+            priced: Some(priced("Emma")),
+            reason: Some("second thoughts".into()),
+            refund: RefundState::Pending,
+            date: at(0),
+        }
+    }
+
+    fn written(letter: &Letter) -> String {
+        let sender: Sender = "The Book Shop <orders@shop.example>".parse().unwrap();
+        String::from_utf8(letter.message(&sender).unwrap().formatted()).unwrap()
+    }
+
+    #[test]
+    fn a_letter_names_shop_order_lines_discounts_and_total_and_is_the_same_bytes_again() {
+        let text = written(&letter(Mail::Confirmed));
+        for part in [
+            "From: \"The Book Shop\" <orders@shop.example>",
+            "To: \"Ada Byron\" <ada@example.org>",
+            "Subject: The Book Shop: your order is confirmed",
+            "Message-ID: <00000000-0000-0000-0000-000000000007.confirmed@shop.example>",
+            "Dear Ada,",
+            "2 x Emma, 8.99 GBP each: 17.98 GBP",
+            "First order: -5.39 GBP",
+            "Total: 12.59 GBP",
+            "text/html",
+            "<td>Emma</td>",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        assert!(!text.contains("second thoughts"), "{text}");
+        assert_eq!(text, written(&letter(Mail::Confirmed)));
+    }
+
+    #[test]
+    fn a_cancellation_tells_why_and_that_money_goes_back() {
+        let text = written(&letter(Mail::Cancelled));
+        assert!(text.contains("second thoughts") && text.contains("goes back to you"), "{text}");
+        let unpaid = Letter { refund: RefundState::None, reason: None, ..letter(Mail::Cancelled) };
+        let text = written(&unpaid);
+        assert!(!text.contains("goes back") && !text.contains("Reason"), "{text}");
+    }
+
+    #[test]
+    fn what_people_write_is_neither_markup_nor_a_header() {
+        let nasty = Letter {
+            first_name: "Eve\r\nBcc: all@example.org\r\n\r\n<script>".into(),
+            priced: Some(priced("<b>Emma & Co</b>")),
+            ..letter(Mail::Shipped)
+        };
+        let text = written(&nasty);
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(!head.lines().any(|line| line.to_lowercase().starts_with("bcc")), "{head}");
+        let html = body.split("text/html").nth(1).unwrap();
+        assert!(html.contains("&#60;script&#62;") && !html.contains("<b>Emma"), "{html}");
+    }
+
+    #[test]
+    fn an_address_that_is_none_is_refused_for_good() {
+        let lost = Letter { email: "nowhere".into(), ..letter(Mail::Confirmed) };
+        let sender: Sender = "orders@localhost".parse().unwrap();
+        assert!(matches!(lost.message(&sender), Err(MailError::Refused(_))));
+    }
+
+    #[test]
+    fn amounts_have_the_decimals_of_their_currency() {
+        let of = |amount, code: &str| shown(Money::new(amount, code.parse().unwrap()));
+        assert_eq!(of(8_05, "GBP"), "8.05 GBP");
+        assert_eq!(of(-5, "EUR"), "-0.05 EUR");
+        assert_eq!(of(1_200, "JPY"), "1200 JPY");
+        assert_eq!(of(1_234, "KWD"), "1.234 KWD");
+        assert_eq!(of(i64::MIN, "GBP"), "-92233720368547758.08 GBP");
+    }
+}

@@ -1,0 +1,123 @@
+//! Letters to a mail server.
+
+use super::{Letter, MailError, Mailer, Sender, files::Folder};
+use async_trait::async_trait;
+use lettre::{
+    AsyncSmtpTransport, AsyncTransport, Tokio1Executor,
+    transport::smtp::{Error, PoolConfig},
+};
+use std::{fmt, path::Path, str::FromStr, sync::Arc, time::Duration};
+use uuid::Uuid;
+
+/// How long the server may take for each step: one that is given up after it took the letter gets it again.
+const TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Connections at most, one for each letter that is written at once, and how long an idle one is kept.
+const CONNECTIONS: u32 = 16;
+const IDLE: Duration = Duration::from_secs(30);
+
+/// Codes that settle a letter for good: its recipient or its content is refused (RFC 5321). Others beginning with 5, such as
+/// those for bad credentials, are the operator's to put right.
+const FINAL: std::ops::RangeInclusive<u16> = 550..=556;
+
+/// A mail server: `smtps://user:password@host[:port]`, or `smtp://` with `?tls=required` or `?tls=opportunistic` for STARTTLS.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SmtpUrl(Arc<str>);
+
+/// The text names no mail server. Does not repeat it: it may hold a password.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "an SMTP URL is smtps://[user:password@]host[:port], or smtp://... with ?tls=required for STARTTLS"
+)]
+pub struct SmtpUrlError;
+
+impl FromStr for SmtpUrl {
+    type Err = SmtpUrlError;
+
+    fn from_str(text: &str) -> Result<Self, SmtpUrlError> {
+        let known = AsyncSmtpTransport::<Tokio1Executor>::from_url(text).is_ok();
+        known.then(|| Self(text.into())).ok_or(SmtpUrlError)
+    }
+}
+
+impl fmt::Debug for SmtpUrl {
+    /// Without user and password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, rest) = self.0.split_once("://").unwrap_or_default();
+        write!(f, "{scheme}://{}", rest.rsplit_once('@').map_or(rest, |(_, host)| host))
+    }
+}
+
+/// Sends letters to a mail server.
+pub struct SmtpMailer {
+    transport: AsyncSmtpTransport<Tokio1Executor>,
+    /// Of the time without a server.
+    folder: Folder,
+    sender: Sender,
+}
+
+impl SmtpMailer {
+    /// Connects when there is a letter. `folder` is that of a [`FileMailer`](super::FileMailer) there may have been before.
+    ///
+    /// # Errors
+    /// [`SmtpUrlError`]: never for a parsed URL.
+    pub fn try_new(url: &SmtpUrl, folder: &Path, sender: Sender) -> Result<Self, SmtpUrlError> {
+        let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(&url.0)
+            .map_err(|_| SmtpUrlError)?
+            .timeout(Some(TIMEOUT))
+            .pool_config(PoolConfig::new().max_size(CONNECTIONS).idle_timeout(IDLE))
+            .build();
+        Ok(Self { transport, folder: Folder::new(folder), sender })
+    }
+}
+
+#[async_trait]
+impl Mailer for SmtpMailer {
+    async fn send(&self, letter: &Letter) -> Result<Arc<str>, MailError> {
+        let id = letter.message_id(self.sender.domain());
+        let message = letter.message(&self.sender)?;
+        self.transport.send(message).await.map_err(|error| answer(&error))?;
+        Ok(id.into())
+    }
+
+    async fn forget(&self, customer_id: Uuid) -> Result<(), MailError> {
+        self.folder.forget(customer_id).await
+    }
+}
+
+/// What the server's answer means. Its text may repeat the recipient's address, so only the code is passed on.
+fn answer(error: &Error) -> MailError {
+    match error.status() {
+        Some(code) => {
+            let code = u16::from(code);
+            if error.is_permanent() && FINAL.contains(&code) {
+                return MailError::Refused(format!("smtp-{code}").into());
+            }
+            MailError::unavailable(format!("the server answers {code}"))
+        }
+        // Said by the system or by TLS, not by the server.
+        None => MailError::unavailable(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_url_names_a_server_and_hides_its_password() {
+        for good in [
+            "smtp://localhost:2525",
+            "smtps://me:secret@mail.example",
+            "smtp://me:p%40ss@mail.example:587?tls=required",
+        ] {
+            let url: SmtpUrl = good.parse().unwrap();
+            let shown = format!("{url:?}");
+            assert!(!shown.contains("secret") && !shown.contains("p%40ss"), "{shown}");
+            assert!(shown.contains("mail.example") || shown.contains("localhost"), "{shown}");
+        }
+        for bad in ["", "mail.example", "http://mail.example", "smtp://h?tls=maybe", "smtps://"] {
+            assert_eq!(bad.parse::<SmtpUrl>(), Err(SmtpUrlError), "{bad}");
+        }
+    }
+}

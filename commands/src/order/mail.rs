@@ -1,0 +1,69 @@
+//! The letters an order owes its customer. Each is owed from an event that says so, until it was sent or refused for good.
+//!
+//! An order that is cancelled before it was confirmed owes no letter: none has said that it would come.
+
+use super::{Effect, Order, RecordMailRefused, RecordMailSent, Refusal};
+use events::{
+    order::{Event, Mail, MailRefused, MailSent},
+    planted::Bug,
+};
+
+/// Which letters are owed; one bit each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct OwedMails(u8);
+
+impl OwedMails {
+    fn bit(mail: Mail) -> u8 {
+        1 << mail as u8
+    }
+
+    pub fn owe(&mut self, mail: Mail) {
+        self.0 |= Self::bit(mail);
+    }
+
+    fn settle(&mut self, mail: Mail) {
+        self.0 &= !Self::bit(mail);
+    }
+
+    fn owes(self, mail: Mail) -> bool {
+        self.0 & Self::bit(mail) != 0
+    }
+
+    /// The next one: they go out in the order in which the customer expects them.
+    fn first(self) -> Option<Mail> {
+        Mail::ALL.into_iter().find(|mail| self.owes(*mail))
+    }
+}
+
+impl Order {
+    pub(super) fn mail_owed(&self) -> Option<Effect> {
+        let mail = self.mails.first()?;
+        Some(Effect::Mail { mail, customer_id: self.customer_id })
+    }
+
+    pub(super) fn fold_sent(&mut self, sent: &MailSent) {
+        if !Bug::MailSentTwice.is_planted() {
+            self.mails.settle(sent.mail);
+        }
+    }
+
+    pub(super) fn fold_refused(&mut self, refused: &MailRefused) {
+        self.mails.settle(refused.mail);
+    }
+
+    /// What is recorded again changes nothing.
+    pub(super) fn record_mail_sent(&self, sent: &RecordMailSent) -> Result<Vec<Event>, Refusal> {
+        let RecordMailSent { mail, message_id } = sent.clone();
+        let owed = self.mails.owes(mail);
+        Ok(owed.then(|| MailSent { mail, message_id }.into()).into_iter().collect())
+    }
+
+    pub(super) fn record_mail_refused(
+        &self,
+        refused: &RecordMailRefused,
+    ) -> Result<Vec<Event>, Refusal> {
+        let RecordMailRefused { mail, code } = refused.clone();
+        let owed = self.mails.owes(mail);
+        Ok(owed.then(|| MailRefused { mail, code }.into()).into_iter().collect())
+    }
+}

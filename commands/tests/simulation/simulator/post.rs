@@ -1,0 +1,132 @@
+//! A mail server with moods. What it takes it delivers, also when nobody waits for the answer any more.
+
+use super::{
+    shop::Shop,
+    world::{OUTSIDE, ProcessId},
+};
+use async_trait::async_trait;
+use commands::mail::{Letter, MailError, Mailer};
+use events::order::Mail;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+/// How the mail server is today.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PostMood {
+    /// Quick and reliable.
+    #[default]
+    Open,
+    /// Every third letter fails, before or after it was delivered.
+    Failing,
+    /// Letters take seconds, some longer than anybody waits.
+    Slow,
+    /// Delivers, and does not say so.
+    Silent,
+    /// Refuses every second letter for good.
+    Strict,
+}
+
+/// What became of the letters about one event.
+#[derive(Clone, Debug, Default)]
+pub struct Delivered {
+    pub message_ids: Vec<String>,
+    /// Processes that were told that it went out.
+    pub told: Vec<ProcessId>,
+    /// Whether the server refused it for good, and somebody was told so.
+    pub refused: bool,
+}
+
+/// What the post knows, by order and letter.
+pub type Post = BTreeMap<(Uuid, Mail), Delivered>;
+
+/// The mail server as one process calls it.
+pub struct Postman {
+    pub shop: Arc<Shop>,
+    pub process: ProcessId,
+}
+
+impl Postman {
+    /// Whether the letter goes out now; an error when it must not.
+    fn deliver(
+        shop: &Shop,
+        process: ProcessId,
+        order: Uuid,
+        mail: Mail,
+        id: &str,
+    ) -> Result<(), String> {
+        let books = shop.books();
+        let about = books.orders.get(&order).ok_or("a letter about no order")?;
+        if !about.mails.contains_key(&mail) {
+            return Err(format!("order {order}: a {mail:?} letter that no event asks for"));
+        }
+        // What landed before a process began it has read before it serves.
+        let landed = about.mails[&mail].recorded;
+        let began = shop.began(process);
+        if landed.is_some_and(|landed| landed < began) {
+            return Err(format!(
+                "order {order}: the {mail:?} letter goes out again, and the log has it"
+            ));
+        }
+        let mut post = shop.post();
+        let delivered = post.entry((order, mail)).or_default();
+        if delivered.told.contains(&process) {
+            return Err(format!(
+                "order {order}: the {mail:?} letter goes out again, by who sent it"
+            ));
+        }
+        if delivered.message_ids.iter().any(|before| before != id) {
+            return Err(format!("order {order}: the {mail:?} letter has two ids"));
+        }
+        delivered.message_ids.push(id.to_owned());
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Mailer for Postman {
+    async fn send(&self, letter: &Letter) -> Result<Arc<str>, MailError> {
+        let (shop, process, (answer, answered)) =
+            (Arc::clone(&self.shop), self.process, oneshot::channel());
+        let (order, mail, id) = (letter.order_id, letter.mail, letter.message_id("shop.example"));
+        if !letter.email.starts_with("address ") {
+            shop.breaks(format!("order {order}: a letter to {:?}", letter.email));
+        }
+        let sent = id.clone();
+        shop.world.clone().spawn(
+            OUTSIDE,
+            Box::pin(async move {
+                let (world, mood) = (&shop.world, shop.post_mood());
+                let (before, after) = match mood {
+                    PostMood::Open | PostMood::Strict => (world.below(2), world.below(2)),
+                    PostMood::Failing => (world.below(50), world.below(50)),
+                    PostMood::Slow => (world.below(40_000), world.below(40_000)),
+                    PostMood::Silent => (world.below(5_000), 3_600_000),
+                };
+                let fails = mood == PostMood::Failing && world.once_in(3);
+                let does = !fails || world.once_in(2);
+                let refuses = mood == PostMood::Strict && world.once_in(2);
+                world.sleep(Duration::from_millis(before)).await;
+                shop.observe();
+                if refuses {
+                    shop.post().entry((order, mail)).or_default().refused = true;
+                    let _ = answer.send(Err(MailError::Refused("smtp-550".into())));
+                    return;
+                }
+                if does && let Err(broken) = Self::deliver(&shop, process, order, mail, &sent) {
+                    shop.breaks(broken);
+                }
+                world.sleep(Duration::from_millis(after)).await;
+                if !fails && answer.send(Ok(Arc::from(sent))).is_ok() {
+                    shop.post().entry((order, mail)).or_default().told.push(process);
+                }
+            }),
+        );
+        answered.await.unwrap_or_else(|_| Err(MailError::Unavailable("the post fails".into())))
+    }
+
+    async fn forget(&self, customer_id: Uuid) -> Result<(), MailError> {
+        self.shop.forgotten().insert(customer_id);
+        Ok(())
+    }
+}
