@@ -323,9 +323,7 @@ impl Config {
 }
 
 fn refuse_unsupported(settings: &Settings) -> Result<(), ConfigError> {
-    let given = [
-        ("STRIPE_SECRET_KEY", settings.stripe_secret_key.is_some()),
-    ];
+    let given = [("STRIPE_SECRET_KEY", settings.stripe_secret_key.is_some())];
     match given.into_iter().find(|&(_, given)| given) {
         Some((name, _)) => Err(ConfigError::Unsupported(name)),
         None => Ok(()),

@@ -2,8 +2,7 @@
 
 use crate::{
     customers::Customers, facts::Facts, history::History, orders::Orders, products::Products,
-    rebuild::gather::Gather,
-    sales::Sales, search::Search, wishlists::Wishlists,
+    rebuild::gather::Gather, sales::Sales, search::Search, wishlists::Wishlists,
 };
 use async_trait::async_trait;
 use events::{Partition, StreamId, StreamKind};

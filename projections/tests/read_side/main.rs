@@ -10,9 +10,9 @@
 )]
 
 mod bulk;
+mod catalogue;
 #[allow(dead_code, reason = "shared")]
 mod doctored;
-mod catalogue;
 mod faults;
 mod fold;
 mod parking;
