@@ -2,13 +2,14 @@
 
 use super::access::{self, ReadSide};
 use anyhow::bail;
-use events::StreamId;
+use events::{StreamId, log::EventLog};
 use orderlog::config::Config;
 use projections::{
     ReadModel,
     parked::{self, Outcome, ParkedStream, Retried},
 };
-use std::process::ExitCode;
+use sqlx::PgPool;
+use std::{process::ExitCode, sync::Arc};
 
 /// Streams asked for at once.
 const PAGE: u32 = 200;
@@ -27,21 +28,26 @@ pub struct Args {
 pub async fn run(config: &Config, args: &Args) -> anyhow::Result<ExitCode> {
     let log = access::log(config).await?;
     let read_side = ReadSide::open(config).await?;
-    let pool = &read_side.pool;
-    projections::prepare(pool, log.partitions()).await?;
-    let done = match (args.retry, args.accept) {
-        (Some(stream), _) => tried(&parked::retry(pool, &log, stream).await?),
-        (None, Some(model)) => match parked::accept(pool, model).await? {
-            Some(version) => {
-                super::print(&format!("version {version} of {model} may serve"))?;
-                Ok(ExitCode::SUCCESS)
-            }
-            None => bail!("no version of {model} is being built"),
-        },
-        (None, None) => show(pool).await,
-    };
+    let done = carry_out(&read_side.pool, &log, args).await;
     read_side.close().await?;
     done
+}
+
+async fn carry_out(
+    pool: &PgPool,
+    log: &Arc<dyn EventLog>,
+    args: &Args,
+) -> anyhow::Result<ExitCode> {
+    projections::prepare(pool, log.partitions()).await?;
+    if let Some(stream) = args.retry {
+        return tried(&parked::retry(pool, log, stream).await?);
+    }
+    let Some(model) = args.accept else { return show(pool).await };
+    let Some(version) = parked::accept(pool, model).await? else {
+        bail!("no version of {model} is being built")
+    };
+    super::print(&format!("version {version} of {model} may serve"))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn tried(retried: &[Retried]) -> anyhow::Result<ExitCode> {
@@ -60,7 +66,7 @@ fn tried(retried: &[Retried]) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-async fn show(pool: &sqlx::PgPool) -> anyhow::Result<ExitCode> {
+async fn show(pool: &PgPool) -> anyhow::Result<ExitCode> {
     let mut after = None;
     loop {
         let page = parked::list(pool, after, PAGE).await?;

@@ -2,12 +2,13 @@
 
 use super::access::{self, ReadSide};
 use anyhow::bail;
-use events::{Environment, StreamId, environment::System};
+use events::{Environment, StreamId, environment::System, log::EventLog};
 use orderlog::config::Config;
 use projections::{
     ReadModel,
     past::{self, Moment, Past, Rebuilt},
 };
+use sqlx::PgPool;
 
 #[derive(clap::Args)]
 #[group(id = "travel")]
@@ -27,19 +28,25 @@ pub async fn run(config: &Config, model: ReadModel, args: &Args) -> anyhow::Resu
     }
     let log = access::log(config).await?;
     let read_side = ReadSide::open(config).await?;
-    projections::prepare(&read_side.pool, log.partitions()).await?;
-    let pool = &read_side.pool;
-    let done = if let Some(moment) = &args.as_of {
-        past::as_of(pool, &*log, model, moment, System::new().now()).await.map(|past| tell(&past))
-    } else if let Some(stream) = args.stream {
-        let rebuilt = past::rebuild_stream(pool, &*log, model, stream).await;
-        rebuilt.map(|rebuilt| tell_stream(model, stream, rebuilt))
-    } else {
-        Ok(Ok(()))
-    };
+    let done = carry_out(&read_side.pool, &*log, model, args).await;
     read_side.close().await?;
-    done??;
-    Ok(true)
+    done.map(|()| true)
+}
+
+async fn carry_out(
+    pool: &PgPool,
+    log: &dyn EventLog,
+    model: ReadModel,
+    args: &Args,
+) -> anyhow::Result<()> {
+    projections::prepare(pool, log.partitions()).await?;
+    if let Some(moment) = &args.as_of {
+        tell(&past::as_of(pool, log, model, moment, System::new().now()).await?)?;
+    }
+    if let Some(stream) = args.stream {
+        tell_stream(model, stream, past::rebuild_stream(pool, log, model, stream).await?)?;
+    }
+    Ok(())
 }
 
 fn tell(past: &Past) -> anyhow::Result<()> {

@@ -62,7 +62,7 @@ pub struct Fault {
 }
 
 /// Where it hurts most, more often than chance alone would have it.
-const SORE: [&str; 13] = [
+const SORE: [&str; 15] = [
     "commit",
     "commit",
     "commit",
@@ -71,6 +71,8 @@ const SORE: [&str; 13] = [
     "inserting rows",
     "updating rows",
     "copying rows",
+    "parking",
+    "savepoints",
     "switching",
     "making a version",
     "making indexes",

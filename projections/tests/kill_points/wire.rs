@@ -114,9 +114,10 @@ fn text(body: &mut &[u8]) -> Vec<u8> {
 }
 
 /// What to call a statement: the first of these that it has in it.
-const NAMES: [(&str, &str); 33] = [
+const NAMES: [(&str, &str); 36] = [
     ("_sqlx_migrations", "migrations"),
     ("create schema control", "migrations"),
+    ("create table control.parked", "migrations"),
     ("pg_advisory_lock", "migrations"),
     ("pg_advisory_unlock", "migrations"),
     ("current_database()", "migrations"),
@@ -132,6 +133,8 @@ const NAMES: [(&str, &str); 33] = [
     ("add primary key", "making indexes"),
     ("create index", "making indexes"),
     ("set indexes", "making indexes"),
+    ("control.parked", "parking"),
+    ("savepoint", "savepoints"),
     ("or replace view", "switching"),
     ("set local lock_timeout", "switching"),
     ("for update", "switching"),

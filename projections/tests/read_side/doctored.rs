@@ -83,8 +83,8 @@ impl EventLog for Doctored {
         from: Offset,
     ) -> Result<Box<dyn RecordReader>, ReadError> {
         let (look, healed) = (Arc::clone(&self.look), Arc::clone(&self.healed));
-        let reader = self.log.read(partition, from).await?;
-        Ok(Box::new(Reader { reader, partition, look, healed }))
+        let inner = self.log.read(partition, from).await?;
+        Ok(Box::new(Reader { inner, partition, look, healed }))
     }
 
     async fn end(&self, partition: Partition) -> Result<Offset, ReadError> {
@@ -93,7 +93,7 @@ impl EventLog for Doctored {
 }
 
 struct Reader {
-    reader: Box<dyn RecordReader>,
+    inner: Box<dyn RecordReader>,
     partition: Partition,
     look: Arc<Look>,
     healed: Arc<AtomicBool>,
@@ -102,7 +102,7 @@ struct Reader {
 #[async_trait]
 impl RecordReader for Reader {
     async fn next(&mut self) -> Result<RawChunk, ReadError> {
-        let mut chunk = self.reader.next().await?;
+        let mut chunk = self.inner.next().await?;
         if self.healed.load(Ordering::Relaxed) {
             return Ok(chunk);
         }
