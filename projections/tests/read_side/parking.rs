@@ -163,9 +163,9 @@ async fn draining_meets_the_live_feed_without_gap_or_repeat() {
         });
         let reason = product::StockReason::Received;
         for _ in 0..60 {
-            let change: Event =
+            let received: Event =
                 product::Event::from(product::StockChanged { quantity: 1, reason }).into();
-            scenario.scribe.write(&[(stream, change)], 1).await;
+            scenario.scribe.write(&[(stream, received)], 1).await;
             tokio::time::sleep(Duration::from_millis(chance.below(4))).await;
         }
         for retried in retrying.await.unwrap() {

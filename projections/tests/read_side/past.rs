@@ -187,8 +187,8 @@ async fn a_read_model_as_it_was_is_what_the_log_was() {
             }
         }
     }
-    let names = schemas(&scenario).await;
-    assert_eq!(names.iter().filter(|name| name.contains("_as_of_")).count(), 8, "{names:?}");
+    let found = schemas(&scenario).await;
+    assert_eq!(found.iter().filter(|name| name.contains("_as_of_")).count(), 8, "{found:?}");
 
     let refused = async |moment: &str, now| {
         let moment = moment.parse().unwrap();
