@@ -17,6 +17,7 @@ mod faults;
 mod fold;
 mod parking;
 mod past;
+mod golden;
 mod rebuilds;
 mod scenario;
 mod shop;
