@@ -1,10 +1,10 @@
 //! Versions of read models: each has its tables in a schema of its own.
 
 use crate::{
-    ReadModel, database,
+    ReadModel, checkpoint, database,
     facts::sql_partition,
     projection::{Projection, Template},
-    rebuild::indexes::Indexes,
+    rebuild::{Manner, indexes::Indexes},
 };
 use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgPool};
 use std::{collections::BTreeMap, sync::Arc};
@@ -36,10 +36,7 @@ pub(crate) struct Version {
     pub indexes: Indexes,
     /// Whether nothing is done about it for now.
     pub paused: bool,
-    /// Whether it is built with little of the machine.
-    pub gentle: bool,
-    /// Whether it is only to be compared.
-    pub verify_only: bool,
+    pub manner: Manner,
     /// What came of comparing it with the serving one.
     pub verified: Option<Verified>,
     pub writer: Arc<dyn Projection>,
@@ -83,8 +80,8 @@ struct Row {
     building: bool,
     indexes: String,
     paused: bool,
-    gentle: bool,
-    verify_only: bool,
+    #[sqlx(flatten)]
+    manner: Manner,
     verified: Option<String>,
 }
 
@@ -95,8 +92,7 @@ impl Row {
             building: self.building,
             indexes: Indexes::named(&self.indexes),
             paused: self.paused,
-            gentle: self.gentle,
-            verify_only: self.verify_only,
+            manner: self.manner,
             verified: self.verified.as_deref().and_then(Verified::named),
             writer: id.model.writer(&id.schema()),
         }
@@ -109,7 +105,7 @@ impl Version {
         // A key is made while it is filled, and changes nothing for those who fill.
         let state = |it: &Self| {
             let whole = it.indexes == Indexes::All;
-            (it.building, whole, it.paused, it.gentle, it.verify_only, it.verified)
+            (it.building, whole, it.paused, it.manner, it.verified)
         };
         state(self) == state(other)
     }
@@ -304,6 +300,8 @@ pub(crate) async fn drop_version(
     connection: &mut PgConnection,
     id: VersionId,
 ) -> Result<(), sqlx::Error> {
+    // In the order in which those who feed it lock them: what is deleted by cascade is taken in any.
+    checkpoint::of(connection, id, true).await?;
     sqlx::query("delete from control.version where projection = $1 and version = $2")
         .bind(id.model.as_str())
         .bind(id.number)

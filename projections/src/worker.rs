@@ -102,7 +102,9 @@ impl Feed {
         self.feed().await;
         // Whoever feeds it next tells.
         for (&partition, versions) in &self.shares {
-            versions.iter().for_each(|it| self.context.live.set((it.id, partition), None));
+            for version in versions {
+                self.context.live.set((version.id, partition), None);
+            }
         }
     }
 

@@ -153,8 +153,8 @@ impl RebuildBody {
             events_per_second: rebuild.events_per_second,
             seconds_left: rebuild.seconds_left,
             phase: rebuild.phase,
-            verify_only: rebuild.verify_only,
-            throttled: rebuild.gentle,
+            verify_only: rebuild.manner.verify_only,
+            throttled: rebuild.manner.gentle,
             verified: rebuild.verified,
             differences: rebuild.differences.into_iter().map(difference).collect(),
         }

@@ -106,7 +106,7 @@ impl Coordinator {
         let leaders = leaders(checkpoints);
         let may_serve = |version: &&Arc<Version>| {
             let compared = version.verified.is_some_and(|it| it != Verified::Different);
-            version.building && compared && !version.paused && !version.verify_only
+            version.building && compared && !version.paused && !version.manner.verify_only
         };
         for version in self.versions.values().filter(may_serve) {
             let id = version.id;

@@ -76,7 +76,7 @@ impl Bulk {
     /// Fills the partition, or what of it is possible, when it is its turn.
     pub async fn run(self) {
         // One that is to be gentle is filled alone.
-        let turns = if self.version.gentle { self.at_once } else { 1 };
+        let turns = if self.version.manner.gentle { self.at_once } else { 1 };
         let turn = tokio::select! {
             turn = self.turns.acquire_many(turns) => turn,
             () = self.stop.cancelled() => return,
@@ -155,14 +155,14 @@ impl Bulk {
 
     /// A gentle rebuild copies little at a time: nothing stops the server in the middle of a statement.
     fn max_bytes(&self) -> usize {
-        if self.version.gentle { self.max_bytes.min(GENTLE_BYTES) } else { self.max_bytes }
+        if self.version.manner.gentle { self.max_bytes.min(GENTLE_BYTES) } else { self.max_bytes }
     }
 
     /// Rests for as long as what serves is behind, within reason; a gentle rebuild rests besides, in proportion to how long
     /// it has worked.
     async fn give_way(&self, worked: Duration) {
         let Context { environment, live, .. } = &*self.context;
-        if self.version.gentle {
+        if self.version.manner.gentle {
             environment.sleep(worked * GENTLE_RESTS).await;
         }
         let mut rested = Duration::ZERO;

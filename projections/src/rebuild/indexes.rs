@@ -50,7 +50,7 @@ pub(crate) async fn make(
     wanted: Indexes,
 ) -> Result<(), sqlx::Error> {
     let id = version.id;
-    let settings = format!("{SETTINGS}{}", if version.gentle { 0 } else { 2 });
+    let settings = format!("{SETTINGS}{}", if version.manner.gentle { 0 } else { 2 });
     let mut tx = database::begin(pool).await?;
     sqlx::raw_sql(AssertSqlSafe(settings)).execute(&mut *tx).await?;
     let found: Option<String> = sqlx::query_scalar(

@@ -20,7 +20,7 @@ use crate::{
     progress::rest,
     version::{self, VersionId},
 };
-use sqlx::{PgConnection, PgPool};
+use sqlx::{FromRow, PgConnection, PgPool};
 use std::time::Duration;
 
 /// Why an operator's wish about versions is refused.
@@ -56,7 +56,7 @@ const TRIES: u32 = 20;
 const REST: Duration = Duration::from_millis(100);
 
 /// How a read model is built anew.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromRow)]
 pub struct Manner {
     /// With little of the machine, however long it takes.
     pub gentle: bool,

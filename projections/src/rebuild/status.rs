@@ -1,6 +1,6 @@
 //! How the versions of the read models are, for those who run the shop.
 
-use super::{Difference, indexes::Indexes};
+use super::{Difference, Manner, indexes::Indexes};
 use crate::{
     ReadModel, parked,
     version::{Verified, VersionId},
@@ -68,10 +68,8 @@ pub struct VersionStatus {
 pub struct RebuildStatus {
     /// What happens to it: `filling`, `catching-up`, `verified`, `different` or `paused`.
     pub phase: &'static str,
-    /// Whether it takes little of the machine.
-    pub gentle: bool,
-    /// Whether it is only to be compared.
-    pub verify_only: bool,
+    /// How it was asked for.
+    pub manner: Manner,
     /// Events applied a second since it was begun or resumed.
     pub events_per_second: f64,
     /// When that would bring it to the end of the log; `None` while nothing is known.
@@ -113,8 +111,8 @@ struct Row {
     building: bool,
     serving: bool,
     paused: bool,
-    gentle: bool,
-    verify_only: bool,
+    #[sqlx(flatten)]
+    manner: Manner,
     indexes: String,
     verified: Option<String>,
     differences: Option<String>,
@@ -206,8 +204,7 @@ fn rebuild(row: &Row) -> RebuildStatus {
     let differences = row.differences.as_deref().map(serde_json::from_str);
     RebuildStatus {
         phase,
-        gentle: row.gentle,
-        verify_only: row.verify_only,
+        manner: row.manner,
         events_per_second: 0.0,
         seconds_left: None,
         verified: verified.map(Verified::as_str),

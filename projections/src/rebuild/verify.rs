@@ -114,7 +114,11 @@ impl Verify {
             return Ok(Verified::Parked);
         }
         self.bring(&mut new, &from, &to).await?;
-        let (ours, theirs) = futures::try_join!(digests(&mut new, id), digests(&mut old, serving))?;
+        let (ours, theirs) = if self.version.manner.gentle {
+            (digests(&mut new, id).await?, digests(&mut old, serving).await?)
+        } else {
+            futures::try_join!(digests(&mut new, id), digests(&mut old, serving))?
+        };
         if ours == theirs {
             note(&mut new, id, Verified::Equal, &[]).await?;
             new.commit().await?;

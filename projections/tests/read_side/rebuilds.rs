@@ -201,6 +201,38 @@ async fn a_rebuild_can_be_given_up() {
     projector.stop().await;
 }
 
+/// Whoever feeds a version locks its checkpoints by partition; so must whoever drops it, wherever they lie in the table.
+#[tokio::test(flavor = "multi_thread")]
+async fn dropping_a_version_that_is_fed_is_no_deadlock() {
+    let scenario = Scenario::new(2).await;
+    let (pool, model) = (scenario.pool.clone(), ReadModel::Orders);
+    rebuild::request(&pool, model).await.unwrap();
+    let locked = |partition: i32| {
+        sqlx::query(
+            "update control.checkpoint set updated_at = now() \
+             where projection = 'orders' and version = 2 and partition = $1",
+        )
+        .bind(partition)
+    };
+    // The first partition's row lies behind the other one's.
+    locked(0).execute(&pool).await.unwrap();
+    let mut feed = database::begin(&pool).await.unwrap();
+    locked(0).execute(&mut *feed).await.unwrap();
+    let dropping = tokio::spawn({
+        let pool = pool.clone();
+        async move { rebuild::cancel(&pool, model).await }
+    });
+    let waiting = "select exists (select from pg_stat_activity where wait_event_type = 'Lock' \
+                   and datname = current_database())";
+    eventually("it waits for the feed", async || {
+        sqlx::query_scalar::<_, bool>(waiting).fetch_one(&pool).await.unwrap()
+    })
+    .await;
+    locked(1).execute(&mut *feed).await.unwrap();
+    feed.commit().await.unwrap();
+    dropping.await.unwrap().unwrap();
+}
+
 /// Between the shared tables and the first versions a rebuild would be the first version, and never serve.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_rebuilt_before_something_serves() {

@@ -120,7 +120,7 @@ async fn a_rebuild_that_is_held_up_applies_nothing_until_it_is_let_go_on() {
     let held = version(&scenario, model, 2).await;
     assert_eq!((held.events, held.serving), (0, false));
     let rebuild = held.rebuild.unwrap();
-    assert_eq!((rebuild.phase, rebuild.gentle), ("paused", true));
+    assert_eq!((rebuild.phase, rebuild.manner.gentle), ("paused", true));
     assert_eq!(rebuild::resume(&pool, model).await.unwrap(), 2);
     eventually("it serves", async || version(&scenario, model, 2).await.serving).await;
     assert!(version(&scenario, model, 2).await.rebuild.is_none());
