@@ -12,8 +12,9 @@
 //! | [`database`] | pools, migrations, the private cluster |
 //!
 //! Inside: `projection` (what a read model is), `version` (its tables in a schema of their own), `facts` and `source` (log to
-//! decoded events), `streams` (one row a stream), `worker`, `session` and `transaction` (events to rows, one transaction at a
-//! time), `checkpoint`, `lease`, `progress`.
+//! decoded events), `streams` (one row a stream), `copy` (rows in binary), `feeds` (what a projector has running), `worker`,
+//! `session` and `transaction` (events to rows, one transaction at a time), `checkpoint`, `lease`, `progress`; under
+//! [`rebuild`] how a new version is filled in bulk, indexed, compared and switched to.
 //!
 //! Invariants:
 //! - rows and checkpoint move in one transaction, and only if the checkpoint is where the writer believes it is: whoever
