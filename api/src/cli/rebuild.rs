@@ -72,14 +72,13 @@ impl Rebuild<'_> {
             projector = Some(self.projector().await?);
         }
         let mut shown = Shown::new();
-        let (mut events, mut moved, mut last, mut complete) = (0, Instant::now(), None, 0);
-        loop {
+        let (mut events, mut moved, mut complete) = (0, Instant::now(), 0);
+        let last = loop {
             let status = self.status(version).await?;
             let compared = status.rebuild.as_ref().and_then(|rebuild| rebuild.verified);
             let differs = compared == Some("different");
             if status.serving || differs || (self.manner.verify_only && compared.is_some()) {
-                last = Some(status);
-                break;
+                break status;
             }
             if status.state == State::Stopped {
                 bail!("version {version} has stopped: {}", reason(&status));
@@ -105,12 +104,12 @@ impl Rebuild<'_> {
             }
             shown.show(&status)?;
             sleep(LOOK).await;
-        }
+        };
         shown.end();
         if let Some(projector) = projector {
             projector.stop().await;
         }
-        self.conclude(version, last.as_ref().and_then(|status| status.rebuild.as_ref())).await
+        self.conclude(version, last.rebuild.as_ref()).await
     }
 
     /// Tells what came of it. What was only to be compared is dropped; what differs is kept to be looked at.
