@@ -4,6 +4,7 @@ use crate::{
     auth::{Authenticator, Tickets},
     client::Proxies,
     live::{Live, LiveSettings},
+    payments::Webhook,
     problem::Problem,
     rate_limit::RateLimiter,
 };
@@ -69,6 +70,8 @@ pub struct AppParts {
     pub authenticator: Authenticator,
     /// Renders `/metrics`.
     pub metrics: PrometheusHandle,
+    /// Takes the gateway's notices, if it sends any.
+    pub webhook: Option<Webhook>,
 }
 
 /// What the handlers share: the parts, and what is derived from them once.
@@ -89,6 +92,8 @@ pub struct App {
     pub authenticator: Authenticator,
     /// Renders `/metrics`.
     pub metrics: PrometheusHandle,
+    /// Takes the gateway's notices, if it sends any.
+    pub webhook: Option<Webhook>,
     /// Counts the requests of each principal.
     pub(crate) limiter: RateLimiter,
     /// Counts the requests from each address.
@@ -131,6 +136,7 @@ impl App {
             environment: parts.environment,
             authenticator: parts.authenticator,
             metrics: parts.metrics,
+            webhook: parts.webhook,
         })
     }
 

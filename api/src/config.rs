@@ -5,6 +5,7 @@ mod auth;
 mod clients;
 mod live;
 pub mod mail;
+mod payments;
 
 pub use auth::{AuthChoice, AuthSettings};
 pub use clients::ClientSettings;
@@ -21,6 +22,8 @@ use std::{
     path::PathBuf,
     time::Duration,
 };
+
+pub use payments::{PaymentChoice, PaymentError, PaymentSettings};
 
 /// What the command line and the environment say, before they are checked against each other.
 #[derive(Clone, Debug, clap::Args)]
@@ -98,12 +101,12 @@ pub struct Settings {
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL", global = true)]
     #[arg(hide_short_help = true, value_parser = text())]
     pub otel_exporter_otlp_endpoint: Option<String>,
-    /// Not supported yet: refused, so that nobody believes their card was charged.
-    #[arg(long, env = "STRIPE_SECRET_KEY", hide = true, hide_env_values = true, global = true)]
-    pub stripe_secret_key: Option<String>,
     /// The mail server and the sender.
     #[command(flatten)]
     pub mail: mail::MailSettings,
+    /// Who takes the money.
+    #[command(flatten)]
+    pub payments: PaymentSettings,
 }
 
 fn text() -> clap::builder::NonEmptyStringValueParser {
@@ -185,6 +188,8 @@ pub struct Config {
     pub roles: BTreeSet<Role>,
     /// Whose tokens count.
     pub auth: AuthChoice,
+    /// Who takes the money.
+    pub payments: PaymentChoice,
     /// The shop's currency.
     pub currency: Currency,
     /// How long an order may stay pending.
@@ -229,9 +234,9 @@ pub enum ConfigError {
     /// The mail server is not one.
     #[error("SMTP_URL: {0}")]
     Smtp(SmtpUrlError),
-    /// A setting this version would have to ignore.
-    #[error("{0} is not supported by this version")]
-    Unsupported(&'static str),
+    /// Those of the payment gateway.
+    #[error(transparent)]
+    Payments(#[from] PaymentError),
 }
 
 impl Config {
@@ -245,6 +250,7 @@ impl Config {
             database: None,
             roles: Role::value_variants().iter().copied().collect(),
             auth: AuthChoice::BuiltIn,
+            payments: PaymentChoice::Sandbox,
             currency,
             order_deadline: Duration::from_mins(15),
             expiry_grace: Duration::from_mins(1),
@@ -267,8 +273,8 @@ impl Config {
         settings: Settings,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        refuse_unsupported(&settings)?;
         let auth = settings.auth.choose()?;
+        let payments = PaymentChoice::try_from(&settings.payments)?;
         let mut roles: BTreeSet<Role> = settings.roles.into_iter().collect();
         if roles.is_empty() {
             roles.extend(Role::value_variants());
@@ -293,6 +299,7 @@ impl Config {
             database: settings.database_url,
             roles,
             auth,
+            payments,
             currency: settings.shop_currency,
             order_deadline: Duration::from_secs(settings.order_deadline_seconds),
             expiry_grace: Duration::from_secs(settings.expiry_grace_seconds),
@@ -319,14 +326,6 @@ impl Config {
     /// Whether this process has a role.
     pub fn has(&self, role: Role) -> bool {
         self.roles.contains(&role)
-    }
-}
-
-fn refuse_unsupported(settings: &Settings) -> Result<(), ConfigError> {
-    let given = [("STRIPE_SECRET_KEY", settings.stripe_secret_key.is_some())];
-    match given.into_iter().find(|&(_, given)| given) {
-        Some((name, _)) => Err(ConfigError::Unsupported(name)),
-        None => Ok(()),
     }
 }
 
@@ -420,7 +419,7 @@ mod tests {
 
     #[test]
     fn a_setting_that_would_be_ignored_is_refused() {
-        let refused = config(&["--stripe-secret-key=sk"]).unwrap_err();
-        assert_eq!(refused, ConfigError::Unsupported("STRIPE_SECRET_KEY"));
+        let refused = config(&["--smtp-url=smtp://mail"]).unwrap_err();
+        assert_eq!(refused, ConfigError::Unsupported("SMTP_URL"));
     }
 }

@@ -66,8 +66,7 @@ pub async fn json<T: DeserializeOwned>(
     body: Body,
     media: Media,
 ) -> Result<T, Problem> {
-    let bytes = tokio::time::timeout(BODY_TIME, read(body)).await;
-    let bytes = bytes.map_err(|_| Problem::from(Kind::RequestTimeout))??;
+    let bytes = bytes(body).await?;
     if bytes.is_empty() && media == Media::OptionalJson {
         return parse(b"{}");
     }
@@ -75,6 +74,15 @@ pub async fn json<T: DeserializeOwned>(
         return Err(Kind::UnsupportedMediaType.into());
     }
     parse(&bytes)
+}
+
+/// Reads a body as it is.
+///
+/// # Errors
+/// `body-too-large`, `request-timeout`, or `invalid-body` when it does not arrive whole.
+pub async fn bytes(body: Body) -> Result<Vec<u8>, Problem> {
+    let read = tokio::time::timeout(BODY_TIME, read(body)).await;
+    read.map_err(|_| Problem::from(Kind::RequestTimeout))?
 }
 
 async fn read(body: Body) -> Result<Vec<u8>, Problem> {

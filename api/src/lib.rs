@@ -8,9 +8,8 @@
 //! | [`extract`], [`validate`], [`problem`], [`causality`], [`idempotency`], [`trace`] | the conventions of the interface, once each |
 //! | [`command`], [`replay`] | from a request to a decided aggregate, whatever the client does meanwhile; old answers again |
 //! | [`query`], `as_of` | what all reads share: freshness, pages, cursors; one thing as it was |
-//! | [`orders`], [`products`], [`customers`], [`admin`], [`health`] | the endpoints |
+//! | [`orders`], [`products`], [`customers`], [`wishlist`], [`reports`], [`payments`], [`admin`], [`health`] | the endpoints |
 //! | [`live`] | events as they happen, for those who listen |
-//! | [`wishlist`], [`reports`] | endpoints too |
 //! | [`openapi`] | the document that describes them |
 //! | [`config`], [`startup`], [`shutdown`] | settings to a running program, and its end |
 //! | [`server`], [`telemetry`], [`data_dir`], [`keys`] | what it runs on |
@@ -46,6 +45,7 @@ pub mod keys;
 pub mod live;
 pub mod openapi;
 pub mod orders;
+pub mod payments;
 pub mod problem;
 pub mod products;
 pub mod query;

@@ -33,6 +33,7 @@ use utoipa::{
         (name = "customers", description = "Profiles"),
         (name = "wishlist", description = "What a customer wants to keep in sight"),
         (name = "reports", description = "Sums, for staff"),
+        (name = "payments", description = "For the payment gateway"),
         (name = "administration", description = "Read models and raw events; role `admin`"),
         (name = "operations", description = "For whoever runs it"),
     ),
@@ -82,6 +83,8 @@ enum Sort {
     Query,
     /// Looks after the read models themselves.
     Administration,
+    /// Tells what happened elsewhere, with a signature instead of a token.
+    Notice,
 }
 
 impl Sort {
@@ -89,6 +92,7 @@ impl Sort {
         match method {
             _ if path.contains("/admin/p") => Self::Administration,
             _ if path.ends_with("/events/ticket") => Self::Query,
+            _ if path.ends_with("/webhook") => Self::Notice,
             HttpMethod::Get => Self::Query,
             _ => Self::Command,
         }
@@ -116,7 +120,7 @@ fn complete(operation: &mut Operation, sort: Sort) {
             ),
             ("Prefer", "`wait=N` seconds for the read model (else 5, 60 at most)"),
         ],
-        Sort::Administration => &[],
+        Sort::Administration | Sort::Notice => &[],
     };
     if !headers.is_empty() {
         let parameters = operation.parameters.get_or_insert_default();
@@ -134,6 +138,7 @@ fn complete(operation: &mut Operation, sort: Sort) {
         ]),
         Sort::Query => kinds.extend([Kind::InvalidParameter, Kind::ProjectionBehind]),
         Sort::Administration => kinds.push(Kind::Unavailable),
+        Sort::Notice => kinds.extend([Kind::BodyTooLarge, Kind::Unavailable]),
     }
     // Only what is open to anyone says so itself.
     if operation.security.is_none() {
@@ -159,7 +164,9 @@ fn header(name: &str, text: &str) -> Parameter {
 
 /// The answer with this status, for all the kinds that have it.
 fn problem(kind: Kind) -> Response {
-    let same = Kind::ALL.iter().filter(|other| other.status() == kind.status());
+    // Only one operation is asked with a signature, and says so itself.
+    let usual = Kind::ALL.iter().filter(|other| **other != Kind::InvalidSignature);
+    let same = usual.filter(|other| other.status() == kind.status());
     let names: Vec<_> = same.map(|kind| format!("`{}`", kind.name())).collect();
     ResponseBuilder::new().description(names.join(", ")).build()
 }

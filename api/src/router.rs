@@ -8,6 +8,7 @@ use crate::{
     idempotency::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED},
     openapi,
     orders::{self, listen::LAST_EVENT_ID},
+    payments,
     problem::{self, Kind, Problem},
     products, reports,
     trace::{self, TRACEPARENT},
@@ -60,6 +61,7 @@ pub(crate) fn described_routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(orders::history::history))
         .routes(routes!(orders::listen::listen))
         .routes(routes!(orders::listen::ticket))
+        .routes(routes!(payments::webhook::webhook))
         .routes(routes!(admin::projections::list))
         .routes(routes!(admin::projections::rebuild))
         .routes(routes!(admin::projections::rollback))

@@ -120,6 +120,9 @@ pub enum StartError {
     /// The mail server is not one.
     #[error("mail cannot be sent")]
     Mail(#[from] SmtpUrlError),
+    /// The client of the payment gateway cannot be made.
+    #[error(transparent)]
+    Stripe(#[from] commands::gateway::stripe::NoClient),
     /// Metrics cannot be collected.
     #[error("metrics cannot be collected")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
@@ -244,6 +247,7 @@ impl Parts {
             environment,
             authenticator,
             metrics: metrics.clone(),
+            webhook: parts::webhook(config, write_side.as_ref()),
         });
         let app = Arc::new(app.await?);
         let (listener, address) = parts::listen(socket, config.listen)?;

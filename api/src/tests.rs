@@ -70,6 +70,7 @@ impl Shop {
             environment: Arc::clone(&environment),
             authenticator: Authenticator::built_in(&keys),
             metrics: PrometheusBuilder::new().build_recorder().handle(),
+            webhook: None,
         });
         let router = routes(Arc::new(app.await.unwrap()));
         Self { router, keys, environment, side, _dir: dir }

@@ -7,7 +7,7 @@
 //! | [`shard`] | the one writer of a partition: dedupe, decide, append, answer |
 //! | [`router`] | commands to shards |
 //! | [`dispatch`] | what aggregates owe the world, carried out |
-//! | [`gateway`] | the payment gateway's port and the sandbox |
+//! | [`gateway`] | the payment gateway's port, the sandbox and Stripe |
 //! | [`mail`] | the mailer's port, letters, SMTP and files |
 //!
 //! Invariants:

@@ -105,7 +105,8 @@ impl Kept {
             | StartError::Mail(_)
             | StartError::KeysInFile(_)
             | StartError::KeysInDatabase(_)
-            | StartError::PublicKey { .. } => CONFIG,
+            | StartError::PublicKey { .. }
+            | StartError::Stripe(_) => CONFIG,
             StartError::KeysGone(_) => DATA,
             StartError::Metrics(_) => return None,
         })

@@ -47,6 +47,10 @@ kinds! {
         "A query parameter, header, cursor or token is not valid"
         "`parameter` names it. A query parameter that the operation does not know is refused too, \
          and so is a cursor that was made for other filters: begin the list anew without it.";
+    InvalidSignature = "invalid-signature" BAD_REQUEST "The notice is not signed as it must be"
+        "`Stripe-Signature` is missing or malformed, is not that of this body under the endpoint's \
+         secret, or is more than five minutes off. Nothing was done. If the gateway sent it: the \
+         secret is another endpoint's, or something on the way changed the body.";
     Unauthenticated = "unauthenticated" UNAUTHORIZED "A valid token is needed"
         "The operation needs `Authorization: Bearer <JWT>`, and the token is missing, expired, \
          signed with another key or made for another audience. Get a new token.";

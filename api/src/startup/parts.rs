@@ -4,15 +4,16 @@ use super::StartError;
 use crate::{
     AppSettings,
     auth::{AuthKeyError, AuthKeys, Authenticator, Role},
-    config::{AuthChoice, Config, Role as Part, mail::MailConfig},
+    config::{AuthChoice, Config, PaymentChoice, Role as Part, mail::MailConfig},
     data_dir::DataDirError,
     keys::PostgresKeyStore,
     live::LiveSettings,
+    payments::Webhook,
     startup::{Ground, auth_key_path},
 };
 use commands::{
     Outside, SnapshotFiles, WriteSettings, WriteSide,
-    gateway::{Gateway, SandboxGateway},
+    gateway::{Gateway, SandboxGateway, stripe::StripeGateway},
     mail::{FileMailer, Mailer, SmtpMailer},
 };
 use events::{
@@ -169,10 +170,7 @@ pub(super) fn start_write_side(
     if !config.has(Part::Command) {
         return Ok(None);
     }
-    let path = ground.data_dir.path().join("sandbox-gateway.jsonl");
-    let gateway = SandboxGateway::open(&path, Arc::clone(environment))
-        .map_err(|source| StartError::Gateway { path, source })?;
-    let gateway: Arc<dyn Gateway> = Arc::new(gateway);
+    let gateway = gateway(config, ground, environment)?;
     let path = ground.data_dir.path().join("snapshots");
     let snapshots = SnapshotFiles::open(&path)
         .map_err(|source| DataDirError::Io { path: path.clone(), source })?;
@@ -193,6 +191,33 @@ fn mailer(config: &MailConfig, data_dir: &Path) -> Result<Arc<dyn Mailer>, Start
         None => Arc::new(FileMailer::new(&folder, sender)),
         Some(server) => Arc::new(SmtpMailer::try_new(server, &folder, sender)?),
     })
+}
+
+fn gateway(
+    config: &Config,
+    ground: &Ground,
+    environment: &Arc<dyn Environment>,
+) -> Result<Arc<dyn Gateway>, StartError> {
+    Ok(match &config.payments {
+        PaymentChoice::Sandbox => {
+            let path = ground.data_dir.path().join("sandbox-gateway.jsonl");
+            let gateway = SandboxGateway::open(&path, Arc::clone(environment));
+            Arc::new(gateway.map_err(|source| StartError::Gateway { path, source })?)
+        }
+        PaymentChoice::Stripe { secret_key, api_base, .. } => {
+            Arc::new(StripeGateway::try_new(api_base, secret_key)?)
+        }
+    })
+}
+
+/// Takes the gateway's notices, where they can be told from a stranger's.
+pub(super) fn webhook(config: &Config, write_side: Option<&WriteSide>) -> Option<Webhook> {
+    match (&config.payments, write_side) {
+        (PaymentChoice::Stripe { webhook_secret: Some(secret), .. }, Some(side)) => {
+            Some(Webhook { secret: secret.clone(), payments: side.payments.clone() })
+        }
+        _ => None,
+    }
 }
 
 pub(super) fn app_settings(config: &Config, connections: usize) -> AppSettings {

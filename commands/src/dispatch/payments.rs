@@ -57,7 +57,7 @@ pub enum Heard {
     Recorded,
     /// The payment has not ended: what the order owes about it is tried at once.
     Open,
-    /// No order of ours has this payment.
+    /// No order of ours waits to know of this payment.
     NotOurs,
 }
 
