@@ -125,9 +125,14 @@ impl TestApp {
 
     /// Checks what must hold after any scenario, and stops.
     pub async fn finish(self) {
+        self.finish_with(Self::journal).await;
+    }
+
+    /// The same with the journal of another gateway.
+    pub async fn finish_with(self, journal: impl FnOnce(&Self) -> String) {
         let books = self.settled().await;
         books.check();
-        books.check_journal(&self.journal());
+        books.check_journal(&journal(&self));
         self.compare_read_models(&books).await;
         crate::books::audit_clean(&*self.log()).await;
         let (log, dir) = (self.config.log.clone(), self.dir);

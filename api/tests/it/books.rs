@@ -46,7 +46,7 @@ pub struct Order {
     confirmed_at: Option<Timestamp>,
     discount: i64,
     pub payment_ids: BTreeSet<String>,
-    open_payments: u32,
+    open_payments: BTreeSet<u32>,
     captured: Vec<i64>,
     refunded: Vec<i64>,
     customer_settled: bool,
@@ -83,7 +83,7 @@ impl Order {
     }
 
     fn is_settled(&self) -> bool {
-        let money = self.open_payments == 0
+        let money = self.open_payments.is_empty()
             && (!self.is_dead() || self.captured.len() == self.refunded.len());
         let stock = self.stock_settled || self.holds_stock();
         self.status != "pending" && self.customer_settled && money && stock
@@ -382,15 +382,16 @@ impl Order {
                     priced.discounts.iter().any(|one| one.kind == order::DiscountKind::FirstOrder);
             }
             order::Event::PaymentStarted(started) => {
-                self.open_payments += 1;
+                self.open_payments.insert(started.ordinal);
                 self.payment_ids.insert(started.payment_id.to_string());
             }
             order::Event::PaymentCaptured(captured) => {
-                self.open_payments -= 1;
+                self.open_payments.remove(&captured.ordinal);
                 self.captured.push(captured.amount.amount);
             }
-            order::Event::PaymentDeclined(_) | order::Event::PaymentVoided(_) => {
-                self.open_payments -= 1;
+            order::Event::PaymentDeclined(order::PaymentDeclined { ordinal, .. })
+            | order::Event::PaymentVoided(order::PaymentVoided { ordinal }) => {
+                self.open_payments.remove(ordinal);
             }
             order::Event::RefundIssued(refund) => self.refunded.push(refund.amount.amount),
             order::Event::Confirmed(confirmed) => {

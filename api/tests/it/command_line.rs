@@ -23,7 +23,9 @@ fn a_bad_setting_is_one_line_and_exit_code_64() {
         (&[], &[("ROLES", "command")], "ROLES"),
         (&["--listen", "0.0.0.0:0"], &[], "AUTH_BUILTIN"),
         (&[], &[("RUST_LOG", "a=b=c")], "RUST_LOG"),
-        (&[], &[("STRIPE_SECRET_KEY", "sk_test")], "STRIPE_SECRET_KEY"),
+        (&[], &[("STRIPE_SECRET_KEY", "pk_test_1")], "STRIPE_SECRET_KEY"),
+        (&[], &[("STRIPE_WEBHOOK_SECRET", "whsec_1")], "STRIPE_SECRET_KEY"),
+        (&[], &[("STRIPE_SECRET_KEY", "sk_1"), ("STRIPE_API_BASE", "http://a")], "STRIPE_API_BASE"),
         (&["fly"], &[], "fly"),
     ];
     for (args, environment, named) in bad {

@@ -25,6 +25,7 @@ mod live;
 mod mail;
 mod parking;
 mod past;
+mod payments;
 mod program;
 mod rebuild;
 mod sales;

@@ -86,13 +86,18 @@ impl Program {
     }
 
     /// The same with a command of the caller's making.
-    pub fn start_as(mut command: Command) -> Self {
+    pub fn start_as(command: Command) -> Self {
+        Self::start_logging(command, "warn")
+    }
+
+    /// The same, logging what a filter lets through.
+    pub fn start_logging(mut command: Command, filter: &str) -> Self {
         command
             .env("LISTEN_ADDR", "127.0.0.1:0")
             .env("RATE_LIMIT_PER_SECOND", "0")
             .env("RATE_LIMIT_PER_ADDRESS", "0")
             .env("EXPIRY_GRACE_SECONDS", "0")
-            .env("RUST_LOG", "warn")
+            .env("RUST_LOG", filter)
             .stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let lines = lines_of(&mut child);

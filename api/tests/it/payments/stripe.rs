@@ -1,0 +1,552 @@
+//! A server that speaks Stripe's language: stateful, with a memory for idempotency keys, and with
+//! the faults that a test asks for.
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Path, Query, State},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde_json::{Value, json};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard},
+};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use uuid::Uuid;
+
+/// A step, by the last part of its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    Create,
+    Confirm,
+    Cancel,
+    Refund,
+}
+
+/// What goes wrong with a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is done, and the answer is lost.
+    LosesAnswer,
+    /// It is not done; the fault is remembered under the key, as Stripe remembers it.
+    Breaks,
+    /// It is done, and a fault is answered and remembered.
+    BreaksAfter,
+    /// Too much is asked.
+    Refuses,
+}
+
+#[derive(Clone, Debug)]
+struct Intent {
+    status: &'static str,
+    amount: i64,
+    currency: String,
+    method: String,
+    order: String,
+    key: String,
+    error: Option<Value>,
+    reason: Option<String>,
+}
+
+#[derive(Default)]
+struct Books {
+    intents: BTreeMap<String, Intent>,
+    refunds: Vec<(String, String, i64, String)>,
+    /// What was answered under a key, and to what.
+    remembered: BTreeMap<String, (String, u16, Value)>,
+    faults: BTreeMap<Step, VecDeque<Fault>>,
+    /// Steps that wait, before they are done.
+    held: BTreeSet<Step>,
+    /// Steps that came, until they are released.
+    waiting: Vec<Step>,
+    /// Nothing is answered but faults.
+    down: bool,
+    /// The key is not accepted.
+    locked: bool,
+    journal: Vec<Value>,
+    complaints: Vec<String>,
+    asked: u64,
+    shown_to_mock: u64,
+}
+
+/// The server.
+pub struct Stripe {
+    base: String,
+    books: Mutex<Books>,
+    changed: watch::Sender<u64>,
+    task: Mutex<Option<JoinHandle<()>>>,
+    /// Stripe's own mock, which checks each request against Stripe's schema.
+    mock: Option<String>,
+}
+
+impl Drop for Stripe {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.lock().unwrap().take() {
+            task.abort();
+        }
+    }
+}
+
+impl Stripe {
+    pub async fn start() -> Arc<Self> {
+        Self::start_beside(None).await
+    }
+
+    /// Each request is also sent to `mock`, which must take it.
+    pub async fn start_beside(mock: Option<String>) -> Arc<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stripe = Arc::new(Self {
+            base: format!("http://{}", listener.local_addr().unwrap()),
+            books: Mutex::default(),
+            changed: watch::channel(0).0,
+            task: Mutex::default(),
+            mock,
+        });
+        let routes = Router::new()
+            .route("/v1/payment_intents", post(create))
+            .route("/v1/payment_intents/{id}", get(retrieve))
+            .route("/v1/payment_intents/{id}/confirm", post(confirm))
+            .route("/v1/payment_intents/{id}/cancel", post(cancel))
+            .route("/v1/refunds", post(refund).get(refunds))
+            // The task must not keep the server alive that it belongs to.
+            .with_state(Arc::downgrade(&stripe));
+        let serve = async move { axum::serve(listener, routes).await.unwrap() };
+        *stripe.task.lock().unwrap() = Some(tokio::spawn(serve));
+        stripe
+    }
+
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Books)) {
+        change(&mut self.books());
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// The next such steps go wrong, one after the other.
+    pub fn fails(&self, step: Step, faults: &[Fault]) {
+        self.change(|books| books.faults.entry(step).or_default().extend(faults));
+    }
+
+    /// Such steps wait from now on.
+    pub fn hold(&self, step: Step) {
+        self.change(|books| _ = books.held.insert(step));
+    }
+
+    /// Waits until such a step has come, and is held.
+    pub async fn holds(&self, step: Step) {
+        let mut changed = self.changed.subscribe();
+        let held = changed.wait_for(|_| self.books().waiting.contains(&step));
+        let held = tokio::time::timeout(crate::app::PATIENCE, held).await;
+        assert!(held.is_ok(), "no {step:?} comes");
+    }
+
+    pub fn release(&self, step: Step) {
+        self.change(|books| {
+            books.held.remove(&step);
+            books.waiting.retain(|waiting| *waiting != step);
+        });
+    }
+
+    pub fn set_down(&self, down: bool) {
+        self.change(|books| books.down = down);
+    }
+
+    /// Whether the secret key is refused.
+    pub fn set_locked(&self, locked: bool) {
+        self.change(|books| books.locked = locked);
+    }
+
+    /// Forgets all keys, as Stripe does after a day.
+    pub fn forget_keys(&self) {
+        self.change(|books| books.remembered.clear());
+    }
+
+    /// Ends all trouble, and what is still being processed.
+    pub fn mend(&self) {
+        let open: Vec<String> = {
+            let books = self.books();
+            let open = books.intents.iter().filter(|(_, intent)| intent.status == "processing");
+            open.map(|(id, _)| id.clone()).collect()
+        };
+        for id in &open {
+            self.finish(id, true);
+        }
+        self.change(|books| {
+            books.faults.clear();
+            books.held.clear();
+            (books.down, books.locked) = (false, false);
+        });
+    }
+
+    /// Ends a payment that is being processed; or breaks Stripe's word about one that is over.
+    pub fn finish(&self, id: &str, succeeds: bool) {
+        self.change(|books| {
+            if succeeds {
+                books.succeed(id);
+            } else {
+                books.decline(id, "card_declined", Some("insufficient_funds"));
+            }
+        });
+    }
+
+    /// How many requests came.
+    pub fn asked(&self) -> u64 {
+        self.books().asked
+    }
+
+    /// How many requests Stripe's mock was shown.
+    pub fn shown_to_mock(&self) -> u64 {
+        self.books().shown_to_mock
+    }
+
+    pub fn status(&self, id: &str) -> &'static str {
+        self.books().intents[id].status
+    }
+
+    /// The first payment of an order.
+    pub fn payment_of(&self, order: Uuid) -> Option<String> {
+        let (books, order) = (self.books(), order.to_string());
+        let found = books.intents.iter().find(|(_, intent)| intent.order == order);
+        found.map(|(id, _)| id.clone())
+    }
+
+    /// Waits until a payment is there.
+    pub async fn reaches(&self, id: &str, status: &str) {
+        let mut changed = self.changed.subscribe();
+        let reached = changed.wait_for(|_| self.status(id) == status);
+        let reached = tokio::time::timeout(crate::app::PATIENCE, reached).await;
+        assert!(reached.is_ok(), "{id} is {}, not {status}", self.status(id));
+    }
+
+    /// Waits until so many such movements are there.
+    pub async fn moved(&self, did: &str, count: usize) {
+        let mut changed = self.changed.subscribe();
+        let moved = changed.wait_for(|_| self.movements(did) == count);
+        let moved = tokio::time::timeout(crate::app::PATIENCE, moved).await;
+        assert!(moved.is_ok(), "{did}: {}, not {count}", self.movements(did));
+    }
+
+    /// Money that moved: taken and given back, one entry a movement.
+    pub fn movements(&self, did: &str) -> usize {
+        self.books().journal.iter().filter(|entry| entry["did"] == did).count()
+    }
+
+    /// What it did, in the form of the sandbox's journal.
+    pub fn journal(&self) -> String {
+        let lines: Vec<String> = self.books().journal.iter().map(Value::to_string).collect();
+        lines.join("\n")
+    }
+
+    /// Nothing was asked that Stripe would not understand, and no more went back than was taken.
+    pub fn check(&self) {
+        let books = self.books();
+        assert!(books.complaints.is_empty(), "{:#?}", books.complaints);
+        for (id, intent) in &books.intents {
+            let back: i64 =
+                books.refunds.iter().filter(|refund| refund.1 == *id).map(|refund| refund.2).sum();
+            assert!(back <= intent.amount, "{id}: {back} went back of {}", intent.amount);
+        }
+    }
+
+    /// Passes a request on to the mock.
+    async fn validate(&self, headers: &HeaderMap, method: reqwest::Method, path: &str, body: &str) {
+        let Some(mock) = &self.mock else { return };
+        let bearer = headers.get("authorization").map_or(&b""[..], |value| value.as_bytes());
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let request = client
+            .request(method.clone(), format!("{mock}{path}"))
+            .header("authorization", bearer)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(body.to_owned());
+        let answer = request.send().await.unwrap();
+        let status = answer.status();
+        self.change(|books| books.shown_to_mock += 1);
+        if !status.is_success() {
+            let text = answer.text().await.unwrap();
+            let complaint = format!("{method} {path} {body}: {status} {text}");
+            self.change(|books| books.complaints.push(complaint));
+        }
+    }
+
+    /// What is so with every step: access, keys, faults.
+    async fn step(
+        &self,
+        step: Step,
+        path: &str,
+        headers: &HeaderMap,
+        body: &str,
+        work: impl FnOnce(&mut Books, &BTreeMap<String, String>, &str) -> (u16, Value),
+    ) -> Response {
+        self.validate(headers, reqwest::Method::POST, path, body).await;
+        self.change(|books| books.asked += 1);
+        if let Some(refused) = self.shut(headers) {
+            return refused;
+        }
+        let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok());
+        let Some(key) = key.map(str::to_owned) else {
+            self.change(|books| books.complaints.push(format!("no key: {path} {body}")));
+            return answer(400, &json!({"error": {"type": "invalid_request_error"}}));
+        };
+        let asked = format!("{path} {body}");
+        if let Some((before, status, value)) = self.books().remembered.get(&key) {
+            if *before == asked {
+                return answer(*status, value);
+            }
+            return answer(400, &json!({"error": {"type": "idempotency_error"}}));
+        }
+        self.change(|books| books.waiting.push(step));
+        let mut changed = self.changed.subscribe();
+        // The server lives on until the test is over.
+        let _ = changed.wait_for(|_| !self.books().held.contains(&step)).await;
+
+        let fault = self.books().faults.get_mut(&step).and_then(VecDeque::pop_front);
+        let broken = (500, json!({"error": {"type": "api_error"}}));
+        let form: BTreeMap<String, String> =
+            form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+        let mut done = None;
+        self.change(|books| {
+            let result = match fault {
+                Some(Fault::Refuses) => return,
+                Some(Fault::Breaks) => broken.clone(),
+                Some(Fault::BreaksAfter) => {
+                    work(books, &form, &key);
+                    broken.clone()
+                }
+                Some(Fault::LosesAnswer) | None => work(books, &form, &key),
+            };
+            books.remembered.insert(key.clone(), (asked, result.0, result.1.clone()));
+            done = Some(result);
+        });
+        match (done, fault) {
+            (_, Some(Fault::LosesAnswer)) => lost(),
+            (Some((status, value)), _) => answer(status, &value),
+            (None, _) => answer(429, &json!({"error": {"type": "invalid_request_error"}})),
+        }
+    }
+
+    fn shut(&self, headers: &HeaderMap) -> Option<Response> {
+        let books = self.books();
+        let bearer = format!("Bearer {}", super::SECRET_KEY);
+        let known = headers.get("authorization").is_some_and(|it| it == bearer.as_str());
+        if books.locked || !known {
+            let error = json!({"type": "invalid_request_error", "message": bearer});
+            return Some(answer(401, &json!({ "error": error })));
+        }
+        books.down.then(|| answer(503, &json!("try again later")))
+    }
+}
+
+/// An answer that breaks off.
+fn lost() -> Response {
+    let broken = futures::stream::once(async { Err::<Vec<u8>, _>(std::io::Error::other("lost")) });
+    Body::from_stream(broken).into_response()
+}
+
+fn answer(status: u16, value: &Value) -> Response {
+    let headers = [("content-type", "application/json"), ("request-id", "req_test")];
+    (StatusCode::from_u16(status).unwrap(), headers, value.to_string()).into_response()
+}
+
+impl Books {
+    fn show(&self, id: &str) -> Value {
+        let intent = &self.intents[id];
+        json!({
+            "id": id,
+            "object": "payment_intent",
+            "status": intent.status,
+            "amount": intent.amount,
+            "currency": intent.currency,
+            "metadata": {"order_id": intent.order},
+            "last_payment_error": intent.error,
+            "cancellation_reason": intent.reason,
+        })
+    }
+
+    fn succeed(&mut self, id: &str) {
+        let intent = self.intents.get_mut(id).unwrap();
+        (intent.status, intent.error) = ("succeeded", None);
+        let entry = json!({"did": "captured", "payment_id": id, "amount": intent.amount});
+        self.journal.push(entry);
+    }
+
+    fn decline(&mut self, id: &str, code: &str, decline_code: Option<&str>) {
+        let intent = self.intents.get_mut(id).unwrap();
+        intent.status = "requires_payment_method";
+        intent.error = Some(json!({"code": code, "decline_code": decline_code}));
+    }
+
+    /// As Stripe says that an intent is not where it must be.
+    fn unexpected(&self, id: &str) -> (u16, Value) {
+        let error = json!({
+            "type": "invalid_request_error",
+            "code": "payment_intent_unexpected_state",
+            "payment_intent": self.show(id),
+        });
+        (400, json!({ "error": error }))
+    }
+
+    fn create(&mut self, form: &BTreeMap<String, String>, key: &str) -> (u16, Value) {
+        let method = form["payment_method"].clone();
+        if !method.starts_with("pm_card") {
+            let error = json!({"type": "invalid_request_error", "code": "resource_missing",
+                               "param": "payment_method"});
+            return (400, json!({ "error": error }));
+        }
+        let id = format!("pi_{}", Uuid::now_v7().simple());
+        let intent = Intent {
+            status: "requires_confirmation",
+            amount: form["amount"].parse().unwrap(),
+            currency: form["currency"].clone(),
+            method,
+            order: form["metadata[order_id]"].clone(),
+            key: key.to_owned(),
+            error: None,
+            reason: None,
+        };
+        if intent.currency != "gbp" || form.contains_key("confirm") {
+            self.complaints.push(format!("created as {form:?}"));
+        }
+        self.journal.push(json!({"did": "created", "payment_id": id, "key": intent.key}));
+        self.intents.insert(id.clone(), intent);
+        (200, self.show(&id))
+    }
+
+    fn confirm(&mut self, id: &str, form: &BTreeMap<String, String>) -> (u16, Value) {
+        if form.contains_key("payment_method") {
+            self.complaints.push("confirmed with another means of payment".to_owned());
+        }
+        let intent = self.intents.get_mut(id).unwrap();
+        if intent.status != "requires_confirmation" {
+            return self.unexpected(id);
+        }
+        match intent.method.as_str() {
+            "pm_card_visa" => self.succeed(id),
+            "pm_card_slow" => intent.status = "processing",
+            "pm_card_asks" => intent.status = "requires_action",
+            other => {
+                let (code, word) = match other {
+                    "pm_card_authenticationRequired" => ("authentication_required", None),
+                    "pm_card_chargeDeclinedStolenCard" => ("card_declined", Some("stolen_card")),
+                    _ => ("card_declined", Some("insufficient_funds")),
+                };
+                self.decline(id, code, word);
+                let error = json!({"type": "card_error", "code": code, "decline_code": word,
+                                   "payment_intent": self.show(id)});
+                return (402, json!({ "error": error }));
+            }
+        }
+        (200, self.show(id))
+    }
+
+    fn cancel(&mut self, id: &str, form: &BTreeMap<String, String>) -> (u16, Value) {
+        let intent = self.intents.get_mut(id).unwrap();
+        if ["succeeded", "processing", "canceled"].contains(&intent.status) {
+            return self.unexpected(id);
+        }
+        // It forgets why it was declined.
+        (intent.status, intent.error) = ("canceled", None);
+        intent.reason = form.get("cancellation_reason").cloned();
+        (200, self.show(id))
+    }
+
+    fn refund(&mut self, form: &BTreeMap<String, String>) -> (u16, Value) {
+        let (payment, key) = (form["payment_intent"].clone(), form["metadata[key]"].clone());
+        let amount: i64 = form["amount"].parse().unwrap();
+        let back: i64 = self.refunds.iter().filter(|it| it.1 == payment).map(|it| it.2).sum();
+        let intent = &self.intents[&payment];
+        if intent.status != "succeeded" || back + amount > intent.amount {
+            let code = if back > 0 { "charge_already_refunded" } else { "charge_invalid" };
+            let error = json!({"type": "invalid_request_error", "code": code});
+            return (400, json!({ "error": error }));
+        }
+        let id = format!("re_{}", Uuid::now_v7().simple());
+        let entry = json!({"did": "refunded", "payment_id": payment, "refund_id": id});
+        self.journal.push(entry);
+        self.refunds.push((id, payment, amount, key));
+        (200, Self::show_refund(&self.refunds[self.refunds.len() - 1]))
+    }
+
+    fn show_refund((id, payment, amount, key): &(String, String, i64, String)) -> Value {
+        json!({"id": id, "object": "refund", "payment_intent": payment, "amount": amount,
+               "status": "succeeded", "metadata": {"key": key}})
+    }
+}
+
+type Shared = State<std::sync::Weak<Stripe>>;
+
+async fn create(State(stripe): Shared, headers: HeaderMap, body: String) -> Response {
+    let Some(stripe) = stripe.upgrade() else { return lost() };
+    let work = |books: &mut Books, form: &BTreeMap<_, _>, key: &str| books.create(form, key);
+    stripe.step(Step::Create, "/v1/payment_intents", &headers, &body, work).await
+}
+
+async fn confirm(
+    State(stripe): Shared,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: String,
+) -> Response {
+    let Some(stripe) = stripe.upgrade() else { return lost() };
+    let path = format!("/v1/payment_intents/{id}/confirm");
+    let work = |books: &mut Books, form: &BTreeMap<_, _>, _: &str| books.confirm(&id, form);
+    stripe.step(Step::Confirm, &path, &headers, &body, work).await
+}
+
+async fn cancel(
+    State(stripe): Shared,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: String,
+) -> Response {
+    let Some(stripe) = stripe.upgrade() else { return lost() };
+    let path = format!("/v1/payment_intents/{id}/cancel");
+    let work = |books: &mut Books, form: &BTreeMap<_, _>, _: &str| books.cancel(&id, form);
+    stripe.step(Step::Cancel, &path, &headers, &body, work).await
+}
+
+async fn refund(State(stripe): Shared, headers: HeaderMap, body: String) -> Response {
+    let Some(stripe) = stripe.upgrade() else { return lost() };
+    let work = |books: &mut Books, form: &BTreeMap<_, _>, _: &str| books.refund(form);
+    stripe.step(Step::Refund, "/v1/refunds", &headers, &body, work).await
+}
+
+async fn retrieve(State(stripe): Shared, Path(id): Path<String>, headers: HeaderMap) -> Response {
+    let Some(stripe) = stripe.upgrade() else { return lost() };
+    let path = format!("/v1/payment_intents/{id}");
+    stripe.validate(&headers, reqwest::Method::GET, &path, "").await;
+    stripe.change(|books| books.asked += 1);
+    if let Some(refused) = stripe.shut(&headers) {
+        return refused;
+    }
+    let books = stripe.books();
+    if books.intents.contains_key(&id) {
+        return answer(200, &books.show(&id));
+    }
+    answer(404, &json!({"error": {"type": "invalid_request_error", "code": "resource_missing"}}))
+}
+
+async fn refunds(
+    State(stripe): Shared,
+    Query(query): Query<BTreeMap<String, String>>,
+    headers: HeaderMap,
+) -> Response {
+    let Some(stripe) = stripe.upgrade() else { return lost() };
+    let path = format!("/v1/refunds?payment_intent={}&limit=100", query["payment_intent"]);
+    stripe.validate(&headers, reqwest::Method::GET, &path, "").await;
+    if let Some(refused) = stripe.shut(&headers) {
+        return refused;
+    }
+    let books = stripe.books();
+    let of = books.refunds.iter().filter(|refund| refund.1 == query["payment_intent"]);
+    let data: Vec<Value> = of.map(Books::show_refund).collect();
+    answer(200, &json!({"object": "list", "data": data, "has_more": false}))
+}
