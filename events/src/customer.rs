@@ -1,6 +1,7 @@
 //! What happens to a customer. Personal data is sealed with the customer's own key before it gets here.
 
 use crate::{Sealed, Timestamp, schema::stream_events};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -52,7 +53,7 @@ impl Event {
 }
 
 /// Registration was asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RegistrationRequested {
     /// The stream id of the e-mail address: its keyed hash.
     pub email_id: Uuid,
@@ -65,15 +66,15 @@ pub struct RegistrationRequested {
 }
 
 /// The customer is registered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Registered {}
 
 /// The registration came to nothing: the address is taken.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RegistrationRefused {}
 
 /// The profile after a change: all of it but the address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Changed {
     /// Given name.
     pub first_name: Sealed,
@@ -84,7 +85,7 @@ pub struct Changed {
 }
 
 /// Another e-mail address was asked for. Holds the whole profile wanted: all of it comes true with the address, or none.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EmailChangeRequested {
     /// Counts the claims of this customer; the registration was 1.
     pub attempt: u32,
@@ -101,7 +102,7 @@ pub struct EmailChangeRequested {
 }
 
 /// The address wanted is now theirs. Holds the whole profile after the change, so that it needs no history to be read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EmailChanged {
     /// Which claim.
     pub attempt: u32,
@@ -118,21 +119,21 @@ pub struct EmailChanged {
 }
 
 /// The address wanted is another customer's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EmailChangeRefused {
     /// Which claim.
     pub attempt: u32,
 }
 
 /// The claim is closed at the address's stream.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EmailSettled {
     /// Which claim.
     pub attempt: u32,
 }
 
 /// An order of this customer began. Says what the discounts of the order depend on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderOpened {
     /// The order.
     pub order_id: Uuid,
@@ -145,7 +146,7 @@ pub struct OrderOpened {
 }
 
 /// An order of this customer is decided. Written even when it was never opened here, and it can not be opened afterwards.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderClosed {
     /// The order.
     pub order_id: Uuid,

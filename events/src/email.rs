@@ -1,6 +1,7 @@
 //! Who holds an e-mail address. The stream is named by the address's keyed hash: at most one customer holds it.
 
 use crate::schema::stream_events;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -12,7 +13,7 @@ stream_events! {
 }
 
 /// The address is a customer's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Claimed {
     /// The holder.
     pub customer_id: Uuid,
@@ -21,7 +22,7 @@ pub struct Claimed {
 }
 
 /// That claim is over. Written even when it did not hold, and it can not be made afterwards.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Released {
     /// The customer.
     pub customer_id: Uuid,

@@ -5,6 +5,7 @@
 //! | [`order`], [`product`], [`customer`], [`email`], [`wishlist`] | the domain events, one enum a stream kind |
 //! | [`recorded`], [`stream`], [`position`], [`money`] | the envelope and the values in it |
 //! | [`codec`], [`upcast`] | events to JSON and back, whatever schema version wrote them |
+//! | [`json_schema`] | what that JSON looks like, for those who read the log with tools of their own |
 //! | [`keys`], [`seal`] | personal data is sealed before it enters the log; its keys live elsewhere |
 //! | [`log`] | the log port, its adapters and the discipline they share |
 //! | [`environment`] | clock, ids and tasks, so that a simulation can supply its own |
@@ -22,6 +23,7 @@ pub mod codec;
 pub mod customer;
 pub mod email;
 pub mod environment;
+pub mod json_schema;
 pub mod keys;
 pub mod log;
 pub mod money;

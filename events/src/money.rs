@@ -1,7 +1,8 @@
 //! Money in integer minor units, with its currency.
 
+use schemars::{JsonSchema, json_schema};
 use serde::{Deserialize, Serialize, de};
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 /// An ISO 4217 currency code.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -67,8 +68,18 @@ impl<'de> Deserialize<'de> for Currency {
     }
 }
 
+impl JsonSchema for Currency {
+    fn schema_name() -> Cow<'static, str> {
+        "Currency".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        json_schema!({ "type": "string", "pattern": "^[A-Z]{3}$" })
+    }
+}
+
 /// An amount in minor units (pence, cents) of a currency.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Money {
     /// Minor units; negative only in a discount's `cap`.

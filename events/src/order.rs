@@ -1,6 +1,7 @@
 //! What happens to an order.
 
 use crate::{Money, Position, Sealed, Timestamp, schema::stream_events};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -68,7 +69,7 @@ impl Event {
 }
 
 /// A line as asked for; one a product, merged.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Line {
     /// The product.
     pub product_id: Uuid,
@@ -77,7 +78,7 @@ pub struct Line {
 }
 
 /// An order was placed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Placed {
     /// Who ordered.
     pub customer_id: Uuid,
@@ -93,7 +94,7 @@ pub struct Placed {
 }
 
 /// A line with the name and price captured at reservation.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PricedLine {
     /// The product.
     pub product_id: Uuid,
@@ -108,7 +109,7 @@ pub struct PricedLine {
 }
 
 /// The kind of a discount.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DiscountKind {
     /// For VIP customers.
@@ -122,7 +123,7 @@ pub enum DiscountKind {
 }
 
 /// One discount of an order.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Discount {
     /// What for.
     pub kind: DiscountKind,
@@ -131,7 +132,7 @@ pub struct Discount {
 }
 
 /// An order's price is fixed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Priced {
     /// The lines with their prices.
     pub lines: Arc<[PricedLine]>,
@@ -148,7 +149,7 @@ pub struct Priced {
 }
 
 /// Why an order was rejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RejectionReason {
     /// A product had too little free stock.
@@ -180,7 +181,7 @@ impl RejectionReason {
 }
 
 /// An order was rejected. Carries the whole problem, so that the first answer can be given again.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Rejected {
     /// Why.
     pub reason: RejectionReason,
@@ -202,7 +203,7 @@ pub struct Rejected {
 }
 
 /// The gateway has the payment's object; money has not moved yet.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PaymentStarted {
     /// Which attempt, from 1.
     pub ordinal: u32,
@@ -213,7 +214,7 @@ pub struct PaymentStarted {
 }
 
 /// The money was taken.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PaymentCaptured {
     /// Which attempt.
     pub ordinal: u32,
@@ -222,7 +223,7 @@ pub struct PaymentCaptured {
 }
 
 /// The gateway declined.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PaymentDeclined {
     /// Which attempt.
     pub ordinal: u32,
@@ -231,36 +232,36 @@ pub struct PaymentDeclined {
 }
 
 /// The payment was given up before money moved.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PaymentVoided {
     /// Which attempt.
     pub ordinal: u32,
 }
 
 /// The order is confirmed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Confirmed {
     /// Whether the customer is owed a letter about it; never in version 1.
     pub mail: bool,
 }
 
 /// Packing began.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProcessingStarted {}
 
 /// The parcel left.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Shipped {
     /// Whether the customer is owed a letter about it; never in version 1.
     pub mail: bool,
 }
 
 /// The parcel arrived.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Delivered {}
 
 /// The order was cancelled.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cancelled {
     /// The caller's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -270,7 +271,7 @@ pub struct Cancelled {
 }
 
 /// What was captured went back.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RefundIssued {
     /// The attempt whose money went back.
     pub ordinal: u32,
@@ -281,11 +282,11 @@ pub struct RefundIssued {
 }
 
 /// The customer's stream has the order's end.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CustomerSettled {}
 
 /// The products' streams have the order's end.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StockSettled {}
 
 /// What a letter to the customer tells.

@@ -2,6 +2,7 @@
 //! together.
 
 use crate::{Money, Timestamp, schema::stream_events};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -39,7 +40,7 @@ impl Event {
 }
 
 /// A product was added to the catalogue.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Added {
     /// What it is called.
     pub name: Arc<str>,
@@ -56,7 +57,7 @@ pub struct Added {
 }
 
 /// The description of a product after a change: all of it, so that it needs no history to be read.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Changed {
     /// What it is called.
     pub name: Arc<str>,
@@ -71,7 +72,7 @@ pub struct Changed {
 }
 
 /// Why stock changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StockReason {
     /// Goods arrived.
@@ -81,7 +82,7 @@ pub enum StockReason {
 }
 
 /// The units on hand changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StockChanged {
     /// Units added; negative for a correction downwards.
     pub quantity: i64,
@@ -90,7 +91,7 @@ pub struct StockChanged {
 }
 
 /// Units are held for an order, at the name and price of this moment.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StockReserved {
     /// The order that holds them.
     pub order_id: Uuid,
@@ -106,7 +107,7 @@ pub struct StockReserved {
 
 /// The order's reservation is over without a shipment. Written even when nothing was held, so that a late reservation
 /// finds the door closed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StockReleased {
     /// The order.
     pub order_id: Uuid,
@@ -117,7 +118,7 @@ pub struct StockReleased {
 }
 
 /// The order's reservation ended in a shipment: on hand and reserved both fall.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StockShipped {
     /// The order.
     pub order_id: Uuid,

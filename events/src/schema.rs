@@ -25,6 +25,11 @@ macro_rules! stream_events {
                 match self { $(Self::$variant(_) => $schema,)+ }
             }
 
+            /// The JSON Schema of what is written today, of each event with its name and version.
+            pub(crate) fn json_schemas() -> Vec<(&'static str, u16, serde_json::Value)> {
+                vec![$(($name, $schema, crate::json_schema::of::<$body>($name))),+]
+            }
+
             pub(crate) fn write_json(&self, body: &mut Vec<u8>) -> serde_json::Result<()> {
                 match self { $(Self::$variant(event) => serde_json::to_writer(body, event),)+ }
             }

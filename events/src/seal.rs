@@ -5,6 +5,7 @@ use aes_gcm_siv::{
     aead::{Aead, Payload},
 };
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{fmt, sync::Arc};
 use uuid::Uuid;
@@ -61,8 +62,9 @@ impl fmt::Debug for Key {
 /// AES-256-GCM-SIV (RFC 8452) with the customer and the field as associated data and a fixed nonce: the same text of the
 /// same field of the same customer seals to the same bytes, so that an aggregate can tell "no change" without the key. The
 /// mode is made for a repeated nonce; all it then tells is that two such texts are equal.
-#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(description = "Sealed with the customer's key: unreadable without it. Base64.")]
 pub struct Sealed(Arc<str>);
 
 /// The text does not open with this key: another key, another field, or damage.
