@@ -87,6 +87,10 @@ impl Prefer {
 /// The token of a `Min-Log-Position` header.
 fn min_position(headers: &HeaderMap) -> Result<Option<LogPosition>, Problem> {
     let Some(value) = headers.get(MIN_LOG_POSITION) else { return Ok(None) };
+    // The position of a shop in which nothing has happened yet, as it was answered.
+    if value.is_empty() {
+        return Ok(None);
+    }
     let text = value.to_str().ok().filter(|text| text.len() <= MAX_TOKEN_BYTES);
     let token = text.and_then(|text| text.trim().parse().ok());
     let invalid = || {
@@ -247,10 +251,10 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_token_is_refused() {
+    fn a_malformed_token_is_refused_and_an_empty_one_asks_for_nothing() {
         let of = |value| min_position(&headers(&MIN_LOG_POSITION, &[value]));
         assert_eq!(of("3:17").unwrap().unwrap().to_string(), "3:17");
         assert_eq!(of("3-17").unwrap_err().kind(), Kind::InvalidParameter);
-        assert_eq!(of("").unwrap_err().kind(), Kind::InvalidParameter);
+        assert_eq!(of("").unwrap(), None);
     }
 }

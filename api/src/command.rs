@@ -4,7 +4,7 @@ use crate::{
     App,
     auth::{Access, Caller},
     causality::{self, LOG_POSITION, Prefer, etag, set_header},
-    extract::{self, Media},
+    extract::{self, Media, Params},
     idempotency::{self, IDEMPOTENCY_REPLAYED},
     problem::Problem,
     replay,
@@ -25,6 +25,8 @@ use uuid::Uuid;
 /// How long is looked for an aggregate whose partition is not open.
 const LOOK_FOR: Duration = Duration::from_secs(3);
 const LOOK_DELAY: Duration = Duration::from_millis(50);
+/// The least that the history is waited for which an earlier answer is made from.
+const REPLAY_WAIT: Duration = Duration::from_secs(1);
 
 /// The body of a command.
 pub trait CommandBody: DeserializeOwned + Serialize + Send + 'static {
@@ -66,6 +68,8 @@ impl<T: CommandBody> FromRequest<Arc<App>> for Received<T> {
         let (parts, body) = request.into_parts();
         let caller = parts.extensions.get::<Caller>().cloned().unwrap_or_default();
         caller.require(T::ACCESS)?;
+        // No command has a parameter.
+        Params::of(parts.uri.query().unwrap_or_default())?.end()?;
         let key = idempotency::key(&parts.headers)?;
         let expected_version = causality::expected_version(&parts.headers)?;
         let method = parts.method.as_str();
@@ -139,7 +143,8 @@ pub async fn carry_out(
     let replayed = outcome.replayed.is_some();
     let changed = outcome.changed || replayed;
     let version = outcome.replayed.unwrap_or(outcome.snapshot.version);
-    let within = envelope.prefer.query_wait();
+    // Who does not want to wait for an outcome still wants the answer that was given.
+    let within = envelope.prefer.query_wait().max(REPLAY_WAIT);
     let snapshot = match outcome.replayed {
         Some(version) => replay::as_answered(app, &outcome.snapshot, version, within).await?,
         None => outcome.snapshot,

@@ -1,5 +1,9 @@
 //! Requests in their strict form: what is not understood is refused, with its place.
 
+mod integer;
+
+pub use integer::integer;
+
 use crate::problem::{FieldError, Kind, Problem};
 use axum::{
     body::Body,
@@ -382,6 +386,7 @@ mod tests {
     #[serde(deny_unknown_fields)]
     #[allow(dead_code, reason = "only whether it reads is looked at")]
     struct Line {
+        #[serde(deserialize_with = "integer")]
         quantity: i64,
     }
 
@@ -400,7 +405,10 @@ mod tests {
 
     #[test]
     fn a_body_of_the_right_shape_reads() {
-        assert!(parse::<Basket>(basket(r#""lines":[{"quantity":2}]"#).as_bytes()).is_ok());
+        for quantity in ["2", "2.0", "2e3", "-9223372036854775808"] {
+            let json = basket(&format!("\"lines\":[{{\"quantity\":{quantity}}}]"));
+            assert!(parse::<Basket>(json.as_bytes()).is_ok(), "{quantity}");
+        }
     }
 
     #[test]
@@ -431,6 +439,7 @@ mod tests {
         };
         value(r#"{"owner":"ann","lines":[]}"#, "/owner");
         value(&basket(r#""lines":[{"quantity":18446744073709551615}]"#), "/lines/0/quantity");
+        value(&basket(r#""lines":[{"quantity":1e300}]"#), "/lines/0/quantity");
     }
 
     #[test]

@@ -132,8 +132,9 @@ kinds! {
          an `Idempotency-Key`, send the same request again: it is never applied twice. Without \
          one, read the resource (`id` names it) before you decide what to do.";
     ProjectionBehind = "projection-behind" SERVICE_UNAVAILABLE "The read model is not there yet"
-        "The read model has not yet seen the events that `Min-Log-Position` names. Ask again \
-         after `Retry-After`, or allow more time with `Prefer: wait=N`.";
+        "The read model has not yet seen the events that `Min-Log-Position` names, or those that \
+         an earlier answer under the same `Idempotency-Key` is made from. Ask again after \
+         `Retry-After`, or allow more time with `Prefer: wait=N`.";
     ProjectionParked = "projection-parked" SERVICE_UNAVAILABLE
         "The read model keeps this resource back"
         "An event of this resource cannot be applied, so what the read model has of it is not \
