@@ -10,12 +10,46 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 /// How long the database may take to answer.
 const DATABASE_TIME: Duration = Duration::from_secs(2);
 
+/// That the process lives.
+#[derive(utoipa::ToSchema)]
+#[allow(dead_code, reason = "describes the members in the OpenAPI document")]
+pub struct HealthBody {
+    /// `ok`.
+    #[schema(example = "ok")]
+    status: String,
+}
+
+/// That the node is ready, and what is not.
+#[derive(utoipa::ToSchema)]
+#[allow(dead_code, reason = "describes the members in the OpenAPI document")]
+pub struct ReadinessBody {
+    /// `ready`.
+    #[schema(example = "ready")]
+    status: String,
+    /// The read models that have stopped somewhere.
+    stopped: Vec<StoppedBody>,
+}
+
+/// A read model that has stopped.
+#[derive(utoipa::ToSchema)]
+#[allow(dead_code, reason = "describes the members in the OpenAPI document")]
+pub struct StoppedBody {
+    /// Which one.
+    #[schema(example = "orders")]
+    projection: String,
+    /// Where.
+    partitions: Vec<u32>,
+    /// Why, in the first of them.
+    #[schema(example = "the log is another one")]
+    reason: String,
+}
+
 /// The process lives.
 #[utoipa::path(
     get,
     path = "/healthz",
     tag = "operations",
-    responses((status = 200, description = "The process lives.", body = Object)),
+    responses((status = 200, description = "The process lives.", body = HealthBody)),
     security(()),
 )]
 pub async fn healthz() -> Json<Value> {
@@ -30,7 +64,7 @@ pub async fn healthz() -> Json<Value> {
     path = "/readyz",
     tag = "operations",
     responses(
-        (status = 200, description = "Ready.", body = Object),
+        (status = 200, description = "Ready.", body = ReadinessBody),
         (status = 503, description = "`unavailable`: not ready"),
     ),
     security(()),
@@ -94,7 +128,8 @@ fn describe(shard: &ShardStatus) -> Value {
     path = "/metrics",
     tag = "operations",
     responses(
-        (status = 200, description = "The metrics.", body = String, content_type = "text/plain"),
+        (status = 200, description = "The metrics.", body = String, content_type = "text/plain",
+            example = "orderlog_http_requests_total{method=\"GET\",route=\"/readyz\",status=\"200\"} 1"),
     ),
     security(()),
 )]

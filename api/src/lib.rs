@@ -11,6 +11,7 @@
 //! | [`orders`], [`products`], [`customers`], [`wishlist`], [`reports`], [`payments`], [`admin`], [`health`] | the endpoints |
 //! | [`live`] | events as they happen, for those who listen |
 //! | [`openapi`] | the document that describes them |
+//! | [`postman`], [`asyncapi`], [`features`] | the same for Postman; the topic of events; what the shop can do |
 //! | [`config`], [`startup`], [`shutdown`] | settings to a running program, and its end |
 //! | [`server`], [`telemetry`], [`data_dir`], [`keys`] | what it runs on |
 //! | [`audit`] | walks the log and says what is wrong with it |
@@ -30,6 +31,7 @@
 pub mod admin;
 pub mod app;
 mod as_of;
+pub mod asyncapi;
 pub mod audit;
 pub mod auth;
 pub mod causality;
@@ -39,6 +41,7 @@ pub mod config;
 pub mod customers;
 pub mod data_dir;
 pub mod extract;
+pub mod features;
 pub mod health;
 pub mod idempotency;
 pub mod keys;
@@ -46,6 +49,7 @@ pub mod live;
 pub mod openapi;
 pub mod orders;
 pub mod payments;
+pub mod postman;
 pub mod problem;
 pub mod products;
 pub mod query;

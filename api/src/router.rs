@@ -1,10 +1,10 @@
 //! Every route, and the layers around them.
 
 use crate::{
-    App, admin,
+    App, admin, asyncapi,
     auth::{Admitted, Caller, Until},
     causality::{LOG_POSITION, MIN_LOG_POSITION, PREFER, PREFERENCE_APPLIED, set_header},
-    client, customers, health,
+    client, customers, features, health,
     idempotency::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED},
     openapi,
     orders::{self, listen::LAST_EVENT_ID},
@@ -80,10 +80,14 @@ pub(crate) fn described_routes() -> OpenApiRouter<Arc<App>> {
 /// The whole interface. The innermost layer comes first.
 pub fn routes(app: Arc<App>) -> Router {
     let (described, _) = described_routes().split_for_parts();
-    let docs = SwaggerUi::new("/docs").url("/openapi.json", openapi::document());
+    let docs = SwaggerUi::new("/docs");
+    let docs = docs.external_url_unchecked("/openapi.json", openapi::document());
     let cors = cors(&app.settings.cors_allowed_origins);
     described
         .merge(docs)
+        .route("/asyncapi.json", get(asyncapi::serve))
+        .route("/docs/features", get(features::serve))
+        .route("/problems", get(problem::index))
         .route("/problems/{name}", get(problem::page))
         .fallback(async || Problem::new(Kind::NotFound, "there is nothing at this path"))
         .layer(from_fn_with_state(Arc::clone(&app), admit))

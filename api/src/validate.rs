@@ -1,7 +1,7 @@
 //! Bounds of values. Each fault is noted with its place, and all of them are answered together.
 
 use crate::{
-    extract::Field,
+    extract::{Field, integer},
     problem::{FieldError, Kind, Problem},
 };
 use events::{Currency, Money};
@@ -27,9 +27,25 @@ const PRICE: RangeInclusive<i64> = 0..=1_000_000_000_000;
 #[schema(as = Money, example = json!({ "amount": 2999, "currency": "GBP" }))]
 pub struct MoneyBody {
     /// Minor units: pence, cents.
+    #[serde(deserialize_with = "integer")]
     pub amount: i64,
     /// ISO 4217.
+    #[schema(pattern = "^[A-Z]{3}$")]
     pub currency: String,
+}
+
+/// What a price in a request may be.
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "amount": 899, "currency": "GBP" }))]
+#[allow(dead_code, reason = "describes the bounds in the OpenAPI document")]
+pub struct Price {
+    /// Minor units: pence, cents.
+    #[schema(minimum = 0, maximum = 1000000000000_i64)]
+    amount: i64,
+    /// ISO 4217: the currency of the shop.
+    #[schema(max_length = 3, pattern = "^[A-Z]{3}$")]
+    currency: String,
 }
 
 /// Collects what is wrong with a request.
@@ -57,7 +73,7 @@ impl Validator {
         } else if !length.contains(&text.chars().count()) {
             let (shortest, longest) = length.into_inner();
             self.refuse(pointer, format!("must have from {shortest} to {longest} characters"));
-        } else if *length.start() > 0 && text.trim().is_empty() {
+        } else if *length.start() > 0 && text.chars().all(|c| c.is_whitespace() || c.is_control()) {
             self.refuse(pointer, "must not be blank");
         }
         text.into()
@@ -163,7 +179,7 @@ mod tests {
         let text = |text: &str, length| faults(|v| _ = v.text(text, "/t", length));
         assert!(text(&"ü".repeat(200), NAME).is_empty());
         assert!(text("", DESCRIPTION).is_empty());
-        for bad in ["", "  ", "a\0b", &"a".repeat(201)] {
+        for bad in ["", "  ", "\u{1c}\n", "a\0b", &"a".repeat(201)] {
             assert_eq!(text(bad, NAME), ["/t"]);
         }
     }

@@ -39,11 +39,13 @@ pub struct VersionBody {
     /// Whether queries see it.
     serving: bool,
     /// `building`, `live`, `stale` (written by other code, not fed) or `stopped`.
+    #[schema(example = "live")]
     state: &'static str,
     /// Events not applied yet, as far as they are known.
     lag_events: i64,
     /// How old the last applied event is in the partition that is furthest behind; 0 when all are
     /// applied.
+    #[schema(example = 0.0)]
     lag_seconds: f64,
     /// Streams that cannot be applied, and are kept back.
     parked_streams: i64,
@@ -65,6 +67,7 @@ pub struct PartitionBody {
     position: Option<Position>,
     /// Why nothing more is applied.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "the log is another one")]
     stopped: Option<String>,
 }
 
@@ -110,6 +113,7 @@ pub struct DifferenceBody {
 #[derive(Serialize, ToSchema)]
 pub struct ChangedBody {
     /// Of which read model.
+    #[schema(example = "orders")]
     name: &'static str,
     /// The numbers of the versions made, serving again or dropped.
     versions: Vec<u32>,
@@ -168,6 +172,7 @@ impl RebuildBody {
     tag = "administration",
     operation_id = "list_projections",
     responses((status = 200, description = "The versions.", body = VersionsBody)),
+    security(("bearer" = ["admin"])),
 )]
 pub async fn list(
     State(app): State<Arc<App>>,
@@ -202,6 +207,7 @@ pub async fn list(
         (status = 404, description = "`not-found`"),
         (status = 409, description = "`projection-conflict`"),
     ),
+    security(("bearer" = ["admin"])),
 )]
 pub async fn rebuild(
     State(app): State<Arc<App>>,
@@ -226,6 +232,7 @@ pub async fn rebuild(
         (status = 404, description = "`not-found`"),
         (status = 409, description = "`projection-conflict`"),
     ),
+    security(("bearer" = ["admin"])),
 )]
 pub async fn rollback(
     State(app): State<Arc<App>>,
@@ -250,6 +257,7 @@ pub async fn rollback(
         (status = 404, description = "`not-found`"),
         (status = 409, description = "`projection-conflict`"),
     ),
+    security(("bearer" = ["admin"])),
 )]
 pub async fn cancel(
     State(app): State<Arc<App>>,
@@ -319,6 +327,7 @@ pub async fn resume(
         (status = 404, description = "`not-found`"),
         (status = 409, description = "`projection-conflict`"),
     ),
+    security(("bearer" = ["admin"])),
 )]
 pub async fn drop_old(
     State(app): State<Arc<App>>,

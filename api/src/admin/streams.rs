@@ -31,12 +31,13 @@ pub struct RawEventBody {
     /// The event's own id.
     event_id: Uuid,
     /// Its stream.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, example = "order-0192f3a4-5b6c-7d8e-9f00-0a0b0c0d0e01")]
     stream: StreamId,
     /// The version of its stream with it.
     version: u64,
     /// What happened.
     #[serde(rename = "type")]
+    #[schema(example = "PaymentVoided")]
     event_type: String,
     /// The schema version of `data`.
     schema: u16,
@@ -52,7 +53,7 @@ pub struct RawEventBody {
     #[schema(value_type = String, example = "3:1042")]
     position: Position,
     /// The event as it stands in the log; personal data in it is sealed.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Object, example = json!({ "ordinal": 1 }))]
     data: Box<RawValue>,
 }
 
@@ -89,6 +90,7 @@ impl From<Entry> for RawEventBody {
         (status = 200, description = "A page of events.", body = ListBody<RawEventBody>),
         (status = 404, description = "`not-found`"),
     ),
+    security(("bearer" = ["admin"])),
 )]
 pub async fn events(
     State(app): State<Arc<App>>,

@@ -54,6 +54,12 @@ enum Command {
     Token(token::Args),
     /// Prints the OpenAPI document.
     Openapi,
+    /// Prints the interface as a Postman collection.
+    Postman,
+    /// Prints the AsyncAPI document of the topic of events.
+    Asyncapi,
+    /// Prints what the shop can do, as a table.
+    Features,
     /// Fills the running shop with books and a stream of orders.
     Demo(demo::Args),
 }
@@ -147,6 +153,9 @@ fn run(command: Command, config: Config) -> anyhow::Result<ExitCode> {
             Command::Migrate => migrate::run(&config).await?,
             Command::Token(args) => token::run(&config, &args)?,
             Command::Openapi => print(&orderlog::openapi::json()?)?,
+            Command::Postman => print(&orderlog::postman::json()?)?,
+            Command::Asyncapi => print(&orderlog::asyncapi::json()?)?,
+            Command::Features => print(orderlog::features::markdown().trim_end())?,
             Command::Demo(args) => demo::run(&config, args).await?,
         }
         Ok(ExitCode::SUCCESS)

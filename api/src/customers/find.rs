@@ -25,6 +25,7 @@ use std::sync::Arc;
         (status = 404, description = "`not-found`"),
         (status = 410, description = "`gone`"),
     ),
+    security(("bearer" = ["staff"])),
 )]
 pub async fn find(
     State(app): State<Arc<App>>,

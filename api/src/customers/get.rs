@@ -26,6 +26,7 @@ use std::sync::Arc;
         (status = 404, description = "`not-found`"),
         (status = 410, description = "`gone`"),
     ),
+    security(("bearer" = ["customer"])),
 )]
 pub async fn get(
     State(app): State<Arc<App>>,

@@ -21,13 +21,13 @@ use uuid::Uuid;
 #[serde(deny_unknown_fields)]
 pub struct RegisterCustomerRequest {
     /// E-mail address: the shop never has two customers with one, whatever its letter case.
-    #[schema(example = "ann@example.org")]
+    #[schema(format = "email", max_length = 254, example = "ann@example.org")]
     pub email: String,
     /// Given name.
-    #[schema(example = "Ann")]
+    #[schema(min_length = 1, max_length = 200, example = "Ann")]
     pub first_name: String,
     /// Family name.
-    #[schema(example = "Lee")]
+    #[schema(min_length = 1, max_length = 200, example = "Lee")]
     pub last_name: String,
 }
 

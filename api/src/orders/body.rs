@@ -113,6 +113,21 @@ pub enum OrderStatus {
     Rejected,
 }
 
+/// Where staff may send an order.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(dead_code, reason = "describes the names in the OpenAPI document")]
+pub enum WantedStatus {
+    /// It is being packed.
+    Processing,
+    /// It leaves the house.
+    Shipped,
+    /// It arrived.
+    Delivered,
+    /// It is called off.
+    Cancelled,
+}
+
 /// What becomes of money taken for a dead order.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]

@@ -26,6 +26,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 pub struct CancelOrderRequest {
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 200, example = "ordered twice")]
     pub reason: Option<String>,
 }
 
@@ -42,12 +43,13 @@ impl CommandBody for CancelOrderRequest {
     tag = "orders",
     operation_id = "cancel_order",
     params(("id" = Uuid, Path, description = "The order")),
-    request_body = CancelOrderRequest,
+    request_body = Option<CancelOrderRequest>,
     responses(
         (status = 200, description = "The order is cancelled.", body = OrderBody),
         (status = 404, description = "`not-found`: no such order, or another customer's"),
         (status = 409, description = "`illegal-transition`: it was shipped already"),
     ),
+    security(("bearer" = ["customer"])),
 )]
 pub async fn cancel(
     State(app): State<Arc<App>>,

@@ -1,6 +1,6 @@
 //! `PATCH /orders/{id}/status`.
 
-use super::body::{OrderBody, wanted_status};
+use super::body::{OrderBody, WantedStatus, wanted_status};
 use crate::{
     App,
     auth::{Access, Role},
@@ -20,8 +20,8 @@ use utoipa::ToSchema;
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeStatusRequest {
-    /// `processing`, `shipped`, `delivered` or `cancelled`.
-    #[schema(example = "shipped")]
+    /// The state wanted.
+    #[schema(value_type = WantedStatus, example = "shipped")]
     pub status: String,
 }
 
@@ -38,12 +38,18 @@ impl CommandBody for ChangeStatusRequest {
     tag = "orders",
     operation_id = "change_order_status",
     params(("id" = Uuid, Path, description = "The order")),
-    request_body = ChangeStatusRequest,
+    request_body(
+        content(
+            (ChangeStatusRequest = "application/json"),
+            (ChangeStatusRequest = "application/merge-patch+json"),
+        )
+    ),
     responses(
         (status = 200, description = "The order stands there now.", body = OrderBody),
         (status = 404, description = "`not-found`"),
         (status = 409, description = "`illegal-transition`"),
     ),
+    security(("bearer" = ["staff"])),
 )]
 pub async fn change_status(
     State(app): State<Arc<App>>,

@@ -31,6 +31,7 @@ use uuid::Uuid;
         (status = 400, description = "`invalid-parameter`"),
         (status = 404, description = "`not-found`"),
     ),
+    security(("bearer" = ["customer"])),
 )]
 pub async fn get(
     extract::State(app): extract::State<Arc<App>>,

@@ -29,12 +29,12 @@ pub struct EventBody {
     pub version: u64,
     /// What happened.
     #[serde(rename = "type")]
-    #[schema(example = "OrderConfirmed")]
+    #[schema(example = "PaymentVoided")]
     pub event_type: String,
     /// When.
     pub occurred_at: DateTime<Utc>,
     /// The event as it stands in the log; personal data in it is sealed.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Object, example = json!({ "ordinal": 1 }))]
     pub data: Box<RawValue>,
     /// Where it stands in the log.
     #[schema(value_type = String, example = "3:1042")]
@@ -68,6 +68,7 @@ impl From<Entry> for EventBody {
         (status = 200, description = "A page of events.", body = ListBody<EventBody>),
         (status = 404, description = "`not-found`"),
     ),
+    security(("bearer" = ["customer"])),
 )]
 pub async fn history(
     State(app): State<Arc<App>>,

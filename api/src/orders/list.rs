@@ -1,6 +1,6 @@
 //! `GET /orders` and `GET /customers/{id}/orders`.
 
-use super::body::OrderBody;
+use super::body::{OrderBody, OrderStatus};
 use crate::{
     App,
     auth::Caller,
@@ -37,7 +37,7 @@ impl FromStr for Moment {
     tag = "orders",
     operation_id = "list_orders",
     params(
-        ("status" = Option<Vec<String>>, Query, description = "Only these; may be repeated"),
+        ("status" = Option<Vec<OrderStatus>>, Query, description = "Only these; may be repeated"),
         ("customer_id" = Option<Uuid>, Query, description = "Only this customer's"),
         ("placed_from" = Option<DateTime<Utc>>, Query, description = "Placed then or later"),
         ("placed_to" = Option<DateTime<Utc>>, Query, description = "Placed before"),
@@ -45,6 +45,7 @@ impl FromStr for Moment {
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
     responses((status = 200, description = "A page of orders.", body = ListBody<OrderBody>)),
+    security(("bearer" = ["customer"])),
 )]
 pub async fn list(
     State(app): State<Arc<App>>,
@@ -68,13 +69,14 @@ pub async fn list(
     operation_id = "list_customer_orders",
     params(
         ("id" = Uuid, Path, description = "The customer"),
-        ("status" = Option<Vec<String>>, Query, description = "Only these; may be repeated"),
+        ("status" = Option<Vec<OrderStatus>>, Query, description = "Only these; may be repeated"),
         ("placed_from" = Option<DateTime<Utc>>, Query, description = "Placed then or later"),
         ("placed_to" = Option<DateTime<Utc>>, Query, description = "Placed before"),
         ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 200; 50 unless given"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
     responses((status = 200, description = "A page of orders.", body = ListBody<OrderBody>)),
+    security(("bearer" = ["customer"])),
 )]
 pub async fn of_customer(
     State(app): State<Arc<App>>,

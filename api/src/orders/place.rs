@@ -5,7 +5,7 @@ use crate::{
     App,
     auth::{Access, Role},
     command::{self, Answer, CommandBody, Decided, Envelope, Received, carry_out, detached},
-    extract::objects,
+    extract::{integer, objects},
     problem::{Kind, Problem},
     validate::{ADDRESS, SHORT_TEXT, Validator},
 };
@@ -34,13 +34,14 @@ pub struct PlaceOrderRequest {
     pub customer_id: Uuid,
     /// What: 1 to 100 lines; lines of one product are merged.
     #[serde(deserialize_with = "objects")]
+    #[schema(min_items = 1, max_items = 100)]
     pub items: Vec<OrderItemRequest>,
     /// The gateway's token for the means of payment; never a card number.
-    #[schema(example = "pm_card_visa")]
+    #[schema(min_length = 1, max_length = 200, example = "pm_card_visa")]
     pub payment_method: String,
     /// Where to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "1 Mill Lane, York")]
+    #[schema(min_length = 1, max_length = 2000, example = "1 Mill Lane, York")]
     pub shipping_address: Option<String>,
 }
 
@@ -51,7 +52,8 @@ pub struct OrderItemRequest {
     /// The product.
     pub product_id: Uuid,
     /// Units, from 1 to 1000000.
-    #[schema(example = 2)]
+    #[serde(deserialize_with = "integer")]
+    #[schema(minimum = 1, maximum = 1000000, example = 2)]
     pub quantity: i64,
 }
 
@@ -76,6 +78,7 @@ impl CommandBody for PlaceOrderRequest {
         ),
         (status = 409, description = "`insufficient-stock`, `expired`"),
     ),
+    security(("bearer" = ["customer"])),
 )]
 pub async fn place(
     State(app): State<Arc<App>>,

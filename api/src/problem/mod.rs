@@ -4,12 +4,14 @@
 //! path it happened at. So what axum itself answers (no such route, no such method) leaves in the
 //! same form.
 
+mod example;
 mod kind;
 mod pages;
 mod refusals;
 
+pub use example::example;
 pub use kind::Kind;
-pub use pages::page;
+pub use pages::{index, page};
 
 use crate::{causality::LOG_POSITION, idempotency::IDEMPOTENCY_REPLAYED};
 use axum::{
@@ -59,21 +61,51 @@ pub struct ProblemBody {
     /// The same for every occurrence.
     title: String,
     /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
     /// What happened this time.
     detail: String,
     /// The path it happened at.
     instance: String,
     /// What is wrong where in the body.
-    errors: Option<Vec<FieldError>>,
+    #[schema(value_type = Vec<FieldError>, required = false)]
+    errors: (),
+    /// The query parameter or header that does not read.
+    #[schema(value_type = String, required = false)]
+    parameter: (),
     /// The order that was rejected.
-    order_id: Option<uuid::Uuid>,
+    #[schema(value_type = uuid::Uuid, required = false)]
+    order_id: (),
     /// The product that was short or missing.
-    product_id: Option<uuid::Uuid>,
+    #[schema(value_type = uuid::Uuid, required = false)]
+    product_id: (),
     /// Units that were free.
-    available: Option<i64>,
+    #[schema(value_type = i64, required = false)]
+    available: (),
     /// Units asked for.
-    requested: Option<i64>,
+    #[schema(value_type = i64, required = false)]
+    requested: (),
+    /// Units in the house.
+    #[schema(value_type = i64, required = false)]
+    on_hand: (),
+    /// Units of these held for orders.
+    #[schema(value_type = i64, required = false)]
+    reserved: (),
+    /// Where the order stands.
+    #[schema(value_type = String, required = false)]
+    from: (),
+    /// Where it was asked to go.
+    #[schema(value_type = String, required = false)]
+    to: (),
+    /// The gateway's word for a declined payment.
+    #[schema(value_type = String, required = false)]
+    decline_code: (),
+    /// The version that the resource has.
+    #[schema(value_type = u64, required = false)]
+    current_version: (),
+    /// What to look for, when it is unknown whether it exists.
+    #[schema(value_type = uuid::Uuid, required = false)]
+    id: (),
 }
 
 impl Problem {

@@ -1,7 +1,21 @@
 //! The page of each problem: what `type` leads to.
 
-use super::{Kind, Problem};
+use super::{Kind, Problem, example};
 use axum::{extract::Path, response::Html};
+use std::fmt::Write;
+
+/// `GET /problems`: all of them.
+pub async fn index() -> Html<String> {
+    let mut list = String::new();
+    for kind in Kind::ALL {
+        let (name, title, status) = (kind.name(), kind.title(), kind.status().as_u16());
+        let _ = writeln!(
+            list,
+            "<li><a href=\"/problems/{name}\"><code>{name}</code></a> ({status}): {title}</li>"
+        );
+    }
+    Html(document("Problems", &format!("<ul>\n{list}</ul>")))
+}
 
 /// `GET /problems/{name}`: what this problem means and what to do about it.
 ///
@@ -15,19 +29,31 @@ pub async fn page(Path(name): Path<String>) -> Result<Html<String>, Problem> {
 fn html(kind: Kind) -> String {
     let (name, title, status) = (kind.name(), kind.title(), kind.status());
     let text = paragraphs(kind.text());
+    let example = serde_json::to_string_pretty(&example(kind, "/api/v1/...")).unwrap_or_default();
+    let example = escaped(&example);
+    let body = format!(
+        "<p><code>/problems/{name}</code>, HTTP status {status}</p>\n{text}\n\
+         <p>The document is <code>application/problem+json</code> (RFC 9457), such as:</p>\n\
+         <pre>{example}</pre>\n<p><a href=\"/problems\">All problems</a></p>"
+    );
+    document(title, &body)
+}
+
+fn document(title: &str, body: &str) -> String {
     format!(
-        "<!doctype html>\n<html lang=\"en\">\n\
-         <head><meta charset=\"utf-8\"><title>{name}</title></head>\n<body><h1>{title}</h1>\n\
-         <p><code>/problems/{name}</code>, HTTP status {status}</p>\n{text}\n\
-         <p>The document is <code>application/problem+json</code> (RFC 9457).</p></body></html>\n"
+        "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>{title}</title></head>\n\
+         <body><h1>{title}</h1>\n{body}</body></html>\n"
     )
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// The text with what stands between back-ticks as code.
 fn paragraphs(text: &str) -> String {
-    let escaped = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     let mut html = String::from("<p>");
-    for (index, part) in escaped.split('`').enumerate() {
+    for (index, part) in escaped(text).split('`').enumerate() {
         match index % 2 {
             1 => html.extend(["<code>", part, "</code>"]),
             _ => html.push_str(part),
@@ -45,7 +71,9 @@ mod tests {
         for kind in Kind::ALL {
             let html = html(*kind);
             assert_eq!(html.matches("<code>").count(), html.matches("</code>").count());
-            assert!(html.contains(kind.title()) && !html.contains('`'));
+            let text = html.split("<pre>").next().unwrap();
+            assert!(text.contains(kind.title()) && !text.contains('`'));
+            assert!(html.contains(&format!("/problems/{}\"", kind.name())), "{html}");
         }
     }
 }

@@ -5,9 +5,9 @@ use crate::{
     App,
     auth::{Access, Role},
     command::{CommandBody, Received, carry_out, detached},
-    extract::object,
+    extract::{integer, object},
     problem::Problem,
-    validate::{DESCRIPTION, MoneyBody, NAME, SHORT_TEXT, Validator},
+    validate::{DESCRIPTION, MoneyBody, NAME, Price, SHORT_TEXT, Validator},
 };
 use axum::{extract::State, http::StatusCode, response::Response};
 use commands::product::Add;
@@ -24,21 +24,23 @@ pub(super) const MAX_STOCK_CHANGE: i64 = 1_000_000_000;
 #[serde(deny_unknown_fields)]
 pub struct AddProductRequest {
     /// What it is called.
-    #[schema(example = "The Rust Programming Language")]
+    #[schema(min_length = 1, max_length = 200, example = "The Left Hand of Darkness")]
     pub name: String,
     /// A text about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 10000, example = "A novel")]
     pub description: Option<String>,
     /// The shelf it stands on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "books")]
+    #[schema(min_length = 1, max_length = 200, example = "books")]
     pub category: Option<String>,
     /// The price of one, in the currency of the shop.
     #[serde(deserialize_with = "object")]
+    #[schema(value_type = Price)]
     pub price: MoneyBody,
     /// Units on hand at the start; 0 unless given.
-    #[serde(default)]
-    #[schema(example = 100)]
+    #[serde(default, deserialize_with = "integer")]
+    #[schema(minimum = 0, maximum = 1000000000, example = 100)]
     pub initial_stock: i64,
 }
 
@@ -54,6 +56,7 @@ impl CommandBody for AddProductRequest {
     operation_id = "add_product",
     request_body = AddProductRequest,
     responses((status = 201, description = "The product is added.", body = ProductBody)),
+    security(("bearer" = ["staff"])),
 )]
 pub async fn add(
     State(app): State<Arc<App>>,

@@ -15,10 +15,13 @@ pub struct ProductBody {
     /// Its id.
     pub product_id: Uuid,
     /// What it is called.
+    #[schema(example = "The Left Hand of Darkness")]
     pub name: String,
     /// A text about it.
+    #[schema(example = "A novel")]
     pub description: Option<String>,
     /// The shelf it stands on.
+    #[schema(example = "books")]
     pub category: Option<String>,
     /// The price of one.
     #[schema(value_type = MoneyBody)]

@@ -7,7 +7,7 @@ use crate::{
     command::{CommandBody, Received, carry_out, detached},
     extract::{Field, Media, PathId, object_field},
     problem::Problem,
-    validate::{DESCRIPTION, MoneyBody, NAME, SHORT_TEXT, Validator},
+    validate::{DESCRIPTION, MoneyBody, NAME, Price, SHORT_TEXT, Validator},
 };
 use axum::{extract::State, http::StatusCode, response::Response};
 use commands::product::Change;
@@ -22,19 +22,19 @@ use utoipa::ToSchema;
 pub struct ChangeProductRequest {
     /// What it is called.
     #[serde(default, skip_serializing_if = "Field::is_absent")]
-    #[schema(value_type = String, required = false)]
+    #[schema(value_type = String, required = false, min_length = 1, max_length = 200, example = "Solaris")]
     pub name: Field<String>,
     /// A text about it; null for none.
     #[serde(default, skip_serializing_if = "Field::is_absent")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, max_length = 10000, example = "A novel")]
     pub description: Field<String>,
     /// The shelf it stands on; null for none.
     #[serde(default, skip_serializing_if = "Field::is_absent")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 200, example = "books")]
     pub category: Field<String>,
     /// The price of one, in the currency of the shop.
     #[serde(default, skip_serializing_if = "Field::is_absent", deserialize_with = "object_field")]
-    #[schema(value_type = MoneyBody, required = false)]
+    #[schema(value_type = Price, required = false)]
     pub price: Field<MoneyBody>,
 }
 
@@ -60,6 +60,7 @@ impl CommandBody for ChangeProductRequest {
         (status = 200, description = "The product as it is now.", body = ProductBody),
         (status = 404, description = "`not-found`"),
     ),
+    security(("bearer" = ["staff"])),
 )]
 pub async fn change(
     State(app): State<Arc<App>>,

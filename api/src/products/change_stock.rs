@@ -5,7 +5,7 @@ use crate::{
     App,
     auth::{Access, Role},
     command::{CommandBody, Received, carry_out, detached},
-    extract::PathId,
+    extract::{PathId, integer},
     problem::Problem,
     validate::Validator,
 };
@@ -21,11 +21,23 @@ use utoipa::ToSchema;
 #[serde(deny_unknown_fields)]
 pub struct ChangeStockRequest {
     /// Units more; negative for fewer, in a correction only. Not 0.
-    #[schema(example = 20)]
+    #[serde(deserialize_with = "integer")]
+    #[schema(minimum = -1000000000, maximum = 1000000000, example = 20)]
     pub quantity: i64,
-    /// `received` or `correction`.
-    #[schema(example = "received")]
+    /// Why.
+    #[schema(value_type = StockChangeReason, example = "received")]
     pub reason: String,
+}
+
+/// Why stock changes.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(dead_code, reason = "describes the names in the OpenAPI document")]
+pub enum StockChangeReason {
+    /// Goods arrived.
+    Received,
+    /// A count corrected the books.
+    Correction,
 }
 
 impl CommandBody for ChangeStockRequest {
@@ -45,6 +57,7 @@ impl CommandBody for ChangeStockRequest {
         (status = 404, description = "`not-found`"),
         (status = 409, description = "`stock-below-reserved`"),
     ),
+    security(("bearer" = ["staff"])),
 )]
 pub async fn change_stock(
     State(app): State<Arc<App>>,

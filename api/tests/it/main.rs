@@ -17,6 +17,7 @@ mod command_line;
 mod crash;
 mod customers;
 mod discounts;
+mod documented;
 mod erasure;
 mod failover;
 mod hostile;

@@ -1,0 +1,272 @@
+//! What the shop can do, in one table: made from the OpenAPI document and from what is said here of
+//! each operation, and kept true by tests.
+
+use crate::openapi::{operations, resolve};
+use axum::{http::header, response::IntoResponse};
+use serde_json::Value;
+use std::fmt::Write;
+
+/// What the OpenAPI document does not tell of an operation.
+pub struct Feature {
+    /// The operation's id.
+    pub operation: &'static str,
+    /// What it is for.
+    pub name: &'static str,
+    /// The streams and events that it writes, now or by what it sets going.
+    pub writes: &'static str,
+    /// The tables that it reads.
+    pub reads: &'static str,
+    /// The test that shows it.
+    pub test: &'static str,
+    /// A problem that it answers with.
+    pub refusal: &'static str,
+}
+
+macro_rules! features {
+    ($($operation:literal $name:literal, writes $writes:literal, reads $reads:literal, refuses $refusal:literal, shown by $test:literal;)+) => {
+        /// All operations, in the order in which a shop needs them.
+        pub const FEATURES: &[Feature] = &[$(Feature {
+            operation: $operation, name: $name, writes: $writes, reads: $reads, test: $test,
+            refusal: $refusal,
+        }),+];
+    };
+}
+
+features! {
+    "register_customer" "Register",
+        writes "customer: RegistrationRequested, CustomerRegistered or RegistrationRefused; \
+                email: EmailClaimed",
+        reads "", refuses "email-taken", shown by "of_two_registrations_of_one_address_one_succeeds";
+    "change_customer" "Change a profile, the address, the standing",
+        writes "customer: CustomerChanged, or EmailChangeRequested, EmailChanged or \
+                EmailChangeRefused, EmailSettled; email: EmailClaimed, EmailReleased",
+        reads "", refuses "email-taken", shown by "an_address_that_was_let_go_can_be_taken";
+    "get_customer" "Look at a customer",
+        writes "", reads "customers", refuses "not-found", shown by "an_address_that_was_let_go_can_be_taken";
+    "find_customer" "Find a customer by address",
+        writes "", reads "customers", refuses "not-found", shown by "an_address_that_was_let_go_can_be_taken";
+    "add_product" "Add a product",
+        writes "product: ProductAdded",
+        reads "", refuses "validation-failed", shown by "an_order_is_placed_paid_and_shown";
+    "change_product" "Describe or price a product",
+        writes "product: ProductChanged",
+        reads "", refuses "version-mismatch", shown by "a_stale_version_is_refused";
+    "change_stock" "Receive stock, correct it",
+        writes "product: StockChanged",
+        reads "", refuses "stock-below-reserved", shown by "stock_does_not_fall_below_what_is_reserved";
+    "list_products" "Browse the catalogue",
+        writes "", reads "products", refuses "invalid-parameter", shown by "every_operation_answers_as_documented";
+    "get_product" "Look at a product",
+        writes "", reads "products", refuses "not-found", shown by "shipping_lowers_stock_and_cancelling_gives_it_back";
+    "place_order" "Order, with discounts and payment",
+        writes "order: OrderPlaced, OrderPriced, PaymentStarted, PaymentCaptured, OrderConfirmed, \
+                or OrderRejected after PaymentDeclined or PaymentVoided; OrderCustomerSettled, \
+                OrderStockSettled; customer: OrderOpened, OrderClosed; product: StockReserved, \
+                StockReleased when rejected",
+        reads "", refuses "insufficient-stock", shown by "no_more_is_sold_than_there_is";
+    "change_order_status" "Pack, ship, deliver",
+        writes "order: OrderProcessingStarted, OrderShipped, OrderDelivered, OrderCancelled, \
+                OrderStockSettled; product: StockShipped",
+        reads "", refuses "illegal-transition", shown by "shipping_lowers_stock_and_cancelling_gives_it_back";
+    "cancel_order" "Cancel, and get the money back",
+        writes "order: OrderCancelled, RefundIssued, OrderStockSettled; product: StockReleased; \
+                customer: OrderClosed",
+        reads "", refuses "illegal-transition", shown by "a_cancelled_order_gives_the_money_back";
+    "get_order" "Look at an order",
+        writes "", reads "orders", refuses "not-found", shown by "every_operation_answers_as_documented";
+    "list_orders" "List orders, filtered",
+        writes "", reads "orders", refuses "forbidden", shown by "bad_requests_are_told_what_is_wrong_and_change_nothing";
+    "list_customer_orders" "List a customer's orders",
+        writes "", reads "orders", refuses "forbidden", shown by "every_operation_answers_as_documented";
+    "get_order_history" "See what happened to an order",
+        writes "", reads "orders, history", refuses "not-found", shown by "every_operation_answers_as_documented";
+    "list_projections" "Watch the read models",
+        writes "", reads "", refuses "forbidden", shown by "a_rebuild_is_not_noticed_and_gives_the_same_rows";
+    "rebuild_projection" "Rebuild a read model while it serves",
+        writes "", reads "", refuses "projection-conflict", shown by "a_rebuild_is_not_noticed_and_gives_the_same_rows";
+    "roll_back_projection" "Go back to the version before",
+        writes "", reads "", refuses "projection-conflict", shown by "going_back_is_instant_and_going_on_too";
+    "cancel_rebuild" "Give up a rebuild",
+        writes "", reads "", refuses "projection-conflict", shown by "every_operation_answers_as_documented";
+    "drop_old_versions" "Drop old versions",
+        writes "", reads "", refuses "projection-conflict", shown by "going_back_is_instant_and_going_on_too";
+    "get_stream" "Read any stream's raw events",
+        writes "", reads "history", refuses "not-found", shown by "every_operation_answers_as_documented";
+    "healthz" "Is the process alive?",
+        writes "", reads "", refuses "", shown by "what_axum_refuses_is_a_problem_too";
+    "readyz" "Can it route commands and serve reads?",
+        writes "", reads "", refuses "unavailable", shown by "read_models_stop_before_another_log_and_go_on_with_their_own";
+    "metrics" "Metrics",
+        writes "", reads "", refuses "", shown by "every_operation_answers_as_documented";
+}
+
+/// `GET /docs/features`: the table.
+pub async fn serve() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/markdown; charset=utf-8")], markdown())
+}
+
+const HEAD: &str = "\
+# Features
+
+Each operation of the shop, with an example of it and one way in which it is refused. Written by `orderlog features`;
+tests see to it that every operation, every event, every table and every test named here exists.
+
+| feature | operation | example request | example answer | one refusal | writes: stream, events | reads | shown by |
+|---|---|---|---|---|---|---|---|
+";
+
+/// The table, as Markdown.
+pub fn markdown() -> String {
+    let document = crate::openapi::document();
+    let mut text = HEAD.to_owned();
+    for feature in FEATURES {
+        let found = operations(&document).find(|(_, _, it)| it["operationId"] == feature.operation);
+        let Some((path, method, operation)) = found else { continue };
+        let cells = [
+            feature.name.to_owned(),
+            format!("`{} {path}`", method.to_uppercase()),
+            request(&document, operation),
+            answer(operation),
+            refusal(&document, operation, feature.refusal),
+            feature.writes.to_owned(),
+            feature.reads.to_owned(),
+            format!("`{}`", feature.test),
+        ];
+        let _ = writeln!(text, "| {} |", cells.map(|cell| cell.replace('|', "\\|")).join(" | "));
+    }
+    text
+}
+
+fn code(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => format!("`{text}`"),
+        value => format!("`{value}`"),
+    }
+}
+
+fn request(document: &Value, operation: &Value) -> String {
+    let content = operation["requestBody"]["content"].as_object();
+    if let Some(content) = content.and_then(|content| content.values().next()) {
+        return code(&content["example"]);
+    }
+    let parameters = operation["parameters"].as_array().into_iter().flatten();
+    let own = parameters.map(|it| resolve(document, it)).filter(|it| it["in"] == "query");
+    let shown: Vec<String> = own
+        .filter_map(|it| {
+            let example = it.get("example").or_else(|| it["schema"].get("default"))?;
+            let example = example.get(0).unwrap_or(example);
+            let text = example.as_str().map_or_else(|| example.to_string(), str::to_owned);
+            Some(format!("{}={text}", it["name"].as_str()?))
+        })
+        .filter(|pair| !pair.starts_with("cursor="))
+        .collect();
+    if shown.is_empty() { String::new() } else { format!("`?{}`", shown.join("&")) }
+}
+
+fn answer(operation: &Value) -> String {
+    let mut answers = operation["responses"].as_object().into_iter().flatten();
+    let success = answers.find(|(status, _)| status.starts_with('2'));
+    let Some((status, answer)) = success else { return String::new() };
+    let content = answer["content"].as_object().and_then(|content| content.values().next());
+    let example = content.map_or(&Value::Null, |content| &content["example"]);
+    format!("{status} {}", code(example))
+}
+
+fn refusal(document: &Value, operation: &Value, name: &str) -> String {
+    let answers = operation["responses"].as_object().into_iter().flatten();
+    let mut examples = answers.filter_map(|(_, answer)| {
+        let example = &answer["content"]["application/problem+json"]["examples"][name];
+        Some(resolve(document, example)).filter(|example| !example.is_null())
+    });
+    let Some(example) = examples.next() else { return String::new() };
+    let mut problem = example["value"].clone();
+    if let Some(members) = problem.as_object_mut() {
+        // The same in every problem of the kind.
+        members.retain(|name, _| name != "instance" && name != "title" && name != "status");
+    }
+    format!("{} {}", example["value"]["status"], code(&problem))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        collections::BTreeSet,
+        fs,
+        path::{Path, PathBuf},
+    };
+
+    fn root() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    }
+
+    /// The text of all files below a folder.
+    fn texts(folder: PathBuf, extension: &str) -> String {
+        let (mut text, mut folders) = (String::new(), vec![folder]);
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|it| it == extension) {
+                    text.push_str(&fs::read_to_string(path).unwrap());
+                }
+            }
+        }
+        text
+    }
+
+    #[test]
+    fn the_table_is_the_one_checked_in() {
+        let checked_in = fs::read_to_string(root().join("api/FEATURES.md")).unwrap_or_default();
+        // `orderlog features > api/FEATURES.md` writes it anew.
+        assert!(
+            checked_in.trim_end() == markdown().trim_end(),
+            "api/FEATURES.md is not it any more"
+        );
+    }
+
+    #[test]
+    fn every_operation_has_its_row() {
+        let document = crate::openapi::document();
+        let all: BTreeSet<_> =
+            operations(&document).map(|(_, _, it)| it["operationId"].as_str().unwrap()).collect();
+        let told: BTreeSet<_> = FEATURES.iter().map(|feature| feature.operation).collect();
+        assert_eq!(told, all);
+        for feature in FEATURES.iter().filter(|feature| !feature.refusal.is_empty()) {
+            let (_, _, operation) = operations(&document)
+                .find(|(_, _, it)| it["operationId"] == feature.operation)
+                .unwrap();
+            let refusal = refusal(&document, operation, feature.refusal);
+            assert!(
+                !refusal.is_empty(),
+                "{} does not answer with {}",
+                feature.name,
+                feature.refusal
+            );
+        }
+    }
+
+    #[test]
+    fn every_event_is_written_by_something() {
+        let is_word = |c: char| c.is_ascii_alphanumeric();
+        let told = FEATURES.iter().flat_map(|it| it.writes.split(|c| !is_word(c)));
+        let told: BTreeSet<&str> =
+            told.filter(|word| word.starts_with(char::is_uppercase)).collect();
+        let known = events::json_schema::current();
+        assert_eq!(told, known.iter().map(|event| event.event_type).collect());
+    }
+
+    #[test]
+    fn every_table_and_every_test_named_exists() {
+        let tables = texts(root().join("migrations"), "sql").to_lowercase();
+        let sources = ["api", "projections/tests"].map(|it| texts(root().join(it), "rs")).concat();
+        for feature in FEATURES {
+            for table in feature.reads.split(", ").filter(|table| !table.is_empty()) {
+                assert!(tables.contains(&format!("create table {table} (")), "{table}");
+            }
+            assert!(sources.contains(&format!("fn {}(", feature.test)), "{}", feature.test);
+        }
+    }
+}

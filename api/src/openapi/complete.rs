@@ -1,0 +1,77 @@
+//! What is added to the document that the code declares.
+
+use super::{example, operation, shared};
+use crate::problem::Kind;
+use serde_json::{Map, Value, json};
+
+/// Text without NUL and not blank, which is what the shop's texts are.
+const TEXT: &str = r"^[^\x00]*[^\s\x00-\x1f\x7f-\x9f][^\x00]*$";
+/// The same when it may be empty.
+const OPTIONAL_TEXT: &str = r"^[^\x00]*$";
+
+/// Completes the document.
+pub fn complete(document: &mut Value) {
+    let components = &mut document["components"];
+    components["parameters"] = shared::parameters();
+    components["headers"] = shared::headers();
+    components["examples"] = Kind::ALL.iter().map(|kind| problem_example(*kind)).collect();
+    components["securitySchemes"] = json!({ "bearer": {
+        "type": "http", "scheme": "bearer", "bearerFormat": "JWT",
+        "description": "The claim `role` is `customer` (own things only; `sub` is the customer's \
+                        id), `staff`, or `admin`, who may all that staff may.",
+    }});
+    if let Some(schemas) = components["schemas"].as_object_mut() {
+        complete_schemas(schemas);
+    }
+    let whole = document.clone();
+    let paths = document["paths"].as_object_mut().into_iter().flatten();
+    for (path, item) in paths {
+        let operations = item.as_object_mut().into_iter().flatten();
+        for (method, operation) in operations {
+            operation::complete(&whole, path, method, operation);
+        }
+    }
+}
+
+fn problem_example(kind: Kind) -> (String, Value) {
+    let instance = format!("/api/v1/orders/{}", shared::id("orders"));
+    let value = crate::problem::example(kind, &instance);
+    (kind.name().to_owned(), json!({ "summary": kind.title(), "value": value }))
+}
+
+fn complete_schemas(schemas: &mut Map<String, Value>) {
+    let names: Vec<String> = schemas.keys().cloned().collect();
+    for (name, schema) in schemas.iter_mut() {
+        // A list of what has a name says so, instead of repeating all of it.
+        let item = name.strip_prefix("ListBody_").filter(|item| names.iter().any(|it| it == item));
+        if let Some(item) = item {
+            schema["properties"]["items"]["items"] =
+                json!({ "$ref": format!("#/components/schemas/{item}") });
+            schema["properties"]["items"]["maxItems"] = 200.into();
+        }
+        // Only requests refuse what they do not know.
+        if schema["additionalProperties"] == false {
+            bound_texts(schema);
+        }
+        if name == "Problem" {
+            let types = Kind::ALL.iter().map(|kind| format!("/problems/{}", kind.name()));
+            schema["properties"]["type"]["enum"] = types.collect();
+        }
+        example::complete(name, schema);
+    }
+}
+
+/// Says of each text of a request what every text must be.
+fn bound_texts(schema: &mut Value) {
+    let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
+    for property in properties.into_iter().flat_map(Map::values_mut) {
+        let kind = &property["type"];
+        let is_text =
+            kind == "string" || kind.as_array().is_some_and(|it| it.contains(&json!("string")));
+        let told = ["format", "enum", "pattern"].iter().any(|key| property.get(key).is_some());
+        if is_text && !told {
+            let pattern = if property.get("minLength").is_some() { TEXT } else { OPTIONAL_TEXT };
+            property["pattern"] = pattern.into();
+        }
+    }
+}
