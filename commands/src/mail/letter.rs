@@ -96,8 +96,8 @@ struct Page<'a> {
 struct Line<'a> {
     name: &'a str,
     quantity: i64,
-    unit_price: String,
-    line_total: String,
+    each: String,
+    together: String,
 }
 
 impl Letter {
@@ -156,8 +156,8 @@ impl Letter {
                 .map(|line| Line {
                     name: &line.name,
                     quantity: line.quantity,
-                    unit_price: shown(line.unit_price),
-                    line_total: shown(line.line_total),
+                    each: shown(line.unit_price),
+                    together: shown(line.line_total),
                 })
                 .collect(),
             subtotal: priced.map(|priced| shown(priced.subtotal)).unwrap_or_default(),

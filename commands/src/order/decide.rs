@@ -40,8 +40,8 @@ impl Aggregate for Order {
             Command::RecordRefund(refund) => self.record_refund(status, refund),
             Command::SettleCustomer => self.settle_customer(status),
             Command::SettleStock => self.settle_stock(status),
-            Command::RecordMailSent(sent) => self.record_mail_sent(sent),
-            Command::RecordMailRefused(refused) => self.record_mail_refused(refused),
+            Command::RecordMailSent(sent) => Ok(self.record_mail_sent(sent)),
+            Command::RecordMailRefused(refused) => Ok(self.record_mail_refused(refused)),
         }
     }
 

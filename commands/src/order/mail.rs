@@ -2,14 +2,15 @@
 //!
 //! An order that is cancelled before it was confirmed owes no letter: none has said that it would come.
 
-use super::{Effect, Order, RecordMailRefused, RecordMailSent, Refusal};
+use super::{Effect, Order, RecordMailRefused, RecordMailSent};
 use events::{
     order::{Event, Mail, MailRefused, MailSent},
     planted::Bug,
 };
+use serde::{Deserialize, Serialize};
 
 /// Which letters are owed; one bit each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct OwedMails(u8);
 
 impl OwedMails {
@@ -52,18 +53,15 @@ impl Order {
     }
 
     /// What is recorded again changes nothing.
-    pub(super) fn record_mail_sent(&self, sent: &RecordMailSent) -> Result<Vec<Event>, Refusal> {
+    pub(super) fn record_mail_sent(&self, sent: &RecordMailSent) -> Vec<Event> {
         let RecordMailSent { mail, message_id } = sent.clone();
         let owed = self.mails.owes(mail);
-        Ok(owed.then(|| MailSent { mail, message_id }.into()).into_iter().collect())
+        owed.then(|| MailSent { mail, message_id }.into()).into_iter().collect()
     }
 
-    pub(super) fn record_mail_refused(
-        &self,
-        refused: &RecordMailRefused,
-    ) -> Result<Vec<Event>, Refusal> {
+    pub(super) fn record_mail_refused(&self, refused: &RecordMailRefused) -> Vec<Event> {
         let RecordMailRefused { mail, code } = refused.clone();
         let owed = self.mails.owes(mail);
-        Ok(owed.then(|| MailRefused { mail, code }.into()).into_iter().collect())
+        owed.then(|| MailRefused { mail, code }.into()).into_iter().collect()
     }
 }
