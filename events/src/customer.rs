@@ -158,9 +158,9 @@ pub struct OrderClosed {
 }
 
 /// The customer is erased. Their address is free from here on, and their key is owed to be destroyed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Erased {}
 
 /// The key is destroyed, and with it all copies of what it sealed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyDestroyed {}

@@ -290,7 +290,7 @@ pub struct CustomerSettled {}
 pub struct StockSettled {}
 
 /// What a letter to the customer tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mail {
     /// The order is confirmed.
@@ -316,7 +316,7 @@ impl Mail {
 }
 
 /// A letter went out, or was put where letters are put.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MailSent {
     /// Which.
     pub mail: Mail,
@@ -325,7 +325,7 @@ pub struct MailSent {
 }
 
 /// A letter was refused for good.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MailRefused {
     /// Which.
     pub mail: Mail,

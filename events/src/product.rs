@@ -129,5 +129,5 @@ pub struct StockShipped {
 }
 
 /// The product is no longer sold: nothing more is reserved. What is held for orders still ships or is released.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Discontinued {}

@@ -23,7 +23,9 @@ impl Sort {
     fn of(path: &str, method: &str, is_plain: bool) -> Self {
         match method {
             _ if !path.starts_with("/api/") => Self::Outside,
-            _ if is_plain || path.contains("/admin/projections") => Self::Plain,
+            _ if is_plain || path.contains("/admin/p") => Self::Plain,
+            _ if path.ends_with("/webhook") => Self::Plain,
+            _ if path.ends_with("/events/ticket") => Self::Query,
             "get" => Self::Query,
             _ => Self::Command,
         }
