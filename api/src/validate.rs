@@ -41,7 +41,7 @@ pub struct MoneyBody {
 #[allow(dead_code, reason = "describes the bounds in the OpenAPI document")]
 pub struct Price {
     /// Minor units: pence, cents.
-    #[schema(minimum = 0, maximum = 1000000000000_i64)]
+    #[schema(minimum = 0, maximum = 1_000_000_000_000_i64)]
     amount: i64,
     /// ISO 4217: the currency of the shop.
     #[schema(max_length = 3, pattern = "^[A-Z]{3}$")]

@@ -206,40 +206,9 @@ impl Context<'_> {
             }
         }
         for (status, (text, kinds)) in found {
-            let answer = self.problem(status, &text, &kinds, creates);
+            let answer = problem(status, &text, &kinds, creates);
             responses.insert(status.as_str().to_owned(), answer);
         }
-    }
-
-    fn problem(&self, status: StatusCode, text: &str, kinds: &[Kind], creates: bool) -> Value {
-        let examples: Map<String, Value> = kinds
-            .iter()
-            .map(|kind| kind.name())
-            .map(|name| (name.into(), json!({ "$ref": format!("#/components/examples/{name}") })))
-            .collect();
-        let rejects = |kind: &Kind| crate::problem::example(*kind, "")["order_id"].is_string();
-        let rejects = creates && kinds.iter().any(rejects);
-        let mut names = vec!["traceparent"];
-        match status {
-            StatusCode::UNAUTHORIZED => names.push("WWW-Authenticate"),
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                names.push("Retry-After");
-            }
-            _ if rejects => {
-                names.extend([
-                    "Rejected-Location",
-                    "Rejected-Log-Position",
-                    "Idempotency-Replayed",
-                ]);
-            }
-            _ => {}
-        }
-        let schema = json!({ "$ref": "#/components/schemas/Problem" });
-        json!({
-            "description": text,
-            "headers": headers(&names),
-            "content": { "application/problem+json": { "schema": schema, "examples": examples } },
-        })
     }
 
     fn complete_answers(&self, operation: &mut Value) {
@@ -302,6 +271,34 @@ impl Context<'_> {
         }
         body["required"] = required.into();
     }
+}
+
+/// The answer with this status, which shows each of `kinds`.
+fn problem(status: StatusCode, text: &str, kinds: &[Kind], creates: bool) -> Value {
+    let examples: Map<String, Value> = kinds
+        .iter()
+        .map(|kind| kind.name())
+        .map(|name| (name.into(), json!({ "$ref": format!("#/components/examples/{name}") })))
+        .collect();
+    let rejects = |kind: &Kind| crate::problem::example(*kind, "")["order_id"].is_string();
+    let rejects = creates && kinds.iter().any(rejects);
+    let mut names = vec!["traceparent"];
+    match status {
+        StatusCode::UNAUTHORIZED => names.push("WWW-Authenticate"),
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            names.push("Retry-After");
+        }
+        _ if rejects => {
+            names.extend(["Rejected-Location", "Rejected-Log-Position", "Idempotency-Replayed"]);
+        }
+        _ => {}
+    }
+    let schema = json!({ "$ref": "#/components/schemas/Problem" });
+    json!({
+        "description": text,
+        "headers": headers(&names),
+        "content": { "application/problem+json": { "schema": schema, "examples": examples } },
+    })
 }
 
 /// A member that is an object. Indexing would make one that is not there.

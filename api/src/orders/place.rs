@@ -53,7 +53,7 @@ pub struct OrderItemRequest {
     pub product_id: Uuid,
     /// Units, from 1 to 1000000.
     #[serde(deserialize_with = "integer")]
-    #[schema(minimum = 1, maximum = 1000000, example = 2)]
+    #[schema(minimum = 1, maximum = 1_000_000, example = 2)]
     pub quantity: i64,
 }
 

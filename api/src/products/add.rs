@@ -40,7 +40,7 @@ pub struct AddProductRequest {
     pub price: MoneyBody,
     /// Units on hand at the start; 0 unless given.
     #[serde(default, deserialize_with = "integer")]
-    #[schema(minimum = 0, maximum = 1000000000, example = 100)]
+    #[schema(minimum = 0, maximum = 1_000_000_000, example = 100)]
     pub initial_stock: i64,
 }
 

@@ -22,7 +22,7 @@ use utoipa::ToSchema;
 pub struct ChangeStockRequest {
     /// Units more; negative for fewer, in a correction only. Not 0.
     #[serde(deserialize_with = "integer")]
-    #[schema(minimum = -1000000000, maximum = 1000000000, example = 20)]
+    #[schema(minimum = -1_000_000_000, maximum = 1_000_000_000, example = 20)]
     pub quantity: i64,
     /// Why.
     #[schema(value_type = StockChangeReason, example = "received")]

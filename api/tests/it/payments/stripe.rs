@@ -303,7 +303,7 @@ impl Stripe {
             }
             return answer(400, &json!({"error": {"type": "idempotency_error"}}));
         }
-        self.change(|books| books.waiting.push(step));
+        self.change(|books| books.waiting.extend(books.held.get(&step)));
         let mut changed = self.changed.subscribe();
         // The server lives on until the test is over.
         let _ = changed.wait_for(|_| !self.books().held.contains(&step)).await;
