@@ -6,8 +6,8 @@ use commands::mail::{Sender, SmtpUrl};
 /// What the command line and the environment say of mail.
 #[derive(Clone, clap::Args)]
 pub struct MailSettings {
-    /// The mail server, smtps://user:password@host or smtp://...?tls=required; unset: mails are
-    /// written as files under the data directory.
+    /// The mail server, `smtps://user:password@host` or `smtp://...?tls=required`; unset: mails
+    /// are written as files under the data directory.
     // Read later: an error of clap's repeats the value, and it may hold a password.
     #[arg(long, env = "SMTP_URL", value_name = "URL", hide_env_values = true, global = true)]
     #[arg(hide_short_help = true, value_parser = text())]

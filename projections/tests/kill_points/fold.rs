@@ -7,6 +7,10 @@ use projections::ReadModel;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
+/// Events of an order that do not change it as shown.
+const BOOKKEEPING: [&str; 4] =
+    ["OrderCustomerSettled", "OrderStockSettled", "MailSent", "MailRefused"];
+
 /// Rows by their key, as the database shows them in JSON.
 pub type Rows = BTreeMap<String, Value>;
 
@@ -147,8 +151,6 @@ fn order(facts: &[&Fact]) -> Value {
         "reason": ended.map(|fact| &fact.body["reason"]),
         "shipping_address": placed["shipping_address"], "placed_at": facts[0].time(),
     });
-    const BOOKKEEPING: [&str; 4] =
-        ["OrderCustomerSettled", "OrderStockSettled", "MailSent", "MailRefused"];
     shown(&mut row, facts, |fact| !fact.is(&BOOKKEEPING));
     row
 }

@@ -146,8 +146,8 @@ async fn check_customers(models: &ReadModels, id: Uuid, events: &[(Record, Event
     let is_erased = events.iter().any(|(_, event)| erased(event));
     assert_eq!(customer.is_erased(), is_erased);
     let nothing = (Sealed::from(String::new()), false);
-    let shows = Some((customer.first_name.clone(), customer.vip));
-    assert_eq!(shows, if is_erased { Some(nothing) } else { profile });
+    let told = Some((customer.first_name.clone(), customer.vip));
+    assert_eq!(told, if is_erased { Some(nothing) } else { profile });
     let shown = last_shown(events, |event| {
         let Event::Customer(event) = event else { panic!() };
         !event.is_bookkeeping()

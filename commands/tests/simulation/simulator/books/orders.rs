@@ -102,7 +102,7 @@ impl Books {
 
     fn step(&self, id: Uuid, order: &mut Order, event: &Event) -> Result<(), Broken> {
         match event {
-            Event::Placed(_) => {}
+            Event::Placed(_) | Event::MailSent(_) | Event::MailRefused(_) => {}
             Event::Priced(priced) => self.price(id, order, priced)?,
             Event::PaymentStarted(started) => {
                 ensure!(order.status == Status::Pending, "{:?} begins to pay", order.status);
@@ -170,7 +170,6 @@ impl Books {
                 }
                 order.stock_settled = true;
             }
-            Event::MailSent(_) | Event::MailRefused(_) => {}
         }
         Ok(())
     }
