@@ -12,6 +12,7 @@ rows as there are clients, or COPY into a table without index.";
 
 /// Measures orderlog, and the floor below it.
 #[derive(Clone, Debug, Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 #[command(name = "load", bin_name = "cargo bench -p bench --bench load --", after_help = LEGEND)]
 pub struct Args {
     /// What to measure; without it, this help.

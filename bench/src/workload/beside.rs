@@ -46,7 +46,7 @@ const READER_RESTS: Duration = Duration::from_millis(20);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Longer than any lag that can be told.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What is seen while something goes on.
 #[derive(Clone)]
@@ -93,14 +93,14 @@ pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
     let half = placed.per_second() / 2.0;
     side.caught_up().await?;
 
-    let (seen, stop, mut tasks) = (Seen::new()?, CancellationToken::new(), JoinSet::new());
-    tasks.spawn(place_orders(Arc::clone(&shop), half, stop.clone()));
+    let (seen, ending, mut tasks) = (Seen::new()?, CancellationToken::new(), JoinSet::new());
+    tasks.spawn(place_orders(Arc::clone(&shop), half, ending.clone()));
     let known = Arc::new(Known { shop: Arc::clone(&shop), orders });
     for _ in 0..READERS {
         let (reads, known) = (side.reads.clone(), Arc::clone(&known));
-        tasks.spawn(query(reads, known, seen.clone(), stop.clone()));
+        tasks.spawn(query(reads, known, seen.clone(), ending.clone()));
     }
-    tasks.spawn(lag(side.reads.clone(), place.partitions(), seen.clone(), stop.clone()));
+    tasks.spawn(lag(side.reads.clone(), place.partitions(), seen.clone(), ending.clone()));
 
     time::sleep(Duration::from_secs(2)).await;
     seen.take()?;
@@ -119,7 +119,7 @@ pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
             ended.context("a client died")??;
         }
     }
-    stop.cancel();
+    ending.cancel();
     while let Some(ended) = tasks.join_next().await {
         ended.context("a client died")??;
     }
@@ -159,10 +159,10 @@ fn line(what: String, unit: &'static str, on: String, measured: Measured) -> Lin
 }
 
 /// So many orders a second, whether or not the earlier ones are done.
-async fn place_orders(shop: Arc<Shop>, rate: f64, stop: CancellationToken) -> Result<()> {
+async fn place_orders(shop: Arc<Shop>, rate: f64, ending: CancellationToken) -> Result<()> {
     let (mut beats, mut due, mut placing) = (time::interval(BEAT), 0.0, JoinSet::new());
     beats.set_missed_tick_behavior(time::MissedTickBehavior::Burst);
-    while !stop.is_cancelled() {
+    while !ending.is_cancelled() {
         beats.tick().await;
         due += rate * BEAT.as_secs_f64();
         while due >= 1.0 {
@@ -184,9 +184,9 @@ async fn query(
     reads: ReadModels,
     known: Arc<Known>,
     seen: Seen,
-    stop: CancellationToken,
+    ending: CancellationToken,
 ) -> Result<()> {
-    while !stop.is_cancelled() {
+    while !ending.is_cancelled() {
         let began = Instant::now();
         known.ask(&reads).await?;
         record(&mut seen.both().0, began.elapsed());
@@ -200,10 +200,10 @@ async fn lag(
     reads: ReadModels,
     partitions: u32,
     seen: Seen,
-    stop: CancellationToken,
+    ending: CancellationToken,
 ) -> Result<()> {
     for nth in 0.. {
-        if stop.is_cancelled() {
+        if ending.is_cancelled() {
             break;
         }
         let model = ReadModel::ALL[nth as usize % ReadModel::ALL.len()];

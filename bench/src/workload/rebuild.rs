@@ -85,12 +85,12 @@ fn models(model: Option<Model>) -> Vec<ReadModel> {
 }
 
 fn floor_of(model: ReadModel) -> Option<floor::Model> {
-    match model {
-        ReadModel::Orders => Some(floor::Model::Orders),
-        ReadModel::Products => Some(floor::Model::Products),
-        ReadModel::History => Some(floor::Model::History),
-        _ => None,
-    }
+    let floors = [
+        (ReadModel::Orders, floor::Model::Orders),
+        (ReadModel::Products, floor::Model::Products),
+        (ReadModel::History, floor::Model::History),
+    ];
+    floors.into_iter().find(|(of, _)| *of == model).map(|(_, floor)| floor)
 }
 
 /// A log with about so many events of orders like those of `orderlog demo`; nobody appends to it any more.

@@ -91,7 +91,9 @@ fn pack(partition: Partition, offset: i64, record: &Record) -> Result<Vec<u8>> {
     packed.extend_from_slice(&offset.to_be_bytes());
     let causes = [metadata.command_id, metadata.correlation_id, metadata.causation_id];
     packed.extend_from_slice(record.event_id.as_bytes());
-    causes.iter().for_each(|id| packed.extend_from_slice(id.as_bytes()));
+    for id in causes {
+        packed.extend_from_slice(id.as_bytes());
+    }
     packed.push(u8::try_from(record.event_type.len())?);
     packed.extend_from_slice(&u32::try_from(record.body.len())?.to_be_bytes());
     packed.extend_from_slice(record.event_type.as_bytes());

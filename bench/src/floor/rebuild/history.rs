@@ -22,7 +22,9 @@ impl Fold for History {
         row.put(&i16::from(stored.stream.kind as u8).to_be_bytes());
         row.put(&stored.schema.to_be_bytes());
         row.put(stored.stream.id.as_bytes());
-        stored.ids.iter().for_each(|id| row.put(id.as_bytes()));
+        for id in stored.ids {
+            row.put(id.as_bytes());
+        }
         row.put(stored.event_type.as_bytes());
         row.put(stored.body);
         self.rows += 1;

@@ -39,7 +39,9 @@ impl Fold for Products {
     }
 
     fn rows(&mut self, row: &mut Row) -> Result<u64> {
-        self.0.iter().for_each(|(id, product)| product.row(*id, row));
+        for (id, product) in &self.0 {
+            product.row(*id, row);
+        }
         Ok(self.0.len() as u64)
     }
 }
