@@ -74,16 +74,20 @@ impl<'a> Session<'a> {
         }
         match read {
             Read::Batches(partition, Decoded { facts, undecodable, cursor, at_end }) => {
-                let Some(gathered) = self.gathered.get_mut(&partition) else {
-                    let damage = None;
-                    let gathered = Gathered { facts, undecodable, cursor, at_end, damage };
-                    self.gathered.insert(partition, gathered);
-                    return;
-                };
-                gathered.facts.extend(facts);
-                gathered.undecodable.extend(undecodable);
-                gathered.cursor = cursor;
-                gathered.at_end = at_end;
+                match self.gathered.get_mut(&partition) {
+                    Some(gathered) => {
+                        gathered.facts.extend(facts);
+                        gathered.undecodable.extend(undecodable);
+                        gathered.cursor = cursor;
+                        gathered.at_end = at_end;
+                    }
+                    None => {
+                        let damage = None;
+                        let gathered = Gathered { facts, undecodable, cursor, at_end, damage };
+                        self.gathered.insert(partition, gathered);
+                    }
+                }
+                self.tell_applied(partition);
             }
             Read::Damaged(partition, error) => {
                 let lanes = self.lanes.iter().filter(|((_, at), _)| *at == partition);
@@ -154,6 +158,16 @@ impl<'a> Session<'a> {
         }
         backoff.reset();
         self.halt_damaged(&gathered).await
+    }
+
+    /// That nothing waits, where the end was told and nothing came before it.
+    fn tell_applied(&self, partition: Partition) {
+        let gathered = self.gathered.get(&partition);
+        if gathered.is_some_and(|it| it.at_end && it.facts.is_empty()) {
+            for share in self.lanes.keys().filter(|(_, at)| *at == partition) {
+                self.feed.context.live.set(*share, None);
+            }
+        }
     }
 
     /// What waits to be written, for as long as that takes.
