@@ -3,7 +3,7 @@
 //! Today's are made from the types that write the events, and a test compares them with the files.
 //! Those of older versions stay as they were: only the files know them.
 
-use crate::{StreamKind, customer, email, order, product};
+use crate::{StreamKind, customer, email, order, product, wishlist};
 use include_dir::{Dir, include_dir};
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Value, json};
@@ -41,6 +41,7 @@ pub fn current() -> Vec<EventSchema> {
         (StreamKind::Order, order::Event::json_schemas()),
         (StreamKind::Customer, customer::Event::json_schemas()),
         (StreamKind::Email, email::Event::json_schemas()),
+        (StreamKind::Wishlist, wishlist::Event::json_schemas()),
     ];
     let of = |(kind, schemas): (StreamKind, Vec<(&'static str, u16, Value)>)| {
         schemas.into_iter().map(move |(event_type, version, schema)| EventSchema {

@@ -290,7 +290,9 @@ pub struct CustomerSettled {}
 pub struct StockSettled {}
 
 /// What a letter to the customer tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Mail {
     /// The order is confirmed.

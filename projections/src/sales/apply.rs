@@ -156,7 +156,9 @@ impl Open {
             | E::ProcessingStarted(_)
             | E::Delivered(_)
             | E::CustomerSettled(_)
-            | E::StockSettled(_) => {}
+            | E::StockSettled(_)
+            | E::MailSent(_)
+            | E::MailRefused(_) => {}
         }
     }
 
