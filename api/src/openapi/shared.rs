@@ -26,7 +26,11 @@ pub fn parameters() -> Value {
         "type": "string", "maxLength": 8192,
         "pattern": r"^[0-9]{1,9}:[0-9]{1,18}(,[0-9]{1,9}:[0-9]{1,18})*$",
     });
-    let key = json!({ "type": "string", "minLength": 1, "maxLength": 255 });
+    // Bare, or quoted.
+    let key = json!({
+        "type": "string", "minLength": 1, "maxLength": 255,
+        "pattern": r#"^([!#-~]([ -~]*[!-~])?|"([!#-\[\]-~]|\\["\\])([ !#-\[\]-~]|\\["\\])*")$"#,
+    });
     let text = json!({ "type": "string" });
     json!({
         "Idempotency-Key": header(
