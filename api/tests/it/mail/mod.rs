@@ -47,7 +47,7 @@ with_a_server!(
 );
 
 async fn host(log: LogChoice, scenario: impl AsyncFnOnce(&TestApp, &Server)) {
-    let server = Server::start(Mood::Takes).await;
+    let server = Server::start(Mood::Takes);
     let mut ground = ground(log).await;
     let url = format!("smtp://127.0.0.1:{}", server.port);
     ground.config.mail =
@@ -104,10 +104,10 @@ mod scenario {
         eventually("the rebuilt version serves", async || {
             let shown = admin.get("/admin/projections").expect(200).await.body;
             let items = shown["items"].as_array().unwrap();
-            let serves = |item: &&serde_json::Value| {
+            let is_there = |item: &&serde_json::Value| {
                 item["name"] == "orders" && item["serving"] == true && item["version"] != 1
             };
-            items.iter().find(serves).map(|_| ())
+            items.iter().find(is_there).map(|_| ())
         })
         .await;
         app.settled().await;
@@ -183,7 +183,7 @@ fn command(ground: &Ground, server: &str) -> std::process::Command {
 }
 
 async fn a_letter_is_sent_once_over_restarts_and_again_only_when_cut_off(ground: Ground) {
-    let server = Server::start(Mood::Takes).await;
+    let server = Server::start(Mood::Takes);
     let url = format!("smtp://127.0.0.1:{}", server.port);
     let mut program = Program::start_as(command(&ground, &url));
     shop(&program.staff).await;
@@ -218,7 +218,7 @@ async fn a_letter_is_sent_once_over_restarts_and_again_only_when_cut_off(ground:
     let port = server.port;
     drop(server);
     program.staff.post("/orders", &order(reader, &[(product, 1)])).expect(201).await;
-    let server = Server::start_at(port, Mood::Takes, Tls::None).await;
+    let server = Server::start_at(port, Mood::Takes, Tls::None);
     settled(&*log).await.check();
     assert_eq!(server.letters().len(), 1);
     assert!(program.stop().success());
@@ -242,9 +242,9 @@ async fn letters_go_through_tls_or_not_at_all() {
     let ground = ground(LogChoice::Embedded).await;
     let certificate = ground.dir.path().join("server.pem");
     let acceptor = self_made(&certificate);
-    let start_tls = Server::start_at(0, Mood::Takes, Tls::StartTls(acceptor.clone())).await;
-    let wrapped = Server::start_at(0, Mood::Takes, Tls::Wrapped(acceptor)).await;
-    let plain = Server::start(Mood::Takes).await;
+    let start_tls = Server::start_at(0, Mood::Takes, Tls::OnDemand(acceptor.clone()));
+    let wrapped = Server::start_at(0, Mood::Takes, Tls::Wrapped(acceptor));
+    let plain = Server::start(Mood::Takes);
     let urls = [
         format!("smtp://me:secret@localhost:{}?tls=required", plain.port),
         format!("smtp://localhost:{}?tls=required", start_tls.port),

@@ -37,7 +37,7 @@ pub enum Tls {
     #[default]
     None,
     /// On demand.
-    StartTls(TlsAcceptor),
+    OnDemand(TlsAcceptor),
     /// From the first byte.
     Wrapped(TlsAcceptor),
 }
@@ -80,11 +80,11 @@ pub fn self_made(path: &Path) -> TlsAcceptor {
 }
 
 impl Server {
-    pub async fn start(mood: Mood) -> Self {
-        Self::start_at(0, mood, Tls::None).await
+    pub fn start(mood: Mood) -> Self {
+        Self::start_at(0, mood, Tls::None)
     }
 
-    pub async fn start_at(port: u16, mood: Mood, tls: Tls) -> Self {
+    pub fn start_at(port: u16, mood: Mood, tls: Tls) -> Self {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
         socket.bind(([127, 0, 0, 1], port).into()).unwrap();
@@ -152,12 +152,12 @@ async fn talk(stream: TcpStream, state: Arc<State>) -> io::Result<()> {
         state.heard.lock().unwrap().push(line.clone());
         match line.split([' ', ':']).next().unwrap_or_default() {
             "EHLO" => {
-                let offer = matches!(state.tls, Tls::StartTls(_));
+                let offer = matches!(state.tls, Tls::OnDemand(_));
                 let offer = if offer { "250-STARTTLS\r\n" } else { "" };
                 say(&mut wire, &format!("250-test\r\n{offer}250-8BITMIME\r\n250 SMTPUTF8")).await?;
             }
             "STARTTLS" => {
-                let Tls::StartTls(acceptor) = &state.tls else { return Ok(()) };
+                let Tls::OnDemand(acceptor) = &state.tls else { return Ok(()) };
                 say(&mut wire, "220 go ahead").await?;
                 let plain = wire.into_inner();
                 wire = BufStream::new(Box::new(acceptor.accept(plain).await?));
@@ -170,7 +170,8 @@ async fn talk(stream: TcpStream, state: Arc<State>) -> io::Result<()> {
                 say(&mut wire, "354 go on").await?;
                 let mut letter = String::new();
                 while let Some(line) = hear(&mut wire).await?.filter(|line| line != ".") {
-                    letter += &format!("{line}\n");
+                    letter.push_str(&line);
+                    letter.push('\n');
                 }
                 state.letters.lock().unwrap().push(letter);
                 if mood() == Mood::Holds {
