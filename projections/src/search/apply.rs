@@ -18,6 +18,9 @@ use uuid::Uuid;
 /// The places of a word that are noted: more would not find it better.
 const MAX_PLACES: usize = 3;
 
+/// Rows written by one statement: many new words for an index cost a while, and a statement may not take long.
+const PIECE: usize = 1_000;
+
 /// The last place that a text vector can note.
 const LAST_PLACE: usize = 16_383;
 
@@ -150,18 +153,16 @@ impl Search {
         connection: &mut PgConnection,
         counts: Counts,
     ) -> Result<(), sqlx::Error> {
-        if counts.is_empty() {
-            return Ok(());
+        let counts: Vec<_> = counts.into_iter().collect();
+        for counts in counts.chunks(PIECE) {
+            sqlx::query(AssertSqlSafe(Arc::clone(&self.count)))
+                .bind(counts.iter().map(|((word, _), _)| word.as_str()).collect::<Vec<_>>())
+                .bind(counts.iter().map(|((_, partition), _)| *partition).collect::<Vec<_>>())
+                .bind(counts.iter().map(|(_, [names, _])| *names).collect::<Vec<_>>())
+                .bind(counts.iter().map(|(_, [_, products])| *products).collect::<Vec<_>>())
+                .execute(&mut *connection)
+                .await?;
         }
-        let (keys, counts): (Vec<_>, Vec<_>) = counts.into_iter().unzip();
-        let (words, partitions): (Vec<String>, Vec<i32>) = keys.into_iter().unzip();
-        sqlx::query(AssertSqlSafe(Arc::clone(&self.count)))
-            .bind(words)
-            .bind(partitions)
-            .bind(counts.iter().map(|[names, _]| *names).collect::<Vec<_>>())
-            .bind(counts.iter().map(|[_, products]| *products).collect::<Vec<_>>())
-            .execute(connection)
-            .await?;
         Ok(())
     }
 
@@ -170,17 +171,16 @@ impl Search {
         connection: &mut PgConnection,
         rows: &[Described<'_>],
     ) -> Result<(), sqlx::Error> {
-        if rows.is_empty() {
-            return Ok(());
+        for rows in rows.chunks(PIECE) {
+            sqlx::query(AssertSqlSafe(Arc::clone(&self.insert)))
+                .bind(rows.iter().map(|(id, ..)| *id).collect::<Vec<_>>())
+                .bind(rows.iter().map(|(_, it, _)| it.partition).collect::<Vec<_>>())
+                .bind(rows.iter().map(|(_, it, _)| it.added).collect::<Vec<_>>())
+                .bind(rows.iter().map(|(.., to)| to.name.as_str()).collect::<Vec<_>>())
+                .bind(rows.iter().map(|(.., to)| to.whole.as_str()).collect::<Vec<_>>())
+                .execute(&mut *connection)
+                .await?;
         }
-        sqlx::query(AssertSqlSafe(Arc::clone(&self.insert)))
-            .bind(rows.iter().map(|(id, ..)| *id).collect::<Vec<_>>())
-            .bind(rows.iter().map(|(_, it, _)| it.partition).collect::<Vec<_>>())
-            .bind(rows.iter().map(|(_, it, _)| it.added).collect::<Vec<_>>())
-            .bind(rows.iter().map(|(.., to)| to.name.as_str()).collect::<Vec<_>>())
-            .bind(rows.iter().map(|(.., to)| to.whole.as_str()).collect::<Vec<_>>())
-            .execute(connection)
-            .await?;
         Ok(())
     }
 

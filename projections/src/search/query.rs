@@ -1,7 +1,7 @@
 //! Questions to products.
 
 use super::{
-    RANKED,
+    MANY, RANKED,
     terms::{MAX_WORDS, Question, Size, Term, meanings, sizes},
 };
 use crate::{Page, QueryError, ReadModels, products::Product};
@@ -181,16 +181,18 @@ impl Search<'_> {
                 None => sizes.iter().any(|size| tier.holds(size) <= RANKED),
             };
             let behind = here.map(|after| (after.score, after.created_at, after.product_id));
-            let place = Place { tier, ranked, behind };
+            let mut place = Place { tier, ranked, behind };
             let left = wanted - found.len();
-            let hits = if ranked {
-                self.best(place, &sizes, left).await?
-            } else {
-                self.newest(place, left).await?
-            };
+            let mut hits = if ranked { Vec::new() } else { self.newest(place, left).await? };
+            // Words that are in many products and seldom in one together: the index knows where.
+            let seldom = here.is_none() && hits.len() < left;
+            place.ranked |= seldom && sizes.iter().any(|size| tier.holds(size) <= MANY);
+            if place.ranked {
+                hits = self.best(place, &sizes, left).await?;
+            }
             let is_short = hits.len() < left;
             found.extend(hits.into_iter().map(|hit| (place, hit)));
-            if !ranked && is_short {
+            if !place.ranked && is_short {
                 stopped = self.walked(place).await?.map(|hit| (place, hit));
                 if stopped.is_some() {
                     break;
@@ -232,7 +234,10 @@ impl Search<'_> {
         sqlx::query_as(place.tier.statements().ranked)
             .bind(self.query())
             .bind(exactly.join(" | "))
-            .bind(rarest.map(|(term, _)| term.query()))
+            .bind(match rarest {
+                Some((term, size)) if place.tier.holds(size) <= RANKED => term.query(),
+                _ => self.query(),
+            })
             .bind(place.behind.map(|(score, ..)| score))
             .bind(place.behind.map(|(_, created_at, _)| created_at))
             .bind(place.behind.map(|(.., product_id)| product_id))

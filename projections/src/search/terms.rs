@@ -1,7 +1,7 @@
 //! What the words of a question stand for, and in how many products they are.
 
 use super::{
-    RANKED,
+    MANY,
     words::{is_word, words},
 };
 use crate::QueryError;
@@ -154,7 +154,7 @@ pub(super) async fn sizes(
     .bind(least)
     .bind(below)
     .bind(MAX_LOOKED_UP)
-    .bind(RANKED + 1)
+    .bind(MANY + 1)
     .fetch_all(connection)
     .await
 }

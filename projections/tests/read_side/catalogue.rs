@@ -114,6 +114,34 @@ async fn products_are_found_by_words_beginnings_and_slips_the_best_first() {
     projector.stop().await;
 }
 
+/// Each word is in too many names to be ranked, and the newest of these do not have both.
+#[tokio::test(flavor = "multi_thread")]
+async fn words_that_are_common_and_seldom_meet_are_found_at_once() {
+    let mut scenario = Scenario::new(2).await;
+    let mut chance = Chance(9);
+    let story: Vec<_> = (0..6_000)
+        .map(|n| {
+            let name = match n {
+                17 | 18 => "left right",
+                _ if n % 2 == 0 => "left",
+                _ => "right",
+            };
+            (StreamId::product(chance.id()), added((name, None, None)))
+        })
+        .collect();
+    scenario.scribe.write(&story, 500).await;
+    let projector = scenario.projector(settings()).await;
+    scenario.settle().await;
+    let question = Question::of("left right").unwrap();
+    let page = scenario.models().search(&question, None, 5).await.unwrap();
+    assert_eq!((page.items.len(), page.next), (2, None));
+    let question = Question::of("left").unwrap();
+    let page = scenario.models().search(&question, None, 5).await.unwrap();
+    assert_eq!(page.items.len(), 5);
+    assert!(page.next.is_some());
+    projector.stop().await;
+}
+
 /// Whatever the pages are of, and whether the tiers are ranked or too large for that.
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_of_a_search_neither_repeat_nor_skip_while_products_come() {
