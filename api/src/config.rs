@@ -416,10 +416,4 @@ mod tests {
         let names: Vec<&str> = properties.keys().map(String::as_str).collect();
         assert_eq!(names, ["sasl.username", "security.protocol", "ssl.ca.location"]);
     }
-
-    #[test]
-    fn a_setting_that_would_be_ignored_is_refused() {
-        let refused = config(&["--smtp-url=smtp://mail"]).unwrap_err();
-        assert_eq!(refused, ConfigError::Unsupported("SMTP_URL"));
-    }
 }

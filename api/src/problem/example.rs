@@ -57,6 +57,8 @@ fn occurrence(kind: Kind) -> (&'static str, Value) {
             let errors = json!([{ "pointer": "/items/0/quantity", "detail": detail }]);
             ("/items/0/quantity must be from 1 to 1000000", json!({ "errors": errors }))
         }
+        Kind::InvalidSignature => ("the signature is older than 300 s", json!({})),
+        Kind::ProjectionParked => ("", json!({ "stream": format!("order-{ORDER}") })),
         Kind::InternalError => ("the request failed, and the fault is logged", json!({})),
         Kind::CommandNotApplied => ("the partition is not open", json!({})),
         Kind::OutcomeUnknown => ("", json!({ "id": ORDER })),
@@ -66,6 +68,7 @@ fn occurrence(kind: Kind) -> (&'static str, Value) {
         | Kind::MethodNotAllowed
         | Kind::RequestTimeout
         | Kind::EmailTaken
+        | Kind::WishlistFull
         | Kind::Gone
         | Kind::BodyTooLarge
         | Kind::UnsupportedMediaType

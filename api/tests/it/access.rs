@@ -27,6 +27,7 @@ fn table(things: &Things) -> Vec<(&'static str, Value, Answers)> {
     let Things { reader, product, .. } = things;
     let name = json!({ "name": "Another book", "price": { "amount": 1, "currency": "GBP" } });
     let stock = json!({ "quantity": 1, "reason": "received" });
+    let wish = json!({ "product_id": product });
     let moved = json!({ "status": "processing" });
     vec![
         ("GET /healthz", Value::Null, ANYONE),
@@ -53,12 +54,26 @@ fn table(things: &Things) -> Vec<(&'static str, Value, Answers)> {
         ("POST /api/v1/orders/{id}/events/ticket", json!({}), OWN),
         ("PATCH /api/v1/orders/{id}/status", moved, STAFF),
         ("POST /api/v1/orders/{id}/cancel", json!({}), OWN),
+        ("GET /api/v1/search?q=book", Value::Null, ANYONE),
+        ("GET /api/v1/reports/sales", Value::Null, STAFF),
+        ("POST /api/v1/wishlist/items", wish, [401, 201, 201, 403, 403]),
+        ("GET /api/v1/wishlist/items", Value::Null, [401, 200, 200, 403, 403]),
+        ("DELETE /api/v1/wishlist/items/{product_id}", Value::Null, [401, 204, 204, 403, 403]),
+        // Nobody's token opens it: the sandbox gateway sends no notices.
+        ("POST /api/v1/payments/webhook", json!({}), [404; 5]),
+        ("GET /api/v1/admin/parked", Value::Null, ADMIN),
+        ("POST /api/v1/admin/parked/{stream}/retry", json!({}), [401, 403, 403, 403, 404]),
         ("GET /api/v1/admin/projections", Value::Null, ADMIN),
+        ("POST /api/v1/admin/projections/{name}/pause", json!({}), [401, 403, 403, 403, 409]),
+        ("POST /api/v1/admin/projections/{name}/resume", json!({}), [401, 403, 403, 403, 409]),
         ("POST /api/v1/admin/projections/{name}/rebuild", json!({}), [401, 403, 403, 403, 202]),
         ("POST /api/v1/admin/projections/{name}/rollback", json!({}), [401, 403, 403, 403, 409]),
         ("POST /api/v1/admin/projections/{name}/cancel", json!({}), [401, 403, 403, 403, 200]),
         ("POST /api/v1/admin/projections/{name}/drop", json!({}), [401, 403, 403, 403, 409]),
         ("GET /api/v1/admin/streams/{id}", Value::Null, ADMIN),
+        // These end what the others are about: they come last.
+        ("DELETE /api/v1/products/{id}", Value::Null, STAFF),
+        ("DELETE /api/v1/customers/{id}", Value::Null, SELF),
     ]
 }
 
@@ -85,7 +100,12 @@ impl Things {
             _ => self.order.to_string(),
         };
         let reader = self.reader.to_string();
-        template.replace("{id}", &id).replace("{reader}", &reader).replace("{name}", "orders")
+        template
+            .replace("{id}", &id)
+            .replace("{reader}", &reader)
+            .replace("{name}", "orders")
+            .replace("{product_id}", &self.product.to_string())
+            .replace("{stream}", &format!("order-{}", self.order))
     }
 }
 

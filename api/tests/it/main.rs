@@ -31,6 +31,7 @@ mod program;
 mod rebuild;
 mod sales;
 mod secrets;
+mod shopping_day;
 mod stock;
 mod tidy;
 mod traces;
