@@ -42,7 +42,7 @@ pub async fn run(args: Args) -> Result<()> {
         Some(Workload::All) => all(&args),
         Some(_) => vec![args.clone()],
     };
-    telemetry::log_lines(&args.log_filter, LogFormat::Text);
+    telemetry::log_lines(&args.log_filter, LogFormat::Text, None);
     println!("{HEAD}");
     for args in runs {
         let what = args.workload.map(name).unwrap_or_default();

@@ -50,7 +50,7 @@ pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
 /// # Errors
 /// When a read is not answered as it must be.
 pub async fn run_held(args: &Args, place: &Place) -> Result<Vec<Line>> {
-    let (program, known) = over_http_with(args, place, args.events / 10).await?;
+    let (program, known) = over_http_with(args, place, args.events.unwrap_or(EVENTS) / 10).await?;
     let mut lines = Vec::new();
     for how in [How::Whole, How::Held, How::Nothing] {
         let known = Arc::clone(&known);

@@ -128,7 +128,7 @@ mod tests {
             correlation_id: id,
             causation_id: id,
         };
-        let event = Event::from(order::Event::from(order::Confirmed {}));
+        let event = Event::from(order::Event::from(order::Confirmed::default()));
         let record = event.to_record(id, StreamId::order(id), Timestamp::UNIX_EPOCH, metadata);
         Fact { position: Position { partition: HERE, offset: Offset(offset) }, record, event }
     }

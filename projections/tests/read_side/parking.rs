@@ -245,7 +245,7 @@ async fn a_row_the_database_refuses_parks_its_stream_only() {
     let (before, after) = story.split_at(story.len() / 2);
     scenario.scribe.write(before, 5).await;
     let stream = StreamId::order(cast.orders[0]);
-    let cancelled = order::Cancelled { reason: Some("nul \0".into()) };
+    let cancelled = order::Cancelled { reason: Some("nul \0".into()), mail: false };
     scenario.scribe.write(&[(stream, order::Event::from(cancelled).into())], 1).await;
     scenario.scribe.write(after, 5).await;
     let poison = scenario.scribe.written.iter().find(|(_, record)| {
@@ -408,7 +408,9 @@ async fn a_partition_where_everything_is_poison_stops() {
     let mut scenario = Scenario::new(1).await;
     let mut chance = Chance(18);
     let story: Story = (0..1_100)
-        .map(|_| (StreamId::order(chance.id()), order::Event::from(order::Confirmed {}).into()))
+        .map(|_| {
+            (StreamId::order(chance.id()), order::Event::from(order::Confirmed::default()).into())
+        })
         .collect();
     scenario.scribe.write(&story, 100).await;
     let projector = scenario.projector(settings()).await;

@@ -22,6 +22,7 @@ struct Product {
     on_hand: i64,
     reserved: i64,
     shipped: i64,
+    discontinued: bool,
     created_at: Timestamp,
     updated_at: Timestamp,
 }
@@ -57,6 +58,7 @@ impl Product {
             on_hand: 0,
             reserved: 0,
             shipped: 0,
+            discontinued: false,
             created_at: stored.time,
             updated_at: stored.time,
         }
@@ -78,6 +80,7 @@ impl Product {
                 self.on_hand -= shipped.quantity;
                 self.shipped += shipped.quantity;
             }
+            E::Discontinued(_) => self.discontinued = true,
         }
     }
 
@@ -86,7 +89,7 @@ impl Product {
         let described = self.described.as_ref();
         let price: Option<Money> = described.map(|it| it.price);
         let text = |text: Option<&str>, row: &mut Row| row.optional(text.map(str::as_bytes));
-        row.begin(15);
+        row.begin(16);
         row.put(id.as_bytes());
         row.put(&self.partition.to_be_bytes());
         row.int(self.version);
@@ -100,6 +103,7 @@ impl Product {
         row.int(self.on_hand);
         row.int(self.reserved);
         row.int(self.shipped);
+        row.put(&[u8::from(self.discontinued)]);
         row.time(self.created_at);
         row.time(self.updated_at);
     }
