@@ -72,7 +72,7 @@ features! {
         reads "", refuses "wishlist-full", shown by "a_wishlist_is_the_customers_own_and_shows_products_as_they_are";
     "remove_wishlist_item" "Think better of it",
         writes "wishlist: WishlistItemRemoved",
-        reads "", refuses "forbidden", shown by "a_wishlist_is_the_customers_own_and_shows_products_as_they_are";
+        reads "", refuses "not-found", shown by "a_wishlist_is_the_customers_own_and_shows_products_as_they_are";
     "list_wishlist" "Look at the wishlist",
         writes "", reads "wishlists, products", refuses "forbidden", shown by "a_wishlist_is_the_customers_own_and_shows_products_as_they_are";
     "place_order" "Order, with discounts and payment",

@@ -30,7 +30,7 @@ pub struct ParkedBody {
     /// Whether queries see that version.
     serving: bool,
     /// The stream.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, example = "order-0192f3a4-5b6c-7d8e-9f00-0a0000000001")]
     stream: StreamId,
     /// The version of the stream with the first event kept back.
     stream_version: u64,
@@ -43,6 +43,7 @@ pub struct ParkedBody {
     /// How many there are.
     events: i64,
     /// Why the first one cannot be applied.
+    #[schema(example = "no event is called OrderGiftWrapped")]
     reason: String,
     /// When the first one was decided.
     first_at: DateTime<Utc>,
@@ -86,12 +87,14 @@ pub struct RetriedListBody {
 #[schema(as = Retried)]
 pub struct RetriedBody {
     /// Of which read model.
+    #[schema(example = "orders")]
     projection: &'static str,
     /// Which version of it.
     version: u32,
     /// Events applied now.
     applied: u64,
     /// `drained`, `parked` (refused again) or `stale` (written by other code, left alone).
+    #[schema(example = "drained")]
     outcome: &'static str,
     /// The first event that is not applied.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,6 +102,7 @@ pub struct RetriedBody {
     position: Option<Position>,
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "no event is called OrderGiftWrapped")]
     reason: Option<String>,
 }
 
@@ -134,6 +138,7 @@ impl From<Retried> for RetriedBody {
         (status = 200, description = "A page of streams.", body = ListBody<ParkedBody>),
         (status = 400, description = "`invalid-parameter`"),
     ),
+    security(("bearer" = ["admin"])),
 )]
 pub async fn list(
     State(app): State<Arc<App>>,
@@ -162,6 +167,7 @@ pub async fn list(
         (status = 200, description = "What became of it.", body = RetriedListBody),
         (status = 404, description = "`not-found`"),
     ),
+    security(("bearer" = ["admin"])),
 )]
 pub async fn retry(
     State(app): State<Arc<App>>,

@@ -283,6 +283,7 @@ pub async fn cancel(
         (status = 404, description = "`not-found`"),
         (status = 409, description = "`projection-conflict`"),
     ),
+    security(("bearer" = ["admin"])),
 )]
 pub async fn pause(
     State(app): State<Arc<App>>,
@@ -305,6 +306,7 @@ pub async fn pause(
         (status = 404, description = "`not-found`"),
         (status = 409, description = "`projection-conflict`"),
     ),
+    security(("bearer" = ["admin"])),
 )]
 pub async fn resume(
     State(app): State<Arc<App>>,

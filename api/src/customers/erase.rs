@@ -56,6 +56,7 @@ pub struct ErasedCustomerBody {
         (status = 202, description = "Accepted: will be erased.", body = ErasedCustomerBody),
         (status = 404, description = "`not-found`"),
     ),
+    security(("bearer" = ["customer"])),
 )]
 pub async fn erase(
     State(app): State<Arc<App>>,

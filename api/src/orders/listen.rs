@@ -52,11 +52,12 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
     responses(
         (
             status = 200, description = "Events, and comments as heartbeats.",
-            body = String, content_type = "text/event-stream"
+            body = String, content_type = "text/event-stream",
+            example = json!("id: 1\nevent: OrderPlaced\ndata: {\"version\":1,\"type\":\"OrderPlaced\"}\n\n")
         ),
         (status = 404, description = "`not-found`"),
     ),
-    security(("bearer" = []), ()),
+    security(("bearer" = ["customer"]), ()),
 )]
 pub async fn listen(
     State(app): State<Arc<App>>,
@@ -113,6 +114,7 @@ fn last_event_id(headers: &HeaderMap, params: &mut Params) -> Result<u64, Proble
 #[derive(Serialize, ToSchema)]
 pub struct OrderTicket {
     /// For `?ticket=`; not a token, and good for this order only.
+    #[schema(example = "Zm9yIG9uZSBvcmRlcg.c2lnbmVk")]
     pub ticket: String,
     /// When it can no longer be shown. What it has opened goes on.
     pub expires_at: DateTime<Utc>,
@@ -129,6 +131,7 @@ pub struct OrderTicket {
         (status = 200, description = "The ticket.", body = OrderTicket),
         (status = 404, description = "`not-found`"),
     ),
+    security(("bearer" = ["customer"])),
 )]
 pub async fn ticket(
     State(app): State<Arc<App>>,

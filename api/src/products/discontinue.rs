@@ -43,6 +43,7 @@ impl CommandBody for DiscontinueProductRequest {
         ),
         (status = 404, description = "`not-found`"),
     ),
+    security(("bearer" = ["staff"])),
 )]
 pub async fn discontinue(
     State(app): State<Arc<App>>,

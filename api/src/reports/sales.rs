@@ -65,7 +65,7 @@ pub struct BestSellerBody {
     /// The product.
     pub product_id: Uuid,
     /// What it is called now; null for the moment in which that is not known here.
-    #[schema(required)]
+    #[schema(required, example = "The Left Hand of Darkness")]
     pub name: Option<String>,
     /// Units in confirmed orders that were not cancelled since.
     pub units: i64,
@@ -93,6 +93,7 @@ pub struct BestSellerBody {
         ),
     ),
     responses((status = 200, description = "The report.", body = SalesReport)),
+    security(("bearer" = ["staff"])),
 )]
 pub async fn sales(
     State(app): State<Arc<App>>,

@@ -50,6 +50,7 @@ pub struct AddedItemBody {
         (status = 404, description = "`product-not-found`, `customer-not-found`"),
         (status = 409, description = "`wishlist-full`"),
     ),
+    security(("bearer" = ["customer"])),
 )]
 pub async fn add(
     State(app): State<Arc<App>>,

@@ -25,6 +25,7 @@ use std::sync::Arc;
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
     responses((status = 200, description = "A page of items.", body = ListBody<WishlistItemBody>)),
+    security(("bearer" = ["customer"])),
 )]
 pub async fn list(
     State(app): State<Arc<App>>,

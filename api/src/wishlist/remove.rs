@@ -31,6 +31,7 @@ impl CommandBody for RemoveWishlistItemRequest {
     operation_id = "remove_wishlist_item",
     params(("product_id" = Uuid, Path, description = "The product")),
     responses((status = 204, description = "It is not on the list.")),
+    security(("bearer" = ["customer"])),
 )]
 pub async fn remove(
     State(app): State<Arc<App>>,

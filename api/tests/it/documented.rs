@@ -16,9 +16,19 @@ crate::on_both_logs!(
 );
 
 /// Operations whose example may be refused here, and how: perhaps there is no other version of a read
-/// model, and no rebuild under way.
-const REFUSED: [(&str, u16); 3] =
-    [("roll_back_projection", 409), ("cancel_rebuild", 409), ("drop_old_versions", 409)];
+/// model, no rebuild under way, nothing parked; and the sandbox gateway sends no notices.
+const REFUSED: [(&str, u16); 7] = [
+    ("roll_back_projection", 409),
+    ("cancel_rebuild", 409),
+    ("pause_rebuild", 409),
+    ("resume_rebuild", 409),
+    ("drop_old_versions", 409),
+    ("retry_parked", 404),
+    ("payment_webhook", 404),
+];
+
+/// Its answer has no end.
+const ENDLESS: &str = "listen_to_order";
 
 /// What the examples name, and its like in this shop: each operation finds things that nobody has
 /// touched.
@@ -147,6 +157,9 @@ mod scenario {
         let document = app.staff.get("//openapi.json").expect(200).await.body;
         for (path, method, operation) in openapi::operations(&document) {
             let documented = Documented { document: &document, path, method, operation };
+            if operation["operationId"] == ENDLESS {
+                continue;
+            }
             let world = World::new(app).await;
             let answer = documented.call(&documented.caller(app, &world), &world).await;
             documented.check(&answer);

@@ -39,8 +39,10 @@ mod scenario {
         let orders = join_all(orders).await;
         // The metrics are those of all tests of this process: what stood there can only grow.
         crate::app::eventually("the breaker opens", async || {
-            let opened = metric(shop, "orderlog_gateway_breaker_opened_total").await;
-            let turned_away = metric(shop, "orderlog_gateway_turned_away_total").await;
+            let opened =
+                metric(shop, "orderlog_breaker_opened_total{of=\"payment gateway\"}").await;
+            let turned_away =
+                metric(shop, "orderlog_breaker_turned_away_total{of=\"payment gateway\"}").await;
             (opened >= 1.0 && turned_away >= 1.0).then_some(())
         })
         .await;
