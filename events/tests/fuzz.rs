@@ -13,8 +13,13 @@ use proptest::{prelude::*, sample::Index};
 use serde_json::Value;
 use uuid::Uuid;
 
-const KINDS: [StreamKind; 4] =
-    [StreamKind::Order, StreamKind::Product, StreamKind::Customer, StreamKind::Email];
+const KINDS: [StreamKind; 5] = [
+    StreamKind::Order,
+    StreamKind::Product,
+    StreamKind::Customer,
+    StreamKind::Email,
+    StreamKind::Wishlist,
+];
 
 /// Every body that was ever written: its stream kind, its type, its schema version.
 fn golden() -> Vec<(StreamKind, String, u16, Value)> {

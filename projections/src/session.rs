@@ -74,18 +74,15 @@ impl<'a> Session<'a> {
         }
         match read {
             Read::Batches(partition, Decoded { facts, undecodable, cursor, at_end }) => {
-                match self.gathered.get_mut(&partition) {
-                    Some(gathered) => {
-                        gathered.facts.extend(facts);
-                        gathered.undecodable.extend(undecodable);
-                        gathered.cursor = cursor;
-                        gathered.at_end = at_end;
-                    }
-                    None => {
-                        let damage = None;
-                        let gathered = Gathered { facts, undecodable, cursor, at_end, damage };
-                        self.gathered.insert(partition, gathered);
-                    }
+                if let Some(gathered) = self.gathered.get_mut(&partition) {
+                    gathered.facts.extend(facts);
+                    gathered.undecodable.extend(undecodable);
+                    gathered.cursor = cursor;
+                    gathered.at_end = at_end;
+                } else {
+                    let damage = None;
+                    let gathered = Gathered { facts, undecodable, cursor, at_end, damage };
+                    self.gathered.insert(partition, gathered);
                 }
                 self.tell_applied(partition);
             }

@@ -88,7 +88,8 @@ pub struct RebuildBody {
     verify_only: bool,
     /// Whether it takes little of the machine.
     throttled: bool,
-    /// What came of comparing it with the version that serves: `equal`, `different`, or `changed` if other code wrote that;
+    /// What came of comparing it with the version that serves: `equal`, `different`, `changed` if other code wrote
+    /// that, or `parked` if one of the two keeps streams back;
     /// null before.
     verified: Option<&'static str>,
     /// The first rows that differ.

@@ -153,7 +153,7 @@ mod scenario {
         let one = async |number: usize| {
             let reader = app.staff.customer().await;
             let mut body = order(reader, &[(product, 1)]);
-            if number % 3 == 0 {
+            if number.is_multiple_of(3) {
                 body["payment_method"] = json!("pm_card_error");
             }
             let call = app.staff.post("/orders", &body).header("prefer", "respond-async");

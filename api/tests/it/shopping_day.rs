@@ -43,6 +43,7 @@ mod scenario {
     use crate::app::TestApp;
     use orderlog::auth::Role;
 
+    #[expect(clippy::too_many_lines, reason = "a day is one story")]
     pub async fn a_shopping_day(app: &TestApp) {
         let staff = &app.staff;
 

@@ -74,7 +74,7 @@ impl Run<'_> {
     pub async fn sweep_retry(mut self) -> Result<Tally, Violation> {
         let (story, _) = story(7, 400);
         let mut message = 0;
-        for part in story.chunks(25) {
+        for part in story.chunks(15) {
             self.poison();
             self.write(part).await;
             self.until_complete().await?;

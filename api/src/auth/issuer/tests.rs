@@ -163,7 +163,7 @@ impl Fixture {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/keys", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        let clock = Arc::new(Clock(System::new(), SyncMutex::new(Duration::from_secs(60))));
+        let clock = Arc::new(Clock(System::new(), SyncMutex::new(Duration::from_mins(1))));
         let mut source = KeySetSource::try_new(&url, refresh, STALE).unwrap();
         source.within = Duration::from_millis(500);
         let environment: Arc<dyn Environment> = Arc::clone(&clock) as _;

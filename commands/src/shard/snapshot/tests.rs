@@ -26,10 +26,10 @@ async fn log(changes: u32) -> MemoryLog {
             price: Money::new(899, "GBP".parse().unwrap()),
             initial_stock: 3,
         };
-        let changed = StockChanged { quantity: 1, reason: StockReason::Received };
+        let received = StockChanged { quantity: 1, reason: StockReason::Received };
         let event: Event = match version {
             1 => Event::Product(added.into()),
-            _ => Event::Product(changed.into()),
+            _ => Event::Product(received.into()),
         };
         let metadata = Metadata {
             version,
