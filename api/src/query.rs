@@ -224,7 +224,8 @@ pub fn list<B: Serialize>(freshness: &Freshness, found: Found<B>) -> Response {
     response
 }
 
-fn reflect(response: &mut Response, prefer: Prefer, position: &LogPosition) {
+/// Says what an answer reflects.
+pub(crate) fn reflect(response: &mut Response, prefer: Prefer, position: &LogPosition) {
     set_header(response, LOG_POSITION, &position.to_string());
     prefer.applied(response, false);
 }

@@ -8,6 +8,7 @@ use crate::{
     extract::{Params, PathId},
     live::Listener,
     problem::Problem,
+    query,
 };
 use axum::{
     Json,
@@ -143,13 +144,14 @@ pub async fn ticket(
 ) -> Result<Response, Problem> {
     let owner = caller.owner()?;
     params.end()?;
-    visible(&app, id, owner, &freshness).await?;
+    let found = visible(&app, id, owner, &freshness).await?;
     let principal: &Principal = caller.principal()?;
     let until = until.0.unwrap_or(Timestamp::MAX_UTC);
     let ticket = app.tickets.give(id, principal, until, app.environment.now())?;
     let body = OrderTicket { ticket: ticket.text, expires_at: ticket.expires_at };
     let mut response = Json(body).into_response();
     set_header(&mut response, header::CACHE_CONTROL, "no-store");
+    query::reflect(&mut response, freshness.prefer, &found.position);
     Ok(response)
 }
 
