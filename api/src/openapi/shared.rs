@@ -70,17 +70,18 @@ pub fn headers() -> Value {
         let schema = json!({ "type": "string", "pattern": pattern });
         json!({ "description": text, "required": required, "schema": schema, "example": example })
     };
-    let (positions, path) = ("^[0-9]+:[0-9]+(,[0-9]+:[0-9]+)*$", "^/api/v1/");
+    let (positions, path) = ("^([0-9]+:[0-9]+(,[0-9]+:[0-9]+)*)?$", "^/api/v1/");
     let order = format!("/api/v1/orders/{}", id("orders"));
     json!({
         "ETag": header("The version shown", true, "^\"[0-9]+\"$", "\"6\""),
         "Location": header("Where the resource is", true, path, &order),
         "Log-Position": header(
-            "What a later query must reflect to show this: its `Min-Log-Position`", true, positions,
+            "What a later query must reflect to show this: its `Min-Log-Position`; empty where nothing \
+             ever happened", true, positions,
             "3:1042",
         ),
         "Reflected-Position": header(
-            "What the answer reflects at least; empty while the log is", true, "^([0-9]+:[0-9]+(,[0-9]+:[0-9]+)*)?$",
+            "What the answer reflects at least; empty while the log is", true, positions,
             "3:1042,7:99",
         ),
         "Idempotency-Replayed": header(
