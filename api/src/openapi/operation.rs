@@ -24,7 +24,8 @@ impl Sort {
         match method {
             _ if !path.starts_with("/api/") => Self::Outside,
             _ if is_plain || path.contains("/admin/p") => Self::Plain,
-            _ if path.ends_with("/webhook") => Self::Plain,
+            // Signed by somebody else; and a stream, which waits for nothing.
+            _ if path.ends_with("/webhook") || path.ends_with("/events") => Self::Plain,
             _ if path.ends_with("/events/ticket") => Self::Query,
             "get" => Self::Query,
             _ => Self::Command,
@@ -130,6 +131,19 @@ impl Context<'_> {
                     "type": "string", "minLength": 1, "maxLength": 512, "pattern": "^[A-Za-z0-9_-]+$",
                 });
                 parameter["example"] = json!("eyJsaXN0IjoxLCJhdCI6MX0");
+            }
+            "bucket" => {
+                parameter["schema"] =
+                    json!({ "type": "string", "enum": ["day", "hour"], "default": "day" });
+            }
+            "as_of" => {
+                parameter["schema"] = json!({
+                    "type": "string",
+                    "anyOf": [
+                        { "format": "date-time" },
+                        { "pattern": "^[0-9]+:[0-9]+(,[0-9]+:[0-9]+)*$" },
+                    ],
+                });
             }
             _ if parameter["schema"] == json!({ "type": "string" }) => {
                 parameter["schema"]["pattern"] = r"^[^\x00]*$".into();
