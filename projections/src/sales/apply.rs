@@ -180,6 +180,10 @@ impl Open {
 
 #[async_trait]
 impl Projection for Sales {
+    fn takes(&self, kind: events::StreamKind) -> bool {
+        kind == events::StreamKind::Order
+    }
+
     async fn apply(
         &self,
         connection: &mut PgConnection,

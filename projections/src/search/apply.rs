@@ -90,6 +90,10 @@ type Counts = BTreeMap<(String, i32), [i64; 2]>;
 
 #[async_trait]
 impl Projection for Search {
+    fn takes(&self, kind: events::StreamKind) -> bool {
+        kind == events::StreamKind::Product
+    }
+
     async fn apply(
         &self,
         connection: &mut PgConnection,

@@ -41,6 +41,10 @@ impl Wishlists {
 
 #[async_trait]
 impl Projection for Wishlists {
+    fn takes(&self, kind: events::StreamKind) -> bool {
+        kind == events::StreamKind::Wishlist
+    }
+
     async fn apply(
         &self,
         connection: &mut PgConnection,

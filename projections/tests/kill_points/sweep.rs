@@ -72,7 +72,7 @@ impl Run<'_> {
 
     /// Operators who drain what is parked, the n-th of whom dies at the n-th message, until one is done before that.
     pub async fn sweep_retry(mut self) -> Result<Tally, Violation> {
-        let (story, _) = story(7, 400);
+        let (story, _) = story(7, 700);
         let mut message = 0;
         for part in story.chunks(15) {
             self.poison();
