@@ -180,8 +180,8 @@ impl Open {
 
 #[async_trait]
 impl Projection for Sales {
-    fn takes(&self, kind: events::StreamKind) -> bool {
-        kind == events::StreamKind::Order
+    fn takes(&self, kind: StreamKind) -> bool {
+        kind == StreamKind::Order
     }
 
     async fn apply(

@@ -5,7 +5,7 @@ use crate::{
     shop::story,
 };
 use events::{Partition, StreamId};
-use projections::{ProjectorSettings, ReadModel, rebuild, rebuild::State};
+use projections::{ProjectorSettings, ReadModel, rebuild};
 
 /// Whatever is behind at all is filled in bulk.
 fn in_bulk(bulk_bytes: usize) -> ProjectorSettings {
@@ -89,9 +89,9 @@ async fn what_was_filled_before_an_end_is_not_filled_again() {
     projector.stop().await;
 }
 
-/// What a feed stops at, a rebuild stops at too, with all before it applied; also if the event is of no interest to it.
+/// A partition with an event that does not read is filled up to there and left to the feed, which parks the stream.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unknown_event_stops_a_rebuild_where_it_stops_the_feed() {
+async fn an_unknown_event_parks_its_stream_in_a_rebuild_as_in_the_feed() {
     let mut scenario = Scenario::new(1).await;
     let (story, cast) = story(60, 40);
     let (before, after) = story.split_at(story.len() / 2);
@@ -102,19 +102,15 @@ async fn an_unknown_event_stops_a_rebuild_where_it_stops_the_feed() {
     scenario.scribe.append(Partition(0), vec![record]).await;
     scenario.scribe.write(after, 3).await;
     let projector = scenario.projector(in_bulk(64 << 20)).await;
+    scenario.settle().await;
     for model in [ReadModel::Orders, ReadModel::Products, ReadModel::History] {
-        let stopped = async |version: i32| {
-            let checkpoints = scenario.checkpoints(model, version).await;
-            checkpoints.into_iter().find_map(|(events, stopped)| Some((events, stopped?)))
-        };
-        eventually("the feed stops", async || stopped(1).await.is_some()).await;
         rebuild::request(&scenario.pool, model).await.unwrap();
-        eventually("the rebuild stops", async || stopped(2).await.is_some()).await;
-        assert_eq!(stopped(2).await, stopped(1).await);
+        eventually("the rebuild serves", async || {
+            let status = rebuild::status(&scenario.pool, &*scenario.log).await.unwrap();
+            status.iter().any(|it| it.model == model && it.version == 2 && it.serving)
+        })
+        .await;
         assert_eq!(scenario.dump(model, 2).await, scenario.dump(model, 1).await);
-        let status = rebuild::status(&scenario.pool, &*scenario.log).await.unwrap();
-        let new = status.iter().find(|it| it.model == model && it.version == 2).unwrap();
-        assert_eq!((new.state, new.serving), (State::Stopped, false));
     }
     projector.stop().await;
 }

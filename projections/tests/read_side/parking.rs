@@ -104,7 +104,8 @@ async fn an_event_that_does_not_read_parks_its_stream_and_the_rest_goes_on() {
         let events = events_of(&scenario, stream);
         let found = all(&scenario).await;
         let models: Vec<_> = found.iter().map(|it| it.model).collect();
-        assert_eq!(models.len(), 2, "{found:?}");
+        // And sales or search, which look at the same streams.
+        assert!((2..=3).contains(&models.len()), "{found:?}");
         assert!(models.contains(&own) && models.contains(&ReadModel::History));
         for parked in found {
             assert!(parked.reason.contains(reason), "{}", parked.reason);
@@ -148,7 +149,7 @@ async fn draining_meets_the_live_feed_without_gap_or_repeat() {
         scenario.log = healer.clone();
         let settings = ProjectorSettings { max_events: 1 + chance.below(6) as usize, ..settings() };
         let projector = scenario.projector(settings).await;
-        eventually("the stream is parked", async || all(&scenario).await.len() == 2).await;
+        eventually("the stream is parked", async || all(&scenario).await.len() == 3).await;
         healer.heal();
         let (pool, log) = (scenario.pool.clone(), Arc::clone(&scenario.log));
         let delay = Duration::from_millis(chance.below(60));
@@ -261,6 +262,8 @@ async fn a_row_the_database_refuses_parks_its_stream_only() {
     let mut expected = without(&scenario.log, stream, version).await;
     // The history can hold it.
     expected[3] = scenario.dump(ReadModel::History, 1).await;
+    // So can the sums, which are of no text.
+    expected[6] = scenario.dump(ReadModel::Sales, 1).await;
     assert_eq!(scenario.dump_all().await, expected);
     projector.stop().await;
 }
@@ -347,7 +350,7 @@ async fn a_parked_resource_is_not_shown_as_if_it_were_whole() {
         assert!(matches!(owner, Err(QueryError::Parked { .. })));
         let stranger = models.order(stream.id, Some(other.order_id)).await;
         assert!(matches!(stranger, Ok(None)));
-        assert_eq!(models.parked().await.unwrap().into_values().collect::<Vec<_>>(), [1, 1]);
+        assert_eq!(models.parked().await.unwrap().into_values().collect::<Vec<_>>(), [1, 1, 1]);
     }
     projector.stop().await;
 }
