@@ -66,6 +66,8 @@ pub(super) enum Unknown {
     Apply(#[from] ApplyError),
     #[error("{0}")]
     Early(&'static str),
+    #[error("an event between the two does not read")]
+    Unreadable,
 }
 
 type Checkpoints = BTreeMap<Partition, Checkpoint>;
@@ -113,7 +115,17 @@ impl Verify {
             new.commit().await?;
             return Ok(Verified::Parked);
         }
-        self.bring(&mut new, &from, &to).await?;
+        match self.bring(&mut new, &from, &to).await {
+            // The feed will park its stream.
+            Err(Unknown::Unreadable) => {
+                new.rollback().await?;
+                let mut new = database::begin(pool).await?;
+                note(&mut new, id, Verified::Parked, &[]).await?;
+                new.commit().await?;
+                return Ok(Verified::Parked);
+            }
+            brought => brought?,
+        }
         let (ours, theirs) = if self.version.manner.gentle {
             (digests(&mut new, id).await?, digests(&mut old, serving).await?)
         } else {
@@ -180,9 +192,7 @@ impl Verify {
             decoded.facts.retain(|fact| fact.position.offset < end);
             cursor = decoded.cursor;
             if decoded.undecodable.iter().any(|it| it.position.offset < end) {
-                return Err(Unknown::Early(
-                    "an event before where the serving version is does not read",
-                ));
+                return Err(Unknown::Unreadable);
             }
             if cursor.offset < end && at_end {
                 return Err(Unknown::Early(
