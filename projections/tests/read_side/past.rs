@@ -266,7 +266,7 @@ async fn a_parked_stream_is_tried_again_and_not_rebuilt() {
     scenario.log = Arc::new(Doctored::new(Arc::clone(&plain), poison));
     let projector = scenario.projector(settings()).await;
     eventually("it is parked", async || {
-        parked::list(&scenario.pool, None, 9).await.unwrap().len() == 2
+        parked::list(&scenario.pool, None, 9).await.unwrap().len() == 3
     })
     .await;
     scenario.settle().await;
