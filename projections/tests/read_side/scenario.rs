@@ -96,11 +96,15 @@ impl Scenario {
 
     /// A version's tables, all rows in order.
     pub async fn dump(&self, model: ReadModel, version: u32) -> Vec<String> {
-        let schema = format!("{model}_v{version}");
+        self.dump_schema(&format!("{model}_v{version}")).await
+    }
+
+    /// All rows of all tables of a schema, as text.
+    pub async fn dump_schema(&self, schema: &str) -> Vec<String> {
         let tables: Vec<String> = sqlx::query_scalar(
             "select tablename::text from pg_tables where schemaname = $1 order by tablename",
         )
-        .bind(&schema)
+        .bind(schema)
         .fetch_all(&self.pool)
         .await
         .unwrap();
