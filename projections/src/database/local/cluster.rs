@@ -55,6 +55,8 @@ const NOT_DURABLE: &str = "\
 fsync = off
 full_page_writes = off
 shared_buffers = 64MB
+max_wal_size = 256MB
+min_wal_size = 80MB
 ";
 
 /// Runs `initdb`. The cluster appears under its name only when it is whole, so a start killed halfway
