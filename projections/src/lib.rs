@@ -43,6 +43,7 @@ pub mod wishlists;
 mod backoff;
 mod checkpoint;
 mod copy;
+mod digest;
 mod facts;
 mod feeds;
 mod lease;

@@ -5,7 +5,7 @@ use super::{
     fold::{End, Scratch},
     session,
 };
-use crate::{ReadModel, parked, version::VersionId};
+use crate::{ReadModel, digest::row_hash, parked, version::VersionId};
 use events::{Offset, Partition, StreamId, log::EventLog};
 use serde::Serialize;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
@@ -159,9 +159,10 @@ async fn compare_table(
     table: String,
     report: &mut ModelReport,
 ) -> Result<(), sqlx::Error> {
+    let hash = row_hash(connection, folded, &table).await?;
     let digest = |schema: &str| {
         format!(
-            "select count(*), coalesce(sum(hashtextextended(t::text, 0)), 0)::text \
+            "select count(*), coalesce(sum({hash}), 0)::text \
              from {schema}.{table} t"
         )
     };

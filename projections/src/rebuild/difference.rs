@@ -1,6 +1,6 @@
 //! The rows in which two versions differ.
 
-use crate::version::VersionId;
+use crate::{digest::row_hash, version::VersionId};
 use events::Position;
 use futures::{Stream, TryStreamExt};
 use serde::{Deserialize, Serialize};
@@ -71,9 +71,10 @@ pub(crate) async fn first(
     partition: i32,
 ) -> Result<Vec<Difference>, sqlx::Error> {
     let key = key(rebuilt.0, rebuilt.1, table).await?;
+    let hash = row_hash(rebuilt.0, &rebuilt.1.schema(), table).await?;
     let sql = |id: VersionId| {
         format!(
-            "select ({key})::text collate \"C\" as k, hashtextextended(t::text, 0) \
+            "select ({key})::text collate \"C\" as k, {hash} \
              from {}.{table} t where partition = $1 order by k",
             id.schema()
         )

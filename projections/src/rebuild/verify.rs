@@ -7,6 +7,7 @@
 use crate::{
     checkpoint::{self, Checkpoint, Last, Move},
     database,
+    digest::row_hash,
     facts::{Decoded, Facts},
     planted::Planted,
     progress::rest,
@@ -256,8 +257,9 @@ type Digests = BTreeMap<(String, i32), (i64, String)>;
 async fn digests(connection: &mut PgConnection, id: VersionId) -> Result<Digests, sqlx::Error> {
     let mut digests = Digests::new();
     for table in difference::tables(connection, id).await? {
+        let hash = row_hash(connection, &id.schema(), &table).await?;
         let query = format!(
-            "select partition, count(*), sum(hashtextextended(t::text, 0))::text \
+            "select partition, count(*), sum({hash})::text \
              from {}.{table} t group by partition",
             id.schema()
         );

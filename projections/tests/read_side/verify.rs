@@ -81,6 +81,37 @@ async fn rows_that_differ_are_named_with_their_event_and_do_not_come_to_serve() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn values_that_changed_places_between_two_rows_are_seen() {
+    let mut scenario = Scenario::new(1).await;
+    let (story, cast) = story(76, 40);
+    scenario.scribe.write(&story, 5).await;
+    let projector = scenario.projector(settings()).await;
+    scenario.settle().await;
+    for (model, table, column) in [
+        (ReadModel::Orders, "orders", "customer_id"),
+        // Of a type that has no hash of its own.
+        (ReadModel::Orders, "orders", "items"),
+        (ReadModel::Products, "products", "name"),
+    ] {
+        let key = format!("{}_id", model.as_str().trim_end_matches('s'));
+        let swap = format!(
+            "with two as (select min({key}::text)::uuid a, max({key}::text)::uuid b \
+             from {model}_v1.{table}) update {model}_v1.{table} t set {column} = o.{column} \
+             from two, {model}_v1.{table} o \
+             where t.{key} in (a, b) and o.{key} in (a, b) and o.{key} <> t.{key}"
+        );
+        sqlx::query(AssertSqlSafe(swap.clone())).execute(&scenario.pool).await.unwrap();
+        rebuild::request(&scenario.pool, model).await.unwrap();
+        let found = compared(&scenario, model, 2).await;
+        assert_eq!((found.verified, found.differences.len()), (Some("different"), 2), "{column}");
+        rebuild::cancel(&scenario.pool, model).await.unwrap();
+        sqlx::query(AssertSqlSafe(swap)).execute(&scenario.pool).await.unwrap();
+    }
+    assert!(cast.orders.len() > 1 && cast.products.len() > 1);
+    projector.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_is_only_compared_never_serves() {
     let mut scenario = Scenario::new(2).await;
     scenario.scribe.write(&story(72, 40).0, 5).await;
