@@ -1,8 +1,10 @@
 //! Events to sums.
 
+use super::gather::Gathered;
 use crate::{
     facts::{Facts, sql_partition},
     projection::{ApplyError, Projection},
+    rebuild::gather::Gather,
     sales::Bucket,
 };
 use async_trait::async_trait;
@@ -16,10 +18,12 @@ use std::{
 use uuid::Uuid;
 
 /// The tables of one version.
+#[derive(Clone)]
 pub(crate) struct Sales {
     load: Arc<str>,
     delete: Arc<str>,
     insert: Arc<str>,
+    copy: Arc<str>,
     add: Arc<str>,
     add_units: Arc<str>,
 }
@@ -38,6 +42,11 @@ impl Sales {
              from unnest($1::uuid[], $2::integer[], $3::timestamptz[], $4::text[], $5::bigint[], \
              $6::bigint[], $7::text[]) \
              as u(id, partition, bucket, currency, revenue, discounts, lines)"
+        );
+        let copy = format!(
+            "copy {schema}.sales_order \
+             (order_id, partition, bucket, currency, revenue, discounts, lines) \
+             from stdin (format binary)"
         );
         let add = format!(
             "insert into {schema}.sales as t \
@@ -61,6 +70,7 @@ impl Sales {
             load: load.into(),
             delete: delete.into(),
             insert: insert.into(),
+            copy: copy.into(),
             add: add.into(),
             add_units: add_units.into(),
         }
@@ -69,13 +79,13 @@ impl Sales {
 
 /// What an order adds to the sums once it is confirmed.
 #[derive(Clone, Debug, FromRow)]
-struct Sale {
-    order_id: Uuid,
-    partition: i32,
-    bucket: Option<Timestamp>,
-    currency: String,
-    revenue: i64,
-    discounts: i64,
+pub(super) struct Sale {
+    pub order_id: Uuid,
+    pub partition: i32,
+    pub bucket: Option<Timestamp>,
+    pub currency: String,
+    pub revenue: i64,
+    pub discounts: i64,
     lines: Json<Vec<(Uuid, i64)>>,
 }
 
@@ -92,16 +102,22 @@ impl Sale {
             lines: Json(priced.lines.iter().map(line).collect()),
         }
     }
+
+    /// The lines as JSON.
+    pub fn lines_text(&self) -> String {
+        // Ids and numbers always serialise.
+        serde_json::to_string(&self.lines.0).unwrap_or_default()
+    }
 }
 
 /// What a chunk adds to the sums. A row is there once anything was ever added to it, whatever was taken out again, so that
 /// the rows do not depend on how the log was cut into chunks.
 #[derive(Default)]
-struct Sums {
+pub(super) struct Sums {
     /// Orders, revenue and discounts by bucket, partition and currency.
-    money: BTreeMap<(Timestamp, i32, String), (i64, i128, i128)>,
+    pub money: BTreeMap<(Timestamp, i32, String), (i64, i128, i128)>,
     /// Units by bucket, product and partition.
-    units: BTreeMap<(Timestamp, Uuid, i32), i128>,
+    pub units: BTreeMap<(Timestamp, Uuid, i32), i128>,
 }
 
 impl Sums {
@@ -121,16 +137,16 @@ impl Sums {
 
 /// Orders of a chunk: those that were there before, and what becomes of them.
 #[derive(Default)]
-struct Open {
+pub(super) struct Open {
     /// By order; `None` for one that can change no sum any more.
-    sales: FxHashMap<Uuid, Option<Sale>>,
+    pub sales: FxHashMap<Uuid, Option<Sale>>,
     /// Orders whose row is another now.
-    changed: BTreeSet<Uuid>,
-    sums: Sums,
+    pub changed: BTreeSet<Uuid>,
+    pub sums: Sums,
 }
 
 impl Open {
-    fn take(&mut self, order_id: Uuid, partition: i32, time: Timestamp, event: &order::Event) {
+    pub fn take(&mut self, order_id: Uuid, partition: i32, time: Timestamp, event: &order::Event) {
         use order::Event as E;
         match event {
             E::Priced(priced) => {
@@ -200,6 +216,10 @@ impl Projection for Sales {
         self.add(connection, &open.sums).await?;
         Ok(())
     }
+
+    fn gather(&self) -> Option<Box<dyn Gather>> {
+        Some(Box::new(Gathered::new(self.clone())))
+    }
 }
 
 impl Sales {
@@ -214,10 +234,37 @@ impl Sales {
         if ids.is_empty() {
             return Ok(open);
         }
-        let load = sqlx::query_as(AssertSqlSafe(Arc::clone(&self.load)));
-        let sales: Vec<Sale> = load.bind(ids).fetch_all(connection).await?;
+        let sales = self.load(connection, &ids).await?;
         open.sales = sales.into_iter().map(|sale| (sale.order_id, Some(sale))).collect();
         Ok(open)
+    }
+
+    /// The orders among these that have a row.
+    pub(super) async fn load(
+        &self,
+        connection: &mut PgConnection,
+        orders: &[Uuid],
+    ) -> Result<Vec<Sale>, sqlx::Error> {
+        let load = sqlx::query_as(AssertSqlSafe(Arc::clone(&self.load)));
+        load.bind(orders).fetch_all(connection).await
+    }
+
+    /// Takes the rows of orders away.
+    pub(super) async fn delete(
+        &self,
+        connection: &mut PgConnection,
+        orders: &[Uuid],
+    ) -> Result<(), sqlx::Error> {
+        if !orders.is_empty() {
+            let delete = sqlx::query(AssertSqlSafe(Arc::clone(&self.delete)));
+            delete.bind(orders).execute(connection).await?;
+        }
+        Ok(())
+    }
+
+    /// Copies rows of orders that have none.
+    pub(super) fn copy(&self) -> &str {
+        &self.copy
     }
 
     async fn write_orders(
@@ -225,19 +272,13 @@ impl Sales {
         connection: &mut PgConnection,
         open: &Open,
     ) -> Result<(), sqlx::Error> {
-        if open.changed.is_empty() {
-            return Ok(());
-        }
         let changed: Vec<Uuid> = open.changed.iter().copied().collect();
-        let delete = sqlx::query(AssertSqlSafe(Arc::clone(&self.delete)));
-        delete.bind(&changed).execute(&mut *connection).await?;
+        self.delete(connection, &changed).await?;
         let sales: Vec<&Sale> =
             changed.iter().filter_map(|id| open.sales.get(id)?.as_ref()).collect();
         if sales.is_empty() {
             return Ok(());
         }
-        // Ids and numbers always serialise.
-        let lines = |sale: &&Sale| serde_json::to_string(&sale.lines.0).unwrap_or_default();
         sqlx::query(AssertSqlSafe(Arc::clone(&self.insert)))
             .bind(sales.iter().map(|sale| sale.order_id).collect::<Vec<_>>())
             .bind(sales.iter().map(|sale| sale.partition).collect::<Vec<_>>())
@@ -245,13 +286,18 @@ impl Sales {
             .bind(sales.iter().map(|sale| sale.currency.as_str()).collect::<Vec<_>>())
             .bind(sales.iter().map(|sale| sale.revenue).collect::<Vec<_>>())
             .bind(sales.iter().map(|sale| sale.discounts).collect::<Vec<_>>())
-            .bind(sales.iter().map(lines).collect::<Vec<_>>())
+            .bind(sales.iter().map(|sale| sale.lines_text()).collect::<Vec<_>>())
             .execute(connection)
             .await?;
         Ok(())
     }
 
-    async fn add(&self, connection: &mut PgConnection, sums: &Sums) -> Result<(), sqlx::Error> {
+    /// Adds to the sums that are there.
+    pub(super) async fn add(
+        &self,
+        connection: &mut PgConnection,
+        sums: &Sums,
+    ) -> Result<(), sqlx::Error> {
         if sums.money.is_empty() {
             return Ok(());
         }

@@ -1,6 +1,7 @@
 //! Sales: sums by the hour of confirmation. A cancelled order is taken out of the hour in which it was confirmed.
 
 mod apply;
+mod gather;
 mod query;
 
 pub(crate) use apply::Sales;
