@@ -10,25 +10,12 @@ use crate::{
     query::{self, Cursors, Found, ListBody},
 };
 use axum::{extract::State, response::Response};
-use chrono::{DateTime, Utc};
 use projections::{
     ReadModel,
     orders::{Cursor, Filter, Status},
 };
-use std::{str::FromStr, sync::Arc};
+use std::sync::Arc;
 use uuid::Uuid;
-
-/// A moment as it stands in a query, where an unescaped `+` has become a blank.
-struct Moment(DateTime<Utc>);
-
-impl FromStr for Moment {
-    type Err = chrono::ParseError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let moment = DateTime::parse_from_rfc3339(&text.replace(' ', "+"))?;
-        Ok(Self(moment.to_utc()))
-    }
-}
 
 /// Orders, newest first. A customer sees their own.
 #[utoipa::path(
@@ -114,7 +101,6 @@ async fn page(
 }
 
 fn filter(customer_id: Option<Uuid>, params: &mut Params) -> Result<Filter, Problem> {
-    const MOMENT: &str = "a moment like 2026-11-20T12:00:00Z";
     let status = |name: String| {
         name.parse().map_err(|_| Problem::invalid_parameter("status", "must be an order's status"))
     };
@@ -123,8 +109,8 @@ fn filter(customer_id: Option<Uuid>, params: &mut Params) -> Result<Filter, Prob
     // The cursor is bound to the filter: the same set in another order is the same filter.
     statuses.sort_unstable_by_key(|status| status.as_str());
     statuses.dedup();
-    let placed_from = params.read::<Moment>("placed_from", MOMENT)?.map(|moment| moment.0);
-    let placed_to = params.read::<Moment>("placed_to", MOMENT)?.map(|moment| moment.0);
+    let placed_from = params.moment("placed_from")?;
+    let placed_to = params.moment("placed_to")?;
     Ok(Filter { statuses, customer_id, placed_from, placed_to })
 }
 

@@ -17,7 +17,7 @@ use projections::{
     sales::{BestSeller, Bucket, Sold},
 };
 use serde::Serialize;
-use std::{collections::BTreeMap, str::FromStr, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -125,24 +125,11 @@ struct Range {
     bucket: Bucket,
 }
 
-/// A moment as it stands in a query, where an unescaped `+` has become a blank.
-struct Moment(DateTime<Utc>);
-
-impl FromStr for Moment {
-    type Err = chrono::ParseError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let moment = DateTime::parse_from_rfc3339(&text.replace(' ', "+"))?;
-        Ok(Self(moment.to_utc()))
-    }
-}
-
 impl Range {
     fn of(params: &mut Params, now: DateTime<Utc>) -> Result<Self, Problem> {
-        const MOMENT: &str = "a moment like 2026-11-20T12:00:00Z";
         let bucket = params.read("bucket", "day or hour")?.unwrap_or(Bucket::Day);
-        let to = params.read::<Moment>("to", MOMENT)?.map_or(now, |moment| moment.0);
-        let from = params.read::<Moment>("from", MOMENT)?.map(|moment| moment.0);
+        let to = params.moment("to")?.unwrap_or(now);
+        let from = params.moment("from")?;
         let width = bucket.width();
         let invalid = |detail| Problem::invalid_parameter("from", detail);
         let begin = |time| bucket.begin(time).ok_or_else(|| invalid("must be of our times"));
@@ -186,7 +173,7 @@ mod tests {
     use crate::problem::Kind;
 
     fn at(text: &str) -> DateTime<Utc> {
-        text.parse::<Moment>().unwrap().0
+        text.parse().unwrap()
     }
 
     fn of(query: &str) -> Result<Range, Problem> {
