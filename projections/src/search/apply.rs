@@ -6,7 +6,7 @@ use crate::{
     projection::{ApplyError, Projection},
 };
 use async_trait::async_trait;
-use events::{Event, Timestamp, product};
+use events::{Event, StreamKind, Timestamp, product};
 use sqlx::{AssertSqlSafe, PgConnection};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -90,8 +90,8 @@ type Counts = BTreeMap<(String, i32), [i64; 2]>;
 
 #[async_trait]
 impl Projection for Search {
-    fn takes(&self, kind: events::StreamKind) -> bool {
-        kind == events::StreamKind::Product
+    fn takes(&self, kind: StreamKind) -> bool {
+        kind == StreamKind::Product
     }
 
     async fn apply(
