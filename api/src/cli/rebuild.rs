@@ -30,7 +30,7 @@ const PARKED_LOOKS: u32 = 25;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// orders, products, customers or history
+    /// Such as orders: `orderlog projections` lists them all
     name: ReadModel,
     /// Builds it only to compare it with the one that serves, and drops it again; exit code 1 if they differ.
     #[arg(long)]
@@ -47,12 +47,11 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
         return Ok(());
     }
     let log = access::log(config).await?;
-    let read_side = ReadSide::open(config).await?;
-    projections::prepare(&read_side.pool, log.partitions()).await?;
     let manner = Manner { gentle: args.throttle, verify_only: args.verify_only };
-    let built = Rebuild { log, read_side: &read_side, model: args.name, manner }.run().await;
-    read_side.close().await?;
-    built
+    let build = async |read_side: &ReadSide| {
+        Rebuild { log: Arc::clone(&log), read_side, model: args.name, manner }.run().await
+    };
+    ReadSide::with(config, &*log, build).await
 }
 
 struct Rebuild<'a> {
