@@ -14,7 +14,7 @@ use axum::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use events::{LogPosition, Partition, Position, StreamId, partitioner::partition_of};
 use futures::future::try_join_all;
-use projections::{QueryError, ReadModel, ReadModels};
+use projections::{Page, QueryError, ReadModel, ReadModels};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{collections::BTreeMap, time::Duration};
 
@@ -25,8 +25,8 @@ const LIMIT_MAX: u32 = 200;
 /// How long a read of a single thing waits for the log's end before it says that the thing is not
 /// there.
 const ABSENCE_WAIT: Duration = Duration::from_secs(5);
-/// A longer cursor is none of ours.
-const CURSOR_BYTES: usize = 4096;
+/// A longer cursor is none of ours. A search has its words in it.
+pub(crate) const CURSOR_BYTES: usize = 4096;
 
 /// The problem of a query without an answer. What the database said goes to the log, not to the
 /// caller.
@@ -201,6 +201,19 @@ impl<T> ListBody<T> {
         let last = items.last().filter(|_| more);
         let next_cursor = last.map(|last| cursors.give(cursor(last))).transpose()?;
         Ok(Self { items, next_cursor })
+    }
+
+    /// Of a page as a read model gave it; `at` says what of its cursor travels.
+    ///
+    /// # Errors
+    /// Never for the cursors of this crate.
+    pub fn of<C, A: Serialize>(
+        page: Page<T, C>,
+        cursors: &Cursors,
+        at: impl FnOnce(C) -> A,
+    ) -> Result<Self, Problem> {
+        let next_cursor = page.next.map(|next| cursors.give(at(next))).transpose()?;
+        Ok(Self { items: page.items, next_cursor })
     }
 
     /// The same with other items.

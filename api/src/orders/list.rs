@@ -90,14 +90,13 @@ async fn page(
     let limit = query::limit(&mut params)?;
     params.end()?;
     let reads = app.reads()?;
-    let found = query::read(reads, ReadModel::Orders, freshness, |reads| async move {
-        reads.orders(&filter, after, limit).await
-    })
-    .await?;
-    let next = found.value.next.map(|next| cursors.give((next.placed_at, next.order_id)));
-    let items = found.value.items.into_iter().map(OrderBody::from).collect();
-    let value = ListBody { items, next_cursor: next.transpose()? };
-    Ok(query::list(freshness, Found { value, position: found.position }))
+    let Found { value, position } =
+        query::read(reads, ReadModel::Orders, freshness, |reads| async move {
+            reads.orders(&filter, after, limit).await
+        })
+        .await?;
+    let page = ListBody::of(value, &cursors, |next| (next.placed_at, next.order_id))?;
+    Ok(query::list(freshness, Found { value: page.map(OrderBody::from), position }))
 }
 
 fn filter(customer_id: Option<Uuid>, params: &mut Params) -> Result<Filter, Problem> {

@@ -40,13 +40,13 @@ pub async fn list(
     let after = after.map(|(created_at, product_id)| Cursor { created_at, product_id });
     let limit = query::limit(&mut params)?;
     params.end()?;
-    let found = query::read(app.reads()?, ReadModel::Products, &freshness, |reads| async move {
-        reads.products(&filter, after, limit).await
-    })
-    .await?;
-    let next = found.value.next.map(|next| cursors.give((next.created_at, next.product_id)));
-    let items = found.value.items.into_iter().map(ProductBody::from).collect();
-    let value = ListBody { items, next_cursor: next.transpose()? };
-    let answer = query::list(&freshness, Found { value, position: found.position });
+    let reads = app.reads()?;
+    let Found { value, position } =
+        query::read(reads, ReadModel::Products, &freshness, |reads| async move {
+            reads.products(&filter, after, limit).await
+        })
+        .await?;
+    let page = ListBody::of(value, &cursors, |next| (next.created_at, next.product_id))?;
+    let answer = query::list(&freshness, Found { value: page.map(ProductBody::from), position });
     Ok(query::for_everybody(answer))
 }

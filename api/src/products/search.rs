@@ -52,13 +52,12 @@ pub async fn search(
     let limit = query::limit(&mut params)?;
     params.end()?;
     let models = [ReadModel::Search, ReadModel::Products];
-    let found = read_joined(app.reads()?, &models, &freshness, |reads| async move {
+    let reads = app.reads()?;
+    let Found { value, position } = read_joined(reads, &models, &freshness, |reads| async move {
         reads.search(&question, after, limit).await
     })
     .await?;
-    let next_cursor = found.value.next.map(|next| cursors.give(next)).transpose()?;
-    let items = found.value.items.into_iter().map(ProductBody::from).collect();
-    let value = ListBody { items, next_cursor };
-    let answer = query::list(&freshness, Found { value, position: found.position });
+    let page = ListBody::of(value, &cursors, |next| next)?;
+    let answer = query::list(&freshness, Found { value: page.map(ProductBody::from), position });
     Ok(query::for_everybody(answer))
 }

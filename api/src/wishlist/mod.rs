@@ -14,6 +14,7 @@ use crate::{
 use chrono::{DateTime, Utc};
 use commands::{State, customer};
 use events::StreamId;
+use projections::wishlists::Item;
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -30,6 +31,12 @@ pub struct WishlistItemBody {
     /// The product. One that is discontinued stays on the list, and says so.
     #[serde(flatten)]
     pub product: ProductBody,
+}
+
+impl From<Item> for WishlistItemBody {
+    fn from(item: Item) -> Self {
+        Self { added_at: item.added_at, product: item.product.into() }
+    }
 }
 
 /// The customer who calls: neither staff nor anybody else has a wishlist.
