@@ -203,7 +203,8 @@ pub async fn detached<T: Send + 'static>(
 
 /// An answer to a command.
 pub struct Answer<B> {
-    /// 201 for what was created, 200 else; 202 is made of it when the outcome is not there.
+    /// 201 for what was created, 204 where there is nothing to show, 200 else; 202 is made of it
+    /// when the outcome is not there.
     pub status: StatusCode,
     /// Where the resource is.
     pub location: Option<String>,
@@ -217,7 +218,10 @@ impl<B: Serialize> Answer<B> {
     /// The response to the command of `envelope`.
     pub fn respond(self, envelope: &Envelope, decided: &Decided) -> Response {
         let status = if decided.settled { self.status } else { StatusCode::ACCEPTED };
-        let mut response = (status, Json(self.body)).into_response();
+        let mut response = match status {
+            StatusCode::NO_CONTENT => status.into_response(),
+            status => (status, Json(self.body)).into_response(),
+        };
         if status != StatusCode::OK
             && let Some(location) = &self.location
         {
