@@ -113,7 +113,8 @@ fn last_event_id(headers: &HeaderMap, params: &mut Params) -> Result<u64, Proble
 
 /// A ticket for the events of one order.
 #[derive(Serialize, ToSchema)]
-pub struct OrderTicket {
+#[schema(as = OrderTicket)]
+pub struct TicketBody {
     /// For `?ticket=`; not a token, and good for this order only.
     #[schema(example = "Zm9yIG9uZSBvcmRlcg.c2lnbmVk")]
     pub ticket: String,
@@ -129,7 +130,7 @@ pub struct OrderTicket {
     operation_id = "create_order_ticket",
     params(("id" = Uuid, Path, description = "The order")),
     responses(
-        (status = 200, description = "The ticket.", body = OrderTicket),
+        (status = 200, description = "The ticket.", body = TicketBody),
         (status = 404, description = "`not-found`"),
     ),
     security(("bearer" = ["customer"])),
@@ -148,7 +149,7 @@ pub async fn ticket(
     let principal: &Principal = caller.principal()?;
     let until = until.0.unwrap_or(Timestamp::MAX_UTC);
     let ticket = app.tickets.give(id, principal, until, app.environment.now())?;
-    let body = OrderTicket { ticket: ticket.text, expires_at: ticket.expires_at };
+    let body = TicketBody { ticket: ticket.text, expires_at: ticket.expires_at };
     let mut response = Json(body).into_response();
     set_header(&mut response, header::CACHE_CONTROL, "no-store");
     query::reflect(&mut response, freshness.prefer, &found.position);
