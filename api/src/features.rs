@@ -261,12 +261,7 @@ mod tests {
 
     #[test]
     fn the_table_is_the_one_checked_in() {
-        let checked_in = fs::read_to_string(root().join("api/FEATURES.md")).unwrap_or_default();
-        // `orderlog features > api/FEATURES.md` writes it anew.
-        assert!(
-            checked_in.trim_end() == markdown().trim_end(),
-            "api/FEATURES.md is not it any more"
-        );
+        crate::checked_in::assert_is("FEATURES.md", "features", &markdown());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The interface as a Postman collection (format v2.1), made from the OpenAPI document.
 
-use crate::openapi::{operations, resolve};
+use crate::openapi::{in_order, operations, resolve};
 use serde_json::{Map, Value, json};
 
 /// The collection. `base_url` and `token` are its variables.
@@ -31,9 +31,7 @@ pub fn collection() -> Value {
 /// # Errors
 /// Never: it serialises.
 pub fn json() -> serde_json::Result<String> {
-    let mut collection = collection();
-    collection.sort_all_objects();
-    serde_json::to_string_pretty(&collection)
+    in_order(collection())
 }
 
 fn folder(document: &Value, tag: &Value) -> Value {
@@ -142,10 +140,7 @@ mod tests {
 
     #[test]
     fn the_collection_is_the_one_checked_in() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/postman.json");
-        let checked_in = std::fs::read_to_string(path).unwrap_or_default();
-        // `orderlog postman > api/postman.json` writes it anew.
-        assert!(checked_in.trim_end() == json().unwrap(), "api/postman.json is not it any more");
+        crate::checked_in::assert_is("postman.json", "postman", &json().unwrap());
     }
 
     #[test]

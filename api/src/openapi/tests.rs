@@ -20,13 +20,7 @@ fn assert_fits(document: &Value, schema: &Value, value: &Value, of: &str) {
 
 #[test]
 fn the_document_is_the_one_checked_in() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
-    let checked_in = std::fs::read_to_string(path).unwrap();
-    // `orderlog openapi > api/openapi.json` writes it anew.
-    assert!(
-        checked_in.trim_end() == json().unwrap(),
-        "api/openapi.json is not the document any more"
-    );
+    crate::checked_in::assert_is("openapi.json", "openapi", &json().unwrap());
 }
 
 #[test]
