@@ -135,3 +135,16 @@ fn every_error_is_of_a_kind_with_its_status() {
         }
     }
 }
+
+/// A kind brings members of its own: each is described beside the others.
+#[test]
+fn every_member_of_a_problem_is_described() {
+    let document = document();
+    let described = document["components"]["schemas"]["Problem"]["properties"].as_object().unwrap();
+    for kind in Kind::ALL {
+        let example = crate::problem::example(*kind, "/");
+        for name in example.as_object().unwrap().keys() {
+            assert!(described.contains_key(name), "{name} of {}", kind.name());
+        }
+    }
+}
