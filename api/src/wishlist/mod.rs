@@ -5,15 +5,11 @@ pub mod list;
 pub mod remove;
 
 use crate::{
-    App,
     auth::{Caller, Role},
-    command::look,
     problem::{Kind, Problem},
     products::body::ProductBody,
 };
 use chrono::{DateTime, Utc};
-use commands::{State, customer};
-use events::StreamId;
 use projections::wishlists::Item;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -44,12 +40,4 @@ fn customer(caller: &Caller) -> Result<Uuid, Problem> {
     let principal = caller.principal()?;
     let customer = principal.customer_id().filter(|_| principal.role == Role::Customer);
     customer.ok_or_else(|| Problem::new(Kind::Forbidden, "only a customer has a wishlist"))
-}
-
-/// Asks the write side, so that nobody who is no customer leaves something in the log.
-async fn require_registered(app: &App, id: Uuid) -> Result<(), Problem> {
-    match &look(app, StreamId::customer(id)).await?.state {
-        State::Customer(it) if it.status() == Some(customer::Status::Registered) => Ok(()),
-        _ => Err(Kind::CustomerNotFound.into()),
-    }
 }
