@@ -194,15 +194,14 @@ impl Search {
         connection: &mut PgConnection,
         rows: &[Described<'_>],
     ) -> Result<(), sqlx::Error> {
-        if rows.is_empty() {
-            return Ok(());
+        for rows in rows.chunks(PIECE) {
+            sqlx::query(AssertSqlSafe(Arc::clone(&self.update)))
+                .bind(rows.iter().map(|(id, ..)| *id).collect::<Vec<_>>())
+                .bind(rows.iter().map(|(.., to)| to.name.as_str()).collect::<Vec<_>>())
+                .bind(rows.iter().map(|(.., to)| to.whole.as_str()).collect::<Vec<_>>())
+                .execute(&mut *connection)
+                .await?;
         }
-        sqlx::query(AssertSqlSafe(Arc::clone(&self.update)))
-            .bind(rows.iter().map(|(id, ..)| *id).collect::<Vec<_>>())
-            .bind(rows.iter().map(|(.., to)| to.name.as_str()).collect::<Vec<_>>())
-            .bind(rows.iter().map(|(.., to)| to.whole.as_str()).collect::<Vec<_>>())
-            .execute(connection)
-            .await?;
         Ok(())
     }
 }
