@@ -94,7 +94,7 @@ async fn place_order(
     let lines = validate(&body)?;
     let stream = StreamId::order(envelope.created_id(&app));
     // A retry must find its order even when the customer is gone by now.
-    let is_retry = envelope.keyed && command::look(&app, stream).await?.version > 0;
+    let is_retry = command::is_retry(&app, &envelope, stream).await?;
     if !is_retry {
         customers::require_registered(&app, body.customer_id).await?;
         let sold = lines.iter().map(|line| products::require_sold(&app, line.product_id));

@@ -69,8 +69,10 @@ async fn add_item(
 ) -> Result<Response, Problem> {
     let customer_id = super::customer(&envelope.caller)?;
     let stream = StreamId::wishlist(customer_id);
-    // What is on the list already may be asked for again, whatever became of the product.
-    if item(&look(&app, stream).await?, product_id).is_none() {
+    // What is on the list already, or was put there by this command, may be asked for again,
+    // whatever became of the product.
+    let is_retry = command::is_retry(&app, &envelope, stream).await?;
+    if !is_retry && item(&look(&app, stream).await?, product_id).is_none() {
         customers::require_registered(&app, customer_id).await?;
         products::require_sold(&app, product_id).await?;
     }
