@@ -175,6 +175,17 @@ pub fn one<B: Serialize>(freshness: &Freshness, found: Found<B>, version: u64) -
     response
 }
 
+/// What every list takes.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "describes the parameters in the OpenAPI document")]
+pub struct PageParams {
+    /// Items of a page, 1 to 200; 50 unless given
+    limit: Option<u32>,
+    /// `next_cursor` of the page before
+    cursor: Option<String>,
+}
+
 /// A page of a list.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct ListBody<B> {

@@ -7,7 +7,7 @@ use crate::{
     causality::Freshness,
     extract::{Params, PathId},
     problem::{Kind, Problem},
-    query::{self, Cursors, Found, ListBody},
+    query::{self, Cursors, Found, ListBody, PageParams},
 };
 use axum::{extract::State, response::Response};
 use projections::{
@@ -28,8 +28,7 @@ use uuid::Uuid;
         ("customer_id" = Option<Uuid>, Query, description = "Only this customer's"),
         ("placed_from" = Option<DateTime<Utc>>, Query, description = "Placed then or later"),
         ("placed_to" = Option<DateTime<Utc>>, Query, description = "Placed before"),
-        ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 200; 50 unless given"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        PageParams,
     ),
     responses((status = 200, description = "A page of orders.", body = ListBody<OrderBody>)),
     security(("bearer" = ["customer"])),
@@ -59,8 +58,7 @@ pub async fn list(
         ("status" = Option<Vec<OrderStatus>>, Query, description = "Only these; may be repeated"),
         ("placed_from" = Option<DateTime<Utc>>, Query, description = "Placed then or later"),
         ("placed_to" = Option<DateTime<Utc>>, Query, description = "Placed before"),
-        ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 200; 50 unless given"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        PageParams,
     ),
     responses((status = 200, description = "A page of orders.", body = ListBody<OrderBody>)),
     security(("bearer" = ["customer"])),

@@ -6,7 +6,7 @@ use crate::{
     causality::Freshness,
     extract::Params,
     problem::Problem,
-    query::{self, Cursors, Found, ListBody},
+    query::{self, Cursors, Found, ListBody, PageParams},
 };
 use axum::{extract::State, response::Response};
 use projections::{
@@ -23,8 +23,7 @@ use std::sync::Arc;
     operation_id = "list_products",
     params(
         ("category" = Option<String>, Query, description = "Only those on this shelf"),
-        ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 200; 50 unless given"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        PageParams,
     ),
     responses((status = 200, description = "A page of products.", body = ListBody<ProductBody>)),
     security(()),

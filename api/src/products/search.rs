@@ -6,7 +6,7 @@ use crate::{
     causality::Freshness,
     extract::Params,
     problem::Problem,
-    query::{self, Cursors, Found, ListBody, read_joined},
+    query::{self, Cursors, Found, ListBody, PageParams, read_joined},
 };
 use axum::{extract::State, response::Response};
 use projections::{
@@ -27,8 +27,7 @@ use std::sync::Arc;
     operation_id = "search_products",
     params(
         ("q" = String, Query, description = "1 to 8 words, of 200 characters at most together"),
-        ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 200; 50 unless given"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        PageParams,
     ),
     responses((status = 200, description = "A page of products.", body = ListBody<ProductBody>)),
     security(()),

@@ -7,7 +7,7 @@ use crate::{
     causality::Freshness,
     extract::Params,
     problem::Problem,
-    query::{self, Cursors, Found, ListBody, read_joined},
+    query::{self, Cursors, Found, ListBody, PageParams, read_joined},
 };
 use axum::{extract::State, response::Response};
 use projections::ReadModel;
@@ -19,10 +19,7 @@ use std::sync::Arc;
     path = "/api/v1/wishlist/items",
     tag = "wishlist",
     operation_id = "list_wishlist",
-    params(
-        ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 200; 50 unless given"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-    ),
+    params(PageParams),
     responses((status = 200, description = "A page of items.", body = ListBody<WishlistItemBody>)),
     security(("bearer" = ["customer"])),
 )]
