@@ -103,7 +103,9 @@ fn record() -> Value {
             ],
             "properties": {
                 "ce_specversion": { "type": "string", "const": "1.0" },
-                "ce_id": { "type": "string", "format": "uuid", "description": "The event's own id" },
+                "ce_id": {
+                    "type": "string", "format": "uuid", "description": "The event's own id",
+                },
                 "ce_type": { "type": "string" },
                 "ce_source": { "type": "string", "const": "/orderlog" },
                 "ce_subject": { "type": "string", "description": "The stream, as in the key" },
@@ -114,7 +116,8 @@ fn record() -> Value {
                 "content-type": { "type": "string", "const": "application/json" },
                 "ol": { "type": "string", "contentEncoding": "binary", "description": PACKED },
                 "traceparent": {
-                    "type": "string", "description": "W3C trace context of the request, if there is one",
+                    "type": "string",
+                    "description": "W3C trace context of the request, if there is one",
                 },
             },
         },
@@ -168,7 +171,8 @@ fn headers(event_type: &str, kind: StreamKind) -> Value {
 
 fn key(kind: StreamKind) -> Value {
     let key = json!({
-        "type": "string", "pattern": stream_pattern(kind), "description": "The stream: `<kind>-<uuid>`",
+        "type": "string", "pattern": stream_pattern(kind),
+        "description": "The stream: `<kind>-<uuid>`",
     });
     json!({ "kafka": { "key": key, "bindingVersion": "0.5.0" } })
 }

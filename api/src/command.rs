@@ -123,7 +123,8 @@ pub struct Decided {
     pub settled: bool,
     /// Whether this answer was given before.
     pub replayed: bool,
-    /// Whether the command changed anything; of one that is answered again, when it was answered first.
+    /// Whether the command changed anything; of one that is answered again, when it was answered
+    /// first.
     pub changed: bool,
 }
 
@@ -252,8 +253,8 @@ pub async fn look(app: &App, stream: StreamId) -> Result<Snapshot, Problem> {
     ask(app, stream, |router| async move { router.state(stream).await }).await
 }
 
-/// Whether the command was applied at `stream` before. Then it gets the answer that it got, whatever
-/// has become by now of what it names. As [`look`].
+/// Whether the command was applied at `stream` before. Then it gets the answer that it got,
+/// whatever has become by now of what it names. As [`look`].
 ///
 /// # Errors
 /// As [`look`].

@@ -58,9 +58,11 @@ pub async fn healthz() -> Json<HealthBody> {
     Json(HealthBody { status: "ok" })
 }
 
-/// The node can route commands and serve reads. A partition that is being opened anew does not
-/// count against it; neither does a read model that has stopped somewhere, which every node would
-/// find: `stopped` names it. `parked` counts the streams that the read models keep back.
+/// The node can route commands and serve reads.
+///
+/// A partition that is being opened anew does not count against it; neither does a read model that
+/// has stopped somewhere, which every node would find: `stopped` names it. `parked` counts the
+/// streams that the read models keep back.
 #[utoipa::path(
     get,
     path = "/readyz",

@@ -59,7 +59,8 @@ fn request(document: &Value, path: &str, method: &str, operation: &Value) -> Val
     let variables: Vec<Value> = parameters
         .iter()
         .filter(|it| it["in"] == "path")
-        .map(|it| json!({ "key": it["name"], "value": it["example"], "description": it["description"] }))
+        .map(|it| (&it["name"], &it["example"], &it["description"]))
+        .map(|(key, value, text)| json!({ "key": key, "value": value, "description": text }))
         .collect();
     let segments: Vec<String> = path.split('/').skip(1).map(segment).collect();
     let mut request = json!({
@@ -125,11 +126,12 @@ fn response(document: &Value, status: &str, answer: &Value) -> Value {
     };
     let code = status.parse::<u16>().unwrap_or_default();
     let reason = axum::http::StatusCode::from_u16(code).ok().and_then(|it| it.canonical_reason());
+    let header = media.map(|media| json!([{ "key": "Content-Type", "value": media }]));
     json!({
         "name": format!("{status}: {}", answer["description"].as_str().unwrap_or_default()),
         "status": reason.unwrap_or_default(),
         "code": code,
-        "header": media.map(|media| json!([{ "key": "Content-Type", "value": media }])).unwrap_or_default(),
+        "header": header.unwrap_or_default(),
         "body": body.unwrap_or_default(),
     })
 }

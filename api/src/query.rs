@@ -140,8 +140,8 @@ where
     Ok(Found { value, position: found.position })
 }
 
-/// The answer to a caller who holds the version that is there, from the version alone. `None` for any other: the thing itself
-/// must be read.
+/// The answer to a caller who holds the version that is there, from the version alone. `None` for
+/// any other: the thing itself must be read.
 ///
 /// # Errors
 /// As [`read`].
@@ -234,8 +234,9 @@ impl<T> ListBody<T> {
     }
 }
 
-/// The same answer, which is the same for everybody: caches between may keep it too. They must ask each time whether it still
-/// holds, so none of them can give an older answer than a caller's `Min-Log-Position` allows.
+/// The same answer, which is the same for everybody: caches between may keep it too. They must ask
+/// each time whether it still holds, so none of them can give an older answer than a caller's
+/// `Min-Log-Position` allows.
 pub fn for_everybody(mut response: Response) -> Response {
     set_header(&mut response, header::CACHE_CONTROL, "public, no-cache");
     response

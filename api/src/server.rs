@@ -322,7 +322,8 @@ mod tests {
         }
     }
 
-    /// A client that is gone, in the middle of its request or before its answer, gives its place back.
+    /// A client that is gone, in the middle of its request or before its answer, gives its place
+    /// back.
     #[tokio::test]
     async fn a_client_that_vanishes_leaves_nothing_behind() {
         let (router, entered, leave) = waiting();

@@ -153,7 +153,9 @@ pub async fn list(
     Ok(Json(page.map(ParkedBody::from)))
 }
 
-/// Applies what is kept back of a stream, in order, after a fix; what is refused again stays parked.
+/// Applies what is kept back of a stream, in order, after a fix.
+///
+/// What is refused again stays parked.
 #[utoipa::path(
     post,
     path = "/api/v1/admin/parked/{stream}/retry",

@@ -26,7 +26,8 @@ pub struct Report {
     /// The serving read models against a fold of the log, if that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read_models: Option<Vec<ModelReport>>,
-    /// Golden events that this program does not read: a partition that holds one would stop its shard.
+    /// Golden events that this program does not read: a partition that holds one would stop its
+    /// shard.
     pub golden: Vec<String>,
     /// Why the log as a whole was not walked, if it was not.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -56,7 +56,8 @@ impl ReadSide {
         Ok(Self { pool, options, started })
     }
 
-    /// Does `work` with the read models brought up to this program, and closes them however it ends.
+    /// Does `work` with the read models brought up to this program, and closes them however it
+    /// ends.
     pub async fn with<T>(
         config: &Config,
         log: &dyn EventLog,

@@ -25,14 +25,16 @@ const LINE: Duration = Duration::from_secs(5);
 /// over by then.
 const NOBODY: Duration = Duration::from_secs(10);
 
-/// Looks at a version that has everything but parked streams before it is told that it will not serve by itself.
+/// Looks at a version that has everything but parked streams before it is told that it will not
+/// serve by itself.
 const PARKED_LOOKS: u32 = 25;
 
 #[derive(clap::Args)]
 pub struct Args {
     /// Such as orders: `orderlog projections` lists them all
     name: ReadModel,
-    /// Builds it only to compare it with the one that serves, and drops it again; exit code 1 if they differ.
+    /// Builds it only to compare it with the one that serves, and drops it again; exit code 1 if
+    /// they differ.
     #[arg(long)]
     verify_only: bool,
     /// Takes little of the machine, however long it takes.
@@ -111,7 +113,8 @@ impl Rebuild<'_> {
         self.conclude(version, last.rebuild.as_ref()).await
     }
 
-    /// Tells what came of it. What was only to be compared is dropped; what differs is kept to be looked at.
+    /// Tells what came of it. What was only to be compared is dropped; what differs is kept to be
+    /// looked at.
     async fn conclude(&self, version: u32, rebuild: Option<&RebuildStatus>) -> anyhow::Result<()> {
         let model = self.model;
         let Some(rebuild) = rebuild else {

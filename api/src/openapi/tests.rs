@@ -148,3 +148,14 @@ fn every_member_of_a_problem_is_described() {
         }
     }
 }
+
+/// Tools use them as names.
+#[test]
+fn a_summary_is_one_line() {
+    let document = document();
+    for (path, method, operation) in operations(&document) {
+        let summary = operation["summary"].as_str().unwrap_or_default();
+        assert!((1..=100).contains(&summary.len()), "{method} {path}: {summary}");
+        assert!(!summary.contains('\n'), "{method} {path}: {summary}");
+    }
+}

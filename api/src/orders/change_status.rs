@@ -45,8 +45,10 @@ impl CommandBody for ChangeStatusRequest {
     const MEDIA: Media = Media::Patch;
 }
 
-/// Moves an order on: confirmed to processing or shipped, processing to shipped, shipped to
-/// delivered, and what was not shipped to cancelled.
+/// Moves an order on.
+///
+/// Confirmed to processing or shipped, processing to shipped, shipped to delivered, and what was
+/// not shipped to cancelled.
 #[utoipa::path(
     patch,
     path = "/api/v1/orders/{id}/status",

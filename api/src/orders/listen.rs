@@ -29,10 +29,11 @@ pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Tells nginx not to hold lines back.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// What happened to an order and what happens to it, as server-sent events: from the first event
-/// on, or behind `Last-Event-ID`, in order and each once. `id` is the version, `event` the type,
-/// `data` the item as the history shows it. The stream ends with the caller's token, and when the
-/// server stops: clients come back with the last id.
+/// What happened to an order and what happens to it, as server-sent events.
+///
+/// They come from the first one on, or behind `Last-Event-ID`, in order and each once. `id` is the
+/// version, `event` the type, `data` the item as the history shows it. The stream ends with the
+/// caller's token, and when the server stops: clients come back with the last id.
 #[utoipa::path(
     get,
     path = "/api/v1/orders/{id}/events",
@@ -122,7 +123,9 @@ pub struct TicketBody {
     pub expires_at: DateTime<Utc>,
 }
 
-/// A ticket for [`listen`], which lasts a minute: a browser's event source cannot send a token.
+/// A ticket for the events of an order: a browser's event source cannot send a token.
+///
+/// It lasts a minute.
 #[utoipa::path(
     post,
     path = "/api/v1/orders/{id}/events/ticket",

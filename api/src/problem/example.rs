@@ -35,7 +35,8 @@ fn occurrence(kind: Kind) -> (&'static str, Value) {
         Kind::ProductNotFound => ("", json!({ "product_id": id("products") })),
         Kind::InsufficientStock => {
             let counts = json!({
-                "order_id": id("orders"), "product_id": id("products"), "available": 1, "requested": 2,
+                "order_id": id("orders"), "product_id": id("products"),
+                "available": 1, "requested": 2,
             });
             ("", counts)
         }

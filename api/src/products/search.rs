@@ -18,8 +18,8 @@ use std::sync::Arc;
 /// Products by text, best first.
 ///
 /// A product is found when it has every word of `q` in its name, category or description, as a word
-/// or the beginning of one; letter case and accents do not matter. A word that nothing begins with is
-/// taken for a mistyped one. First come those with all words in their names.
+/// or the beginning of one; letter case and accents do not matter. A word that nothing begins with
+/// is taken for a mistyped one. First come those with all words in their names.
 #[utoipa::path(
     get,
     path = "/api/v1/search",
