@@ -3,7 +3,7 @@
 use crate::{
     App,
     causality::{self, Freshness},
-    extract::Params,
+    extract::{Params, Unescaped},
     problem::Problem,
     query::{self, Found},
     replay,
@@ -16,21 +16,10 @@ use projections::{
     past::{Ends, Moment, PastError},
 };
 use serde::Serialize;
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 /// How long the history may take to see the log as it is on arrival, unless told.
 const WAIT: Duration = Duration::from_secs(5);
-
-/// A moment as it stands in a query, where an unescaped `+` has become a blank.
-struct Asked(Moment);
-
-impl FromStr for Asked {
-    type Err = projections::past::MomentError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.replace(' ', "+").parse().map(Self)
-    }
-}
 
 /// The moment that is asked for.
 ///
@@ -38,14 +27,15 @@ impl FromStr for Asked {
 /// `invalid-parameter`.
 pub(crate) fn moment(params: &mut Params) -> Result<Option<Moment>, Problem> {
     let expected = "a time like 2026-11-20T12:00:00Z, or a Log-Position as it was answered";
-    Ok(params.read::<Asked>("as_of", expected)?.map(|asked| asked.0))
+    Ok(params.read::<Unescaped<Moment>>("as_of", expected)?.map(|asked| asked.0))
 }
 
-/// The answer that shows what `show` makes of the stream as it was. Its `ETag` is the version shown, its `Log-Position` the
-/// last event folded.
+/// The answer that shows what `show` makes of the stream as it was. Its `ETag` is the version
+/// shown, its `Log-Position` the last event folded.
 ///
 /// # Errors
-/// `invalid-parameter` for a moment that is not of this log's past, `not-found` if there was nothing then or `show` hides it.
+/// `invalid-parameter` for a moment that is not of this log's past, `not-found` if there was
+/// nothing then or `show` hides it.
 pub(crate) async fn answer<B: Serialize>(
     app: &Arc<App>,
     stream: StreamId,

@@ -1,5 +1,5 @@
-//! Where a request comes from. What a proxy says about that counts only if the proxy is a known one: anybody can send the
-//! same headers.
+//! Where a request comes from. What a proxy says about that counts only if the proxy is a known
+//! one: anybody can send the same headers.
 
 use axum::{
     extract::ConnectInfo,

@@ -16,7 +16,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use commands::{Command, CommandError, Snapshot};
+use commands::{Command, CommandError, Router, Snapshot};
 use events::{Fingerprint, LogPosition, StreamId};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{sync::Arc, time::Duration};
@@ -123,7 +123,8 @@ pub struct Decided {
     pub settled: bool,
     /// Whether this answer was given before.
     pub replayed: bool,
-    /// Whether the command changed anything; of one that is answered again, when it was answered first.
+    /// Whether the command changed anything; of one that is answered again, when it was answered
+    /// first.
     pub changed: bool,
 }
 
@@ -203,7 +204,8 @@ pub async fn detached<T: Send + 'static>(
 
 /// An answer to a command.
 pub struct Answer<B> {
-    /// 201 for what was created, 200 else; 202 is made of it when the outcome is not there.
+    /// 201 for what was created, 204 where there is nothing to show, 200 else; 202 is made of it
+    /// when the outcome is not there.
     pub status: StatusCode,
     /// Where the resource is.
     pub location: Option<String>,
@@ -217,7 +219,10 @@ impl<B: Serialize> Answer<B> {
     /// The response to the command of `envelope`.
     pub fn respond(self, envelope: &Envelope, decided: &Decided) -> Response {
         let status = if decided.settled { self.status } else { StatusCode::ACCEPTED };
-        let mut response = (status, Json(self.body)).into_response();
+        let mut response = match status {
+            StatusCode::NO_CONTENT => status.into_response(),
+            status => (status, Json(self.body)).into_response(),
+        };
         if status != StatusCode::OK
             && let Some(location) = &self.location
         {
@@ -245,12 +250,34 @@ pub fn position(snapshot: &Snapshot) -> LogPosition {
 /// # Errors
 /// `command-not-applied` when it does not open.
 pub async fn look(app: &App, stream: StreamId) -> Result<Snapshot, Problem> {
+    ask(app, stream, |router| async move { router.state(stream).await }).await
+}
+
+/// Whether the command was applied at `stream` before. Then it gets the answer that it got,
+/// whatever has become by now of what it names. As [`look`].
+///
+/// # Errors
+/// As [`look`].
+pub async fn is_retry(app: &App, envelope: &Envelope, stream: StreamId) -> Result<bool, Problem> {
+    let id = envelope.command_id;
+    Ok(envelope.keyed
+        && ask(app, stream, |router| async move { router.knows(stream, id).await }).await?)
+}
+
+/// Asks a shard for what changes nothing: so it can be asked again whatever became of it.
+async fn ask<T, F>(
+    app: &App,
+    stream: StreamId,
+    question: impl Fn(Router) -> F,
+) -> Result<T, Problem>
+where
+    F: Future<Output = Result<T, CommandError>> + Send,
+{
     let router = app.router()?;
     let began = app.environment.monotonic();
     loop {
         let waited = app.environment.monotonic().saturating_sub(began);
-        match router.state(stream).await {
-            // Looking changes nothing, so it can be done again whatever became of it.
+        match question(router.clone()).await {
             Err(CommandError::NotApplied(_) | CommandError::OutcomeUnknown)
                 if waited < LOOK_FOR =>
             {
@@ -259,7 +286,7 @@ pub async fn look(app: &App, stream: StreamId) -> Result<Snapshot, Problem> {
             Err(CommandError::OutcomeUnknown) => {
                 return Err(Problem::of_command(CommandError::NotApplied("no answer"), stream));
             }
-            looked => return looked.map_err(|error| Problem::of_command(error, stream)),
+            answered => return answered.map_err(|error| Problem::of_command(error, stream)),
         }
     }
 }

@@ -4,26 +4,23 @@
 mod auth;
 mod clients;
 mod live;
-pub mod mail;
+mod log;
+mod mail;
 mod payments;
 
 pub use auth::{AuthChoice, AuthSettings};
 pub use clients::ClientSettings;
 pub use live::LiveArgs;
+pub use log::{LogChoice, LogSettings};
+pub use mail::{MailConfig, MailSettings};
+pub use payments::{PaymentChoice, PaymentError, PaymentSettings};
 
 use clap::ValueEnum;
 use commands::mail::SmtpUrlError;
-use events::{Currency, log::kafka::KafkaSettings};
+use events::Currency;
 use ipnet::IpNet;
 use sqlx::postgres::PgConnectOptions;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-    path::PathBuf,
-    time::Duration,
-};
-
-pub use payments::{PaymentChoice, PaymentError, PaymentSettings};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
 
 /// What the command line and the environment say, before they are checked against each other.
 #[derive(Clone, Debug, clap::Args)]
@@ -45,14 +42,9 @@ pub struct Settings {
     #[arg(long, env = "ROLES", value_delimiter = ',', value_name = "ROLE,..", global = true)]
     pub roles: Vec<Role>,
 
-    /// Apache Kafka's brokers; unset: the embedded log.
-    #[arg(long, env = "KAFKA_BOOTSTRAP_SERVERS", value_name = "HOST:PORT,..", global = true)]
-    #[arg(hide_short_help = true, value_parser = text())]
-    pub kafka_bootstrap_servers: Option<String>,
-    /// The topic of the log.
-    #[arg(long, env = "KAFKA_TOPIC", default_value = KafkaSettings::DEFAULT_TOPIC)]
-    #[arg(hide_short_help = true, value_parser = text(), global = true, value_name = "NAME")]
-    pub kafka_topic: String,
+    /// Where the log is kept.
+    #[command(flatten)]
+    pub log: LogSettings,
     /// PostgreSQL for the read models; unset: a private one.
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true, global = true)]
     #[arg(hide_short_help = true, value_parser = database_url)]
@@ -103,7 +95,7 @@ pub struct Settings {
     pub otel_exporter_otlp_endpoint: Option<String>,
     /// The mail server and the sender.
     #[command(flatten)]
-    pub mail: mail::MailSettings,
+    pub mail: MailSettings,
     /// Who takes the money.
     #[command(flatten)]
     pub payments: PaymentSettings,
@@ -155,22 +147,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// Where the log is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogChoice {
-    /// In the data directory.
-    Embedded,
-    /// In Apache Kafka.
-    Kafka {
-        /// `host:port`, separated by commas.
-        bootstrap_servers: String,
-        /// The topic.
-        topic: String,
-        /// Properties of librdkafka, for its security.
-        properties: BTreeMap<String, String>,
-    },
-}
-
 /// Checked settings: what [`crate::startup`] goes by.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -207,7 +183,7 @@ pub struct Config {
     /// Whoever listens hears something at least this often.
     pub live_heartbeat: Duration,
     /// How mails go out.
-    pub mail: mail::MailConfig,
+    pub mail: MailConfig,
 }
 
 /// Settings that do not go together.
@@ -259,7 +235,7 @@ impl Config {
             rate_limit_per_address: 5000,
             trusted_proxies: Vec::new(),
             live_heartbeat: Duration::from_secs(15),
-            mail: mail::MailConfig::default(),
+            mail: MailConfig::default(),
         }
     }
 
@@ -279,14 +255,7 @@ impl Config {
         if roles.is_empty() {
             roles.extend(Role::value_variants());
         }
-        let log = match settings.kafka_bootstrap_servers {
-            None => LogChoice::Embedded,
-            Some(bootstrap_servers) => LogChoice::Kafka {
-                bootstrap_servers,
-                topic: settings.kafka_topic,
-                properties: environment.into_iter().filter_map(kafka_property).collect(),
-            },
-        };
+        let log = settings.log.choose(environment);
         let shared = log != LogChoice::Embedded && settings.database_url.is_some();
         if roles.len() < Role::value_variants().len() && !shared {
             return Err(ConfigError::RolesApart);
@@ -308,7 +277,7 @@ impl Config {
             rate_limit_per_address: settings.clients.rate_limit_per_address,
             trusted_proxies: settings.clients.trusted_proxies,
             live_heartbeat: Duration::from_secs(settings.live.live_heartbeat_seconds),
-            mail: mail::MailConfig::try_new(settings.mail)?,
+            mail: MailConfig::try_new(settings.mail)?,
         })
     }
 
@@ -327,15 +296,6 @@ impl Config {
     pub fn has(&self, role: Role) -> bool {
         self.roles.contains(&role)
     }
-}
-
-/// `KAFKA_SASL_USERNAME` names `sasl.username`.
-fn kafka_property((name, value): (String, String)) -> Option<(String, String)> {
-    let name = name.strip_prefix("KAFKA_")?;
-    ["SECURITY_", "SASL_", "SSL_"]
-        .iter()
-        .any(|prefix| name.starts_with(prefix))
-        .then(|| (name.to_ascii_lowercase().replace('_', "."), value))
 }
 
 #[cfg(test)]

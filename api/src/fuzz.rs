@@ -1,4 +1,5 @@
-//! What comes in as text is told apart from nonsense, whatever it is: no panic, and what was given out comes back.
+//! What comes in as text is told apart from nonsense, whatever it is: no panic, and what was given
+//! out comes back.
 
 use crate::{
     auth::{AuthKeys, Authenticator, Role},

@@ -4,39 +4,41 @@ use crate::{App, problem::Problem};
 use axum::{Json, extract::State, http::header, response::IntoResponse};
 use commands::{ShardState, ShardStatus};
 use projections::StoppedModel;
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use utoipa::ToSchema;
 
 /// How long the database may take to answer.
 const DATABASE_TIME: Duration = Duration::from_secs(2);
 
 /// That the process lives.
-#[derive(utoipa::ToSchema)]
-#[allow(dead_code, reason = "describes the members in the OpenAPI document")]
+#[derive(Serialize, ToSchema)]
 pub struct HealthBody {
     /// `ok`.
     #[schema(example = "ok")]
-    status: String,
+    status: &'static str,
 }
 
 /// That the node is ready, and what is not.
-#[derive(utoipa::ToSchema)]
-#[allow(dead_code, reason = "describes the members in the OpenAPI document")]
+#[derive(Serialize, ToSchema)]
 pub struct ReadinessBody {
     /// `ready`.
     #[schema(example = "ready")]
-    status: String,
+    status: &'static str,
     /// The read models that have stopped somewhere.
     stopped: Vec<StoppedBody>,
+    /// How many streams each read model keeps back, where it is any.
+    #[schema(example = json!({ "orders": 1 }))]
+    parked: BTreeMap<&'static str, i64>,
 }
 
 /// A read model that has stopped.
-#[derive(utoipa::ToSchema)]
-#[allow(dead_code, reason = "describes the members in the OpenAPI document")]
+#[derive(Serialize, ToSchema)]
 pub struct StoppedBody {
     /// Which one.
     #[schema(example = "orders")]
-    projection: String,
+    projection: &'static str,
     /// Where.
     partitions: Vec<u32>,
     /// Why, in the first of them.
@@ -52,13 +54,15 @@ pub struct StoppedBody {
     responses((status = 200, description = "The process lives.", body = HealthBody)),
     security(()),
 )]
-pub async fn healthz() -> Json<Value> {
-    Json(json!({ "status": "ok" }))
+pub async fn healthz() -> Json<HealthBody> {
+    Json(HealthBody { status: "ok" })
 }
 
-/// The node can route commands and serve reads. A partition that is being opened anew does not
-/// count against it; neither does a read model that has stopped somewhere, which every node would
-/// find: `stopped` names it. `parked` counts the streams that the read models keep back.
+/// The node can route commands and serve reads.
+///
+/// A partition that is being opened anew does not count against it; neither does a read model that
+/// has stopped somewhere, which every node would find: `stopped` names it. `parked` counts the
+/// streams that the read models keep back.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -69,7 +73,7 @@ pub async fn healthz() -> Json<Value> {
     ),
     security(()),
 )]
-pub async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
+pub async fn readyz(State(app): State<Arc<App>>) -> Result<Json<ReadinessBody>, Problem> {
     if let Some(router) = &app.router {
         let shards = router.status();
         if !can_route(&shards) {
@@ -86,19 +90,20 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem>
         let Ok(Ok(found)) = tokio::time::timeout(DATABASE_TIME, reads.stopped()).await else {
             return Err(Problem::unavailable("the database does not answer"));
         };
-        stopped = found.iter().map(told).collect();
+        stopped = found.into_iter().map(StoppedBody::from).collect();
         let Ok(Ok(found)) = tokio::time::timeout(DATABASE_TIME, reads.parked()).await else {
             return Err(Problem::unavailable("the database does not answer"));
         };
         parked.extend(found.into_iter().map(|(model, streams)| (model.as_str(), streams)));
     }
-    Ok(Json(json!({ "status": "ready", "stopped": stopped, "parked": parked })))
+    Ok(Json(ReadinessBody { status: "ready", stopped, parked }))
 }
 
-fn told(stopped: &StoppedModel) -> Value {
-    let StoppedModel { model, partitions, reason } = stopped;
-    let partitions: Vec<u32> = partitions.iter().map(|partition| partition.0).collect();
-    json!({ "projection": model.as_str(), "partitions": partitions, "reason": reason })
+impl From<StoppedModel> for StoppedBody {
+    fn from(stopped: StoppedModel) -> Self {
+        let partitions = stopped.partitions.into_iter().map(|partition| partition.0).collect();
+        Self { projection: stopped.model.as_str(), partitions, reason: stopped.reason }
+    }
 }
 
 fn can_route(shards: &[ShardStatus]) -> bool {

@@ -66,6 +66,8 @@ pub mod validate;
 pub mod wishlist;
 
 #[cfg(test)]
+mod checked_in;
+#[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,8 @@ mod cli;
 use mimalloc::MiMalloc;
 use std::process::ExitCode;
 
-/// Many small allocations on few threads, freed on others: the system's allocator costs half as much again.
+/// Many small allocations on few threads, freed on others: the system's allocator costs half as
+/// much again.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

@@ -59,7 +59,11 @@ pub fn document() -> Value {
 /// # Errors
 /// Never: the document serialises.
 pub fn json() -> serde_json::Result<String> {
-    let mut document = document();
+    in_order(document())
+}
+
+/// As JSON, indented, members by name: what is checked in differs where the document does.
+pub(crate) fn in_order(mut document: Value) -> serde_json::Result<String> {
     document.sort_all_objects();
     serde_json::to_string_pretty(&document)
 }

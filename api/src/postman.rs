@@ -1,6 +1,6 @@
 //! The interface as a Postman collection (format v2.1), made from the OpenAPI document.
 
-use crate::openapi::{operations, resolve};
+use crate::openapi::{in_order, operations, resolve};
 use serde_json::{Map, Value, json};
 
 /// The collection. `base_url` and `token` are its variables.
@@ -31,9 +31,7 @@ pub fn collection() -> Value {
 /// # Errors
 /// Never: it serialises.
 pub fn json() -> serde_json::Result<String> {
-    let mut collection = collection();
-    collection.sort_all_objects();
-    serde_json::to_string_pretty(&collection)
+    in_order(collection())
 }
 
 fn folder(document: &Value, tag: &Value) -> Value {
@@ -61,7 +59,8 @@ fn request(document: &Value, path: &str, method: &str, operation: &Value) -> Val
     let variables: Vec<Value> = parameters
         .iter()
         .filter(|it| it["in"] == "path")
-        .map(|it| json!({ "key": it["name"], "value": it["example"], "description": it["description"] }))
+        .map(|it| (&it["name"], &it["example"], &it["description"]))
+        .map(|(key, value, text)| json!({ "key": key, "value": value, "description": text }))
         .collect();
     let segments: Vec<String> = path.split('/').skip(1).map(segment).collect();
     let mut request = json!({
@@ -127,11 +126,12 @@ fn response(document: &Value, status: &str, answer: &Value) -> Value {
     };
     let code = status.parse::<u16>().unwrap_or_default();
     let reason = axum::http::StatusCode::from_u16(code).ok().and_then(|it| it.canonical_reason());
+    let header = media.map(|media| json!([{ "key": "Content-Type", "value": media }]));
     json!({
         "name": format!("{status}: {}", answer["description"].as_str().unwrap_or_default()),
         "status": reason.unwrap_or_default(),
         "code": code,
-        "header": media.map(|media| json!([{ "key": "Content-Type", "value": media }])).unwrap_or_default(),
+        "header": header.unwrap_or_default(),
         "body": body.unwrap_or_default(),
     })
 }
@@ -142,10 +142,7 @@ mod tests {
 
     #[test]
     fn the_collection_is_the_one_checked_in() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/postman.json");
-        let checked_in = std::fs::read_to_string(path).unwrap_or_default();
-        // `orderlog postman > api/postman.json` writes it anew.
-        assert!(checked_in.trim_end() == json().unwrap(), "api/postman.json is not it any more");
+        crate::checked_in::assert_is("postman.json", "postman", &json().unwrap());
     }
 
     #[test]

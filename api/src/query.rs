@@ -14,7 +14,7 @@ use axum::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use events::{LogPosition, Partition, Position, StreamId, partitioner::partition_of};
 use futures::future::try_join_all;
-use projections::{QueryError, ReadModel, ReadModels};
+use projections::{Page, QueryError, ReadModel, ReadModels};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{collections::BTreeMap, time::Duration};
 
@@ -25,8 +25,8 @@ const LIMIT_MAX: u32 = 200;
 /// How long a read of a single thing waits for the log's end before it says that the thing is not
 /// there.
 const ABSENCE_WAIT: Duration = Duration::from_secs(5);
-/// A longer cursor is none of ours.
-const CURSOR_BYTES: usize = 4096;
+/// A longer cursor is none of ours. A search has its words in it.
+pub(crate) const CURSOR_BYTES: usize = 4096;
 
 /// The problem of a query without an answer. What the database said goes to the log, not to the
 /// caller.
@@ -140,8 +140,8 @@ where
     Ok(Found { value, position: found.position })
 }
 
-/// The answer to a caller who holds the version that is there, from the version alone. `None` for any other: the thing itself
-/// must be read.
+/// The answer to a caller who holds the version that is there, from the version alone. `None` for
+/// any other: the thing itself must be read.
 ///
 /// # Errors
 /// As [`read`].
@@ -175,6 +175,17 @@ pub fn one<B: Serialize>(freshness: &Freshness, found: Found<B>, version: u64) -
     response
 }
 
+/// What every list takes.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "describes the parameters in the OpenAPI document")]
+pub struct PageParams {
+    /// Items of a page, 1 to 200; 50 unless given
+    limit: Option<u32>,
+    /// `next_cursor` of the page before
+    cursor: Option<String>,
+}
+
 /// A page of a list.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct ListBody<B> {
@@ -203,6 +214,19 @@ impl<T> ListBody<T> {
         Ok(Self { items, next_cursor })
     }
 
+    /// Of a page as a read model gave it; `at` says what of its cursor travels.
+    ///
+    /// # Errors
+    /// Never for the cursors of this crate.
+    pub fn of<C, A: Serialize>(
+        page: Page<T, C>,
+        cursors: &Cursors,
+        at: impl FnOnce(C) -> A,
+    ) -> Result<Self, Problem> {
+        let next_cursor = page.next.map(|next| cursors.give(at(next))).transpose()?;
+        Ok(Self { items: page.items, next_cursor })
+    }
+
     /// The same with other items.
     pub fn map<U>(self, item: impl FnMut(T) -> U) -> ListBody<U> {
         let items = self.items.into_iter().map(item).collect();
@@ -210,8 +234,9 @@ impl<T> ListBody<T> {
     }
 }
 
-/// The same answer, which is the same for everybody: caches between may keep it too. They must ask each time whether it still
-/// holds, so none of them can give an older answer than a caller's `Min-Log-Position` allows.
+/// The same answer, which is the same for everybody: caches between may keep it too. They must ask
+/// each time whether it still holds, so none of them can give an older answer than a caller's
+/// `Min-Log-Position` allows.
 pub fn for_everybody(mut response: Response) -> Response {
     set_header(&mut response, header::CACHE_CONTROL, "public, no-cache");
     response

@@ -27,8 +27,8 @@ pub async fn as_answered(
     fold(app, live, within, |folded| folded.version >= version && folded.state.is_settled()).await
 }
 
-/// Whether nothing has followed the outcome of the command that made the aggregate `version`, not even bookkeeping. `false`
-/// also where only the history can tell.
+/// Whether nothing has followed the outcome of the command that made the aggregate `version`, not
+/// even bookkeeping. `false` also where only the history can tell.
 fn is_as_decided(live: &Snapshot, version: u64) -> bool {
     match &live.state {
         State::Order(order) => {
@@ -83,8 +83,8 @@ async fn fold(
     }
 }
 
-/// A stream as it was with the last event that `includes` takes in, and when that was; `None` when it had not begun. The
-/// read model must have seen all that the caller means.
+/// A stream as it was with the last event that `includes` takes in, and when that was; `None` when
+/// it had not begun. The read model must have seen all that the caller means.
 ///
 /// # Errors
 /// When the history does not answer, or does not read.

@@ -3,6 +3,9 @@
 //! wait for ever.
 
 mod connections;
+mod limits;
+
+pub use limits::Limits;
 
 use axum::{Router, body::Body, extract::ConnectInfo};
 use connections::{Answering, Connections, Entered};
@@ -14,7 +17,6 @@ use hyper_util::{
         graceful::{GracefulShutdown, Watcher},
     },
 };
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     convert::Infallible,
     net::SocketAddr,
@@ -49,59 +51,6 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// While all connections are taken, how often one that has become idle is looked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-
-/// The most connections, if the system has files for them.
-const MAX_CONNECTIONS: usize = 10_000;
-
-/// Files that are not for connections: the log, the database, Kafka.
-const OTHER_FILES: u64 = 512;
-
-/// What clients may take up.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Connections at once. One more ends the one that has had no request for the longest time, or
-    /// waits in the kernel's queue while all have one.
-    pub connections: usize,
-    /// How long a client may take to send a request's head, and the first byte of the first one.
-    pub header_read_timeout: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { connections: MAX_CONNECTIONS, header_read_timeout: Duration::from_secs(15) }
-    }
-}
-
-impl Limits {
-    /// The defaults, as far as this process may have files for them: it takes as many as it may.
-    pub fn of_process() -> Self {
-        let files = files();
-        let room = usize::try_from(files.saturating_sub(OTHER_FILES).max(files / 2));
-        let connections = room.unwrap_or(MAX_CONNECTIONS).clamp(1, MAX_CONNECTIONS);
-        if connections < MAX_CONNECTIONS {
-            tracing::warn!(
-                connections,
-                files,
-                "the system's limit of open files (ulimit -n) leaves room for few connections"
-            );
-        }
-        Self { connections, ..Self::default() }
-    }
-}
-
-/// How many files this process may open, after raising that as far as it may.
-fn files() -> u64 {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    // Unlimited is `None`.
-    match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum.unwrap_or(u64::MAX),
-        Err(error) => {
-            tracing::debug!(%error, "the limit of open files cannot be raised");
-            limit.current.unwrap_or(u64::MAX)
-        }
-    }
-}
 
 /// The running server.
 pub struct Server {
@@ -373,7 +322,8 @@ mod tests {
         }
     }
 
-    /// A client that is gone, in the middle of its request or before its answer, gives its place back.
+    /// A client that is gone, in the middle of its request or before its answer, gives its place
+    /// back.
     #[tokio::test]
     async fn a_client_that_vanishes_leaves_nothing_behind() {
         let (router, entered, leave) = waiting();

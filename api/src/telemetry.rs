@@ -14,8 +14,8 @@ pub use traces::Traces;
 const SECONDS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 
-/// Sends log lines to standard error (standard output is for answers), and spans to `traces`. Does nothing when a
-/// subscriber is set already.
+/// Sends log lines to standard error (standard output is for answers), and spans to `traces`. Does
+/// nothing when a subscriber is set already.
 pub fn log_lines(filter: &str, format: LogFormat, traces: Option<&Traces>) {
     let lines = fmt::layer().with_writer(std::io::stderr);
     let lines = match format {

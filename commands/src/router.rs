@@ -7,6 +7,7 @@ use crate::{
 use events::{Environment, Partition, StreamId, partitioner::partition_of};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc::error::TrySendError, oneshot};
+use uuid::Uuid;
 
 /// How long a command that certainly was not applied is tried again before its sender is told.
 const RETRY_FOR: Duration = Duration::from_secs(3);
@@ -93,6 +94,15 @@ impl Router {
         self.ask(stream, |reply| Message::Look { stream, reply }).await
     }
 
+    /// Whether a command with a fingerprint was applied at the stream, as far as that is remembered: sent again, it is not
+    /// decided again.
+    ///
+    /// # Errors
+    /// [`CommandError::NotApplied`] when the partition is not open.
+    pub async fn knows(&self, stream: StreamId, command_id: Uuid) -> Result<bool, CommandError> {
+        self.ask(stream, |reply| Message::Knows { stream, command_id, reply }).await
+    }
+
     /// Waits until nothing that a client waits for is under way at the stream: an order is decided, a registration or change
     /// of address too. `None` when that takes longer than `within`.
     ///
@@ -121,11 +131,11 @@ impl Router {
         }
     }
 
-    async fn ask(
+    async fn ask<T>(
         &self,
         stream: StreamId,
-        message: impl FnOnce(oneshot::Sender<Result<Snapshot, CommandError>>) -> Message,
-    ) -> Result<Snapshot, CommandError> {
+        message: impl FnOnce(oneshot::Sender<Result<T, CommandError>>) -> Message,
+    ) -> Result<T, CommandError> {
         let (reply, answer) = oneshot::channel();
         let shard = self.shard(stream);
         shard.commands.try_send(message(reply)).map_err(|error| not_taken(&error))?;

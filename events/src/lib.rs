@@ -38,10 +38,12 @@ pub mod stream;
 pub mod upcast;
 pub mod wishlist;
 
+mod full_text;
 mod schema;
 
 pub use codec::{DecodeError, Event};
 pub use environment::{Environment, Timestamp};
+pub use full_text::full_text;
 pub use money::{Currency, Money};
 pub use position::{LogPosition, Offset, Partition, Position};
 pub use recorded::{Fingerprint, Metadata, Recorded};

@@ -4,6 +4,33 @@ use schemars::{JsonSchema, json_schema};
 use serde::{Deserialize, Serialize, de};
 use std::{borrow::Cow, fmt, str::FromStr};
 
+/// Currencies whose minor unit is not a hundredth (ISO 4217), with their decimal places.
+const DECIMALS: &[(&str, u32)] = &[
+    ("BHD", 3),
+    ("BIF", 0),
+    ("CLP", 0),
+    ("DJF", 0),
+    ("GNF", 0),
+    ("IQD", 3),
+    ("ISK", 0),
+    ("JOD", 3),
+    ("JPY", 0),
+    ("KMF", 0),
+    ("KRW", 0),
+    ("KWD", 3),
+    ("LYD", 3),
+    ("OMR", 3),
+    ("PYG", 0),
+    ("RWF", 0),
+    ("TND", 3),
+    ("UGX", 0),
+    ("VND", 0),
+    ("VUV", 0),
+    ("XAF", 0),
+    ("XOF", 0),
+    ("XPF", 0),
+];
+
 /// An ISO 4217 currency code.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Currency([u8; 3]);
@@ -18,6 +45,12 @@ impl Currency {
     pub fn code(&self) -> &str {
         // Only upper-case ASCII gets past `from_str`.
         std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// Decimal places of its minor unit.
+    pub fn decimals(&self) -> u32 {
+        let code = self.code();
+        DECIMALS.iter().find(|(known, _)| *known == code).map_or(2, |(_, places)| *places)
     }
 }
 

@@ -23,6 +23,10 @@ pub enum StreamKind {
 }
 
 impl StreamKind {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 6] =
+        [Self::Writer, Self::Product, Self::Order, Self::Customer, Self::Email, Self::Wishlist];
+
     /// The name in front of the id.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -37,9 +41,7 @@ impl StreamKind {
 
     /// The kind of this number, for the binary frames of the embedded log.
     pub fn from_u8(number: u8) -> Option<Self> {
-        [Self::Writer, Self::Product, Self::Order, Self::Customer, Self::Email, Self::Wishlist]
-            .into_iter()
-            .find(|kind| *kind as u8 == number)
+        Self::ALL.into_iter().find(|kind| *kind as u8 == number)
     }
 }
 
@@ -47,7 +49,7 @@ impl FromStr for StreamKind {
     type Err = StreamIdError;
 
     fn from_str(text: &str) -> Result<Self, StreamIdError> {
-        (0..=5u8).filter_map(Self::from_u8).find(|kind| kind.as_str() == text).ok_or(StreamIdError)
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or(StreamIdError)
     }
 }
 

@@ -10,7 +10,7 @@ use events::environment::System;
 use events::log::contract::record;
 use events::log::embedded::EmbeddedLog;
 use events::log::{Batch, BatchReader, Claim, ConnectError, Cursor, EventLog, Writer, opening};
-use events::{Environment, Partition};
+use events::{Environment, Partition, full_text};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tempfile::TempDir;
@@ -38,20 +38,13 @@ async fn writer(log: &EmbeddedLog, partition: u32) -> Result<Writer, String> {
     let environment = System::new();
     let (partition, node) = (Partition(partition), environment.uuid());
     let opened = opening::open(log, &environment, partition, node, Cursor::START, |_| {}).await;
-    opened.map(|(writer, _)| writer).map_err(|error| with_causes(&error))
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {}", with_causes(cause)),
-        None => error.to_string(),
-    }
+    opened.map(|(writer, _)| writer).map_err(|error| full_text(&error))
 }
 
 async fn read(log: &EmbeddedLog) -> Result<History, String> {
     let mut history = History::new();
     for partition in (0..log.partitions()).map(Partition) {
-        let told = |error| with_causes(&error);
+        let told = |error| full_text(&error);
         let mut reader = BatchReader::open(log, partition, Cursor::START).await.map_err(told)?;
         let mut ids = Vec::new();
         loop {
@@ -122,12 +115,12 @@ async fn append(log: &EmbeddedLog, acknowledged: &mut History, batches: usize) {
 /// what the damage is called.
 async fn outcome(image: &Image) -> Result<History, String> {
     let dir = image.put();
-    let told = |error: ConnectError| with_causes(&error);
+    let told = |error: ConnectError| full_text(&error);
     let log = EmbeddedLog::open(dir.path(), None).map_err(told)?;
     let before = read(&log).await?;
     let mut writer = writer(&log, 0).await?;
     let more = batch(&writer, 2);
-    writer.append(&more).await.map_err(|error| with_causes(&error))?;
+    writer.append(&more).await.map_err(|error| full_text(&error))?;
     log.close().await;
     drop(log);
     let mut after = read(&EmbeddedLog::open(dir.path(), None).map_err(told)?).await?;

@@ -95,15 +95,20 @@ impl Row {
     }
 }
 
+/// The query of a [`Row`].
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "select projection, version, partition, serving, next_offset, term, last_offset, \
+             last_event_id, last_time, events, stopped, parked, bulk_over from control.checkpoint",
+            $rest
+        )
+    };
+}
+
 /// All checkpoints there are.
 pub(crate) async fn load(pool: &PgPool) -> Result<BTreeMap<Share, Checkpoint>, sqlx::Error> {
-    let rows: Vec<Row> = sqlx::query_as(
-        "select projection, version, partition, serving, next_offset, term, last_offset, \
-         last_event_id, \
-         last_time, events, stopped, parked, bulk_over from control.checkpoint",
-    )
-    .fetch_all(pool)
-    .await?;
+    let rows: Vec<Row> = sqlx::query_as(select!("")).fetch_all(pool).await?;
     Ok(rows.into_iter().filter_map(Row::share).collect())
 }
 
@@ -113,19 +118,32 @@ pub(crate) async fn of(
     id: VersionId,
     locked: bool,
 ) -> Result<BTreeMap<Partition, Checkpoint>, sqlx::Error> {
-    let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(format!(
-        "select projection, version, partition, serving, next_offset, term, last_offset, \
-         last_event_id, \
-         last_time, events, stopped, parked, bulk_over from control.checkpoint \
-         where projection = $1 and version = $2 order by partition{}",
-        if locked { " for update" } else { "" }
-    )))
-    .bind(id.model.as_str())
-    .bind(id.number)
-    .fetch_all(connection)
-    .await?;
+    let query = if locked {
+        select!(" where projection = $1 and version = $2 order by partition for update")
+    } else {
+        select!(" where projection = $1 and version = $2 order by partition")
+    };
+    let rows: Vec<Row> =
+        sqlx::query_as(query).bind(id.model.as_str()).bind(id.number).fetch_all(connection).await?;
     let of = |row: Row| row.share().map(|((_, partition), checkpoint)| (partition, checkpoint));
     Ok(rows.into_iter().filter_map(of).collect())
+}
+
+/// Keeps everybody from moving a checkpoint, until the transaction ends.
+pub(crate) async fn lock(
+    connection: &mut PgConnection,
+    (id, partition): Share,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "select 1 from control.checkpoint \
+         where projection = $1 and version = $2 and partition = $3 for update",
+    )
+    .bind(id.model.as_str())
+    .bind(id.number)
+    .bind(sql_partition(partition))
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// A step of a checkpoint.

@@ -66,15 +66,4 @@ pub use projector::{Projector, ProjectorSettings, StartError};
 pub use read_models::{Behind, Page, QueryError, ReadModels, StoppedModel};
 pub use version::{PrepareError, prepare};
 
-/// An error with its causes.
-fn full_text(error: &dyn std::error::Error) -> String {
-    use std::fmt::Write as _;
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        // Writing to a string cannot fail.
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
-}
+use events::full_text;

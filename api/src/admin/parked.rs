@@ -5,7 +5,7 @@ use crate::{
     auth::{Access, Caller, Role},
     extract::Params,
     problem::Problem,
-    query::{self, Cursors, ListBody},
+    query::{self, Cursors, ListBody, PageParams},
 };
 use axum::{
     Json,
@@ -130,10 +130,7 @@ impl From<Retried> for RetriedBody {
     path = "/api/v1/admin/parked",
     tag = "administration",
     operation_id = "list_parked",
-    params(
-        ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 200; 50 unless given"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-    ),
+    params(PageParams),
     responses(
         (status = 200, description = "A page of streams.", body = ListBody<ParkedBody>),
         (status = 400, description = "`invalid-parameter`"),
@@ -156,7 +153,9 @@ pub async fn list(
     Ok(Json(page.map(ParkedBody::from)))
 }
 
-/// Applies what is kept back of a stream, in order, after a fix; what is refused again stays parked.
+/// Applies what is kept back of a stream, in order, after a fix.
+///
+/// What is refused again stays parked.
 #[utoipa::path(
     post,
     path = "/api/v1/admin/parked/{stream}/retry",

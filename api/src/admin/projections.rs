@@ -82,15 +82,15 @@ pub struct RebuildBody {
     events_per_second: f64,
     /// When that would bring it to the end of the log; null while nothing is known.
     seconds_left: Option<f64>,
-    /// `filling`, `catching-up`, `verified`, `different` (its rows are not those that serve, so it does not serve) or `paused`.
+    /// `filling`, `catching-up`, `verified`, `different` (its rows are not those that serve, so it
+    /// does not serve) or `paused`.
     phase: &'static str,
     /// Whether it is only to be compared with the version that serves.
     verify_only: bool,
     /// Whether it takes little of the machine.
     throttled: bool,
-    /// What came of comparing it with the version that serves: `equal`, `different`, `changed` if other code wrote
-    /// that, or `parked` if one of the two keeps streams back;
-    /// null before.
+    /// What came of comparing it with the version that serves: `equal`, `different`, `changed` if
+    /// other code wrote that, or `parked` if one of the two keeps streams back; null before.
     verified: Option<&'static str>,
     /// The first rows that differ.
     differences: Vec<DifferenceBody>,

@@ -6,7 +6,7 @@ use crate::{
     causality::Freshness,
     extract::Params,
     problem::Problem,
-    query::{self, Cursors, Found, ListBody, read_one},
+    query::{self, Cursors, Found, ListBody, PageParams, read_one},
 };
 use axum::{
     extract::{Path, State},
@@ -83,8 +83,7 @@ impl From<Entry> for RawEventBody {
     operation_id = "get_stream",
     params(
         ("id" = String, Path, description = "The stream: `<kind>-<uuid>`"),
-        ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 200; 50 unless given"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        PageParams,
     ),
     responses(
         (status = 200, description = "A page of events.", body = ListBody<RawEventBody>),

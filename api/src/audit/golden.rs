@@ -1,6 +1,6 @@
 //! Whether every event that was ever written still reads: the golden files, compiled in.
 
-use events::{Event, StreamId, StreamKind};
+use events::{Event, StreamId, StreamKind, full_text};
 use include_dir::{Dir, include_dir};
 use uuid::Uuid;
 
@@ -18,14 +18,12 @@ fn check(name: &str, body: &[u8]) -> Result<(), String> {
     let schema = parts.next().and_then(|part| part.strip_prefix('v')?.parse().ok());
     let schema = schema.ok_or_else(|| format!("{name}: no golden file is named so"))?;
     let known = |kind: &StreamKind| Event::known_schema(*kind, event_type).is_some();
-    let kind = (0..=u8::MAX)
-        .filter_map(StreamKind::from_u8)
-        .find(known)
-        .ok_or_else(|| format!("{name}: unknown type"))?;
+    let kind = StreamKind::ALL.into_iter().find(known);
+    let kind = kind.ok_or_else(|| format!("{name}: unknown type"))?;
     let stream = StreamId { kind, id: Uuid::nil() };
     Event::from_json(stream, event_type, schema, body)
         .map(drop)
-        .map_err(|error| format!("{name}: {}", super::with_causes(&error)))
+        .map_err(|error| format!("{name}: {}", full_text(&error)))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The keys of an identity provider: fetched, kept, and looked for again.
 //!
-//! They are fetched every now and then, and at once when a token names a key that is not known, but not more often than
-//! [`COOL_DOWN`] allows: whoever makes up key ids must not make us hammer the issuer. Without the issuer the keys go on
-//! counting for a bounded time.
+//! They are fetched every now and then, and at once when a token names a key that is not known, but
+//! not more often than [`COOL_DOWN`] allows: whoever makes up key ids must not make us hammer the
+//! issuer. Without the issuer the keys go on counting for a bounded time.
 
 use super::{
     AuthKeyError,

@@ -64,8 +64,8 @@ fn bits(number: &str) -> Option<usize> {
     Some((bytes.len() - first) * 8 - bytes[first].leading_zeros() as usize)
 }
 
-/// The usable keys of a key set. What is not understood is passed over, as RFC 7517 wants it; of several keys, those
-/// without an id are not usable, as no token could name them.
+/// The usable keys of a key set. What is not understood is passed over, as RFC 7517 wants it; of
+/// several keys, those without an id are not usable, as no token could name them.
 ///
 /// # Errors
 /// When it does not read, or there is no usable key in it.
@@ -98,7 +98,8 @@ mod tests {
     }
 
     fn rsa(bits: usize) -> Value {
-        json!({ "kty": "RSA", "n": URL_SAFE_NO_PAD.encode(vec![0xff; bits / 8]), "e": "AQAB", "kid": "r" })
+        let n = URL_SAFE_NO_PAD.encode(vec![0xff; bits / 8]);
+        json!({ "kty": "RSA", "n": n, "e": "AQAB", "kid": "r" })
     }
 
     fn read(keys: &[Value]) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! Tickets: what a browser shows instead of a token where it cannot send a header.
 //!
-//! A ticket is for one order and one principal, and may be shown more than once while it lasts: browsers come back by
-//! themselves to the same address.
+//! A ticket is for one order and one principal, and may be shown more than once while it lasts:
+//! browsers come back by themselves to the same address.
 
 use super::{Principal, Role};
 use crate::problem::{Kind, Problem};

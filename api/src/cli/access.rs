@@ -56,6 +56,23 @@ impl ReadSide {
         Ok(Self { pool, options, started })
     }
 
+    /// Does `work` with the read models brought up to this program, and closes them however it
+    /// ends.
+    pub async fn with<T>(
+        config: &Config,
+        log: &dyn EventLog,
+        work: impl AsyncFnOnce(&Self) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let read_side = Self::open(config).await?;
+        let done = match projections::prepare(&read_side.pool, log.partitions()).await {
+            Ok(()) => work(&read_side).await,
+            Err(error) => Err(error.into()),
+        };
+        let closed = read_side.close().await;
+        let done = done?;
+        closed.map(|()| done)
+    }
+
     /// Whether the database was started for this command, so that nobody else uses it.
     pub fn is_ours(&self) -> bool {
         self.started.is_some()

@@ -45,15 +45,8 @@ pub async fn run(config: &Config, args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn read_models(config: &Config, log: &dyn EventLog) -> anyhow::Result<Vec<ModelReport>> {
-    let read_side = ReadSide::open(config).await?;
-    let pool = &read_side.pool;
-    let prepared = projections::prepare(pool, log.partitions()).await;
-    let reports = match prepared {
-        Ok(()) => past::audit(pool, log).await.map_err(anyhow::Error::from),
-        Err(error) => Err(error.into()),
-    };
-    read_side.close().await?;
-    reports
+    let audited = async |read_side: &ReadSide| Ok(past::audit(&read_side.pool, log).await?);
+    ReadSide::with(config, log, audited).await
 }
 
 fn tell_read_model(report: &ModelReport) -> anyhow::Result<()> {

@@ -1,7 +1,7 @@
 //! What the exit code says: whether starting again helps, and who can.
 //!
-//! The numbers from 64 on are those of `sysexits.h`. Supervisors restart on 1, 69, 70, 74 and 75; 64, 65 and 78 need a
-//! person.
+//! The numbers from 64 on are those of `sysexits.h`. Supervisors restart on 1, 69, 70, 74 and 75;
+//! 64, 65 and 78 need a person.
 
 use events::{keys::KeyError, log::ConnectError, log::ReadError};
 use orderlog::{

@@ -27,10 +27,8 @@ pub struct Args {
 /// 1 if a stream that was tried again is still parked.
 pub async fn run(config: &Config, args: &Args) -> anyhow::Result<ExitCode> {
     let log = access::log(config).await?;
-    let read_side = ReadSide::open(config).await?;
-    let done = carry_out(&read_side.pool, &log, args).await;
-    read_side.close().await?;
-    done
+    let work = async |read_side: &ReadSide| carry_out(&read_side.pool, &log, args).await;
+    ReadSide::with(config, &*log, work).await
 }
 
 async fn carry_out(
@@ -38,7 +36,6 @@ async fn carry_out(
     log: &Arc<dyn EventLog>,
     args: &Args,
 ) -> anyhow::Result<ExitCode> {
-    projections::prepare(pool, log.partitions()).await?;
     if let Some(stream) = args.retry {
         return tried(&parked::retry(pool, log, stream).await?);
     }

@@ -6,15 +6,13 @@ use projections::rebuild::{self, VersionStatus};
 
 pub async fn run(config: &Config) -> anyhow::Result<()> {
     let log = access::log(config).await?;
-    let read_side = ReadSide::open(config).await?;
-    projections::prepare(&read_side.pool, log.partitions()).await?;
-    let versions = rebuild::status(&read_side.pool, &*log).await;
-    read_side.close().await?;
+    let asked = async |read_side: &ReadSide| Ok(rebuild::status(&read_side.pool, &*log).await?);
+    let versions = ReadSide::with(config, &*log, asked).await?;
     super::print(&format!(
         "{:<10} {:>7} {:<8} {:>12} {:>10} {:>8}  {}",
         "name", "version", "state", "events", "lag", "lag s", "serves"
     ))?;
-    for version in versions? {
+    for version in versions {
         super::print(&line(&version))?;
         for partition in &version.partitions {
             if let Some(reason) = &partition.stopped {

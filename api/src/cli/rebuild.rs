@@ -25,14 +25,16 @@ const LINE: Duration = Duration::from_secs(5);
 /// over by then.
 const NOBODY: Duration = Duration::from_secs(10);
 
-/// Looks at a version that has everything but parked streams before it is told that it will not serve by itself.
+/// Looks at a version that has everything but parked streams before it is told that it will not
+/// serve by itself.
 const PARKED_LOOKS: u32 = 25;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// orders, products, customers or history
+    /// Such as orders: `orderlog projections` lists them all
     name: ReadModel,
-    /// Builds it only to compare it with the one that serves, and drops it again; exit code 1 if they differ.
+    /// Builds it only to compare it with the one that serves, and drops it again; exit code 1 if
+    /// they differ.
     #[arg(long)]
     verify_only: bool,
     /// Takes little of the machine, however long it takes.
@@ -47,12 +49,11 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
         return Ok(());
     }
     let log = access::log(config).await?;
-    let read_side = ReadSide::open(config).await?;
-    projections::prepare(&read_side.pool, log.partitions()).await?;
     let manner = Manner { gentle: args.throttle, verify_only: args.verify_only };
-    let built = Rebuild { log, read_side: &read_side, model: args.name, manner }.run().await;
-    read_side.close().await?;
-    built
+    let build = async |read_side: &ReadSide| {
+        Rebuild { log: Arc::clone(&log), read_side, model: args.name, manner }.run().await
+    };
+    ReadSide::with(config, &*log, build).await
 }
 
 struct Rebuild<'a> {
@@ -112,7 +113,8 @@ impl Rebuild<'_> {
         self.conclude(version, last.rebuild.as_ref()).await
     }
 
-    /// Tells what came of it. What was only to be compared is dropped; what differs is kept to be looked at.
+    /// Tells what came of it. What was only to be compared is dropped; what differs is kept to be
+    /// looked at.
     async fn conclude(&self, version: u32, rebuild: Option<&RebuildStatus>) -> anyhow::Result<()> {
         let model = self.model;
         let Some(rebuild) = rebuild else {

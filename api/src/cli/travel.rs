@@ -27,10 +27,9 @@ pub async fn run(config: &Config, model: ReadModel, args: &Args) -> anyhow::Resu
         return Ok(false);
     }
     let log = access::log(config).await?;
-    let read_side = ReadSide::open(config).await?;
-    let done = carry_out(&read_side.pool, &*log, model, args).await;
-    read_side.close().await?;
-    done.map(|()| true)
+    let work = async |read_side: &ReadSide| carry_out(&read_side.pool, &*log, model, args).await;
+    ReadSide::with(config, &*log, work).await?;
+    Ok(true)
 }
 
 async fn carry_out(
@@ -39,7 +38,6 @@ async fn carry_out(
     model: ReadModel,
     args: &Args,
 ) -> anyhow::Result<()> {
-    projections::prepare(pool, log.partitions()).await?;
     if let Some(moment) = &args.as_of {
         tell(&past::as_of(pool, log, model, moment, System::new().now()).await?)?;
     }

@@ -2,7 +2,8 @@
 
 use commands::gateway::{Secret, stripe::ApiBase};
 
-/// What the environment says of the payment gateway. Values are not parsed by clap: its errors show them.
+/// What the environment says of the payment gateway. Values are not parsed by clap: its errors show
+/// them.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct PaymentSettings {
     /// The secret (or restricted) key of the account at Stripe; unset: the sandbox, which moves no

@@ -26,15 +26,18 @@ const ATTEMPTS: usize = 5;
 pub struct ChangeCustomerRequest {
     /// E-mail address. With another one, all of the change comes true with it or not at all.
     #[serde(default, skip_serializing_if = "Field::is_absent")]
-    #[schema(value_type = String, required = false, format = "email", max_length = 254, example = "ann@lee.example")]
+    #[schema(value_type = String, required = false)]
+    #[schema(format = "email", max_length = 254, example = "ann@lee.example")]
     pub email: Field<String>,
     /// Given name.
     #[serde(default, skip_serializing_if = "Field::is_absent")]
-    #[schema(value_type = String, required = false, min_length = 1, max_length = 200, example = "Ann")]
+    #[schema(value_type = String, required = false)]
+    #[schema(min_length = 1, max_length = 200, example = "Ann")]
     pub first_name: Field<String>,
     /// Family name.
     #[serde(default, skip_serializing_if = "Field::is_absent")]
-    #[schema(value_type = String, required = false, min_length = 1, max_length = 200, example = "Lee-Byron")]
+    #[schema(value_type = String, required = false)]
+    #[schema(min_length = 1, max_length = 200, example = "Lee-Byron")]
     pub last_name: Field<String>,
     /// Whether the shop treats them as VIP; for staff to say.
     #[serde(default, skip_serializing_if = "Field::is_absent")]

@@ -42,9 +42,11 @@ pub struct ErasedCustomerBody {
     pub version: u64,
 }
 
-/// Erases a customer: their name and addresses can never be read again, in the log, in read models
-/// and in backups made from now on. Their e-mail address is free, their orders go on and stay
-/// readable. Again it is a 200 that changes nothing.
+/// Erases a customer.
+///
+/// Their name and addresses can never be read again, in the log, in read models and in backups made
+/// from now on. Their e-mail address is free, their orders go on and stay readable. Again it is a
+/// 200 that changes nothing.
 #[utoipa::path(
     delete,
     path = "/api/v1/customers/{id}",

@@ -15,9 +15,12 @@ use crate::{
 };
 use axum::{http::StatusCode, response::Response};
 use body::SealedCustomer;
-use commands::{State, customer::Customer};
+use commands::{
+    State,
+    customer::{Customer, Status},
+};
 use events::{
-    Sealed,
+    Sealed, StreamId,
     keys::KeyError,
     seal::{Key, UnsealError},
 };
@@ -28,6 +31,15 @@ use uuid::Uuid;
 /// Where a customer is.
 pub fn location(id: Uuid) -> String {
     format!("/api/v1/customers/{id}")
+}
+
+/// Asks the write side whether somebody is a customer, so that nobody who is none leaves something
+/// in the log.
+pub(crate) async fn require_registered(app: &App, id: Uuid) -> Result<(), Problem> {
+    match &command::look(app, StreamId::customer(id)).await?.state {
+        State::Customer(it) if it.status() == Some(Status::Registered) => Ok(()),
+        _ => Err(Kind::CustomerNotFound.into()),
+    }
 }
 
 /// The customer's key, if there is one.

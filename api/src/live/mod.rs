@@ -1,11 +1,13 @@
 //! Events as they happen, for those who listen.
 //!
-//! One hub a process, whatever the number of listeners: while anybody listens to an order of a partition, one task
-//! follows that partition of the log ([`follow`]) and wakes only those who listen to the order concerned. Nobody polls.
+//! One hub a process, whatever the number of listeners: while anybody listens to an order of a
+//! partition, one task follows that partition of the log ([`follow`]) and wakes only those who
+//! listen to the order concerned. Nobody polls.
 //!
-//! History comes from the read model and the rest from the log. There is no gap in between, because a listener enters
-//! here first, waits until the place is known from which the log is followed, and then until the read model has seen all
-//! that the log holds; and nothing comes twice, because versions are contiguous.
+//! History comes from the read model and the rest from the log. There is no gap in between, because
+//! a listener enters here first, waits until the place is known from which the log is followed, and
+//! then until the read model has seen all that the log holds; and nothing comes twice, because
+//! versions are contiguous.
 
 mod follow;
 mod listener;

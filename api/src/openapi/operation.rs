@@ -1,7 +1,7 @@
 //! What follows from an operation's own description.
 
 use super::{example, resolve};
-use crate::problem::Kind;
+use crate::{problem::Kind, query::CURSOR_BYTES};
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -13,17 +13,17 @@ enum Sort {
     Command,
     /// Reads a read model.
     Query,
-    /// Neither, under `/api/`: `x-plain` says so, and it goes without saying of read models.
+    /// Neither, under `/api/`: about read models, a notice, a stream.
     Plain,
     /// Beside the interface of the shop.
     Outside,
 }
 
 impl Sort {
-    fn of(path: &str, method: &str, is_plain: bool) -> Self {
+    fn of(path: &str, method: &str) -> Self {
         match method {
             _ if !path.starts_with("/api/") => Self::Outside,
-            _ if is_plain || path.contains("/admin/p") => Self::Plain,
+            _ if path.contains("/admin/p") => Self::Plain,
             // Signed by somebody else; and a stream, which waits for nothing.
             _ if path.ends_with("/webhook") || path.ends_with("/events") => Self::Plain,
             _ if path.ends_with("/events/ticket") => Self::Query,
@@ -48,12 +48,11 @@ struct Context<'a> {
 
 /// Completes one operation of `document`.
 pub fn complete(document: &Value, path: &str, method: &str, operation: &mut Value) {
-    let Some(members) = operation.as_object_mut() else { return };
-    let is_plain = members.remove("x-plain").is_some();
+    let Some(members) = operation.as_object() else { return };
     let context = Context {
         document,
         path,
-        sort: Sort::of(path, method, is_plain),
+        sort: Sort::of(path, method),
         has_body: members.contains_key("requestBody"),
         versioned: is_versioned(document, operation),
         role: role(operation),
@@ -128,7 +127,8 @@ impl Context<'_> {
             }
             "cursor" => {
                 parameter["schema"] = json!({
-                    "type": "string", "minLength": 1, "maxLength": 512, "pattern": "^[A-Za-z0-9_-]+$",
+                    "type": "string", "minLength": 1, "maxLength": CURSOR_BYTES,
+                    "pattern": "^[A-Za-z0-9_-]+$",
                 });
                 parameter["example"] = json!("eyJsaXN0IjoxLCJhdCI6MX0");
             }

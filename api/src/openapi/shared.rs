@@ -39,7 +39,9 @@ pub fn parameters() -> Value {
              gets the same answer",
             key, "order-4711",
         ),
-        "If-Match": header("If-Match", "The `ETag` that the resource must still have", tag, "\"6\""),
+        "If-Match": header(
+            "If-Match", "The `ETag` that the resource must still have", tag, "\"6\"",
+        ),
         "If-None-Match": header(
             "If-None-Match", "The `ETag`s that the caller holds: one of them is not sent again",
             text.clone(), "\"6\"",
@@ -76,9 +78,9 @@ pub fn headers() -> Value {
         "ETag": header("The version shown", true, "^\"[0-9]+\"$", "\"6\""),
         "Location": header("Where the resource is", true, path, &order),
         "Log-Position": header(
-            "What a later query must reflect to show this: its `Min-Log-Position`; empty where nothing \
-             ever happened", true, positions,
-            "3:1042",
+            "What a later query must reflect to show this: its `Min-Log-Position`; empty where \
+             nothing ever happened",
+            true, positions, "3:1042",
         ),
         "Reflected-Position": header(
             "What the answer reflects at least; empty while the log is", true, positions,
@@ -92,7 +94,8 @@ pub fn headers() -> Value {
         ),
         "Rejected-Location": header("Where the rejected order is", false, path, &order),
         "Rejected-Log-Position": header(
-            "What a later query must reflect to show the rejected order", false, positions, "3:1042",
+            "What a later query must reflect to show the rejected order", false, positions,
+            "3:1042",
         ),
         "Retry-After": {
             "description": "Seconds to wait before the next try", "required": true,

@@ -20,13 +20,7 @@ fn assert_fits(document: &Value, schema: &Value, value: &Value, of: &str) {
 
 #[test]
 fn the_document_is_the_one_checked_in() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
-    let checked_in = std::fs::read_to_string(path).unwrap();
-    // `orderlog openapi > api/openapi.json` writes it anew.
-    assert!(
-        checked_in.trim_end() == json().unwrap(),
-        "api/openapi.json is not the document any more"
-    );
+    crate::checked_in::assert_is("openapi.json", "openapi", &json().unwrap());
 }
 
 #[test]
@@ -139,5 +133,29 @@ fn every_error_is_of_a_kind_with_its_status() {
             assert_eq!(is_error, !statuses.is_empty(), "{method} {path}: {status}");
             assert!(fits, "{method} {path}: {status} names a problem of another status");
         }
+    }
+}
+
+/// A kind brings members of its own: each is described beside the others.
+#[test]
+fn every_member_of_a_problem_is_described() {
+    let document = document();
+    let described = document["components"]["schemas"]["Problem"]["properties"].as_object().unwrap();
+    for kind in Kind::ALL {
+        let example = crate::problem::example(*kind, "/");
+        for name in example.as_object().unwrap().keys() {
+            assert!(described.contains_key(name), "{name} of {}", kind.name());
+        }
+    }
+}
+
+/// Tools use them as names.
+#[test]
+fn a_summary_is_one_line() {
+    let document = document();
+    for (path, method, operation) in operations(&document) {
+        let summary = operation["summary"].as_str().unwrap_or_default();
+        assert!((1..=100).contains(&summary.len()), "{method} {path}: {summary}");
+        assert!(!summary.contains('\n'), "{method} {path}: {summary}");
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::validate::MoneyBody;
 use chrono::{DateTime, Utc};
-use commands::order::{Order, RefundState, Status};
+use commands::order::{Order, RefundState};
 use events::{
     Money,
     order::{Discount, DiscountKind},
@@ -113,21 +113,6 @@ pub enum OrderStatus {
     Rejected,
 }
 
-/// Where staff may send an order.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-#[allow(dead_code, reason = "describes the names in the OpenAPI document")]
-pub enum WantedStatus {
-    /// It is being packed.
-    Processing,
-    /// It leaves the house.
-    Shipped,
-    /// It arrived.
-    Delivered,
-    /// It is called off.
-    Cancelled,
-}
-
 /// What becomes of money taken for a dead order.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -184,9 +169,7 @@ impl OrderBody {
             version: order.shown_version(),
         })
     }
-}
 
-impl OrderBody {
     /// Takes over from the aggregate what can change once an order is cancelled.
     pub fn update(&mut self, order: &Order) {
         self.refund = refund(order);
@@ -258,13 +241,6 @@ impl From<&Discount> for DiscountBody {
     fn from(discount: &Discount) -> Self {
         Self { kind: discount.kind, amount: discount.amount }
     }
-}
-
-/// The status that a staff member may ask for by this name.
-pub fn wanted_status(name: &str) -> Option<Status> {
-    [Status::Processing, Status::Shipped, Status::Delivered, Status::Cancelled]
-        .into_iter()
-        .find(|status| status.as_str() == name)
 }
 
 #[cfg(test)]
@@ -395,13 +371,5 @@ mod tests {
     #[test]
     fn an_order_that_was_never_placed_has_no_body() {
         assert_eq!(OrderBody::of_state(Uuid::nil(), &Order::default()), None);
-    }
-
-    #[test]
-    fn staff_may_ask_for_four_states() {
-        assert_eq!(wanted_status("shipped"), Some(Status::Shipped));
-        for name in ["pending", "confirmed", "rejected", "Shipped", ""] {
-            assert_eq!(wanted_status(name), None, "{name}");
-        }
     }
 }

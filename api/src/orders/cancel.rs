@@ -35,8 +35,9 @@ impl CommandBody for CancelOrderRequest {
     const MEDIA: Media = Media::OptionalJson;
 }
 
-/// Cancels an order. The stock is free again and money taken goes back; `Prefer: wait=N` waits for
-/// the latter.
+/// Cancels an order.
+///
+/// The stock is free again and money taken goes back; `Prefer: wait=N` waits for the latter.
 #[utoipa::path(
     post,
     path = "/api/v1/orders/{id}/cancel",

@@ -1,6 +1,6 @@
 //! `PATCH /orders/{id}/status`.
 
-use super::body::{OrderBody, WantedStatus, wanted_status};
+use super::body::OrderBody;
 use crate::{
     App,
     auth::{Access, Role},
@@ -10,7 +10,7 @@ use crate::{
     validate::Validator,
 };
 use axum::{extract::State, http::StatusCode, response::Response};
-use commands::order::Command;
+use commands::order::{Command, Status};
 use events::StreamId;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -25,13 +25,30 @@ pub struct ChangeStatusRequest {
     pub status: String,
 }
 
+/// Where staff may send an order.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(dead_code, reason = "describes the names in the OpenAPI document")]
+pub enum WantedStatus {
+    /// It is being packed.
+    Processing,
+    /// It leaves the house.
+    Shipped,
+    /// It arrived.
+    Delivered,
+    /// It is called off.
+    Cancelled,
+}
+
 impl CommandBody for ChangeStatusRequest {
     const ACCESS: Access = Access::AtLeast(Role::Staff);
     const MEDIA: Media = Media::Patch;
 }
 
-/// Moves an order on: confirmed to processing or shipped, processing to shipped, shipped to
-/// delivered, and what was not shipped to cancelled.
+/// Moves an order on.
+///
+/// Confirmed to processing or shipped, processing to shipped, shipped to delivered, and what was
+/// not shipped to cancelled.
 #[utoipa::path(
     patch,
     path = "/api/v1/orders/{id}/status",
@@ -68,4 +85,24 @@ pub async fn change_status(
         super::answer(&app, &envelope, decided, StatusCode::OK).await
     })
     .await
+}
+
+/// The status that a staff member may ask for by this name.
+fn wanted_status(name: &str) -> Option<Status> {
+    [Status::Processing, Status::Shipped, Status::Delivered, Status::Cancelled]
+        .into_iter()
+        .find(|status| status.as_str() == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn staff_may_ask_for_four_states() {
+        assert_eq!(wanted_status("shipped"), Some(Status::Shipped));
+        for name in ["pending", "confirmed", "rejected", "Shipped", ""] {
+            assert_eq!(wanted_status(name), None, "{name}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use crate::{
     causality::Freshness,
     extract::{Params, PathId},
     problem::Problem,
-    query::{self, Cursors, Found, ListBody},
+    query::{self, Cursors, Found, ListBody, PageParams},
 };
 use axum::{extract::State, response::Response};
 use chrono::{DateTime, Utc};
@@ -61,8 +61,7 @@ impl From<Entry> for EventBody {
     operation_id = "get_order_history",
     params(
         ("id" = Uuid, Path, description = "The order"),
-        ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 200; 50 unless given"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        PageParams,
     ),
     responses(
         (status = 200, description = "A page of events.", body = ListBody<EventBody>),

@@ -7,28 +7,15 @@ use crate::{
     causality::Freshness,
     extract::{Params, PathId},
     problem::{Kind, Problem},
-    query::{self, Cursors, Found, ListBody},
+    query::{self, Cursors, Found, ListBody, PageParams},
 };
 use axum::{extract::State, response::Response};
-use chrono::{DateTime, Utc};
 use projections::{
     ReadModel,
     orders::{Cursor, Filter, Status},
 };
-use std::{str::FromStr, sync::Arc};
+use std::sync::Arc;
 use uuid::Uuid;
-
-/// A moment as it stands in a query, where an unescaped `+` has become a blank.
-struct Moment(DateTime<Utc>);
-
-impl FromStr for Moment {
-    type Err = chrono::ParseError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let moment = DateTime::parse_from_rfc3339(&text.replace(' ', "+"))?;
-        Ok(Self(moment.to_utc()))
-    }
-}
 
 /// Orders, newest first. A customer sees their own.
 #[utoipa::path(
@@ -41,8 +28,7 @@ impl FromStr for Moment {
         ("customer_id" = Option<Uuid>, Query, description = "Only this customer's"),
         ("placed_from" = Option<DateTime<Utc>>, Query, description = "Placed then or later"),
         ("placed_to" = Option<DateTime<Utc>>, Query, description = "Placed before"),
-        ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 200; 50 unless given"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        PageParams,
     ),
     responses((status = 200, description = "A page of orders.", body = ListBody<OrderBody>)),
     security(("bearer" = ["customer"])),
@@ -72,8 +58,7 @@ pub async fn list(
         ("status" = Option<Vec<OrderStatus>>, Query, description = "Only these; may be repeated"),
         ("placed_from" = Option<DateTime<Utc>>, Query, description = "Placed then or later"),
         ("placed_to" = Option<DateTime<Utc>>, Query, description = "Placed before"),
-        ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 200; 50 unless given"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        PageParams,
     ),
     responses((status = 200, description = "A page of orders.", body = ListBody<OrderBody>)),
     security(("bearer" = ["customer"])),
@@ -103,18 +88,16 @@ async fn page(
     let limit = query::limit(&mut params)?;
     params.end()?;
     let reads = app.reads()?;
-    let found = query::read(reads, ReadModel::Orders, freshness, |reads| async move {
-        reads.orders(&filter, after, limit).await
-    })
-    .await?;
-    let next = found.value.next.map(|next| cursors.give((next.placed_at, next.order_id)));
-    let items = found.value.items.into_iter().map(OrderBody::from).collect();
-    let value = ListBody { items, next_cursor: next.transpose()? };
-    Ok(query::list(freshness, Found { value, position: found.position }))
+    let Found { value, position } =
+        query::read(reads, ReadModel::Orders, freshness, |reads| async move {
+            reads.orders(&filter, after, limit).await
+        })
+        .await?;
+    let page = ListBody::of(value, &cursors, |next| (next.placed_at, next.order_id))?;
+    Ok(query::list(freshness, Found { value: page.map(OrderBody::from), position }))
 }
 
 fn filter(customer_id: Option<Uuid>, params: &mut Params) -> Result<Filter, Problem> {
-    const MOMENT: &str = "a moment like 2026-11-20T12:00:00Z";
     let status = |name: String| {
         name.parse().map_err(|_| Problem::invalid_parameter("status", "must be an order's status"))
     };
@@ -123,8 +106,8 @@ fn filter(customer_id: Option<Uuid>, params: &mut Params) -> Result<Filter, Prob
     // The cursor is bound to the filter: the same set in another order is the same filter.
     statuses.sort_unstable_by_key(|status| status.as_str());
     statuses.dedup();
-    let placed_from = params.read::<Moment>("placed_from", MOMENT)?.map(|moment| moment.0);
-    let placed_to = params.read::<Moment>("placed_to", MOMENT)?.map(|moment| moment.0);
+    let placed_from = params.moment("placed_from")?;
+    let placed_to = params.moment("placed_to")?;
     Ok(Filter { statuses, customer_id, placed_from, placed_to })
 }
 

@@ -29,10 +29,11 @@ pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Tells nginx not to hold lines back.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// What happened to an order and what happens to it, as server-sent events: from the first event
-/// on, or behind `Last-Event-ID`, in order and each once. `id` is the version, `event` the type,
-/// `data` the item as the history shows it. The stream ends with the caller's token, and when the
-/// server stops: clients come back with the last id.
+/// What happened to an order and what happens to it, as server-sent events.
+///
+/// They come from the first one on, or behind `Last-Event-ID`, in order and each once. `id` is the
+/// version, `event` the type, `data` the item as the history shows it. The stream ends with the
+/// caller's token, and when the server stops: clients come back with the last id.
 #[utoipa::path(
     get,
     path = "/api/v1/orders/{id}/events",
@@ -113,7 +114,8 @@ fn last_event_id(headers: &HeaderMap, params: &mut Params) -> Result<u64, Proble
 
 /// A ticket for the events of one order.
 #[derive(Serialize, ToSchema)]
-pub struct OrderTicket {
+#[schema(as = OrderTicket)]
+pub struct TicketBody {
     /// For `?ticket=`; not a token, and good for this order only.
     #[schema(example = "Zm9yIG9uZSBvcmRlcg.c2lnbmVk")]
     pub ticket: String,
@@ -121,7 +123,9 @@ pub struct OrderTicket {
     pub expires_at: DateTime<Utc>,
 }
 
-/// A ticket for [`listen`], which lasts a minute: a browser's event source cannot send a token.
+/// A ticket for the events of an order: a browser's event source cannot send a token.
+///
+/// It lasts a minute.
 #[utoipa::path(
     post,
     path = "/api/v1/orders/{id}/events/ticket",
@@ -129,7 +133,7 @@ pub struct OrderTicket {
     operation_id = "create_order_ticket",
     params(("id" = Uuid, Path, description = "The order")),
     responses(
-        (status = 200, description = "The ticket.", body = OrderTicket),
+        (status = 200, description = "The ticket.", body = TicketBody),
         (status = 404, description = "`not-found`"),
     ),
     security(("bearer" = ["customer"])),
@@ -148,7 +152,7 @@ pub async fn ticket(
     let principal: &Principal = caller.principal()?;
     let until = until.0.unwrap_or(Timestamp::MAX_UTC);
     let ticket = app.tickets.give(id, principal, until, app.environment.now())?;
-    let body = OrderTicket { ticket: ticket.text, expires_at: ticket.expires_at };
+    let body = TicketBody { ticket: ticket.text, expires_at: ticket.expires_at };
     let mut response = Json(body).into_response();
     set_header(&mut response, header::CACHE_CONTROL, "no-store");
     query::reflect(&mut response, freshness.prefer, &found.position);

@@ -5,17 +5,16 @@ use crate::{
     App,
     auth::{Access, Role},
     command::{self, Answer, CommandBody, Decided, Envelope, Received, carry_out, detached},
+    customers,
     extract::{integer, objects},
     problem::{Kind, Problem},
+    products,
     validate::{ADDRESS, SHORT_TEXT, Validator},
 };
 use axum::{extract::State, http::StatusCode, response::Response};
-use commands::{
-    customer::Status,
-    order::{Command, Place},
-};
+use commands::order::{Command, Place};
 use events::{Sealed, StreamId, order::Line};
-use futures::future::try_join_all;
+use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
@@ -95,10 +94,12 @@ async fn place_order(
     let lines = validate(&body)?;
     let stream = StreamId::order(envelope.created_id(&app));
     // A retry must find its order even when the customer is gone by now.
-    let is_retry = envelope.keyed && command::look(&app, stream).await?.version > 0;
+    let is_retry = command::is_retry(&app, &envelope, stream).await?;
     if !is_retry {
-        require_customer(&app, body.customer_id).await?;
-        require_products(&app, &lines).await?;
+        customers::require_registered(&app, body.customer_id).await?;
+        let sold = lines.iter().map(|line| products::require_sold(&app, line.product_id));
+        // The first line that is at fault is told, whichever is found out first.
+        join_all(sold).await.into_iter().collect::<Result<(), _>>()?;
     }
     let place = Place {
         customer_id: body.customer_id,
@@ -155,29 +156,6 @@ fn merged(items: &[OrderItemRequest]) -> Result<Vec<Line>, Problem> {
     Ok(lines)
 }
 
-/// Asks the write side, so that an order for nobody leaves nothing in the log.
-async fn require_customer(app: &App, id: Uuid) -> Result<(), Problem> {
-    let snapshot = command::look(app, StreamId::customer(id)).await?;
-    match &snapshot.state {
-        commands::State::Customer(it) if it.status() == Some(Status::Registered) => Ok(()),
-        _ => Err(Kind::CustomerNotFound.into()),
-    }
-}
-
-async fn require_products(app: &App, lines: &[Line]) -> Result<(), Problem> {
-    let look = |line: &Line| command::look(app, StreamId::product(line.product_id));
-    for snapshot in try_join_all(lines.iter().map(look)).await? {
-        match &snapshot.state {
-            commands::State::Product(product) if product.is_sold() => {}
-            _ => {
-                let id = snapshot.stream.id.to_string();
-                return Err(Problem::from(Kind::ProductNotFound).with("product_id", id));
-            }
-        }
-    }
-    Ok(())
-}
-
 /// The address under the customer's key. A retry is not placed again, so it does not need the key.
 async fn seal(
     app: &App,
@@ -187,7 +165,7 @@ async fn seal(
     let Some(address) = body.shipping_address.as_ref().filter(|_| !is_retry) else {
         return Ok(None);
     };
-    let key = crate::customers::key(app, body.customer_id).await?;
+    let key = customers::key(app, body.customer_id).await?;
     let key = key.ok_or(Kind::CustomerNotFound)?;
     let sealed = Sealed::seal(&key, body.customer_id, "shipping_address", address);
     sealed.map(Some).map_err(|error| Problem::internal(&error))

@@ -2,10 +2,8 @@
 //! kind needs one before this compiles.
 
 use super::{Kind, Problem};
+use crate::openapi::example_id as id;
 use serde_json::{Value, json};
-
-const ORDER: &str = "0192f3a4-5b6c-7d8e-9f00-0a0000000001";
-const PRODUCT: &str = "0192f3a4-5b6c-7d8e-9f00-0b0000000001";
 
 /// The document that a problem of this kind may look like, when it happens at `instance`.
 pub fn example(kind: Kind, instance: &str) -> Value {
@@ -30,14 +28,15 @@ fn occurrence(kind: Kind) -> (&'static str, Value) {
             ("limit: must be a number from 1 to 200", json!({ "parameter": "limit" }))
         }
         Kind::PaymentDeclined => {
-            ("", json!({ "order_id": ORDER, "decline_code": "card_declined" }))
+            ("", json!({ "order_id": id("orders"), "decline_code": "card_declined" }))
         }
         Kind::Forbidden => ("this needs the role staff", json!({})),
         Kind::NotFound => ("there is no such resource", json!({})),
-        Kind::ProductNotFound => ("", json!({ "product_id": PRODUCT })),
+        Kind::ProductNotFound => ("", json!({ "product_id": id("products") })),
         Kind::InsufficientStock => {
             let counts = json!({
-                "order_id": ORDER, "product_id": PRODUCT, "available": 1, "requested": 2,
+                "order_id": id("orders"), "product_id": id("products"),
+                "available": 1, "requested": 2,
             });
             ("", counts)
         }
@@ -49,7 +48,7 @@ fn occurrence(kind: Kind) -> (&'static str, Value) {
             let detail = "an order that is shipped can not become cancelled";
             (detail, json!({ "from": "shipped", "to": "cancelled" }))
         }
-        Kind::Expired => ("", json!({ "order_id": ORDER })),
+        Kind::Expired => ("", json!({ "order_id": id("orders") })),
         Kind::ProjectionConflict => ("a rebuild of orders is under way", json!({})),
         Kind::VersionMismatch => ("the current version is 6", json!({ "current_version": 6 })),
         Kind::ValidationFailed => {
@@ -58,17 +57,21 @@ fn occurrence(kind: Kind) -> (&'static str, Value) {
             ("/items/0/quantity must be from 1 to 1000000", json!({ "errors": errors }))
         }
         Kind::InvalidSignature => ("the signature is older than 300 s", json!({})),
-        Kind::ProjectionParked => ("", json!({ "stream": format!("order-{ORDER}") })),
+        Kind::ProjectionParked => {
+            ("", json!({ "projection": "orders", "stream": format!("order-{}", id("orders")) }))
+        }
+        Kind::WishlistFull => {
+            ("the wishlist has 500 items, and may have no more", json!({ "most": 500 }))
+        }
         Kind::InternalError => ("the request failed, and the fault is logged", json!({})),
         Kind::CommandNotApplied => ("the partition is not open", json!({})),
-        Kind::OutcomeUnknown => ("", json!({ "id": ORDER })),
+        Kind::OutcomeUnknown => ("", json!({ "id": id("orders") })),
         Kind::Unavailable => ("the read models cannot be asked", json!({})),
         Kind::Unauthenticated
         | Kind::CustomerNotFound
         | Kind::MethodNotAllowed
         | Kind::RequestTimeout
         | Kind::EmailTaken
-        | Kind::WishlistFull
         | Kind::Gone
         | Kind::BodyTooLarge
         | Kind::UnsupportedMediaType

@@ -64,8 +64,8 @@ kinds! {
         "No resource with this id is visible to the caller, or the path does not exist. A path id \
          that is no UUID is answered in the same way.";
     CustomerNotFound = "customer-not-found" NOT_FOUND "The customer does not exist"
-        "The customer that the order names does not exist, or was erased. When the order was already written, \
-         `order_id` and `Location` name it, and it is `rejected`.";
+        "The customer that the order names does not exist, or was erased. When the order was \
+         already written, `order_id` and `Location` name it, and it is `rejected`.";
     ProductNotFound = "product-not-found" NOT_FOUND "A product does not exist"
         "A product that the request names does not exist, or is no longer sold (discontinued); \
          `product_id` says which. When an order was already written, `order_id` and `Location` \
@@ -86,8 +86,8 @@ kinds! {
         "The correction would leave fewer units `on_hand` than are `reserved` for orders. Nothing \
          was changed.";
     WishlistFull = "wishlist-full" CONFLICT "The wishlist is full"
-        "The wishlist has as many items as it may have: `most`. Nothing was changed. Take something \
-         off it first.";
+        "The wishlist has as many items as it may have: `most`. Nothing was changed. Take \
+         something off it first.";
     IllegalTransition = "illegal-transition" CONFLICT "The order cannot go there from where it is"
         "The order is `from` and was asked to become `to`, which its state does not allow. Read \
          it again before deciding what to do.";
@@ -98,7 +98,8 @@ kinds! {
     ProjectionConflict = "projection-conflict" CONFLICT
         "The versions of the read model do not allow this"
         "A rebuild is under way already, or there is no version to go back to or to drop, or it \
-         has not all that the serving one has, or keeps streams back that it shows. The list of versions tells which.";
+         has not all that the serving one has, or keeps streams back that it shows. The list of \
+         versions tells which.";
     Gone = "gone" GONE "It existed, and was erased"
         "The personal data of this customer was erased for ever.";
     VersionMismatch = "version-mismatch" PRECONDITION_FAILED "The resource has another version"

@@ -103,6 +103,18 @@ pub struct ProblemBody {
     /// The version that the resource has.
     #[schema(value_type = u64, required = false)]
     current_version: (),
+    /// Items that a wishlist may have.
+    #[schema(value_type = u64, required = false)]
+    most: (),
+    /// The read model that keeps the resource back.
+    #[schema(value_type = String, required = false)]
+    projection: (),
+    /// The stream that it keeps back.
+    #[schema(value_type = String, required = false)]
+    stream: (),
+    /// The partitions of a node that is not ready, and how they are.
+    #[schema(value_type = Vec<Object>, required = false)]
+    partitions: (),
     /// What to look for, when it is unknown whether it exists.
     #[schema(value_type = uuid::Uuid, required = false)]
     id: (),

@@ -22,7 +22,8 @@ use utoipa::ToSchema;
 pub struct ChangeProductRequest {
     /// What it is called.
     #[serde(default, skip_serializing_if = "Field::is_absent")]
-    #[schema(value_type = String, required = false, min_length = 1, max_length = 200, example = "Solaris")]
+    #[schema(value_type = String, required = false)]
+    #[schema(min_length = 1, max_length = 200, example = "Solaris")]
     pub name: Field<String>,
     /// A text about it; null for none.
     #[serde(default, skip_serializing_if = "Field::is_absent")]

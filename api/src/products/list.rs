@@ -6,7 +6,7 @@ use crate::{
     causality::Freshness,
     extract::Params,
     problem::Problem,
-    query::{self, Cursors, Found, ListBody},
+    query::{self, Cursors, Found, ListBody, PageParams},
 };
 use axum::{extract::State, response::Response};
 use projections::{
@@ -23,8 +23,7 @@ use std::sync::Arc;
     operation_id = "list_products",
     params(
         ("category" = Option<String>, Query, description = "Only those on this shelf"),
-        ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 200; 50 unless given"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        PageParams,
     ),
     responses((status = 200, description = "A page of products.", body = ListBody<ProductBody>)),
     security(()),
@@ -40,13 +39,13 @@ pub async fn list(
     let after = after.map(|(created_at, product_id)| Cursor { created_at, product_id });
     let limit = query::limit(&mut params)?;
     params.end()?;
-    let found = query::read(app.reads()?, ReadModel::Products, &freshness, |reads| async move {
-        reads.products(&filter, after, limit).await
-    })
-    .await?;
-    let next = found.value.next.map(|next| cursors.give((next.created_at, next.product_id)));
-    let items = found.value.items.into_iter().map(ProductBody::from).collect();
-    let value = ListBody { items, next_cursor: next.transpose()? };
-    let answer = query::list(&freshness, Found { value, position: found.position });
+    let reads = app.reads()?;
+    let Found { value, position } =
+        query::read(reads, ReadModel::Products, &freshness, |reads| async move {
+            reads.products(&filter, after, limit).await
+        })
+        .await?;
+    let page = ListBody::of(value, &cursors, |next| (next.created_at, next.product_id))?;
+    let answer = query::list(&freshness, Found { value: page.map(ProductBody::from), position });
     Ok(query::for_everybody(answer))
 }

@@ -10,17 +10,27 @@ pub mod list;
 pub mod search;
 
 use crate::{
+    App,
     command::{self, Answer, Decided, Envelope},
-    problem::Problem,
+    problem::{Kind, Problem},
 };
 use axum::{http::StatusCode, response::Response};
 use body::ProductBody;
 use commands::State;
+use events::StreamId;
 use uuid::Uuid;
 
 /// Where a product is.
 pub fn location(id: Uuid) -> String {
     format!("/api/v1/products/{id}")
+}
+
+/// Asks the product itself whether it is sold: a read model may not have seen it yet.
+pub(crate) async fn require_sold(app: &App, id: Uuid) -> Result<(), Problem> {
+    match &command::look(app, StreamId::product(id)).await?.state {
+        State::Product(product) if product.is_sold() => Ok(()),
+        _ => Err(Problem::from(Kind::ProductNotFound).with("product_id", id.to_string())),
+    }
 }
 
 /// The answer that shows a product.

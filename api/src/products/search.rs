@@ -6,7 +6,7 @@ use crate::{
     causality::Freshness,
     extract::Params,
     problem::Problem,
-    query::{self, Cursors, Found, ListBody, read_joined},
+    query::{self, Cursors, Found, ListBody, PageParams, read_joined},
 };
 use axum::{extract::State, response::Response};
 use projections::{
@@ -18,8 +18,8 @@ use std::sync::Arc;
 /// Products by text, best first.
 ///
 /// A product is found when it has every word of `q` in its name, category or description, as a word
-/// or the beginning of one; letter case and accents do not matter. A word that nothing begins with is
-/// taken for a mistyped one. First come those with all words in their names.
+/// or the beginning of one; letter case and accents do not matter. A word that nothing begins with
+/// is taken for a mistyped one. First come those with all words in their names.
 #[utoipa::path(
     get,
     path = "/api/v1/search",
@@ -27,8 +27,7 @@ use std::sync::Arc;
     operation_id = "search_products",
     params(
         ("q" = String, Query, description = "1 to 8 words, of 200 characters at most together"),
-        ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 200; 50 unless given"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        PageParams,
     ),
     responses((status = 200, description = "A page of products.", body = ListBody<ProductBody>)),
     security(()),
@@ -52,13 +51,12 @@ pub async fn search(
     let limit = query::limit(&mut params)?;
     params.end()?;
     let models = [ReadModel::Search, ReadModel::Products];
-    let found = read_joined(app.reads()?, &models, &freshness, |reads| async move {
+    let reads = app.reads()?;
+    let Found { value, position } = read_joined(reads, &models, &freshness, |reads| async move {
         reads.search(&question, after, limit).await
     })
     .await?;
-    let next_cursor = found.value.next.map(|next| cursors.give(next)).transpose()?;
-    let items = found.value.items.into_iter().map(ProductBody::from).collect();
-    let value = ListBody { items, next_cursor };
-    let answer = query::list(&freshness, Found { value, position: found.position });
+    let page = ListBody::of(value, &cursors, |next| next)?;
+    let answer = query::list(&freshness, Found { value: page.map(ProductBody::from), position });
     Ok(query::for_everybody(answer))
 }

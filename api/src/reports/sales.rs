@@ -17,7 +17,7 @@ use projections::{
     sales::{BestSeller, Bucket, Sold},
 };
 use serde::Serialize;
-use std::{collections::BTreeMap, str::FromStr, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -32,20 +32,22 @@ const BEST: u32 = 20;
 
 /// A report.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct SalesReport {
+#[schema(as = SalesReport)]
+pub struct SalesReportBody {
     /// Where the first bucket begins.
     pub from: DateTime<Utc>,
     /// Where the last bucket ends.
     pub to: DateTime<Utc>,
     /// Every bucket between, in order.
-    pub items: Vec<SalesBucket>,
+    pub items: Vec<SalesBucketBody>,
     /// The products of which most units were sold in all of it, the most first.
     pub best_sellers: Vec<BestSellerBody>,
 }
 
 /// Orders confirmed within a bucket and not cancelled since.
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
-pub struct SalesBucket {
+#[schema(as = SalesBucket)]
+pub struct SalesBucketBody {
     /// When it begins.
     pub bucket: DateTime<Utc>,
     /// How many.
@@ -92,7 +94,7 @@ pub struct BestSellerBody {
             description = "`day` or `hour`, in UTC; `day` unless given. At most 1,000 of them"
         ),
     ),
-    responses((status = 200, description = "The report.", body = SalesReport)),
+    responses((status = 200, description = "The report.", body = SalesReportBody)),
     security(("bearer" = ["staff"])),
 )]
 pub async fn sales(
@@ -125,24 +127,11 @@ struct Range {
     bucket: Bucket,
 }
 
-/// A moment as it stands in a query, where an unescaped `+` has become a blank.
-struct Moment(DateTime<Utc>);
-
-impl FromStr for Moment {
-    type Err = chrono::ParseError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let moment = DateTime::parse_from_rfc3339(&text.replace(' ', "+"))?;
-        Ok(Self(moment.to_utc()))
-    }
-}
-
 impl Range {
     fn of(params: &mut Params, now: DateTime<Utc>) -> Result<Self, Problem> {
-        const MOMENT: &str = "a moment like 2026-11-20T12:00:00Z";
         let bucket = params.read("bucket", "day or hour")?.unwrap_or(Bucket::Day);
-        let to = params.read::<Moment>("to", MOMENT)?.map_or(now, |moment| moment.0);
-        let from = params.read::<Moment>("from", MOMENT)?.map(|moment| moment.0);
+        let to = params.moment("to")?.unwrap_or(now);
+        let from = params.moment("from")?;
         let width = bucket.width();
         let invalid = |detail| Problem::invalid_parameter("from", detail);
         let begin = |time| bucket.begin(time).ok_or_else(|| invalid("must be of our times"));
@@ -161,14 +150,14 @@ impl Range {
         Ok(Self { from, to: end, bucket })
     }
 
-    fn report(self, sold: Vec<Sold>, best: Vec<BestSeller>, currency: Currency) -> SalesReport {
+    fn report(self, sold: Vec<Sold>, best: Vec<BestSeller>, currency: Currency) -> SalesReportBody {
         let mut sold: BTreeMap<DateTime<Utc>, Sold> =
             sold.into_iter().map(|sold| (sold.bucket, sold)).collect();
         let money = |amount| Money::new(amount, currency);
         let bucket = |begin: DateTime<Utc>| {
             let none = Sold { bucket: begin, orders: 0, revenue: 0, discounts: 0 };
             let Sold { bucket, orders, revenue, discounts } = sold.remove(&begin).unwrap_or(none);
-            SalesBucket { bucket, orders, revenue: money(revenue), discounts: money(discounts) }
+            SalesBucketBody { bucket, orders, revenue: money(revenue), discounts: money(discounts) }
         };
         let width: TimeDelta = self.bucket.width();
         let begins = std::iter::successors(Some(self.from), |begin| Some(*begin + width));
@@ -176,7 +165,12 @@ impl Range {
         let best_sellers = best.into_iter().map(|BestSeller { product_id, name, units }| {
             BestSellerBody { product_id, name, units }
         });
-        SalesReport { from: self.from, to: self.to, items, best_sellers: best_sellers.collect() }
+        SalesReportBody {
+            from: self.from,
+            to: self.to,
+            items,
+            best_sellers: best_sellers.collect(),
+        }
     }
 }
 
@@ -186,7 +180,7 @@ mod tests {
     use crate::problem::Kind;
 
     fn at(text: &str) -> DateTime<Utc> {
-        text.parse::<Moment>().unwrap().0
+        text.parse().unwrap()
     }
 
     fn of(query: &str) -> Result<Range, Problem> {

@@ -2,12 +2,11 @@
 
 use super::StartError;
 use crate::{
-    audit::with_causes,
     config::{Config, LogChoice},
     data_dir::DataDir,
 };
 use events::{
-    Environment,
+    Environment, full_text,
     log::{
         ConnectError, EventLog,
         embedded::EmbeddedLog,
@@ -158,7 +157,7 @@ async fn stop_postgres(postgres: Option<LocalPostgres>) {
     if let Some(postgres) = postgres
         && let Err(error) = postgres.stop().await
     {
-        tracing::warn!(error = with_causes(&error), "the private database did not stop");
+        tracing::warn!(error = full_text(&error), "the private database did not stop");
     }
 }
 

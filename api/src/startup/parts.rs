@@ -4,7 +4,7 @@ use super::StartError;
 use crate::{
     AppSettings,
     auth::{AuthKeyError, AuthKeys, Authenticator, Role},
-    config::{AuthChoice, Config, PaymentChoice, Role as Part, mail::MailConfig},
+    config::{AuthChoice, Config, MailConfig, PaymentChoice, Role as Part},
     data_dir::DataDirError,
     keys::PostgresKeyStore,
     live::LiveSettings,

@@ -1,7 +1,8 @@
 //! Traces to an OpenTelemetry collector, by OTLP over HTTP.
 //!
-//! Each request is a span; its trace context goes into the events and the answer, so that a trace can be followed into the
-//! log and back. The SDK's own variables hold too (`OTEL_SERVICE_NAME`, `OTEL_TRACES_SAMPLER`, `OTEL_EXPORTER_OTLP_HEADERS`).
+//! Each request is a span; its trace context goes into the events and the answer, so that a trace
+//! can be followed into the log and back. The SDK's own variables hold too (`OTEL_SERVICE_NAME`,
+//! `OTEL_TRACES_SAMPLER`, `OTEL_EXPORTER_OTLP_HEADERS`).
 
 use opentelemetry::{
     Context, Key,
@@ -26,11 +27,12 @@ const SERVICE: &str = "orderlog";
 pub struct Traces(SdkTracerProvider);
 
 impl Traces {
-    /// To the collector at `endpoint`, for example `http://localhost:4318`. Must not be called from a task: the client
-    /// that sends is a blocking one.
+    /// To the collector at `endpoint`, for example `http://localhost:4318`. Must not be called from
+    /// a task: the client that sends is a blocking one.
     ///
     /// # Errors
-    /// When the endpoint is no URL. A collector that does not answer is no error: its spans are lost.
+    /// When the endpoint is no URL. A collector that does not answer is no error: its spans are
+    /// lost.
     pub fn to(endpoint: &str) -> Result<Self, ExporterBuildError> {
         let url = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
         let exporter = SpanExporter::builder().with_http().with_endpoint(url).build()?;

@@ -4,7 +4,9 @@ use crate::{
     App,
     auth::{Access, Role},
     command::{self, Answer, CommandBody, Received, carry_out, detached, look},
-    problem::{Kind, Problem},
+    customers,
+    problem::Problem,
+    products,
 };
 use axum::{extract::State, http::StatusCode, response::Response};
 use chrono::{DateTime, Utc};
@@ -67,10 +69,12 @@ async fn add_item(
 ) -> Result<Response, Problem> {
     let customer_id = super::customer(&envelope.caller)?;
     let stream = StreamId::wishlist(customer_id);
-    // What is on the list already may be asked for again, whatever became of the product.
-    if item(&look(&app, stream).await?, product_id).is_none() {
-        super::require_registered(&app, customer_id).await?;
-        require_sold(&app, product_id).await?;
+    // What is on the list already, or was put there by this command, may be asked for again,
+    // whatever became of the product.
+    let is_retry = command::is_retry(&app, &envelope, stream).await?;
+    if !is_retry && item(&look(&app, stream).await?, product_id).is_none() {
+        customers::require_registered(&app, customer_id).await?;
+        products::require_sold(&app, product_id).await?;
     }
     let decided = carry_out(&app, &envelope, stream, Command::Add(product_id)).await?;
     let status = if decided.changed { StatusCode::CREATED } else { StatusCode::OK };
@@ -78,14 +82,6 @@ async fn add_item(
     let position = command::position(&decided.snapshot);
     let answer = Answer { status, location: Some(super::LOCATION.to_owned()), body, position };
     Ok(answer.respond(&envelope, &decided))
-}
-
-/// Asks the product itself: what a read model has not seen yet can be wished for.
-async fn require_sold(app: &App, product_id: Uuid) -> Result<(), Problem> {
-    match &look(app, StreamId::product(product_id)).await?.state {
-        Aggregate::Product(product) if product.is_sold() => Ok(()),
-        _ => Err(Problem::from(Kind::ProductNotFound).with("product_id", product_id.to_string())),
-    }
 }
 
 fn item(wishlist: &Snapshot, product_id: Uuid) -> Option<AddedItemBody> {

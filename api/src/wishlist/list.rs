@@ -7,11 +7,10 @@ use crate::{
     causality::Freshness,
     extract::Params,
     problem::Problem,
-    products::body::ProductBody,
-    query::{self, Cursors, Found, ListBody, read_joined},
+    query::{self, Cursors, Found, ListBody, PageParams, read_joined},
 };
 use axum::{extract::State, response::Response};
-use projections::{ReadModel, wishlists::Item};
+use projections::ReadModel;
 use std::sync::Arc;
 
 /// The caller's wishlist, newest first, with the products as they are now.
@@ -20,10 +19,7 @@ use std::sync::Arc;
     path = "/api/v1/wishlist/items",
     tag = "wishlist",
     operation_id = "list_wishlist",
-    params(
-        ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 200; 50 unless given"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-    ),
+    params(PageParams),
     responses((status = 200, description = "A page of items.", body = ListBody<WishlistItemBody>)),
     security(("bearer" = ["customer"])),
 )]
@@ -39,16 +35,11 @@ pub async fn list(
     let limit = query::limit(&mut params)?;
     params.end()?;
     let models = [ReadModel::Wishlists, ReadModel::Products];
-    let found = read_joined(app.reads()?, &models, &freshness, |reads| async move {
+    let reads = app.reads()?;
+    let Found { value, position } = read_joined(reads, &models, &freshness, |reads| async move {
         reads.wishlist(customer_id, before, limit).await
     })
     .await?;
-    let next_cursor = found.value.next.map(|next| cursors.give(next)).transpose()?;
-    let item = |Item { product, added_at, .. }| WishlistItemBody {
-        added_at,
-        product: ProductBody::from(product),
-    };
-    let items = found.value.items.into_iter().map(item).collect();
-    let value = ListBody { items, next_cursor };
-    Ok(query::list(&freshness, Found { value, position: found.position }))
+    let page = ListBody::of(value, &cursors, |next| next)?;
+    Ok(query::list(&freshness, Found { value: page.map(WishlistItemBody::from), position }))
 }

@@ -5,15 +5,12 @@ pub mod list;
 pub mod remove;
 
 use crate::{
-    App,
     auth::{Caller, Role},
-    command::look,
     problem::{Kind, Problem},
     products::body::ProductBody,
 };
 use chrono::{DateTime, Utc};
-use commands::{State, customer};
-use events::StreamId;
+use projections::wishlists::Item;
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -32,17 +29,15 @@ pub struct WishlistItemBody {
     pub product: ProductBody,
 }
 
+impl From<Item> for WishlistItemBody {
+    fn from(item: Item) -> Self {
+        Self { added_at: item.added_at, product: item.product.into() }
+    }
+}
+
 /// The customer who calls: neither staff nor anybody else has a wishlist.
 fn customer(caller: &Caller) -> Result<Uuid, Problem> {
     let principal = caller.principal()?;
     let customer = principal.customer_id().filter(|_| principal.role == Role::Customer);
     customer.ok_or_else(|| Problem::new(Kind::Forbidden, "only a customer has a wishlist"))
-}
-
-/// Asks the write side, so that nobody who is no customer leaves something in the log.
-async fn require_registered(app: &App, id: Uuid) -> Result<(), Problem> {
-    match &look(app, StreamId::customer(id)).await?.state {
-        State::Customer(it) if it.status() == Some(customer::Status::Registered) => Ok(()),
-        _ => Err(Kind::CustomerNotFound.into()),
-    }
 }

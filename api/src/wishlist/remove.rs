@@ -7,7 +7,7 @@ use crate::{
     extract::{Media, PathId},
     problem::Problem,
 };
-use axum::{body::Body, extract::State, http::StatusCode, response::Response};
+use axum::{extract::State, http::StatusCode, response::Response};
 use commands::wishlist::Command;
 use events::StreamId;
 use serde::{Deserialize, Serialize};
@@ -43,10 +43,7 @@ pub async fn remove(
         let decided = carry_out(&app, &envelope, stream, Command::Remove(product_id)).await?;
         let position = command::position(&decided.snapshot);
         let answer = Answer { status: StatusCode::NO_CONTENT, location: None, body: (), position };
-        let (mut parts, _) = answer.respond(&envelope, &decided).into_parts();
-        parts.headers.remove(axum::http::header::CONTENT_TYPE);
-        parts.headers.remove(axum::http::header::CONTENT_LENGTH);
-        Ok(Response::from_parts(parts, Body::empty()))
+        Ok(answer.respond(&envelope, &decided))
     })
     .await
 }

@@ -38,6 +38,16 @@ pub struct Ground {
     pub dir: TempDir,
 }
 
+impl Ground {
+    /// The same log for another process.
+    pub fn beside(&self) -> Self {
+        let dir = data_dir();
+        let mut config = self.config.clone();
+        config.data_dir = dir.path().join("data");
+        Self { config, dir }
+    }
+}
+
 /// Runs a scenario on the embedded log.
 pub async fn on_embedded(scenario: impl AsyncFnOnce(&TestApp)) {
     TestApp::start(ground(LogChoice::Embedded).await).await.host(scenario).await;

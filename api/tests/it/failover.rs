@@ -1,7 +1,7 @@
 //! Two processes on one log, and a broker that goes away.
 
 use crate::{
-    app::{self, Ground, data_dir, eventually, fresh_topic, ground},
+    app::{self, eventually, fresh_topic, ground},
     books::{Books, audit_clean},
     client::{Answer, order},
     program::{self, Program},
@@ -63,10 +63,7 @@ impl Broker {
 async fn a_paused_process_steps_down_on_kafka() {
     let Some(log) = fresh_topic() else { return };
     let first_ground = ground(log).await;
-    let dir = data_dir();
-    let mut config = first_ground.config.clone();
-    config.data_dir = dir.path().join("data");
-    let second_ground = Ground { config, dir };
+    let second_ground = first_ground.beside();
 
     let first = Program::start(&first_ground);
     let product = first.staff.product(1_000, 1_000).await;

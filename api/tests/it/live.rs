@@ -1,7 +1,7 @@
 //! Orders listened to, over HTTP.
 
 use crate::{
-    app::{Ground, PATIENCE, TestApp, data_dir, eventually, fresh_topic, ground},
+    app::{Ground, PATIENCE, TestApp, eventually, fresh_topic, ground},
     client::{Api, order},
     on_both_logs,
     program::{Program, command},
@@ -319,10 +319,7 @@ async fn resumes_after_a_restart(log: LogChoice) {
 async fn a_query_node_hears_what_a_command_node_does_on_kafka() {
     let Some(log) = fresh_topic() else { return };
     let first_ground = ground(log).await;
-    let dir = data_dir();
-    let mut config = first_ground.config.clone();
-    config.data_dir = dir.path().join("data");
-    let second_ground = Ground { config, dir };
+    let second_ground = first_ground.beside();
     let start = |ground: &Ground, roles: &str| {
         let mut program = command(ground, &[]);
         program.env("ROLES", roles);

@@ -38,7 +38,8 @@ mod scenario {
         let again = reader.post("/wishlist/items", &item(books[0])).expect(200).await;
         assert_eq!(again.body, first.body);
         for book in &books[1..] {
-            reader.post("/wishlist/items", &item(*book)).expect(201).await;
+            let key = book.to_string();
+            reader.post("/wishlist/items", &item(*book)).key(&key).expect(201).await;
         }
         let removed = format!("/wishlist/items/{}", books[1]);
         let gone = reader.call(Method::DELETE, &removed).key("off").expect(204).await;
@@ -80,6 +81,17 @@ mod scenario {
             let refused = reader.post("/wishlist/items", &item(product)).expect(404).await;
             assert_eq!(refused.problem(), "product-not-found");
             assert_eq!(refused.id("product_id"), product);
+        }
+        // What was put there gets the answer that it got, whatever became of it.
+        for (product, key) in [(books[0], "one"), (books[2], &*books[2].to_string())] {
+            let path = product.to_string();
+            app.staff.call(Method::DELETE, &format!("/products/{path}")).expect(200).await;
+            reader.call(Method::DELETE, &format!("/wishlist/items/{path}")).expect(204).await;
+            let again = reader.post("/wishlist/items", &item(product)).key(key).expect(201).await;
+            assert_eq!(again.header("idempotency-replayed"), Some("true"));
+            assert_eq!(again.id("product_id"), product);
+            let other = reader.post("/wishlist/items", &item(Uuid::nil())).key(key).expect(422);
+            assert_eq!(other.await.problem(), "idempotency-key-reused");
         }
         let other = app.staff.customer().await;
         let other = app.caller(Role::Customer, &other.to_string());

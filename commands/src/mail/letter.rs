@@ -14,33 +14,6 @@ use lettre::{
 use std::{fmt::Display, sync::Arc};
 use uuid::Uuid;
 
-/// Currencies whose minor unit is not a hundredth (ISO 4217), with their decimal places.
-const DECIMALS: &[(&str, u32)] = &[
-    ("BHD", 3),
-    ("BIF", 0),
-    ("CLP", 0),
-    ("DJF", 0),
-    ("GNF", 0),
-    ("IQD", 3),
-    ("ISK", 0),
-    ("JOD", 3),
-    ("JPY", 0),
-    ("KMF", 0),
-    ("KRW", 0),
-    ("KWD", 3),
-    ("LYD", 3),
-    ("OMR", 3),
-    ("PYG", 0),
-    ("RWF", 0),
-    ("TND", 3),
-    ("UGX", 0),
-    ("VND", 0),
-    ("VUV", 0),
-    ("XAF", 0),
-    ("XOF", 0),
-    ("XPF", 0),
-];
-
 /// A letter about an order, with all that is personal in it: never kept, never logged.
 #[derive(Clone)]
 pub struct Letter {
@@ -194,9 +167,7 @@ fn plain(text: impl Display) -> String {
 
 /// An amount as people write it: `8.99 GBP`.
 fn shown(money: Money) -> String {
-    let code = money.currency.code();
-    let decimals =
-        DECIMALS.iter().find(|(known, _)| *known == code).map_or(2, |(_, places)| *places);
+    let (code, decimals) = (money.currency.code(), money.currency.decimals());
     let (sign, amount) = (if money.amount < 0 { "-" } else { "" }, money.amount.unsigned_abs());
     if decimals == 0 {
         return format!("{sign}{amount} {code}");

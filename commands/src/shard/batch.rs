@@ -162,16 +162,9 @@ impl Round {
         if request.fingerprint == Fingerprint::default() {
             return None;
         }
-        if stream.version > 0 && stream.created_by.0 == request.command_id {
-            return Some(Applied {
-                stream: request.stream,
-                fingerprint: stream.created_by.1,
-                version: 1,
-            });
-        }
-        self.applied
-            .get(&request.command_id)
-            .copied()
+        stream
+            .created(request.stream, request.command_id)
+            .or_else(|| self.applied.get(&request.command_id).copied())
             .or_else(|| memory.dedupe.find(request.command_id))
     }
 

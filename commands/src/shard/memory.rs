@@ -48,6 +48,13 @@ impl Stream {
         self.state.evolve(event, At { version: metadata.version, time });
     }
 
+    /// What a command did here, if it created the stream.
+    pub fn created(&self, stream: StreamId, command_id: Uuid) -> Option<Applied> {
+        let (by, fingerprint) = self.created_by;
+        let created = self.version > 0 && by == command_id;
+        created.then_some(Applied { stream, fingerprint, version: 1 })
+    }
+
     /// The stream as told to others.
     pub fn snapshot(&self, partition: Partition, stream: StreamId) -> Snapshot {
         let position = (self.version > 0).then_some(Position { partition, offset: self.last });
@@ -158,6 +165,13 @@ impl Memory {
                 Applied { stream, fingerprint: metadata.fingerprint, version: metadata.version };
             self.dedupe.note(time, metadata.command_id, applied);
         }
+    }
+
+    /// Whether this command was applied at the stream: lately, or as its creation.
+    pub fn knows(&self, stream: StreamId, command_id: Uuid) -> bool {
+        let created = self.streams.get(&stream).and_then(|it| it.created(stream, command_id));
+        let applied = created.or_else(|| self.dedupe.find(command_id));
+        applied.is_some_and(|applied| applied.stream == stream)
     }
 
     /// The stream as told to others; an empty one when it has no event.

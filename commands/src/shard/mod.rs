@@ -88,6 +88,8 @@ pub(crate) enum Message {
     Decide { requests: Vec<Request>, reply: Reply<Vec<Result<Outcome, CommandError>>> },
     /// The aggregate as it is.
     Look { stream: StreamId, reply: Reply<Result<Snapshot, CommandError>> },
+    /// Whether a command was applied at a stream.
+    Knows { stream: StreamId, command_id: Uuid, reply: Reply<Result<bool, CommandError>> },
     /// The aggregate once nothing a client waits for is under way.
     Settled { stream: StreamId, reply: Reply<Result<Snapshot, CommandError>> },
 }
@@ -102,6 +104,9 @@ impl Message {
                 let _ = reply.send(requests.iter().map(|_| Err(error.clone())).collect());
             }
             Self::Look { reply, .. } | Self::Settled { reply, .. } => {
+                let _ = reply.send(Err(error));
+            }
+            Self::Knows { reply, .. } => {
                 let _ = reply.send(Err(error));
             }
         }

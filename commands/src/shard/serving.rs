@@ -100,6 +100,9 @@ impl Serving {
                 Message::Look { stream, reply } => {
                     let _ = reply.send(self.memory.look(stream));
                 }
+                Message::Knows { stream, command_id, reply } => {
+                    let _ = reply.send(Ok(self.memory.knows(stream, command_id)));
+                }
                 Message::Settled { stream, reply } => {
                     match self.memory.streams.get(&stream).filter(|found| !found.state.is_settled())
                     {

@@ -5,8 +5,8 @@
 
 use super::{Sieve, apply_carefully, store};
 use crate::{
-    ReadModel, database,
-    facts::{Decoded, Fact, Facts, Undecodable, sql_partition},
+    ReadModel, checkpoint, database,
+    facts::{Decoded, Fact, Facts, Undecodable},
     lease::Share,
 };
 use events::{
@@ -109,15 +109,7 @@ async fn drain(
         let piece = Piece::read(log, &row, stream).await?;
         let mut tx = database::begin(pool).await?;
         // Whoever feeds the partition moves this first.
-        sqlx::query(
-            "select 1 from control.checkpoint where projection = $1 and version = $2 \
-             and partition = $3 for update",
-        )
-        .bind(share.0.model.as_str())
-        .bind(share.0.number)
-        .bind(sql_partition(share.1))
-        .execute(&mut *tx)
-        .await?;
+        checkpoint::lock(&mut tx, share).await?;
         let Some(now) = store::row(&mut tx, share, stream).await? else { continue };
         if now.first != row.first {
             // Another retry was there meanwhile.

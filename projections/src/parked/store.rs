@@ -9,6 +9,23 @@ use sqlx::{PgConnection, PgPool};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
+/// A statement about the row of one stream in a share, with the key bound as `$1` to `$5`.
+macro_rules! of_row {
+    ($query:path, $statement:literal, $share:expr, $stream:expr) => {{
+        let ((id, partition), stream): (Share, StreamId) = ($share, $stream);
+        $query(concat!(
+            $statement,
+            " where projection = $1 and version = $2 and partition = $3 and stream_kind = $4 \
+             and stream_id = $5"
+        ))
+        .bind(id.model.as_str())
+        .bind(id.number)
+        .bind(sql_partition(partition))
+        .bind(i16::from(stream.kind as u8))
+        .bind(stream.id)
+    }};
+}
+
 /// The streams that are parked, by share.
 pub(crate) async fn load(
     pool: &PgPool,
@@ -40,25 +57,16 @@ pub(crate) async fn record(
     held: &Held,
     read_from: Cursor,
 ) -> Result<bool, sqlx::Error> {
-    let Held { share: (id, partition), stream, version, first, last, events, .. } = *held;
-    let model = id.model.as_str();
-    let (partition, kind) = (sql_partition(partition), i16::from(stream.kind as u8));
+    let Held { share, stream, version, first, last, events, .. } = *held;
     let Some(reason) = &held.reason else {
-        let noted = sqlx::query(
-            "update control.parked set events = events + $6, last_offset = $7, last_time = $8 \
-             where projection = $1 and version = $2 and partition = $3 and stream_kind = $4 \
-             and stream_id = $5",
-        )
-        .bind(model)
-        .bind(id.number)
-        .bind(partition)
-        .bind(kind)
-        .bind(stream.id)
-        .bind(events)
-        .bind(last.0)
-        .bind(held.last_time)
-        .execute(connection)
-        .await?;
+        let noted = of_row!(
+            sqlx::query,
+            "update control.parked set events = events + $6, last_offset = $7, last_time = $8",
+            share,
+            stream
+        );
+        let noted =
+            noted.bind(events).bind(last.0).bind(held.last_time).execute(connection).await?;
         return Ok(noted.rows_affected() == 1);
     };
     sqlx::query(
@@ -67,10 +75,10 @@ pub(crate) async fn record(
          first_time, last_time) \
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
     )
-    .bind(model)
-    .bind(id.number)
-    .bind(partition)
-    .bind(kind)
+    .bind(share.0.model.as_str())
+    .bind(share.0.number)
+    .bind(sql_partition(share.1))
+    .bind(i16::from(stream.kind as u8))
     .bind(stream.id)
     .bind(i64::try_from(version).unwrap_or(i64::MAX))
     .bind(first.0)
@@ -83,7 +91,7 @@ pub(crate) async fn record(
     .bind(held.last_time)
     .execute(&mut *connection)
     .await?;
-    count(connection, (id, held.share.1), 1).await?;
+    count(connection, share, 1).await?;
     Ok(true)
 }
 
@@ -178,19 +186,13 @@ pub(super) async fn row(
     share: Share,
     stream: StreamId,
 ) -> Result<Option<Row>, sqlx::Error> {
-    let (id, partition) = share;
-    let row: Option<(i64, i64, i64, i64)> = sqlx::query_as(
-        "select first_offset, read_offset, read_term, last_offset from control.parked \
-         where projection = $1 and version = $2 and partition = $3 and stream_kind = $4 \
-         and stream_id = $5",
-    )
-    .bind(id.model.as_str())
-    .bind(id.number)
-    .bind(sql_partition(partition))
-    .bind(i16::from(stream.kind as u8))
-    .bind(stream.id)
-    .fetch_optional(connection)
-    .await?;
+    let row = of_row!(
+        sqlx::query_as,
+        "select first_offset, read_offset, read_term, last_offset from control.parked",
+        share,
+        stream
+    );
+    let row: Option<(i64, i64, i64, i64)> = row.fetch_optional(connection).await?;
     Ok(row.map(|(first, read, term, last)| Row {
         share,
         first: Offset(first),
@@ -205,18 +207,13 @@ pub(super) async fn still_parked(
     held: &Held,
     applied: usize,
 ) -> Result<(), sqlx::Error> {
-    let (id, partition) = held.share;
-    sqlx::query(
+    of_row!(
+        sqlx::query,
         "update control.parked set stream_version = $6, first_offset = $7, first_time = $8, \
-         reason = $9, events = events - $10, tries = tries + 1 \
-         where projection = $1 and version = $2 and partition = $3 and stream_kind = $4 \
-         and stream_id = $5",
+         reason = $9, events = events - $10, tries = tries + 1",
+        held.share,
+        held.stream
     )
-    .bind(id.model.as_str())
-    .bind(id.number)
-    .bind(sql_partition(partition))
-    .bind(i16::from(held.stream.kind as u8))
-    .bind(held.stream.id)
     .bind(i64::try_from(held.version).unwrap_or(i64::MAX))
     .bind(held.first.0)
     .bind(held.first_time)
@@ -230,22 +227,18 @@ pub(super) async fn still_parked(
 /// Begins what is left of a stream at `next`; so many events are applied.
 pub(super) async fn go_on_from(
     connection: &mut PgConnection,
-    (id, partition): Share,
+    share: Share,
     stream: StreamId,
     next: Cursor,
     applied: usize,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
+    of_row!(
+        sqlx::query,
         "update control.parked set stream_version = stream_version + $8, first_offset = $6, \
-         read_offset = $6, read_term = $7, events = events - $8 \
-         where projection = $1 and version = $2 and partition = $3 and stream_kind = $4 \
-         and stream_id = $5",
+         read_offset = $6, read_term = $7, events = events - $8",
+        share,
+        stream
     )
-    .bind(id.model.as_str())
-    .bind(id.number)
-    .bind(sql_partition(partition))
-    .bind(i16::from(stream.kind as u8))
-    .bind(stream.id)
     .bind(next.offset.0)
     .bind(i64::try_from(next.term).unwrap_or(i64::MAX))
     .bind(i64::try_from(applied).unwrap_or(i64::MAX))
@@ -257,21 +250,13 @@ pub(super) async fn go_on_from(
 /// The stream is parked no more.
 pub(super) async fn unpark(
     connection: &mut PgConnection,
-    (id, partition): Share,
+    share: Share,
     stream: StreamId,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "delete from control.parked where projection = $1 and version = $2 and partition = $3 \
-         and stream_kind = $4 and stream_id = $5",
-    )
-    .bind(id.model.as_str())
-    .bind(id.number)
-    .bind(sql_partition(partition))
-    .bind(i16::from(stream.kind as u8))
-    .bind(stream.id)
-    .execute(&mut *connection)
-    .await?;
-    count(connection, (id, partition), -1).await
+    of_row!(sqlx::query, "delete from control.parked", share, stream)
+        .execute(&mut *connection)
+        .await?;
+    count(connection, share, -1).await
 }
 
 /// From where on each parked stream of a version is kept back.

@@ -6,7 +6,7 @@ mod query;
 
 pub(crate) use apply::Sales;
 
-use chrono::{DateTime, Duration, DurationRound, TimeDelta};
+use chrono::{DurationRound, TimeDelta};
 use events::Timestamp;
 use std::str::FromStr;
 use uuid::Uuid;
@@ -37,8 +37,8 @@ impl Bucket {
     /// How wide it is.
     pub fn width(self) -> TimeDelta {
         match self {
-            Self::Hour => Duration::hours(1),
-            Self::Day => Duration::days(1),
+            Self::Hour => TimeDelta::hours(1),
+            Self::Day => TimeDelta::days(1),
         }
     }
 
@@ -60,7 +60,7 @@ impl FromStr for Bucket {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sold {
     /// When the bucket begins.
-    pub bucket: DateTime<chrono::Utc>,
+    pub bucket: Timestamp,
     /// Orders confirmed in it and not cancelled since.
     pub orders: i64,
     /// Their totals: what was paid.

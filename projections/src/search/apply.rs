@@ -6,7 +6,7 @@ use crate::{
     projection::{ApplyError, Projection},
 };
 use async_trait::async_trait;
-use events::{Event, Timestamp, product};
+use events::{Event, StreamKind, Timestamp, product};
 use sqlx::{AssertSqlSafe, PgConnection};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -90,8 +90,8 @@ type Counts = BTreeMap<(String, i32), [i64; 2]>;
 
 #[async_trait]
 impl Projection for Search {
-    fn takes(&self, kind: events::StreamKind) -> bool {
-        kind == events::StreamKind::Product
+    fn takes(&self, kind: StreamKind) -> bool {
+        kind == StreamKind::Product
     }
 
     async fn apply(
@@ -194,15 +194,14 @@ impl Search {
         connection: &mut PgConnection,
         rows: &[Described<'_>],
     ) -> Result<(), sqlx::Error> {
-        if rows.is_empty() {
-            return Ok(());
+        for rows in rows.chunks(PIECE) {
+            sqlx::query(AssertSqlSafe(Arc::clone(&self.update)))
+                .bind(rows.iter().map(|(id, ..)| *id).collect::<Vec<_>>())
+                .bind(rows.iter().map(|(.., to)| to.name.as_str()).collect::<Vec<_>>())
+                .bind(rows.iter().map(|(.., to)| to.whole.as_str()).collect::<Vec<_>>())
+                .execute(&mut *connection)
+                .await?;
         }
-        sqlx::query(AssertSqlSafe(Arc::clone(&self.update)))
-            .bind(rows.iter().map(|(id, ..)| *id).collect::<Vec<_>>())
-            .bind(rows.iter().map(|(.., to)| to.name.as_str()).collect::<Vec<_>>())
-            .bind(rows.iter().map(|(.., to)| to.whole.as_str()).collect::<Vec<_>>())
-            .execute(connection)
-            .await?;
         Ok(())
     }
 }

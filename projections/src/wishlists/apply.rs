@@ -5,7 +5,7 @@ use crate::{
     projection::{ApplyError, Projection},
 };
 use async_trait::async_trait;
-use events::{Event, Timestamp, wishlist};
+use events::{Event, StreamKind, Timestamp, wishlist};
 use sqlx::{AssertSqlSafe, PgConnection};
 use std::{collections::BTreeMap, sync::Arc};
 use uuid::Uuid;
@@ -41,8 +41,8 @@ impl Wishlists {
 
 #[async_trait]
 impl Projection for Wishlists {
-    fn takes(&self, kind: events::StreamKind) -> bool {
-        kind == events::StreamKind::Wishlist
+    fn takes(&self, kind: StreamKind) -> bool {
+        kind == StreamKind::Wishlist
     }
 
     async fn apply(

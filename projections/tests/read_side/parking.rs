@@ -1,5 +1,8 @@
 //! Poison: an event that cannot be applied parks its stream, and no other.
 
+mod draining;
+mod shown;
+
 use crate::{
     doctored::{Doctored, Seen},
     faults::undisturbed,
@@ -7,19 +10,16 @@ use crate::{
     shop::{Chance, Scribe, Story, story},
 };
 use events::{
-    Event, Partition, Position, StreamId, StreamKind,
+    Partition, Position, StreamId, StreamKind,
     log::{EventLog, RawRecord, embedded::EmbeddedLog},
-    order, product,
+    order,
 };
 use projections::{
-    ProjectorSettings, QueryError, ReadModel,
-    history::Range,
-    orders::Filter,
+    ProjectorSettings, ReadModel,
     parked::{self, Outcome, ParkedStream, RetryError},
-    rebuild::{self, RebuildError, State},
 };
 use sqlx::AssertSqlSafe;
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 /// The log of a scenario, with one event of a stream that looks different.
 fn ill(scenario: &Scenario, stream: StreamId, version: u64, seen: Seen) -> Arc<Doctored> {
@@ -137,89 +137,6 @@ async fn an_event_that_does_not_read_parks_its_stream_and_the_rest_goes_on() {
     }
 }
 
-/// Events of the stream arrive all the while; those who feed it begin anew or wait, and none is lost or applied twice.
-#[tokio::test(flavor = "multi_thread")]
-async fn draining_meets_the_live_feed_without_gap_or_repeat() {
-    for seed in 0..6 {
-        let mut chance = Chance(seed);
-        let mut scenario = Scenario::new(2).await;
-        let (story, stream) = with_stream(50 + seed, StreamKind::Product, 4);
-        scenario.scribe.write(&story, 5).await;
-        let healer = ill(&scenario, stream, 2 + chance.below(3), Seen::Unknown);
-        scenario.log = healer.clone();
-        let settings = ProjectorSettings { max_events: 1 + chance.below(6) as usize, ..settings() };
-        let projector = scenario.projector(settings).await;
-        eventually("the stream is parked", async || all(&scenario).await.len() == 3).await;
-        healer.heal();
-        let (pool, log) = (scenario.pool.clone(), Arc::clone(&scenario.log));
-        let delay = Duration::from_millis(chance.below(60));
-        let retrying = tokio::spawn(async move {
-            tokio::time::sleep(delay).await;
-            // Two at once do no harm.
-            let both = tokio::join!(
-                parked::retry(&pool, &log, stream),
-                parked::retry(&pool, &log, stream)
-            );
-            [both.0, both.1]
-        });
-        let reason = product::StockReason::Received;
-        for _ in 0..60 {
-            let received: Event =
-                product::Event::from(product::StockChanged { quantity: 1, reason }).into();
-            scenario.scribe.write(&[(stream, received)], 1).await;
-            tokio::time::sleep(Duration::from_millis(chance.below(4))).await;
-        }
-        for retried in retrying.await.unwrap() {
-            let Ok(retried) = retried else { continue };
-            assert!(retried.iter().all(|it| it.outcome == Outcome::Drained), "{retried:?}");
-        }
-        scenario.settle().await;
-        assert_eq!(all(&scenario).await, []);
-        assert_all_passed(&scenario).await;
-        assert_eq!(scenario.dump_all().await, undisturbed(&scenario).await);
-        projector.stop().await;
-    }
-}
-
-/// More than one transaction takes, with a second poison event at the end.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_long_stream_is_drained_in_pieces_up_to_what_is_refused_still() {
-    let mut scenario = Scenario::new(1).await;
-    let stream = StreamId::product(Chance(1).id());
-    let reason = product::StockReason::Received;
-    let changes: Story = (0..3_500)
-        .map(|_| {
-            let change = product::StockChanged { quantity: 1, reason };
-            (stream, product::Event::from(change).into())
-        })
-        .collect();
-    scenario.scribe.write(&changes, 100).await;
-    let worse = ill(&scenario, stream, 3_300, Seen::Garbled);
-    let doctored =
-        ill(&Scenario { log: worse.clone(), ..Scenario::new(1).await }, stream, 2, Seen::Newer);
-    scenario.log = doctored.clone();
-    let projector = scenario.projector(settings()).await;
-    scenario.settle().await;
-    assert_eq!(all(&scenario).await[0].events, 3_499);
-    doctored.heal();
-    // Healed as far as the first goes: its inside is ill still.
-    let retried = parked::retry(&scenario.pool, &scenario.log, stream).await.unwrap();
-    for retried in retried {
-        assert_eq!(retried.applied, 3_298);
-        assert!(matches!(retried.outcome, Outcome::Parked { .. }), "{retried:?}");
-    }
-    for parked in all(&scenario).await {
-        assert_eq!((parked.stream_version, parked.events), (3_300, 201));
-        assert!(parked.reason.contains("does not read"), "{}", parked.reason);
-    }
-    worse.heal();
-    let retried = parked::retry(&scenario.pool, &scenario.log, stream).await.unwrap();
-    assert!(retried.iter().all(|it| it.applied == 201 && it.outcome == Outcome::Drained));
-    assert_all_passed(&scenario).await;
-    assert_eq!(scenario.dump_all().await, undisturbed(&scenario).await);
-    projector.stop().await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_version_parks_the_stream_where_versions_count() {
     let mut scenario = Scenario::new(2).await;
@@ -268,35 +185,6 @@ async fn a_row_the_database_refuses_parks_its_stream_only() {
     projector.stop().await;
 }
 
-/// The fix of a refusal can be one of the database.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_constraint_refuses_is_applied_once_it_is_gone() {
-    let mut scenario = Scenario::new(2).await;
-    let (story, _) = story(15, 60);
-    let constraint = "alter table orders_v1.orders add constraint planted \
-                      check (reason is distinct from 'second thoughts')";
-    sqlx::query(constraint).execute(&scenario.pool).await.unwrap();
-    scenario.scribe.write(&story, 5).await;
-    let projector = scenario.projector(settings()).await;
-    scenario.settle().await;
-    assert_all_passed(&scenario).await;
-    let found = all(&scenario).await;
-    let cancelled = |event: &Event| matches!(event, Event::Order(order::Event::Cancelled(_)));
-    assert_eq!(found.len(), story.iter().filter(|(_, event)| cancelled(event)).count());
-    assert!(found.len() > 3 && found.iter().all(|it| it.reason.contains("planted")));
-    sqlx::query("alter table orders_v1.orders drop constraint planted")
-        .execute(&scenario.pool)
-        .await
-        .unwrap();
-    for parked in found {
-        let retried = parked::retry(&scenario.pool, &scenario.log, parked.stream).await.unwrap();
-        assert_eq!(retried[0].outcome, Outcome::Drained);
-    }
-    assert_all_passed(&scenario).await;
-    assert_eq!(scenario.dump_all().await, undisturbed(&scenario).await);
-    projector.stop().await;
-}
-
 /// Whatever the database has, it is waited out: SQLSTATEs of what may be otherwise the next time.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fault_of_the_database_parks_nothing() {
@@ -323,86 +211,6 @@ async fn a_fault_of_the_database_parks_nothing() {
         assert_all_passed(&scenario).await;
         projector.stop().await;
     }
-}
-
-/// A single read says that it cannot tell; a list shows what was there before.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_parked_resource_is_not_shown_as_if_it_were_whole() {
-    let mut scenario = Scenario::new(2).await;
-    let (story, stream) = with_stream(16, StreamKind::Order, 4);
-    scenario.scribe.write(&story, 5).await;
-    scenario.log = ill(&scenario, stream, 2, Seen::Unknown);
-    let projector = scenario.projector(settings()).await;
-    scenario.settle().await;
-    let other = story.iter().map(|(it, _)| *it).find(|it| it.kind == stream.kind && *it != stream);
-    let range = Range { after: 0, up_to: u64::MAX, limit: 10 };
-    for models in [scenario.models(), scenario.models_elsewhere()] {
-        let parked = models.order(stream.id, None).await;
-        assert!(matches!(parked, Err(QueryError::Parked { model: ReadModel::Orders, .. })));
-        let history = models.history(stream, range).await;
-        assert!(matches!(history, Err(QueryError::Parked { model: ReadModel::History, .. })));
-        let other = models.order(other.unwrap().id, None).await.unwrap().unwrap();
-        // Whose it is, only its owner may know.
-        let listed = models.orders(&Filter::default(), None, 200).await.unwrap();
-        let found = listed.items.iter().find(|order| order.order_id == stream.id).unwrap();
-        assert_eq!(found.version, 1);
-        let owner = models.order(stream.id, Some(found.customer_id)).await;
-        assert!(matches!(owner, Err(QueryError::Parked { .. })));
-        let stranger = models.order(stream.id, Some(other.order_id)).await;
-        assert!(matches!(stranger, Ok(None)));
-        assert_eq!(models.parked().await.unwrap().into_values().collect::<Vec<_>>(), [1, 1, 1]);
-    }
-    projector.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_version_that_keeps_back_more_than_the_serving_one_serves_only_if_somebody_accepts_it() {
-    let mut scenario = Scenario::new(2).await;
-    let (pool, model) = (scenario.pool.clone(), ReadModel::Orders);
-    let (story, stream) = with_stream(17, StreamKind::Order, 4);
-    let (before, after) = story.split_at(story.len() - 10);
-    scenario.scribe.write(before, 5).await;
-    let projector = scenario.projector(settings()).await;
-    scenario.settle().await;
-    projector.stop().await;
-
-    let healer = ill(&scenario, stream, 1, Seen::Unknown);
-    scenario.log = healer.clone();
-    rebuild::request(&pool, model).await.unwrap();
-    let projector = scenario.projector(settings()).await;
-    scenario.scribe.write(after, 5).await;
-    scenario.settle().await;
-    let status = async |version: u32| {
-        let all = rebuild::status(&scenario.pool, &*scenario.log).await.unwrap();
-        all.into_iter().find(|it| it.model == model && it.version == version).unwrap()
-    };
-    eventually("all but the parked stream is built", async || {
-        let status = status(2).await;
-        status.parked_streams == 1 && status.lag_events == status.parked_events
-    })
-    .await;
-    // Had it been switched, it would have been within these looks.
-    for _ in 0..10 {
-        tokio::time::sleep(settings().tick).await;
-        let status = status(2).await;
-        assert_eq!((status.serving, status.state), (false, State::Building));
-    }
-    assert_eq!(parked::accept(&pool, model).await.unwrap(), Some(2));
-    eventually("it serves", async || status(2).await.serving).await;
-    assert_eq!(rebuild::rollback(&pool, model).await.unwrap(), 1);
-    assert_eq!(rebuild::rollback(&pool, model).await.unwrap(), 2);
-    assert_eq!(rebuild::rollback(&pool, model).await.unwrap(), 1);
-
-    // A third one, that nobody accepts, is whole after the fix.
-    sqlx::query("update control.version set with_parked = false").execute(&pool).await.unwrap();
-    let refused = rebuild::rollback(&pool, model).await;
-    assert!(matches!(refused, Err(RebuildError::Parked(_))), "{refused:?}");
-    healer.heal();
-    parked::retry(&pool, &scenario.log, stream).await.unwrap();
-    assert_eq!(rebuild::rollback(&pool, model).await.unwrap(), 2);
-    let first = scenario.dump(model, 1).await;
-    assert_eq!(scenario.dump(model, 2).await, first);
-    projector.stop().await;
 }
 
 /// Poison is rare. Where everything is refused, the program or its tables are the wrong ones.

@@ -10,7 +10,7 @@ use crate::{
     program::{self, Program},
 };
 use events::order::Mail;
-use orderlog::config::{LogChoice, mail::MailConfig};
+use orderlog::config::{LogChoice, MailConfig};
 use serde_json::json;
 use server::{Mood, Server, Tls, self_made};
 use std::collections::BTreeMap;

@@ -1,17 +1,18 @@
 //! A server that speaks Stripe's language: stateful, with a memory for idempotency keys, and with
 //! the faults that a test asks for.
 
+mod books;
+mod routes;
+
 use axum::{
-    Router,
     body::Body,
-    extract::{Path, Query, State},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
+use books::{Answer, Books, Form};
 use serde_json::{Value, json};
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard},
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
@@ -37,39 +38,6 @@ pub enum Fault {
     BreaksAfter,
     /// Too much is asked.
     Refuses,
-}
-
-#[derive(Clone, Debug)]
-struct Intent {
-    status: &'static str,
-    amount: i64,
-    currency: String,
-    method: String,
-    order: String,
-    key: String,
-    error: Option<Value>,
-    reason: Option<String>,
-}
-
-#[derive(Default)]
-struct Books {
-    intents: BTreeMap<String, Intent>,
-    refunds: Vec<(String, String, i64, String)>,
-    /// What was answered under a key, and to what.
-    remembered: BTreeMap<String, (String, u16, Value)>,
-    faults: BTreeMap<Step, VecDeque<Fault>>,
-    /// Steps that wait, before they are done.
-    held: BTreeSet<Step>,
-    /// Steps that came, until they are released.
-    waiting: Vec<Step>,
-    /// Nothing is answered but faults.
-    down: bool,
-    /// The key is not accepted.
-    locked: bool,
-    journal: Vec<Value>,
-    complaints: Vec<String>,
-    asked: u64,
-    shown_to_mock: u64,
 }
 
 /// The server.
@@ -105,14 +73,7 @@ impl Stripe {
             task: Mutex::default(),
             mock,
         });
-        let routes = Router::new()
-            .route("/v1/payment_intents", post(create))
-            .route("/v1/payment_intents/{id}", get(retrieve))
-            .route("/v1/payment_intents/{id}/confirm", post(confirm))
-            .route("/v1/payment_intents/{id}/cancel", post(cancel))
-            .route("/v1/refunds", post(refund).get(refunds))
-            // The task must not keep the server alive that it belongs to.
-            .with_state(Arc::downgrade(&stripe));
+        let routes = routes::routes(Arc::downgrade(&stripe));
         let serve = async move { axum::serve(listener, routes).await.unwrap() };
         *stripe.task.lock().unwrap() = Some(tokio::spawn(serve));
         stripe
@@ -284,7 +245,7 @@ impl Stripe {
         path: &str,
         headers: &HeaderMap,
         body: &str,
-        work: impl FnOnce(&mut Books, &BTreeMap<String, String>, &str) -> (u16, Value),
+        work: impl FnOnce(&mut Books, &Form, &str) -> Answer,
     ) -> Response {
         self.validate(headers, reqwest::Method::POST, path, body).await;
         self.change(|books| books.asked += 1);
@@ -310,8 +271,7 @@ impl Stripe {
 
         let fault = self.books().faults.get_mut(&step).and_then(VecDeque::pop_front);
         let broken = (500, json!({"error": {"type": "api_error"}}));
-        let form: BTreeMap<String, String> =
-            form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+        let form: Form = form_urlencoded::parse(body.as_bytes()).into_owned().collect();
         let mut done = None;
         self.change(|books| {
             let result = match fault {
@@ -354,199 +314,4 @@ fn lost() -> Response {
 fn answer(status: u16, value: &Value) -> Response {
     let headers = [("content-type", "application/json"), ("request-id", "req_test")];
     (StatusCode::from_u16(status).unwrap(), headers, value.to_string()).into_response()
-}
-
-impl Books {
-    fn show(&self, id: &str) -> Value {
-        let intent = &self.intents[id];
-        json!({
-            "id": id,
-            "object": "payment_intent",
-            "status": intent.status,
-            "amount": intent.amount,
-            "currency": intent.currency,
-            "metadata": {"order_id": intent.order},
-            "last_payment_error": intent.error,
-            "cancellation_reason": intent.reason,
-        })
-    }
-
-    fn succeed(&mut self, id: &str) {
-        let intent = self.intents.get_mut(id).unwrap();
-        (intent.status, intent.error) = ("succeeded", None);
-        let entry = json!({"did": "captured", "payment_id": id, "amount": intent.amount});
-        self.journal.push(entry);
-    }
-
-    fn decline(&mut self, id: &str, code: &str, decline_code: Option<&str>) {
-        let intent = self.intents.get_mut(id).unwrap();
-        intent.status = "requires_payment_method";
-        intent.error = Some(json!({"code": code, "decline_code": decline_code}));
-    }
-
-    /// As Stripe says that an intent is not where it must be.
-    fn unexpected(&self, id: &str) -> (u16, Value) {
-        let error = json!({
-            "type": "invalid_request_error",
-            "code": "payment_intent_unexpected_state",
-            "payment_intent": self.show(id),
-        });
-        (400, json!({ "error": error }))
-    }
-
-    fn create(&mut self, form: &BTreeMap<String, String>, key: &str) -> (u16, Value) {
-        let method = form["payment_method"].clone();
-        if !method.starts_with("pm_card") {
-            let error = json!({"type": "invalid_request_error", "code": "resource_missing",
-                               "param": "payment_method"});
-            return (400, json!({ "error": error }));
-        }
-        let id = format!("pi_{}", Uuid::now_v7().simple());
-        let intent = Intent {
-            status: "requires_confirmation",
-            amount: form["amount"].parse().unwrap(),
-            currency: form["currency"].clone(),
-            method,
-            order: form["metadata[order_id]"].clone(),
-            key: key.to_owned(),
-            error: None,
-            reason: None,
-        };
-        if intent.currency != "gbp" || form.contains_key("confirm") {
-            self.complaints.push(format!("created as {form:?}"));
-        }
-        self.journal.push(json!({"did": "created", "payment_id": id, "key": intent.key}));
-        self.intents.insert(id.clone(), intent);
-        (200, self.show(&id))
-    }
-
-    fn confirm(&mut self, id: &str, form: &BTreeMap<String, String>) -> (u16, Value) {
-        if form.contains_key("payment_method") {
-            self.complaints.push("confirmed with another means of payment".to_owned());
-        }
-        let intent = self.intents.get_mut(id).unwrap();
-        if intent.status != "requires_confirmation" {
-            return self.unexpected(id);
-        }
-        match intent.method.as_str() {
-            "pm_card_visa" => self.succeed(id),
-            "pm_card_slow" => intent.status = "processing",
-            "pm_card_asks" => intent.status = "requires_action",
-            other => {
-                let (code, word) = match other {
-                    "pm_card_authenticationRequired" => ("authentication_required", None),
-                    "pm_card_chargeDeclinedStolenCard" => ("card_declined", Some("stolen_card")),
-                    _ => ("card_declined", Some("insufficient_funds")),
-                };
-                self.decline(id, code, word);
-                let error = json!({"type": "card_error", "code": code, "decline_code": word,
-                                   "payment_intent": self.show(id)});
-                return (402, json!({ "error": error }));
-            }
-        }
-        (200, self.show(id))
-    }
-
-    fn cancel(&mut self, id: &str, form: &BTreeMap<String, String>) -> (u16, Value) {
-        let intent = self.intents.get_mut(id).unwrap();
-        if ["succeeded", "processing", "canceled"].contains(&intent.status) {
-            return self.unexpected(id);
-        }
-        // It forgets why it was declined.
-        (intent.status, intent.error) = ("canceled", None);
-        intent.reason = form.get("cancellation_reason").cloned();
-        (200, self.show(id))
-    }
-
-    fn refund(&mut self, form: &BTreeMap<String, String>) -> (u16, Value) {
-        let (payment, key) = (form["payment_intent"].clone(), form["metadata[key]"].clone());
-        let amount: i64 = form["amount"].parse().unwrap();
-        let back: i64 = self.refunds.iter().filter(|it| it.1 == payment).map(|it| it.2).sum();
-        let intent = &self.intents[&payment];
-        if intent.status != "succeeded" || back + amount > intent.amount {
-            let code = if back > 0 { "charge_already_refunded" } else { "charge_invalid" };
-            let error = json!({"type": "invalid_request_error", "code": code});
-            return (400, json!({ "error": error }));
-        }
-        let id = format!("re_{}", Uuid::now_v7().simple());
-        let entry = json!({"did": "refunded", "payment_id": payment, "refund_id": id});
-        self.journal.push(entry);
-        self.refunds.push((id, payment, amount, key));
-        (200, Self::show_refund(&self.refunds[self.refunds.len() - 1]))
-    }
-
-    fn show_refund((id, payment, amount, key): &(String, String, i64, String)) -> Value {
-        json!({"id": id, "object": "refund", "payment_intent": payment, "amount": amount,
-               "status": "succeeded", "metadata": {"key": key}})
-    }
-}
-
-type Shared = State<std::sync::Weak<Stripe>>;
-
-async fn create(State(stripe): Shared, headers: HeaderMap, body: String) -> Response {
-    let Some(stripe) = stripe.upgrade() else { return lost() };
-    let work = |books: &mut Books, form: &BTreeMap<_, _>, key: &str| books.create(form, key);
-    stripe.step(Step::Create, "/v1/payment_intents", &headers, &body, work).await
-}
-
-async fn confirm(
-    State(stripe): Shared,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    body: String,
-) -> Response {
-    let Some(stripe) = stripe.upgrade() else { return lost() };
-    let path = format!("/v1/payment_intents/{id}/confirm");
-    let work = |books: &mut Books, form: &BTreeMap<_, _>, _: &str| books.confirm(&id, form);
-    stripe.step(Step::Confirm, &path, &headers, &body, work).await
-}
-
-async fn cancel(
-    State(stripe): Shared,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    body: String,
-) -> Response {
-    let Some(stripe) = stripe.upgrade() else { return lost() };
-    let path = format!("/v1/payment_intents/{id}/cancel");
-    let work = |books: &mut Books, form: &BTreeMap<_, _>, _: &str| books.cancel(&id, form);
-    stripe.step(Step::Cancel, &path, &headers, &body, work).await
-}
-
-async fn refund(State(stripe): Shared, headers: HeaderMap, body: String) -> Response {
-    let Some(stripe) = stripe.upgrade() else { return lost() };
-    let work = |books: &mut Books, form: &BTreeMap<_, _>, _: &str| books.refund(form);
-    stripe.step(Step::Refund, "/v1/refunds", &headers, &body, work).await
-}
-
-async fn retrieve(State(stripe): Shared, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    let Some(stripe) = stripe.upgrade() else { return lost() };
-    let path = format!("/v1/payment_intents/{id}");
-    stripe.validate(&headers, reqwest::Method::GET, &path, "").await;
-    stripe.change(|books| books.asked += 1);
-    if let Some(refused) = stripe.shut(&headers) {
-        return refused;
-    }
-    let books = stripe.books();
-    if books.intents.contains_key(&id) {
-        return answer(200, &books.show(&id));
-    }
-    answer(404, &json!({"error": {"type": "invalid_request_error", "code": "resource_missing"}}))
-}
-
-async fn refunds(
-    State(stripe): Shared,
-    Query(query): Query<BTreeMap<String, String>>,
-    headers: HeaderMap,
-) -> Response {
-    let Some(stripe) = stripe.upgrade() else { return lost() };
-    let path = format!("/v1/refunds?payment_intent={}&limit=100", query["payment_intent"]);
-    stripe.validate(&headers, reqwest::Method::GET, &path, "").await;
-    if let Some(refused) = stripe.shut(&headers) {
-        return refused;
-    }
-    let books = stripe.books();
-    let of = books.refunds.iter().filter(|refund| refund.1 == query["payment_intent"]);
-    let data: Vec<Value> = of.map(Books::show_refund).collect();
-    answer(200, &json!({"object": "list", "data": data, "has_more": false}))
 }

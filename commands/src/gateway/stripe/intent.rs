@@ -1,6 +1,6 @@
 //! A `PaymentIntent`, and what to do about it next: a pure function of what it is.
 
-use super::{Ending, client::decline_word};
+use super::{Ending, failure::decline_word};
 use serde::Deserialize;
 use std::{collections::BTreeMap, sync::Arc};
 

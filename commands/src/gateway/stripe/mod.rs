@@ -15,20 +15,24 @@
 //! gives back no more than was taken. An intent that was created and whose id never got into the log is never confirmed.
 
 mod amount;
+mod base;
 mod client;
+mod failure;
 mod intent;
 mod refund;
 pub mod webhook;
 
 use super::{Creation, Ending, Gateway, GatewayError, NewPayment, Secret, Seen};
 use async_trait::async_trait;
-use client::{Client, Failure};
+use client::Client;
 use events::Money;
+use failure::Failure;
 use intent::{Goal, Intent, Step};
 use std::sync::Arc;
 use uuid::Uuid;
 
-pub use client::{ApiBase, BadApiBase, NoClient};
+pub use base::{ApiBase, BadApiBase};
+pub use client::NoClient;
 
 /// Looks at one payment in one call: each changes something, or finds that somebody else did.
 const ROUNDS: usize = 4;

@@ -1,9 +1,6 @@
 //! Money back.
 
-use super::{
-    amount,
-    client::{Client, Failure},
-};
+use super::{Client, Failure, amount};
 use events::Money;
 use serde::Deserialize;
 use std::{collections::BTreeMap, sync::Arc};

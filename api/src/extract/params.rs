@@ -1,0 +1,141 @@
+//! The parameters of a query.
+
+use crate::problem::Problem;
+use axum::{extract::FromRequestParts, http::request::Parts};
+use chrono::{DateTime, Utc};
+use std::{collections::VecDeque, str::FromStr};
+
+/// What a moment in a query must be.
+const MOMENT: &str = "a moment like 2026-11-20T12:00:00Z";
+
+/// The parameters of a query. Each is taken by name; what is left at the end is unknown and
+/// refused.
+#[derive(Debug)]
+pub struct Params(VecDeque<(String, String)>);
+
+impl<S: Sync> FromRequestParts<S> for Params {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Self::of(parts.uri.query().unwrap_or_default())
+    }
+}
+
+impl Params {
+    /// The parameters of this query string.
+    ///
+    /// # Errors
+    /// `invalid-parameter` for text with a NUL, which no text in the shop has and PostgreSQL does
+    /// not take.
+    pub fn of(query: &str) -> Result<Self, Problem> {
+        let pairs: VecDeque<_> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        match pairs.iter().find(|(name, value)| name.contains('\0') || value.contains('\0')) {
+            Some((name, _)) => {
+                Err(Problem::invalid_parameter(&name.replace('\0', ""), "must not contain NUL"))
+            }
+            None => Ok(Self(pairs)),
+        }
+    }
+
+    /// All values of a parameter, in order.
+    pub fn all(&mut self, name: &str) -> Vec<String> {
+        let (taken, left) = std::mem::take(&mut self.0).into_iter().partition(|(n, _)| n == name);
+        self.0 = left;
+        VecDeque::into_iter(taken).map(|(_, value)| value).collect()
+    }
+
+    /// The one value of a parameter.
+    ///
+    /// # Errors
+    /// `invalid-parameter` when it is given twice.
+    pub fn one(&mut self, name: &str) -> Result<Option<String>, Problem> {
+        let mut values = self.all(name);
+        match values.len() {
+            0 | 1 => Ok(values.pop()),
+            _ => Err(Problem::invalid_parameter(name, "may be given once")),
+        }
+    }
+
+    /// The one value of a parameter, read.
+    ///
+    /// # Errors
+    /// `invalid-parameter` when it is given twice or does not read; `expected` says what it must
+    /// be.
+    pub fn read<T: FromStr>(&mut self, name: &str, expected: &str) -> Result<Option<T>, Problem> {
+        let read = |text: String| {
+            text.parse()
+                .map_err(|_| Problem::invalid_parameter(name, &format!("must be {expected}")))
+        };
+        self.one(name)?.map(read).transpose()
+    }
+
+    /// The one moment of a parameter (RFC 3339).
+    ///
+    /// # Errors
+    /// `invalid-parameter` when it is given twice or is none.
+    pub fn moment(&mut self, name: &str) -> Result<Option<DateTime<Utc>>, Problem> {
+        let read = self.read::<Unescaped<Rfc3339>>(name, MOMENT)?;
+        Ok(read.map(|Unescaped(Rfc3339(moment))| moment))
+    }
+
+    /// Nothing else was to be given.
+    ///
+    /// # Errors
+    /// `invalid-parameter` for what was.
+    pub fn end(self) -> Result<(), Problem> {
+        match self.0.front() {
+            Some((name, _)) => Err(Problem::invalid_parameter(name, "no such parameter")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What may have a `+` in it, which is a blank by now where the query did not escape it.
+pub struct Unescaped<T>(pub T);
+
+impl<T: FromStr> FromStr for Unescaped<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        text.replace(' ', "+").parse().map(Self)
+    }
+}
+
+struct Rfc3339(DateTime<Utc>);
+
+impl FromStr for Rfc3339 {
+    type Err = chrono::ParseError;
+
+    fn from_str(text: &str) -> Result<Self, chrono::ParseError> {
+        DateTime::parse_from_rfc3339(text).map(|moment| Self(moment.to_utc()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::Kind;
+
+    #[test]
+    fn what_is_not_asked_for_is_refused() {
+        let mut params = Params::of("status=a&limit=5&status=b%20c&x=1").unwrap();
+        assert_eq!(params.all("status"), ["a", "b c"]);
+        assert_eq!(params.read::<u32>("limit", "a number").unwrap(), Some(5));
+        assert_eq!(params.end().unwrap_err().kind(), Kind::InvalidParameter);
+        assert!(Params::of("limit=1&limit=2").unwrap().one("limit").is_err());
+        assert!(Params::of("limit=many").unwrap().read::<u32>("limit", "a number").is_err());
+        assert!(Params::of("category=%00").is_err());
+        assert!(Params::of("").unwrap().end().is_ok());
+    }
+
+    #[test]
+    fn a_moment_reads_with_its_offset_escaped_or_not() {
+        let of = |query: &str| Params::of(query).unwrap().moment("at");
+        let noon = of("at=2026-11-20T12:00:00Z").unwrap();
+        for other in ["at=2026-11-20T13:00:00%2B01:00", "at=2026-11-20T13:00:00+01:00"] {
+            assert_eq!(of(other).unwrap(), noon, "{other}");
+        }
+        assert_eq!(of("").unwrap(), None);
+        assert_eq!(of("at=2026-11-20").unwrap_err().kind(), Kind::InvalidParameter);
+    }
+}

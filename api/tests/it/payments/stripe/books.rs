@@ -1,0 +1,170 @@
+//! What Stripe knows, and what its steps make of it.
+
+use super::{Fault, Step};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use uuid::Uuid;
+
+/// A request's form.
+pub type Form = BTreeMap<String, String>;
+
+/// Status and body.
+pub type Answer = (u16, Value);
+
+#[derive(Clone, Debug)]
+pub struct Intent {
+    pub status: &'static str,
+    pub amount: i64,
+    pub currency: String,
+    pub method: String,
+    pub order: String,
+    pub key: String,
+    pub error: Option<Value>,
+    pub reason: Option<String>,
+}
+
+#[derive(Default)]
+pub struct Books {
+    pub intents: BTreeMap<String, Intent>,
+    pub refunds: Vec<(String, String, i64, String)>,
+    /// What was answered under a key, and to what.
+    pub remembered: BTreeMap<String, (String, u16, Value)>,
+    pub faults: BTreeMap<Step, VecDeque<Fault>>,
+    /// Steps that wait, before they are done.
+    pub held: BTreeSet<Step>,
+    /// Steps that came, until they are released.
+    pub waiting: Vec<Step>,
+    /// Nothing is answered but faults.
+    pub down: bool,
+    /// The key is not accepted.
+    pub locked: bool,
+    pub journal: Vec<Value>,
+    pub complaints: Vec<String>,
+    pub asked: u64,
+    pub shown_to_mock: u64,
+}
+
+impl Books {
+    pub fn show(&self, id: &str) -> Value {
+        let intent = &self.intents[id];
+        json!({
+            "id": id,
+            "object": "payment_intent",
+            "status": intent.status,
+            "amount": intent.amount,
+            "currency": intent.currency,
+            "metadata": {"order_id": intent.order},
+            "last_payment_error": intent.error,
+            "cancellation_reason": intent.reason,
+        })
+    }
+
+    pub fn succeed(&mut self, id: &str) {
+        let intent = self.intents.get_mut(id).unwrap();
+        (intent.status, intent.error) = ("succeeded", None);
+        let entry = json!({"did": "captured", "payment_id": id, "amount": intent.amount});
+        self.journal.push(entry);
+    }
+
+    pub fn decline(&mut self, id: &str, code: &str, decline_code: Option<&str>) {
+        let intent = self.intents.get_mut(id).unwrap();
+        intent.status = "requires_payment_method";
+        intent.error = Some(json!({"code": code, "decline_code": decline_code}));
+    }
+
+    /// As Stripe says that an intent is not where it must be.
+    pub fn unexpected(&self, id: &str) -> Answer {
+        let error = json!({
+            "type": "invalid_request_error",
+            "code": "payment_intent_unexpected_state",
+            "payment_intent": self.show(id),
+        });
+        (400, json!({ "error": error }))
+    }
+
+    pub fn create(&mut self, form: &Form, key: &str) -> Answer {
+        let method = form["payment_method"].clone();
+        if !method.starts_with("pm_card") {
+            let error = json!({"type": "invalid_request_error", "code": "resource_missing",
+                               "param": "payment_method"});
+            return (400, json!({ "error": error }));
+        }
+        let id = format!("pi_{}", Uuid::now_v7().simple());
+        let intent = Intent {
+            status: "requires_confirmation",
+            amount: form["amount"].parse().unwrap(),
+            currency: form["currency"].clone(),
+            method,
+            order: form["metadata[order_id]"].clone(),
+            key: key.to_owned(),
+            error: None,
+            reason: None,
+        };
+        if intent.currency != "gbp" || form.contains_key("confirm") {
+            self.complaints.push(format!("created as {form:?}"));
+        }
+        self.journal.push(json!({"did": "created", "payment_id": id, "key": intent.key}));
+        self.intents.insert(id.clone(), intent);
+        (200, self.show(&id))
+    }
+
+    pub fn confirm(&mut self, id: &str, form: &Form) -> Answer {
+        if form.contains_key("payment_method") {
+            self.complaints.push("confirmed with another means of payment".to_owned());
+        }
+        let intent = self.intents.get_mut(id).unwrap();
+        if intent.status != "requires_confirmation" {
+            return self.unexpected(id);
+        }
+        match intent.method.as_str() {
+            "pm_card_visa" => self.succeed(id),
+            "pm_card_slow" => intent.status = "processing",
+            "pm_card_asks" => intent.status = "requires_action",
+            other => {
+                let (code, word) = match other {
+                    "pm_card_authenticationRequired" => ("authentication_required", None),
+                    "pm_card_chargeDeclinedStolenCard" => ("card_declined", Some("stolen_card")),
+                    _ => ("card_declined", Some("insufficient_funds")),
+                };
+                self.decline(id, code, word);
+                let error = json!({"type": "card_error", "code": code, "decline_code": word,
+                                   "payment_intent": self.show(id)});
+                return (402, json!({ "error": error }));
+            }
+        }
+        (200, self.show(id))
+    }
+
+    pub fn cancel(&mut self, id: &str, form: &Form) -> Answer {
+        let intent = self.intents.get_mut(id).unwrap();
+        if ["succeeded", "processing", "canceled"].contains(&intent.status) {
+            return self.unexpected(id);
+        }
+        // It forgets why it was declined.
+        (intent.status, intent.error) = ("canceled", None);
+        intent.reason = form.get("cancellation_reason").cloned();
+        (200, self.show(id))
+    }
+
+    pub fn refund(&mut self, form: &Form) -> Answer {
+        let (payment, key) = (form["payment_intent"].clone(), form["metadata[key]"].clone());
+        let amount: i64 = form["amount"].parse().unwrap();
+        let back: i64 = self.refunds.iter().filter(|it| it.1 == payment).map(|it| it.2).sum();
+        let intent = &self.intents[&payment];
+        if intent.status != "succeeded" || back + amount > intent.amount {
+            let code = if back > 0 { "charge_already_refunded" } else { "charge_invalid" };
+            let error = json!({"type": "invalid_request_error", "code": code});
+            return (400, json!({ "error": error }));
+        }
+        let id = format!("re_{}", Uuid::now_v7().simple());
+        let entry = json!({"did": "refunded", "payment_id": payment, "refund_id": id});
+        self.journal.push(entry);
+        self.refunds.push((id, payment, amount, key));
+        (200, Self::show_refund(&self.refunds[self.refunds.len() - 1]))
+    }
+
+    pub fn show_refund((id, payment, amount, key): &(String, String, i64, String)) -> Value {
+        json!({"id": id, "object": "refund", "payment_intent": payment, "amount": amount,
+               "status": "succeeded", "metadata": {"key": key}})
+    }
+}
