@@ -218,6 +218,9 @@ impl Bulk {
         if gathered.cursor.offset <= gathered.from {
             return Ok(());
         }
+        if gathered.gather.finds_rows() {
+            indexes::make(&self.context.pool, &self.version, Indexes::Key).await?;
+        }
         loop {
             match self.commit(gathered).await {
                 Ok(()) => break,

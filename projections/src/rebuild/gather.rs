@@ -42,6 +42,11 @@ pub(crate) trait Gather: Send + Sync {
     /// About how much memory it holds.
     fn bytes(&self) -> usize;
 
+    /// Whether [`write`](Self::write) looks for rows by their key.
+    fn finds_rows(&self) -> bool {
+        false
+    }
+
     /// Writes all of it, and keeps it: the transaction may have to be tried again.
     async fn write(&self, connection: &mut PgConnection) -> Result<(), ApplyError>;
 

@@ -3,6 +3,7 @@
 //! A rebuild is a new version at the beginning of the log; any projector feeds it, and lets it serve once it has applied all
 //! that the serving one has. The one that served before is fed on, so that going back is instant, until it is dropped.
 
+pub(crate) mod applied;
 pub(crate) mod bulk;
 mod culprit;
 mod difference;

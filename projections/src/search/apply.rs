@@ -4,6 +4,7 @@ use super::words::words;
 use crate::{
     facts::{Facts, sql_partition},
     projection::{ApplyError, Projection},
+    rebuild::{applied::Applied, gather::Gather},
 };
 use async_trait::async_trait;
 use events::{Event, StreamKind, Timestamp, product};
@@ -32,6 +33,7 @@ macro_rules! text {
 }
 
 /// The tables of one version.
+#[derive(Clone)]
 pub(crate) struct Search {
     load: Arc<str>,
     delete: Arc<str>,
@@ -126,6 +128,19 @@ impl Projection for Search {
         self.update(connection, &old).await?;
         self.count(connection, counts).await?;
         Ok(())
+    }
+
+    fn gather(&self) -> Option<Box<dyn Gather>> {
+        let describes = |event: &Event| {
+            matches!(event, Event::Product(event) if !matches!(
+                event,
+                product::Event::StockChanged(_)
+                    | product::Event::StockReserved(_)
+                    | product::Event::StockReleased(_)
+                    | product::Event::StockShipped(_)
+            ))
+        };
+        Some(Box::new(Applied::new(self.clone(), describes)))
     }
 }
 

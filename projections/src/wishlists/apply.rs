@@ -3,6 +3,7 @@
 use crate::{
     facts::{Facts, sql_partition},
     projection::{ApplyError, Projection},
+    rebuild::{applied::Applied, gather::Gather},
 };
 use async_trait::async_trait;
 use events::{Event, StreamKind, Timestamp, wishlist};
@@ -11,6 +12,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use uuid::Uuid;
 
 /// The table of one version.
+#[derive(Clone)]
 pub(crate) struct Wishlists {
     delete: Arc<str>,
     insert: Arc<str>,
@@ -70,6 +72,10 @@ impl Projection for Wishlists {
             .execute(connection)
             .await?;
         Ok(())
+    }
+
+    fn gather(&self) -> Option<Box<dyn Gather>> {
+        Some(Box::new(Applied::new(self.clone(), |_| true)))
     }
 }
 

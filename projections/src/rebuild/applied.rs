@@ -1,0 +1,73 @@
+//! Bulk for a read model that has no fold of its own in memory: what it looks at is kept, and applied as a feed does.
+
+use super::gather::{Gather, Looks};
+use crate::{
+    facts::{Fact, Facts},
+    projection::{ApplyError, Projection},
+};
+use async_trait::async_trait;
+use events::{Event, Position, StreamKind, log::Record};
+use sqlx::PgConnection;
+
+/// Events applied by one statement, about: one may not take long.
+const PIECE: usize = 5_000;
+
+/// What an event takes in memory, as a multiple of its JSON, besides what is fixed.
+const SPREAD: usize = 2;
+
+/// Events on their way to the tables.
+pub(crate) struct Applied<P> {
+    writer: P,
+    /// Which events change rows.
+    counts: fn(&Event) -> bool,
+    facts: Vec<Fact>,
+    bodies: usize,
+}
+
+impl<P: Projection> Applied<P> {
+    pub fn new(writer: P, counts: fn(&Event) -> bool) -> Self {
+        Self { writer, counts, facts: Vec::new(), bodies: 0 }
+    }
+}
+
+#[async_trait]
+impl<P: Projection> Gather for Applied<P> {
+    fn looks(&self, kind: StreamKind) -> Looks {
+        if self.writer.takes(kind) { Looks::AtEvents } else { Looks::Away }
+    }
+
+    fn take(
+        &mut self,
+        position: Position,
+        record: &Record,
+        event: Option<&Event>,
+    ) -> Result<(), ApplyError> {
+        if let Some(event) = event.filter(|event| (self.counts)(event)) {
+            self.bodies += record.body.len();
+            let (mut record, event) = (record.clone(), event.clone());
+            // It would keep alive what was read with it.
+            record.body.clear();
+            self.facts.push(Fact { position, record, event });
+        }
+        Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        self.facts.capacity() * size_of::<Fact>() + self.bodies * SPREAD
+    }
+
+    async fn write(&self, connection: &mut PgConnection) -> Result<(), ApplyError> {
+        for piece in self.facts.chunks(PIECE) {
+            self.writer.apply(connection, &Facts::from(piece)).await?;
+        }
+        Ok(())
+    }
+
+    fn clear(&mut self) {
+        (self.facts, self.bodies) = (Vec::new(), 0);
+    }
+
+    fn finds_rows(&self) -> bool {
+        true
+    }
+}
