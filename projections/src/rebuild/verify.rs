@@ -8,6 +8,7 @@ use crate::{
     checkpoint::{self, Checkpoint, Last, Move},
     database,
     facts::{Decoded, Facts},
+    golden,
     planted::Planted,
     progress::rest,
     projection::ApplyError,
@@ -81,8 +82,9 @@ impl Verify {
         };
         let id = self.version.id;
         match known {
-            Ok(Verified::Different) => {
-                tracing::error!(version = %id, "a rebuilt read model differs from the serving one");
+            Ok(verified) if !verified.lets_serve() => {
+                let verified = verified.as_str();
+                tracing::error!(version = %id, verified, "a rebuilt read model is not the serving one");
             }
             Ok(verified) => tracing::info!(version = %id, verified = verified.as_str(), "compared"),
             Err(error) => {
@@ -100,10 +102,12 @@ impl Verify {
         let Some(serving) = switch::serving(&mut new, id.model).await? else {
             return Err(Unknown::Early("no version serves"));
         };
-        if !same_code(&mut new, serving, id).await? {
-            note(&mut new, id, Verified::Changed, &[]).await?;
+        let standings = golden::noted(pool, self.context.planted).await?;
+        if let Some(why) = standings.get(&serving).and_then(|standing| standing.why) {
+            let verified = if why.is_declared() { Verified::Changed } else { Verified::Undeclared };
+            note(&mut new, id, verified, &[]).await?;
             new.commit().await?;
-            return Ok(Verified::Changed);
+            return Ok(verified);
         }
         let from = checkpoint::of(&mut new, id, true).await?;
         comes_level(pool, serving, &from).await?;
@@ -210,23 +214,6 @@ impl Verify {
         let moved = checkpoint::advance(new, &[step], Planted::Nothing).await?;
         moved.map(drop).map_err(|_| Unknown::Early("another writer was first"))
     }
-}
-
-/// Whether the same code wrote both.
-async fn same_code(
-    connection: &mut PgConnection,
-    one: VersionId,
-    other: VersionId,
-) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar(
-        "select count(distinct fingerprint) = 1 from control.version \
-         where projection = $1 and version in ($2, $3)",
-    )
-    .bind(one.model.as_str())
-    .bind(one.number)
-    .bind(other.number)
-    .fetch_one(connection)
-    .await
 }
 
 /// Waits until the serving version has all that the new one has.
