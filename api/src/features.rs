@@ -116,6 +116,8 @@ features! {
         writes "", reads "", refuses "projection-conflict", shown by "only_a_rebuild_under_way_can_be_held_up_or_let_go_on";
     "resume_rebuild" "Let it go on",
         writes "", reads "", refuses "projection-conflict", shown by "only_a_rebuild_under_way_can_be_held_up_or_let_go_on";
+    "accept_rebuild" "Let a rebuilt version serve that differs",
+        writes "", reads "", refuses "projection-conflict", shown by "a_difference_is_accepted_without_sql";
     "cancel_rebuild" "Give up a rebuild",
         writes "", reads "", refuses "projection-conflict", shown by "every_operation_answers_as_documented";
     "drop_old_versions" "Drop old versions",

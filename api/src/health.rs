@@ -3,7 +3,7 @@
 use crate::{App, problem::Problem};
 use axum::{Json, extract::State, http::header, response::IntoResponse};
 use commands::{ShardState, ShardStatus};
-use projections::StoppedModel;
+use projections::{StaleModel, StoppedModel};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -28,6 +28,24 @@ pub struct ReadinessBody {
     status: String,
     /// The read models that have stopped somewhere.
     stopped: Vec<StoppedBody>,
+    /// The read models that answer from a version which this node does not feed.
+    stale: Vec<StaleBody>,
+}
+
+/// A read model that other code built.
+#[derive(utoipa::ToSchema)]
+#[allow(dead_code, reason = "describes the members in the OpenAPI document")]
+pub struct StaleBody {
+    /// Which one.
+    #[schema(example = "orders")]
+    projection: String,
+    /// Its version that serves.
+    version: u32,
+    /// Why this node does not feed it.
+    #[schema(example = "a newer program built it")]
+    reason: String,
+    /// Whether a version that it feeds is being built.
+    rebuilding: bool,
 }
 
 /// A read model that has stopped.
@@ -58,7 +76,7 @@ pub async fn healthz() -> Json<Value> {
 
 /// The node can route commands and serve reads. A partition that is being opened anew does not
 /// count against it; neither does a read model that has stopped somewhere, which every node would
-/// find: `stopped` names it. `parked` counts the streams that the read models keep back.
+/// find: `stopped` names it. `stale` names those that other code built. `parked` counts the streams that the read models keep back.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -81,24 +99,34 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem>
     if !app.authenticator.has_keys() {
         return Err(Problem::unavailable("the keys that tokens are checked with cannot be had"));
     }
-    let (mut stopped, mut parked) = (Vec::new(), BTreeMap::new());
+    let (mut stopped, mut stale, mut parked) = (Vec::new(), Vec::new(), BTreeMap::new());
     if let Some(reads) = &app.reads {
         let Ok(Ok(found)) = tokio::time::timeout(DATABASE_TIME, reads.stopped()).await else {
             return Err(Problem::unavailable("the database does not answer"));
         };
         stopped = found.iter().map(told).collect();
+        let Ok(Ok(found)) = tokio::time::timeout(DATABASE_TIME, reads.stale()).await else {
+            return Err(Problem::unavailable("the database does not answer"));
+        };
+        stale.extend(found.into_iter().map(told_stale));
         let Ok(Ok(found)) = tokio::time::timeout(DATABASE_TIME, reads.parked()).await else {
             return Err(Problem::unavailable("the database does not answer"));
         };
         parked.extend(found.into_iter().map(|(model, streams)| (model.as_str(), streams)));
     }
-    Ok(Json(json!({ "status": "ready", "stopped": stopped, "parked": parked })))
+    Ok(Json(json!({ "status": "ready", "stopped": stopped, "stale": stale, "parked": parked })))
 }
 
 fn told(stopped: &StoppedModel) -> Value {
     let StoppedModel { model, partitions, reason } = stopped;
     let partitions: Vec<u32> = partitions.iter().map(|partition| partition.0).collect();
     json!({ "projection": model.as_str(), "partitions": partitions, "reason": reason })
+}
+
+fn told_stale(stale: StaleModel) -> Value {
+    let StaleModel { model, version, reason, rebuilding } = stale;
+    json!({ "projection": model.as_str(), "version": version, "reason": reason,
+        "rebuilding": rebuilding })
 }
 
 fn can_route(shards: &[ShardStatus]) -> bool {
