@@ -49,6 +49,10 @@ pub struct Settings {
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true, global = true)]
     #[arg(hide_short_help = true, value_parser = database_url)]
     pub database_url: Option<PgConnectOptions>,
+    /// Whether read models that an older program built are built anew at the start.
+    #[arg(long, env = "REBUILD_ON_UPGRADE", default_value_t = true, value_name = "BOOL")]
+    #[arg(hide_short_help = true, global = true, action = clap::ArgAction::Set)]
+    pub rebuild_on_upgrade: bool,
 
     /// Whose tokens count.
     #[command(flatten)]
@@ -160,6 +164,8 @@ pub struct Config {
     pub partitions: Option<u32>,
     /// The read models' database; `None` for a private one.
     pub database: Option<PgConnectOptions>,
+    /// Whether read models that an older program built are built anew at the start.
+    pub rebuild_on_upgrade: bool,
     /// What this process does; never empty.
     pub roles: BTreeSet<Role>,
     /// Whose tokens count.
@@ -224,6 +230,7 @@ impl Config {
             log: LogChoice::Embedded,
             partitions: None,
             database: None,
+            rebuild_on_upgrade: true,
             roles: Role::value_variants().iter().copied().collect(),
             auth: AuthChoice::BuiltIn,
             payments: PaymentChoice::Sandbox,
@@ -266,6 +273,7 @@ impl Config {
             log,
             partitions: settings.partitions,
             database: settings.database_url,
+            rebuild_on_upgrade: settings.rebuild_on_upgrade,
             roles,
             auth,
             payments,

@@ -126,6 +126,8 @@ features! {
         => only_a_rebuild_under_way_can_be_held_up_or_let_go_on;
     resume_rebuild "Let it go on" refuses "projection-conflict"
         => only_a_rebuild_under_way_can_be_held_up_or_let_go_on;
+    accept_rebuild "Let a rebuilt version serve that differs" refuses "projection-conflict"
+        => a_difference_is_accepted_without_sql;
     cancel_rebuild "Give up a rebuild" refuses "projection-conflict"
         => every_operation_answers_as_documented;
     drop_old_versions "Drop old versions" refuses "projection-conflict"

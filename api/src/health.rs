@@ -3,7 +3,7 @@
 use crate::{App, problem::Problem};
 use axum::{Json, extract::State, http::header, response::IntoResponse};
 use commands::{ShardState, ShardStatus};
-use projections::StoppedModel;
+use projections::{StaleModel, StoppedModel};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -28,9 +28,26 @@ pub struct ReadinessBody {
     status: &'static str,
     /// The read models that have stopped somewhere.
     stopped: Vec<StoppedBody>,
+    /// The read models that answer from a version which this node does not feed.
+    stale: Vec<StaleBody>,
     /// How many streams each read model keeps back, where it is any.
     #[schema(example = json!({ "orders": 1 }))]
     parked: BTreeMap<&'static str, i64>,
+}
+
+/// A read model that other code built.
+#[derive(Serialize, ToSchema)]
+pub struct StaleBody {
+    /// Which one.
+    #[schema(example = "orders")]
+    projection: &'static str,
+    /// Its version that serves.
+    version: u32,
+    /// Why this node does not feed it.
+    #[schema(example = "a newer program built it")]
+    reason: String,
+    /// Whether a version that it feeds is being built.
+    rebuilding: bool,
 }
 
 /// A read model that has stopped.
@@ -61,8 +78,8 @@ pub async fn healthz() -> Json<HealthBody> {
 /// The node can route commands and serve reads.
 ///
 /// A partition that is being opened anew does not count against it; neither does a read model that
-/// has stopped somewhere, which every node would find: `stopped` names it. `parked` counts the
-/// streams that the read models keep back.
+/// has stopped somewhere, which every node would find: `stopped` names it. `stale` names those that
+/// other code built. `parked` counts the streams that the read models keep back.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -85,24 +102,35 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Result<Json<ReadinessBody>, 
     if !app.authenticator.has_keys() {
         return Err(Problem::unavailable("the keys that tokens are checked with cannot be had"));
     }
-    let (mut stopped, mut parked) = (Vec::new(), BTreeMap::new());
+    let (mut stopped, mut stale, mut parked) = (Vec::new(), Vec::new(), BTreeMap::new());
     if let Some(reads) = &app.reads {
         let Ok(Ok(found)) = tokio::time::timeout(DATABASE_TIME, reads.stopped()).await else {
             return Err(Problem::unavailable("the database does not answer"));
         };
         stopped = found.into_iter().map(StoppedBody::from).collect();
+        let Ok(Ok(found)) = tokio::time::timeout(DATABASE_TIME, reads.stale()).await else {
+            return Err(Problem::unavailable("the database does not answer"));
+        };
+        stale.extend(found.into_iter().map(StaleBody::from));
         let Ok(Ok(found)) = tokio::time::timeout(DATABASE_TIME, reads.parked()).await else {
             return Err(Problem::unavailable("the database does not answer"));
         };
         parked.extend(found.into_iter().map(|(model, streams)| (model.as_str(), streams)));
     }
-    Ok(Json(ReadinessBody { status: "ready", stopped, parked }))
+    Ok(Json(ReadinessBody { status: "ready", stopped, stale, parked }))
 }
 
 impl From<StoppedModel> for StoppedBody {
     fn from(stopped: StoppedModel) -> Self {
         let partitions = stopped.partitions.into_iter().map(|partition| partition.0).collect();
         Self { projection: stopped.model.as_str(), partitions, reason: stopped.reason }
+    }
+}
+
+impl From<StaleModel> for StaleBody {
+    fn from(stale: StaleModel) -> Self {
+        let StaleModel { model, version, reason, rebuilding } = stale;
+        Self { projection: model.as_str(), version, reason, rebuilding }
     }
 }
 

@@ -25,6 +25,10 @@ const LIMIT_MAX: u32 = 200;
 /// How long a read of a single thing waits for the log's end before it says that the thing is not
 /// there.
 const ABSENCE_WAIT: Duration = Duration::from_secs(5);
+/// When to ask again for a read model that is being built anew, in seconds, and for one that waits
+/// for an operator.
+const REBUILT_SOON: u64 = 3;
+const REBUILT_LATE: u64 = 30;
 /// A longer cursor is none of ours. A search has its words in it.
 pub(crate) const CURSOR_BYTES: usize = 4096;
 
@@ -88,8 +92,35 @@ where
     }
     let positions = models.iter().map(|&model| reads.position(model));
     let positions = try_join_all(positions).await.map_err(|error| failed(&error))?;
-    let value = query(reads.clone()).await.map_err(|error| failed(&error))?;
-    Ok(Found { value, position: in_all(&positions) })
+    match query(reads.clone()).await {
+        Ok(value) => Ok(Found { value, position: in_all(&positions) }),
+        Err(error) => {
+            Err(of_other_code(reads, models, &error).await.unwrap_or_else(|| failed(&error)))
+        }
+    }
+}
+
+/// The problem of a query whose rows do not have the shape that this program asks for, since other code built them: they have
+/// it once they are built anew, which takes seconds.
+async fn of_other_code(
+    reads: &ReadModels,
+    models: &[ReadModel],
+    error: &QueryError,
+) -> Option<Problem> {
+    if !error.is_of_shape() {
+        return None;
+    }
+    let stale = reads.stale().await.ok()?.into_iter().find(|it| models.contains(&it.model))?;
+    let (model, reason) = (stale.model, stale.reason);
+    tracing::info!(%model, reason, "a query asks for what the version that serves does not have");
+    let (now, seconds) = if stale.rebuilding {
+        ("is being built anew for this program", REBUILT_SOON)
+    } else {
+        ("must be built anew for this program", REBUILT_LATE)
+    };
+    let detail = format!("the read model {model} {now}: of the version that serves, {reason}");
+    let problem = Problem::new(Kind::Unavailable, detail).retry_after(seconds);
+    Some(problem.with("projection", model.as_str()))
 }
 
 /// What all of these reflect: the least of each partition that all of them name.

@@ -65,6 +65,7 @@ pub(crate) fn described_routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(admin::projections::list))
         .routes(routes!(admin::projections::rebuild))
         .routes(routes!(admin::projections::rollback))
+        .routes(routes!(admin::projections::accept))
         .routes(routes!(admin::projections::cancel))
         .routes(routes!(admin::projections::pause))
         .routes(routes!(admin::projections::resume))

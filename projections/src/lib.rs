@@ -9,6 +9,7 @@
 //! | [`rebuild`] | builds a version anew beside the serving one, switches, goes back, drops; tells how far all are |
 //! | [`parked`] | streams that cannot be applied: kept back, shown, tried again |
 //! | [`past`] | the log folded again: read models as they were, one stream's rows, the audit of what serves |
+//! | [`golden`] | what this program's code makes of a fixed history: whether it may feed what is there |
 //! | [`database`] | pools, migrations, the private cluster |
 //!
 //! Inside: `projection` (what a read model is), `version` (its tables in a schema of their own), `facts` and `source` (log to
@@ -23,6 +24,7 @@
 //! - a row's version grows by one with each event of its stream, or the stream is parked;
 //! - an event that cannot be applied parks its stream from there on, in order and visibly, and the rest goes on; where the
 //!   log itself is damaged its partition stops; nothing is skipped;
+//! - a version is fed only by code that makes the same of the golden slice as the code that began it;
 //! - queries read the views in schema `read` only, and the checkpoint before the rows;
 //! - nothing here decides anything, and nothing here acts on the world.
 
@@ -30,6 +32,7 @@
 
 pub mod customers;
 pub mod database;
+pub mod golden;
 pub mod history;
 pub mod orders;
 pub mod parked;
@@ -63,7 +66,7 @@ pub use planted::Planted;
 pub use progress::Progress;
 pub use projection::ReadModel;
 pub use projector::{Projector, ProjectorSettings, StartError};
-pub use read_models::{Behind, Page, QueryError, ReadModels, StoppedModel};
+pub use read_models::{Behind, Page, QueryError, ReadModels, StaleModel, StoppedModel};
 pub use version::{PrepareError, prepare};
 
 use events::full_text;

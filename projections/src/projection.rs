@@ -128,7 +128,7 @@ impl FromStr for ReadModel {
 /// What a version is made from. The SQL runs under the version's own `search_path`.
 pub(crate) struct Template {
     /// To be raised by hand whenever the same events give other rows than before.
-    revision: u32,
+    pub revision: u32,
     pub tables: &'static str,
     pub indexes: &'static str,
     pub views: &'static str,
@@ -155,6 +155,11 @@ impl Template {
     }
 }
 
+/// The revision that a fingerprint names. What names none is older than any.
+pub(crate) fn revision(fingerprint: &str) -> u32 {
+    fingerprint.split_once('-').and_then(|(revision, _)| revision.parse().ok()).unwrap_or_default()
+}
+
 /// Events to rows, for one version of a read model. The worker owns transaction and checkpoint.
 #[async_trait]
 pub(crate) trait Projection: Send + Sync {
@@ -170,10 +175,8 @@ pub(crate) trait Projection: Send + Sync {
         facts: &Facts<'_>,
     ) -> Result<(), ApplyError>;
 
-    /// What gathers a partition's events to write them in bulk; `None` if this read model is only ever fed event by event.
-    fn gather(&self) -> Option<Box<dyn Gather>> {
-        None
-    }
+    /// What gathers a partition's events to write them in bulk.
+    fn gather(&self) -> Box<dyn Gather>;
 }
 
 /// Why events did not become rows.

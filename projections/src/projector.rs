@@ -3,6 +3,7 @@
 //! Versions that are close to each other share one reading and one transaction, by groups of partitions. One that is far
 //! behind (not fed for a while) reads for itself until it is close; a new one is filled in bulk before.
 
+mod foreign;
 mod plan;
 
 use crate::{
@@ -10,10 +11,11 @@ use crate::{
     checkpoint::{self, Checkpoint},
     database::{self, PoolSettings},
     feeds::{FeedKey, Live, Running},
+    golden::{self, Why},
     lease::{self, Share},
     parked,
-    rebuild::{bulk::Bulk, indexes, verify::Verify},
-    version::{self, PrepareError, Version, VersionId},
+    rebuild::{bulk::Bulk, indexes, upgrade, verify::Verify},
+    version::{self, Feedable, PrepareError, Version, VersionId},
     worker::{Context, Feed, Reached, Shares, stopped_gauge},
 };
 use events::{Environment, Offset, Partition, log::EventLog};
@@ -50,6 +52,8 @@ pub struct ProjectorSettings {
     pub lease: Duration,
     /// Up to how many events behind a version shares the reading of the others.
     pub close: i64,
+    /// Whether what an older program built is built anew at the start.
+    pub rebuild_on_upgrade: bool,
     /// A bug, for a test of the tests.
     pub planted: Planted,
 }
@@ -66,6 +70,7 @@ impl Default for ProjectorSettings {
             tick: Duration::from_millis(500),
             lease: Duration::from_secs(4),
             close: 2_000,
+            rebuild_on_upgrade: true,
             planted: Planted::Nothing,
         }
     }
@@ -114,6 +119,14 @@ impl Projector {
         };
         let pool = database::connect(session(options), pool).await?;
         version::prepare(&pool, log.partitions()).await?;
+        if settings.rebuild_on_upgrade {
+            let begun = upgrade::begin(&pool, &settings.models, log.partitions()).await;
+            begun.map_err(PrepareError::from)?;
+        }
+        // Before anybody waits to be fed; what fails is tried again with the first look at the versions.
+        if let Err(error) = golden::known(&pool, settings.planted, &settings.models).await {
+            tracing::warn!(error = &error as &dyn Error, "the golden slice is not folded yet");
+        }
         let stop = CancellationToken::new();
         let groups = group(log.partitions(), settings.groups);
         let (holder, planted) = (environment.uuid(), settings.planted);
@@ -136,6 +149,7 @@ impl Projector {
             turns,
             done: Arc::default(),
             rebuilds: BTreeMap::new(),
+            foreign: BTreeMap::new(),
         };
         #[expect(clippy::disallowed_methods, reason = "ended by the handle")]
         let task = tokio::spawn(coordinator.run(stop.clone()));
@@ -194,6 +208,8 @@ struct Coordinator {
     done: Arc<Notify>,
     /// When each rebuild was first seen here, on the monotonic clock, and the events it had by then.
     rebuilds: BTreeMap<VersionId, (Duration, i64)>,
+    /// What is not fed here, why, and whether it serves.
+    foreign: BTreeMap<VersionId, (Why, bool)>,
 }
 
 impl Coordinator {
@@ -224,7 +240,12 @@ impl Coordinator {
 
     async fn tick(&mut self) -> Result<(), sqlx::Error> {
         let pool = &self.context.pool;
-        self.versions = version::feedable(pool, &self.settings.models, &self.versions).await?;
+        let (models, code) = (&self.settings.models, self.context.planted);
+        let Feedable { versions, foreign } =
+            version::feedable(pool, models, code, &self.versions).await?;
+        self.versions = versions;
+        self.tell_foreign(foreign);
+        let pool = &self.context.pool;
         let partitions = || self.groups.iter().flatten();
         let wanted: Vec<Share> =
             self.versions.keys().flat_map(|id| partitions().map(|&at| (*id, at))).collect();

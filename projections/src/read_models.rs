@@ -1,7 +1,10 @@
 //! The query side: a pool, how far the read models are, and the log to ask where it ends. The queries themselves stand with
 //! their read model.
 
-use crate::{Progress, ReadModel, checkpoint, database, projection::unreadable};
+use crate::{
+    Planted, Progress, ReadModel, checkpoint, database, golden, projection::unreadable,
+    version::VersionId,
+};
 use events::{
     LogPosition, Partition, Position, StreamId,
     log::{Cursor, EventLog, ReadError},
@@ -41,6 +44,26 @@ pub enum QueryError {
     },
 }
 
+impl QueryError {
+    /// Whether the rows are not of the shape that was asked for: a version of other code may have such.
+    pub fn is_of_shape(&self) -> bool {
+        match self {
+            // Class 42: no such column, table or function.
+            Self::Database(sqlx::Error::Database(error)) => {
+                error.code().is_some_and(|code| code.starts_with("42"))
+            }
+            Self::Database(error) => matches!(
+                error,
+                sqlx::Error::ColumnNotFound(_)
+                    | sqlx::Error::ColumnDecode { .. }
+                    | sqlx::Error::ColumnIndexOutOfBounds { .. }
+            ),
+            Self::Row { .. } => true,
+            Self::Parked { .. } => false,
+        }
+    }
+}
+
 /// The read model did not get there in time.
 #[derive(Debug, thiserror::Error)]
 pub enum Behind {
@@ -72,6 +95,19 @@ pub struct StoppedModel {
     pub partitions: Vec<Partition>,
     /// Why, in the first of them.
     pub reason: String,
+}
+
+/// A serving read model that this program does not feed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StaleModel {
+    /// Which one.
+    pub model: ReadModel,
+    /// Its version that serves.
+    pub version: u32,
+    /// Why not.
+    pub reason: String,
+    /// Whether a version that this program feeds is being built.
+    pub rebuilding: bool,
 }
 
 /// A page of a list.
@@ -152,6 +188,26 @@ impl ReadModels {
             stopped.entry(model.as_str()).or_insert(found).partitions.push(partition);
         }
         Ok(stopped.into_values().collect())
+    }
+
+    /// The serving read models that this program does not feed, since other code built them.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn stale(&self) -> Result<Vec<StaleModel>, QueryError> {
+        let standings = self
+            .ask(|pool| async move { Ok(golden::noted(&pool, Planted::Nothing).await?) })
+            .await?;
+        let stale = |(id, standing): (&VersionId, &golden::Standing)| {
+            let reason = standing.why.filter(|_| standing.serving)?.told(id.model);
+            let ours = |(other, it): (&VersionId, &golden::Standing)| {
+                other.model == id.model && it.building && it.why.is_none()
+            };
+            let rebuilding = standings.iter().any(ours);
+            let (model, version) = (id.model, id.number.unsigned_abs());
+            Some(StaleModel { model, version, reason, rebuilding })
+        };
+        Ok(standings.iter().filter_map(stale).collect())
     }
 
     /// Waits until `model` has applied every event that `token` names, at most `within`.

@@ -73,23 +73,18 @@ pub(crate) struct Column {
 pub(crate) trait ColumnType {
     const SQL: &'static str;
     const WIRE: &'static str = Self::SQL;
-    /// Whether [`copy`](Self::copy) does what it says. A table with a column that does not is rebuilt without it.
-    const COPIES: bool = false;
     type Bound<'a>
     where
         Self: 'a;
     fn bound(&self) -> Self::Bound<'_>;
     /// Puts the binary form of the SQL type into a row.
-    fn copy(&self, rows: &mut Rows) {
-        rows.null();
-    }
+    fn copy(&self, rows: &mut Rows);
 }
 
 macro_rules! column_types {
     ($($rust:ty as $sql:literal: $bound:ty = $by:expr, $copy:expr;)+) => {
         $(impl ColumnType for $rust {
             const SQL: &'static str = $sql;
-            const COPIES: bool = true;
             type Bound<'a> = $bound;
             fn bound(&self) -> Self::Bound<'_> {
                 let by: fn(&Self) -> Self::Bound<'_> = $by;
@@ -121,8 +116,6 @@ column_types! {
 
 /// What [`stream_row!`] knows of all columns together.
 pub(crate) trait CopyColumns {
-    /// Whether all of them can be copied.
-    const COPIES: bool;
     /// Puts them into a row, in the order of [`StreamRow::COLUMNS`].
     fn copy(&self, rows: &mut Rows);
 }
@@ -153,8 +146,6 @@ macro_rules! stream_row {
         }
 
         impl $crate::streams::CopyColumns for $row {
-            const COPIES: bool = true $(&& <$ty as $crate::streams::ColumnType>::COPIES)+;
-
             fn copy(&self, rows: &mut $crate::copy::Rows) {
                 rows.begin(Self::ROW_COLUMNS.len());
                 $($crate::streams::ColumnType::copy(&self.$column, rows);)+
@@ -302,8 +293,8 @@ impl<R: StreamRow> Projection for Table<R> {
         self.update(connection, &old).await
     }
 
-    fn gather(&self) -> Option<Box<dyn Gather>> {
-        R::COPIES.then(|| Box::new(Streams::new(self.clone())) as Box<dyn Gather>)
+    fn gather(&self) -> Box<dyn Gather> {
+        Box::new(Streams::new(self.clone()))
     }
 }
 

@@ -3,6 +3,8 @@
 use crate::{
     ReadModel, checkpoint, database,
     facts::sql_partition,
+    golden::{self, Why},
+    planted::Planted,
     projection::{Projection, Template},
     rebuild::{Manner, indexes::Indexes},
 };
@@ -53,6 +55,8 @@ pub(crate) enum Verified {
     Changed,
     /// One of the two keeps streams back, so there was nothing to compare.
     Parked,
+    /// Code of the same revision that makes other rows wrote those.
+    Undeclared,
 }
 
 impl Verified {
@@ -62,11 +66,17 @@ impl Verified {
             Self::Different => "different",
             Self::Changed => "changed",
             Self::Parked => "parked",
+            Self::Undeclared => "undeclared",
         }
     }
 
+    /// Whether the new version may serve without somebody's word.
+    pub fn lets_serve(self) -> bool {
+        !matches!(self, Self::Different | Self::Undeclared)
+    }
+
     pub fn named(name: &str) -> Option<Self> {
-        let all = [Self::Equal, Self::Different, Self::Changed, Self::Parked];
+        let all = [Self::Equal, Self::Different, Self::Changed, Self::Parked, Self::Undeclared];
         all.into_iter().find(|it| it.as_str() == name)
     }
 }
@@ -76,7 +86,6 @@ impl Verified {
 struct Row {
     projection: String,
     version: i32,
-    fingerprint: String,
     building: bool,
     indexes: String,
     paused: bool,
@@ -86,7 +95,7 @@ struct Row {
 }
 
 impl Row {
-    fn version(&self, id: VersionId) -> Version {
+    fn version(&self, id: VersionId, code: Planted) -> Version {
         Version {
             id,
             building: self.building,
@@ -94,7 +103,7 @@ impl Row {
             paused: self.paused,
             manner: self.manner,
             verified: self.verified.as_deref().and_then(Verified::named),
-            writer: id.model.writer(&id.schema()),
+            writer: code.writer(id.model, &id.schema()),
         }
     }
 }
@@ -109,6 +118,14 @@ impl Version {
         };
         state(self) == state(other)
     }
+}
+
+/// What a program may feed, and what not.
+#[derive(Default)]
+pub(crate) struct Feedable {
+    pub versions: BTreeMap<VersionId, Arc<Version>>,
+    /// Why not, and whether it serves.
+    pub foreign: BTreeMap<VersionId, (Why, bool)>,
 }
 
 /// Why the read models could not be made ready.
@@ -133,8 +150,8 @@ pub enum PrepareError {
 /// Serialises those who make and drop versions; any number that nothing else in this database uses.
 const LOCK: i64 = 0x6f72_6465_726c_6f67;
 
-/// Migrates the database and makes what is missing: the first version of each read model, which serves at once, and a
-/// version beside the serving one if that was written by other code. Safe to run on many nodes at once, and again.
+/// Migrates the database and makes what is missing: the first version of each read model, which serves at once. Safe to run
+/// on many nodes at once, and again.
 ///
 /// # Errors
 /// When the database refuses, or belongs to a log of another shape.
@@ -156,20 +173,10 @@ async fn ensure(pool: &PgPool, partitions: u32) -> Result<(), PrepareError> {
         return Err(PrepareError::Partitions { partitions, found });
     }
     for model in ReadModel::ALL {
-        let fingerprints: Vec<String> =
-            sqlx::query_scalar("select fingerprint from control.version where projection = $1")
-                .bind(model.as_str())
-                .fetch_all(&mut *tx)
-                .await?;
-        if fingerprints.is_empty() {
-            let first = VersionId { model, number: 1 };
+        let first = VersionId { model, number: 1 };
+        if next_number(&mut tx, model).await? == first.number {
             create(&mut tx, first, partitions, true, Indexes::All).await?;
             show(&mut tx, first).await?;
-        } else if !fingerprints.contains(&model.template().fingerprint()) {
-            abandon_building(&mut tx, model).await?;
-            let number = next_number(&mut tx, model).await?;
-            create_beside(&mut tx, VersionId { model, number }, partitions).await?;
-            tracing::info!(%model, number, "written by other code, so it is built anew");
         }
     }
     tx.commit().await?;
@@ -195,32 +202,13 @@ pub(crate) async fn next_number(
     .await
 }
 
-/// Drops a version that other code was building: this code cannot go on with it, and there is one at a time.
-async fn abandon_building(
-    connection: &mut PgConnection,
-    model: ReadModel,
-) -> Result<(), sqlx::Error> {
-    let building: Option<i32> = sqlx::query_scalar(
-        "select version from control.version where projection = $1 and state = 'building'",
-    )
-    .bind(model.as_str())
-    .fetch_optional(&mut *connection)
-    .await?;
-    match building {
-        Some(number) => drop_version(connection, VersionId { model, number }).await,
-        None => Ok(()),
-    }
-}
-
 /// Makes a version beside the serving one. It has no indexes yet if it can be filled in bulk.
 pub(crate) async fn create_beside(
     connection: &mut PgConnection,
     id: VersionId,
     partitions: u32,
 ) -> Result<(), sqlx::Error> {
-    let in_bulk = id.model.writer(&id.schema()).gather().is_some();
-    let indexes = if in_bulk { Indexes::None } else { Indexes::All };
-    create(connection, id, partitions, false, indexes).await
+    create(connection, id, partitions, false, Indexes::None).await
 }
 
 /// Makes the tables of a version and its checkpoints at the beginning of the log.
@@ -256,9 +244,9 @@ async fn create(
     .bind(id.number)
     .bind(sql_partition(events::Partition(partitions)))
     .bind(serving)
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
-    Ok(())
+    golden::mark(connection, id).await
 }
 
 /// Makes the tables of a template, whole, in a schema that belongs to no version.
@@ -317,30 +305,38 @@ pub(crate) async fn drop_version(
     Ok(())
 }
 
-/// The versions that this program's code writes; `known` ones are taken over as they are.
+/// The versions that this program's code writes, of `models`; `known` ones are taken over as they are.
 pub(crate) async fn feedable(
     pool: &PgPool,
     models: &[ReadModel],
+    code: Planted,
     known: &BTreeMap<VersionId, Arc<Version>>,
-) -> Result<BTreeMap<VersionId, Arc<Version>>, sqlx::Error> {
+) -> Result<Feedable, sqlx::Error> {
+    let standings = golden::known(pool, code, models).await?;
     let rows: Vec<Row> = sqlx::query_as(
-        "select projection, version, fingerprint, state = 'building' as building, indexes, paused, \
-         gentle, verify_only, verified from control.version",
+        "select projection, version, state = 'building' as building, indexes, paused, gentle, \
+         verify_only, verified from control.version",
     )
     .fetch_all(pool)
     .await?;
-    let ours = |row: Row| {
-        let model: ReadModel = row.projection.parse().ok().filter(|it| models.contains(it))?;
-        let id = VersionId { model, number: row.version };
-        if model.template().fingerprint() != row.fingerprint {
-            return None;
+    let mut feedable = Feedable::default();
+    for row in rows {
+        let model = row.projection.parse().ok().filter(|it| models.contains(it));
+        let Some(id) = model.map(|model| VersionId { model, number: row.version }) else {
+            continue;
+        };
+        // One that was made meanwhile is looked at the next time.
+        let Some(standing) = standings.get(&id) else { continue };
+        if let Some(why) = standing.why {
+            feedable.foreign.insert(id, (why, standing.serving));
+            continue;
         }
-        let version = row.version(id);
+        let version = row.version(id, code);
         let version = match known.get(&id).filter(|known| known.is(&version)) {
             Some(known) => Arc::clone(known),
             None => Arc::new(version),
         };
-        Some((id, version))
-    };
-    Ok(rows.into_iter().filter_map(ours).collect())
+        feedable.versions.insert(id, version);
+    }
+    Ok(feedable)
 }

@@ -38,9 +38,13 @@ pub struct VersionBody {
     version: u32,
     /// Whether queries see it.
     serving: bool,
-    /// `building`, `live`, `stale` (written by other code, not fed) or `stopped`.
+    /// `building`, `live`, `stale` (of other code, not fed) or `stopped`.
     #[schema(example = "live")]
     state: &'static str,
+    /// Why this node does not feed it, where it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "a newer program built it")]
+    stale: Option<String>,
     /// Events not applied yet, as far as they are known.
     lag_events: i64,
     /// How old the last applied event is in the partition that is furthest behind; 0 when all are
@@ -90,7 +94,8 @@ pub struct RebuildBody {
     /// Whether it takes little of the machine.
     throttled: bool,
     /// What came of comparing it with the version that serves: `equal`, `different`, `changed` if
-    /// other code wrote that, or `parked` if one of the two keeps streams back; null before.
+    /// other code wrote that or the difference was accepted, `undeclared` if other code of the same
+    /// revision wrote it, or `parked` if one of the two keeps streams back; null before.
     verified: Option<&'static str>,
     /// The first rows that differ.
     differences: Vec<DifferenceBody>,
@@ -134,6 +139,7 @@ impl From<VersionStatus> for VersionBody {
             version: status.version,
             serving: status.serving,
             state: status.state.as_str(),
+            stale: status.stale,
             lag_events: status.lag_events,
             lag_seconds: status.lag_seconds,
             parked_streams: status.parked_streams,
@@ -240,10 +246,31 @@ pub async fn rollback(
     caller: Caller,
     Path(name): Path<String>,
 ) -> Result<Json<ChangedBody>, Problem> {
-    change(&app, &caller, &name, async |pool, model| {
-        Ok(vec![rebuild::rollback(pool, model).await?])
-    })
-    .await
+    let back = async |pool: &PgPool, model| Ok(vec![rebuild::rollback(pool, model).await?]);
+    change(&app, &caller, &name, back).await
+}
+
+/// Accepts what keeps the rebuilt version from serving: rows that differ from those that serve, or streams that it keeps back.
+#[utoipa::path(
+    post,
+    path = "/api/v1/admin/projections/{name}/accept",
+    tag = "administration",
+    operation_id = "accept_rebuild",
+    params(("name" = String, Path, description = "The read model")),
+    responses(
+        (status = 200, description = "It may serve.", body = ChangedBody),
+        (status = 404, description = "`not-found`"),
+        (status = 409, description = "`projection-conflict`"),
+    ),
+    security(("bearer" = ["admin"])),
+)]
+pub async fn accept(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Json<ChangedBody>, Problem> {
+    let accept = async |pool: &PgPool, model| Ok(vec![rebuild::accept(pool, model).await?]);
+    change(&app, &caller, &name, accept).await
 }
 
 /// Gives up the rebuild under way.

@@ -1,12 +1,12 @@
 //! `orderlog parked`.
 
 use super::access::{self, ReadSide};
-use anyhow::bail;
 use events::{StreamId, log::EventLog};
 use orderlog::config::Config;
 use projections::{
     ReadModel,
     parked::{self, Outcome, ParkedStream, Retried},
+    rebuild,
 };
 use sqlx::PgPool;
 use std::{process::ExitCode, sync::Arc};
@@ -40,9 +40,7 @@ async fn carry_out(
         return tried(&parked::retry(pool, log, stream).await?);
     }
     let Some(model) = args.accept else { return show(pool).await };
-    let Some(version) = parked::accept(pool, model).await? else {
-        bail!("no version of {model} is being built")
-    };
+    let version = rebuild::accept(pool, model).await?;
     super::print(&format!("version {version} of {model} may serve"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -14,6 +14,9 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
     ))?;
     for version in versions {
         super::print(&line(&version))?;
+        if let Some(reason) = &version.stale {
+            super::print(&format!("  not fed by this program: {reason}"))?;
+        }
         for partition in &version.partitions {
             if let Some(reason) = &partition.stopped {
                 super::print(&format!("  partition {} stopped: {reason}", partition.partition))?;

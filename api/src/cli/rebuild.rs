@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use orderlog::config::Config;
 use projections::{
     Progress, Projector, ProjectorSettings, ReadModel,
-    rebuild::{self, Difference, Manner, RebuildStatus, State, VersionStatus},
+    rebuild::{self, Difference, Manner, RebuildError, RebuildStatus, State, VersionStatus},
 };
 use std::{io::IsTerminal, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
@@ -37,6 +37,10 @@ pub struct Args {
     /// they differ.
     #[arg(long)]
     verify_only: bool,
+    /// Lets it serve although its rows differ from those that serve now, or although it keeps streams back; one that is under
+    /// way or kept is taken up.
+    #[arg(long, conflicts_with_all = ["verify_only", "travel"])]
+    accept: bool,
     /// Takes little of the machine, however long it takes.
     #[arg(long)]
     throttle: bool,
@@ -50,8 +54,9 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     }
     let log = access::log(config).await?;
     let manner = Manner { gentle: args.throttle, verify_only: args.verify_only };
+    let (model, accept) = (args.name, args.accept);
     let build = async |read_side: &ReadSide| {
-        Rebuild { log: Arc::clone(&log), read_side, model: args.name, manner }.run().await
+        Rebuild { log: Arc::clone(&log), read_side, model, manner, accept }.run().await
     };
     ReadSide::with(config, &*log, build).await
 }
@@ -61,12 +66,35 @@ struct Rebuild<'a> {
     read_side: &'a ReadSide,
     model: ReadModel,
     manner: Manner,
+    accept: bool,
 }
 
 impl Rebuild<'_> {
+    /// The version to be built: a new one, or the one that is there to be accepted.
+    async fn begin(&self) -> anyhow::Result<u32> {
+        let (pool, model) = (&self.read_side.pool, self.model);
+        match rebuild::request_in(pool, model, self.manner).await {
+            Err(RebuildError::UnderWay(_)) if self.accept => {
+                let all = rebuild::status(pool, &*self.log).await?;
+                let building = all.iter().find(|it| it.model == model && it.rebuild.is_some());
+                Ok(building.context("the rebuild was cancelled")?.version)
+            }
+            begun => Ok(begun?),
+        }
+    }
+
+    /// Lets it serve as it is, after telling how that is.
+    async fn accept(&self, status: &VersionStatus) -> anyhow::Result<()> {
+        for difference in status.rebuild.iter().flat_map(|rebuild| &rebuild.differences) {
+            super::print(&told(difference))?;
+        }
+        let version = rebuild::accept(&self.read_side.pool, self.model).await?;
+        super::print(&format!("version {version} of {} may serve", self.model))?;
+        Ok(())
+    }
+
     async fn run(self) -> anyhow::Result<()> {
-        let pool = &self.read_side.pool;
-        let version = rebuild::request_in(pool, self.model, self.manner).await?;
+        let version = self.begin().await?;
         super::print(&format!("building version {version} of {}", self.model))?;
         let mut projector = None;
         if self.read_side.is_ours() {
@@ -77,22 +105,33 @@ impl Rebuild<'_> {
         let last = loop {
             let status = self.status(version).await?;
             let compared = status.rebuild.as_ref().and_then(|rebuild| rebuild.verified);
-            let differs = compared == Some("different");
+            let differs = matches!(compared, Some("different" | "undeclared"));
+            if differs && self.accept {
+                self.accept(&status).await?;
+                continue;
+            }
             if status.serving || differs || (self.manner.verify_only && compared.is_some()) {
                 break status;
             }
             if status.state == State::Stopped {
                 bail!("version {version} has stopped: {}", reason(&status));
             }
+            if let Some(reason) = &status.stale {
+                bail!("version {version} is not built by this program: {reason}");
+            }
             if status.parked_streams > 0 && status.lag_events == status.parked_events {
                 complete += 1;
+            }
+            if complete > PARKED_LOOKS && self.accept {
+                self.accept(&status).await?;
+                complete = 0;
             }
             if complete > PARKED_LOOKS {
                 let (model, parked) = (self.model, status.parked_streams);
                 bail!(
                     "version {version} of {model} has all but {parked} parked streams, which the \
                      serving one shows: see `orderlog parked`; `orderlog parked --retry STREAM` \
-                     after a fix, or `--accept {model}` to let it serve without them"
+                     after a fix, or `orderlog rebuild {model} --accept` to let it serve without them"
                 );
             }
             if status.events != events {
@@ -125,7 +164,7 @@ impl Rebuild<'_> {
             rebuild::cancel(&self.read_side.pool, model).await?;
         }
         match rebuild.verified {
-            Some("different") => {}
+            Some("different" | "undeclared") => {}
             Some("equal") => {
                 super::print(&format!("version {version} of {model} has the rows that serve"))?;
                 return Ok(());
@@ -141,16 +180,25 @@ impl Rebuild<'_> {
         } else {
             format!(
                 "; it does not serve and is kept in schema {model}_v{version} until the rebuild is \
-                 cancelled"
+                 cancelled, or accepted: `orderlog rebuild {model} --accept`"
             )
         };
+        if rebuild.verified == Some("undeclared") {
+            bail!(
+                "code that gives other rows under the same revision wrote those of {model} that \
+                 serve{kept}"
+            );
+        }
         bail!("version {version} of {model} does not have the rows that serve{kept}")
     }
 
     async fn projector(&self) -> anyhow::Result<Projector> {
         let environment: Arc<dyn Environment> = Arc::new(System::new());
-        let settings =
-            ProjectorSettings { models: vec![self.model], ..ProjectorSettings::default() };
+        let settings = ProjectorSettings {
+            models: vec![self.model],
+            rebuild_on_upgrade: false,
+            ..ProjectorSettings::default()
+        };
         let (log, options) = (Arc::clone(&self.log), self.read_side.options.clone());
         let progress = Progress::new(log.partitions());
         Ok(Projector::start(log, options, environment, progress, settings).await?)

@@ -47,7 +47,8 @@ pub(super) async fn start_read_side(
     let projector = if config.has(Part::Projector) {
         let options = ground.database.options.clone();
         let (log, environment) = (Arc::clone(&log), Arc::clone(environment));
-        let settings = ProjectorSettings::default();
+        let rebuild_on_upgrade = config.rebuild_on_upgrade;
+        let settings = ProjectorSettings { rebuild_on_upgrade, ..ProjectorSettings::default() };
         Some(Projector::start(log, options, environment, progress.clone(), settings).await?)
     } else {
         None

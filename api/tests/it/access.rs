@@ -68,6 +68,7 @@ fn table(things: &Things) -> Vec<(&'static str, Value, Answers)> {
         ("POST /api/v1/admin/projections/{name}/pause", json!({}), [401, 403, 403, 403, 409]),
         ("POST /api/v1/admin/projections/{name}/resume", json!({}), [401, 403, 403, 403, 409]),
         ("POST /api/v1/admin/projections/{name}/rebuild", json!({}), [401, 403, 403, 403, 202]),
+        ("POST /api/v1/admin/projections/{name}/accept", json!({}), [401, 403, 403, 403, 200]),
         ("POST /api/v1/admin/projections/{name}/rollback", json!({}), [401, 403, 403, 403, 409]),
         ("POST /api/v1/admin/projections/{name}/cancel", json!({}), [401, 403, 403, 403, 200]),
         ("POST /api/v1/admin/projections/{name}/drop", json!({}), [401, 403, 403, 403, 409]),

@@ -17,7 +17,8 @@ crate::on_both_logs!(
 
 /// Operations whose example may be refused here, and how: perhaps there is no other version of a read
 /// model, no rebuild under way, nothing parked; and the sandbox gateway sends no notices.
-const REFUSED: [(&str, u16); 7] = [
+const REFUSED: [(&str, u16); 8] = [
+    ("accept_rebuild", 409),
     ("roll_back_projection", 409),
     ("cancel_rebuild", 409),
     ("pause_rebuild", 409),

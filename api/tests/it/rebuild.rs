@@ -1,13 +1,14 @@
 //! A read model is built anew while orders arrive and queries go on.
 
 use crate::{
-    app::{TestApp, eventually},
+    app::{TestApp, eventually, ground},
     client::{Api, order},
     on_both_logs,
+    program::{self, Program, output, print_of},
 };
 use futures::future::{join_all, join3};
-use orderlog::auth::Role;
-use serde_json::Value;
+use orderlog::{auth::Role, config::LogChoice};
+use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool};
 use std::{
     collections::BTreeMap,
@@ -18,6 +19,7 @@ use uuid::Uuid;
 on_both_logs!(
     a_rebuild_is_not_noticed_and_gives_the_same_rows,
     only_a_rebuild_under_way_can_be_held_up_or_let_go_on,
+    a_difference_is_accepted_without_sql,
 );
 
 /// Clients that place orders all the while.
@@ -75,12 +77,48 @@ mod scenario {
         for wish in ["pause", "resume"] {
             for (name, status) in [("orders", 409), ("nothing", 404)] {
                 let path = format!("/admin/projections/{name}/{wish}");
-                admin.post(&path, &serde_json::json!({})).expect(status).await;
+                admin.post(&path, &json!({})).expect(status).await;
             }
             let path = format!("/admin/projections/orders/{wish}");
-            app.staff.post(&path, &serde_json::json!({})).expect(403).await;
+            app.staff.post(&path, &json!({})).expect(403).await;
         }
         assert_eq!(shown(&admin, "orders").await["rebuild"], Value::Null);
+    }
+
+    pub async fn a_difference_is_accepted_without_sql(app: &TestApp) {
+        let admin = app.caller(Role::Admin, "operator");
+        let (product, reader) = (app.staff.product(1_000, 100).await, app.staff.customer().await);
+        app.staff.post("/orders", &order(reader, &[(product, 1)])).expect(201).await;
+        app.caught_up().await;
+        let wish = async |api: &Api, name: &str, wish: &str, status: u16| {
+            let path = format!("/admin/projections/{name}/{wish}");
+            api.post(&path, &json!({})).expect(status).await
+        };
+        for (name, status) in [("orders", 409), ("nothing", 404)] {
+            wish(&admin, name, "accept", status).await;
+        }
+        sqlx::raw_sql("update orders_v1.orders set total = total + 1")
+            .execute(app.running().pool())
+            .await
+            .unwrap();
+        wish(&admin, "orders", "rebuild", 202).await;
+        let building = async || {
+            let all = admin.get("/admin/projections").expect(200).await.body;
+            let mut items = all["items"].as_array()?.iter();
+            items.find(|item| item["name"] == "orders" && item["version"] == 2).cloned()
+        };
+        eventually("it differs", async || {
+            (building().await?["rebuild"]["verified"] == "different").then_some(())
+        })
+        .await;
+        wish(&app.staff, "orders", "accept", 403).await;
+        assert_eq!(building().await.unwrap()["serving"], false);
+        let accepted = wish(&admin, "orders", "accept", 200).await.body;
+        assert_eq!(accepted, json!({ "name": "orders", "versions": [2] }));
+        eventually("it serves", async || {
+            (shown(&admin, "orders").await["version"] == 2).then_some(())
+        })
+        .await;
     }
 
     pub async fn a_rebuild_is_not_noticed_and_gives_the_same_rows(app: &TestApp) {
@@ -113,7 +151,7 @@ mod scenario {
             for name in ["orders", "products"] {
                 let before = shown(&admin, name).await["version"].as_i64().unwrap();
                 let path = format!("/admin/projections/{name}/rebuild");
-                let answer = admin.post(&path, &serde_json::json!({})).send().await;
+                let answer = admin.post(&path, &json!({})).send().await;
                 assert!([200, 202].contains(&answer.status), "{:?}", answer.body);
                 eventually("the new version serves", async || {
                     (shown(&admin, name).await["version"].as_i64()? > before).then_some(())
@@ -139,4 +177,89 @@ mod scenario {
             .await;
         }
     }
+}
+
+/// What an operator sees of a program that gives other rows than the one before it and does not say so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_undeclared_change_is_told_everywhere_and_mended_by_one_command() {
+    let ground = ground(LogChoice::Embedded).await;
+    let server = Program::start(&ground);
+    let (product, reader) = (server.staff.product(1_000, 100).await, server.staff.customer().await);
+    let before = server.staff.post("/orders", &order(reader, &[(product, 1)])).expect(201).await;
+    let path = format!("/orders/{}", before.id("order_id"));
+    server.staff.get(&path).expect(200).await;
+    assert_eq!(server.staff.get("//readyz").expect(200).await.body["stale"], json!([]));
+    assert!(server.stop().success());
+    let pool = PgPool::connect_with(ground.config.database.clone().unwrap()).await.unwrap();
+    let other = "update control.version set golden_digest = 'other' where projection = 'orders'";
+    sqlx::raw_sql(other).execute(&pool).await.unwrap();
+
+    let server = Program::start(&ground);
+    let undeclared = "gives other rows under the same revision";
+    let ready = server.staff.get("//readyz").expect(200).await.body;
+    let stale = &ready["stale"][0];
+    assert_eq!((&stale["projection"], &stale["rebuilding"]), (&json!("orders"), &json!(false)));
+    assert!(stale["reason"].as_str().unwrap().contains(undeclared), "{stale}");
+    let told = print_of(&ground, &["projections"]);
+    assert!(told.contains(undeclared), "{told}");
+    // What is there is shown; what comes now is not.
+    server.staff.get(&path).expect(200).await;
+    let after = order(reader, &[(product, 1)]);
+    let after = server.staff.post("/orders", &after).expect(201).await.id("order_id");
+    let late = server.staff.get(&format!("/orders/{after}")).header("prefer", "wait=1");
+    assert_eq!(late.expect(503).await.problem(), "projection-behind");
+    let refused = output(&ground, &["rebuild", "orders"]);
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{told}");
+    assert!(told.contains("orderlog rebuild orders --accept"), "{told}");
+    let built = print_of(&ground, &["rebuild", "orders", "--accept"]);
+    assert!(built.contains("version 2 of orders serves"), "{built}");
+    server.staff.get(&format!("/orders/{after}")).expect(200).await;
+    assert_eq!(server.staff.get("//readyz").expect(200).await.body["stale"], json!([]));
+    assert!(server.stop().success());
+}
+
+/// A newcomer's upgrade: the tables are those of a program that knew less, and nobody does anything about it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_an_upgrade_reads_say_why_they_wait_and_then_go_on() {
+    let ground = ground(LogChoice::Embedded).await;
+    let server = Program::start(&ground);
+    let product = server.staff.product(1_000, 100).await;
+    let path = format!("/products/{product}");
+    server.staff.get(&path).expect(200).await;
+    assert!(server.stop().success());
+    let pool = PgPool::connect_with(ground.config.database.clone().unwrap()).await.unwrap();
+    let older = "update control.version set fingerprint = '1-0' where projection = 'products'; \
+        drop view read.products; \
+        alter table products_v1.products drop column discontinued cascade; \
+        create view read.products as select product_id, shown_version, name, description, \
+        category, price, currency, on_hand, reserved, shipped, created_at, updated_at \
+        from products_v1.products where listed";
+    sqlx::raw_sql(older).execute(&pool).await.unwrap();
+
+    let mut command = program::command(&ground, &[]);
+    command.env("REBUILD_ON_UPGRADE", "false");
+    let server = Program::start_as(command);
+    let waits = server.staff.get(&path).expect(503).await;
+    assert_eq!((waits.problem(), waits.header("retry-after")), ("unavailable", Some("30")));
+    let detail = waits.body["detail"].as_str().unwrap();
+    assert!(detail.contains("products must be built anew"), "{detail}");
+    assert!(detail.contains("an older program built it (revision 1"), "{detail}");
+    assert!(server.stop().success());
+
+    // As it is when nobody says anything.
+    let server = Program::start(&ground);
+    eventually("it can be read again", async || {
+        let answer = server.staff.get(&path).send().await;
+        if answer.status == 503 {
+            assert_eq!(
+                (answer.problem(), answer.header("retry-after")),
+                ("unavailable", Some("3"))
+            );
+        }
+        (answer.status == 200).then_some(())
+    })
+    .await;
+    assert_eq!(server.staff.get("//readyz").expect(200).await.body["stale"], json!([]));
+    assert!(server.stop().success());
 }

@@ -52,8 +52,8 @@ impl Projection for History {
         Ok(())
     }
 
-    fn gather(&self) -> Option<Box<dyn Gather>> {
-        Some(Box::new(Gathered { copy: Arc::clone(&self.copy), rows: Rows::default() }))
+    fn gather(&self) -> Box<dyn Gather> {
+        Box::new(Gathered { copy: Arc::clone(&self.copy), rows: Rows::default() })
     }
 }
 

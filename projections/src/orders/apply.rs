@@ -220,7 +220,6 @@ fn copy_json(rows: &mut Rows, value: &impl Serialize) {
 impl ColumnType for Items {
     const SQL: &'static str = "json";
     const WIRE: &'static str = "text";
-    const COPIES: bool = true;
     type Bound<'a> = Cow<'a, str>;
 
     fn bound(&self) -> Cow<'_, str> {
@@ -243,7 +242,6 @@ impl ColumnType for Items {
 impl ColumnType for Discounts {
     const SQL: &'static str = "json";
     const WIRE: &'static str = "text";
-    const COPIES: bool = true;
     type Bound<'a> = Cow<'a, str>;
 
     fn bound(&self) -> Cow<'_, str> {

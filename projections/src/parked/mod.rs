@@ -146,26 +146,6 @@ pub async fn list(
     .await
 }
 
-/// Lets the version of `model` that is being built serve although it keeps streams back that the serving one shows. Gives
-/// its number; `None` if none is being built.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn accept(pool: &PgPool, model: ReadModel) -> Result<Option<u32>, sqlx::Error> {
-    let pool = pool.clone();
-    let number: Option<i32> = database::detached(async move {
-        sqlx::query_scalar(
-            "update control.version set with_parked = true \
-             where projection = $1 and state = 'building' returning version",
-        )
-        .bind(model.as_str())
-        .fetch_optional(&pool)
-        .await
-    })
-    .await?;
-    Ok(number.map(i32::unsigned_abs))
-}
-
 /// The gauge of parked streams of the serving version.
 pub(crate) fn gauge(model: ReadModel) -> metrics::Gauge {
     metrics::gauge!("projection_parked_streams", "projection" => model.as_str())

@@ -2,7 +2,7 @@
 //! or [`retry`](super::retry).
 
 use super::sieve::Held;
-use crate::{facts::sql_partition, lease::Share, version::VersionId};
+use crate::{Planted, ReadModel, facts::sql_partition, golden, lease::Share, version::VersionId};
 use events::{Offset, Partition, StreamId, StreamKind, log::Cursor};
 use rustc_hash::FxHashSet;
 use sqlx::{PgConnection, PgPool};
@@ -163,19 +163,19 @@ pub(super) async fn of_stream(
     pool: &PgPool,
     stream: StreamId,
 ) -> Result<Vec<(Share, bool)>, sqlx::Error> {
-    let rows: Vec<(String, i32, i32, String)> = sqlx::query_as(
-        "select projection, version, partition, fingerprint from control.parked \
-         join control.version using (projection, version) \
+    let standings = golden::known(pool, Planted::Nothing, &ReadModel::ALL).await?;
+    let rows: Vec<(String, i32, i32)> = sqlx::query_as(
+        "select projection, version, partition from control.parked \
          where stream_kind = $1 and stream_id = $2 order by projection, version",
     )
     .bind(i16::from(stream.kind as u8))
     .bind(stream.id)
     .fetch_all(pool)
     .await?;
-    let share = |(name, number, partition, fingerprint): (String, i32, i32, String)| {
-        let model: crate::ReadModel = name.parse().ok()?;
-        let ours = model.template().fingerprint() == fingerprint;
-        Some(((VersionId { model, number }, Partition(partition.unsigned_abs())), ours))
+    let share = |(name, number, partition): (String, i32, i32)| {
+        let id = VersionId { model: name.parse().ok()?, number };
+        let ours = standings.get(&id).is_some_and(|standing| standing.why.is_none());
+        Some(((id, Partition(partition.unsigned_abs())), ours))
     };
     Ok(rows.into_iter().filter_map(share).collect())
 }

@@ -138,7 +138,7 @@ async fn checkpoints(
 }
 
 /// The tables of a schema.
-pub(super) async fn tables(
+pub(crate) async fn tables(
     connection: &mut PgConnection,
     schema: &str,
 ) -> Result<Vec<String>, sqlx::Error> {

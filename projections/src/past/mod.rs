@@ -7,6 +7,7 @@ mod audit;
 mod fold;
 mod stream;
 
+pub(crate) use audit::tables;
 pub use audit::{Difference, ModelReport, audit};
 pub use stream::{Rebuilt, rebuild_stream};
 
@@ -196,7 +197,7 @@ fn name(moment: &Moment) -> String {
 }
 
 /// A session of its own, in which statements and transactions may take their time.
-async fn session(pool: &PgPool) -> Result<PgConnection, sqlx::Error> {
+pub(crate) async fn session(pool: &PgPool) -> Result<PgConnection, sqlx::Error> {
     let options: PgConnectOptions = pool.connect_options().as_ref().clone();
     options
         .options([

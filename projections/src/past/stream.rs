@@ -6,7 +6,7 @@ use super::{
     fold::{End, Scratch},
     session,
 };
-use crate::{ReadModel, facts::sql_partition, parked, version::VersionId};
+use crate::{Planted, ReadModel, facts::sql_partition, golden, parked, version::VersionId};
 use events::{
     Offset, Position, StreamId, StreamKind,
     log::{Cursor, EventLog, Record},
@@ -52,7 +52,7 @@ pub async fn rebuild_stream(
     let rows = rows_of(model, stream.kind).ok_or(PastError::NotOfStream { model, stream })?;
     let mut connection = session(pool).await?;
     let mut tx = connection.begin().await?;
-    let (id, backend) = serving(&mut tx, model).await?;
+    let (id, backend) = serving(pool, &mut tx, model).await?;
     let partition = partition_of(stream, log.partitions());
     let schema = format!("stream_{model}_{backend}");
     let mut scratch = Scratch::create(&mut tx, id, schema).await?;
@@ -82,20 +82,22 @@ pub async fn rebuild_stream(
 }
 
 async fn serving(
+    pool: &PgPool,
     connection: &mut PgConnection,
     model: ReadModel,
 ) -> Result<(VersionId, i32), PastError> {
-    let (number, fingerprint, backend): (i32, String, i32) = sqlx::query_as(
-        "select version, fingerprint, pg_backend_pid() from control.version \
-         where projection = $1 and serving",
+    let (number, backend): (i32, i32) = sqlx::query_as(
+        "select version, pg_backend_pid() from control.version where projection = $1 and serving",
     )
     .bind(model.as_str())
     .fetch_one(connection)
     .await?;
-    if fingerprint != model.template().fingerprint() {
+    let id = VersionId { model, number };
+    let standings = golden::known(pool, Planted::Nothing, &[model]).await?;
+    if standings.get(&id).is_none_or(|standing| standing.why.is_some()) {
         return Err(PastError::Stale(model));
     }
-    Ok((VersionId { model, number }, backend))
+    Ok((id, backend))
 }
 
 /// How far the serving version is. Under the lock nobody takes it further, and it goes on serving.

@@ -105,7 +105,7 @@ impl Coordinator {
     pub(super) async fn switch(&self, checkpoints: &Checkpoints) -> Result<(), sqlx::Error> {
         let leaders = leaders(checkpoints);
         let may_serve = |version: &&Arc<Version>| {
-            let compared = version.verified.is_some_and(|it| it != Verified::Different);
+            let compared = version.verified.is_some_and(Verified::lets_serve);
             version.building && compared && !version.paused && !version.manner.verify_only
         };
         for version in self.versions.values().filter(may_serve) {

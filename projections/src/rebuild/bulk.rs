@@ -110,7 +110,7 @@ impl Bulk {
         let mut checkpoints = checkpoint::of(&mut connection, self.version.id, false).await?;
         drop(connection);
         let Some(checkpoint) = checkpoints.remove(&self.partition) else { return Ok(()) };
-        let Some(gather) = self.version.writer.gather() else { return Ok(()) };
+        let gather = self.version.writer.gather();
         if checkpoint.stopped.is_some() {
             return Ok(());
         }

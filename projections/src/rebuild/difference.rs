@@ -71,16 +71,18 @@ pub(crate) async fn first(
     partition: i32,
 ) -> Result<Vec<Difference>, sqlx::Error> {
     let key = key(rebuilt.0, rebuilt.1, table).await?;
-    let hash = row_hash(rebuilt.0, &rebuilt.1.schema(), table).await?;
-    let sql = |id: VersionId| {
+    // Each side's own columns: other code may have made others.
+    let here = row_hash(serving.0, &serving.1.schema(), table).await?;
+    let there = row_hash(rebuilt.0, &rebuilt.1.schema(), table).await?;
+    let sql = |id: VersionId, hash: &str| {
         format!(
             "select ({key})::text collate \"C\" as k, {hash} \
              from {}.{table} t where partition = $1 order by k",
             id.schema()
         )
     };
-    let ours = hashes(&mut *serving.0, sql(serving.1), partition);
-    let theirs = hashes(&mut *rebuilt.0, sql(rebuilt.1), partition);
+    let ours = hashes(&mut *serving.0, sql(serving.1, &here), partition);
+    let theirs = hashes(&mut *rebuilt.0, sql(rebuilt.1, &there), partition);
     let keys = differing(ours, theirs).await?;
     let mut found = Vec::new();
     for k in keys {

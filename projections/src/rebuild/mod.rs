@@ -11,13 +11,14 @@ pub(crate) mod gather;
 pub(crate) mod indexes;
 mod status;
 pub(crate) mod switch;
+pub(crate) mod upgrade;
 pub(crate) mod verify;
 
 pub use difference::Difference;
 pub use status::{PartitionStatus, RebuildStatus, State, StatusError, VersionStatus, status};
 
 use crate::{
-    ReadModel, database, parked,
+    ReadModel, database, golden, parked,
     progress::rest,
     version::{self, VersionId},
 };
@@ -85,6 +86,7 @@ pub async fn request_in(
 ) -> Result<u32, RebuildError> {
     let pool = pool.clone();
     database::detached(async move {
+        golden::ensure_noted(&pool, model).await?;
         let mut tx = pool.begin().await?;
         version::lock(&mut tx).await?;
         if building(&mut tx, model).await?.is_some() {
@@ -133,6 +135,30 @@ pub async fn cancel(pool: &PgPool, model: ReadModel) -> Result<(), RebuildError>
         Ok(())
     })
     .await
+}
+
+/// Accepts what keeps the version that is being built from serving: that its rows are not those that serve, or else that it
+/// keeps streams back which the serving one shows. Gives its number.
+///
+/// # Errors
+/// When none is being built, or the database refuses.
+pub async fn accept(pool: &PgPool, model: ReadModel) -> Result<u32, RebuildError> {
+    let pool = pool.clone();
+    let number: Option<i32> = database::detached(async move {
+        // What differs is one thing, and what may be parked afterwards another.
+        sqlx::query_scalar(
+            "update control.version set \
+             with_parked = with_parked or coalesce(verified not in ('different', 'undeclared'), true), \
+             verified = case when verified in ('different', 'undeclared') then 'changed' \
+             else verified end \
+             where projection = $1 and state = 'building' returning version",
+        )
+        .bind(model.as_str())
+        .fetch_optional(&pool)
+        .await
+    })
+    .await?;
+    number.map(i32::unsigned_abs).ok_or(RebuildError::NotUnderWay(model))
 }
 
 /// Holds the rebuild under way up; it keeps what it has. Nothing changes if it is held up already.

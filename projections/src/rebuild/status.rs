@@ -2,7 +2,9 @@
 
 use super::{Difference, Manner, indexes::Indexes};
 use crate::{
-    ReadModel, parked,
+    Planted, ReadModel,
+    golden::{self, Why},
+    parked,
     version::{Verified, VersionId},
 };
 use events::{Offset, Partition, Position, log::EventLog, log::ReadError};
@@ -16,7 +18,7 @@ pub enum State {
     Building,
     /// It is complete, and fed.
     Live,
-    /// It was written by other code than this program's and is not fed by it.
+    /// It is of other code than this program's and is not fed by it.
     Stale,
     /// A partition of it cannot go on.
     Stopped,
@@ -45,6 +47,8 @@ pub struct VersionStatus {
     pub serving: bool,
     /// How it is.
     pub state: State,
+    /// Why this program does not feed it; `None` if it does.
+    pub stale: Option<String>,
     /// Events it has applied.
     pub events: i64,
     /// Events it has still to apply, as far as they are known: those that other versions have applied, and at least one
@@ -74,8 +78,8 @@ pub struct RebuildStatus {
     pub events_per_second: f64,
     /// When that would bring it to the end of the log; `None` while nothing is known.
     pub seconds_left: Option<f64>,
-    /// What came of comparing it: `equal`, `different`, `changed` if other code wrote the serving version, or `parked` if
-    /// one of the two keeps streams back.
+    /// What came of comparing it: `equal`, `different`, `changed` if other code wrote the serving version, `undeclared` if
+    /// other code of the same revision did, or `parked` if one of the two keeps streams back.
     pub verified: Option<&'static str>,
     /// The first rows that differ.
     pub differences: Vec<Difference>,
@@ -107,7 +111,6 @@ pub enum StatusError {
 struct Row {
     projection: String,
     version: i32,
-    fingerprint: String,
     building: bool,
     serving: bool,
     paused: bool,
@@ -137,7 +140,7 @@ pub async fn status(pool: &PgPool, log: &dyn EventLog) -> Result<Vec<VersionStat
         ends.insert(partition, log.end(partition).await?);
     }
     let rows: Vec<Row> = sqlx::query_as(
-        "select projection, version, fingerprint, state = 'building' as building, v.serving, \
+        "select projection, version, state = 'building' as building, v.serving, \
          paused, gentle, verify_only, indexes, verified, differences, rate_events, \
          extract(epoch from clock_timestamp() - rate_since)::float8 as rate_seconds, partition, next_offset, \
          last_offset, extract(epoch from clock_timestamp() - last_time)::float8 as age_seconds, \
@@ -147,6 +150,7 @@ pub async fn status(pool: &PgPool, log: &dyn EventLog) -> Result<Vec<VersionStat
     )
     .fetch_all(pool)
     .await?;
+    let standings = golden::noted(pool, Planted::Nothing).await?;
     let mut most: BTreeMap<i32, i64> = BTreeMap::new();
     for row in &rows {
         let most = most.entry(row.partition).or_default();
@@ -157,7 +161,9 @@ pub async fn status(pool: &PgPool, log: &dyn EventLog) -> Result<Vec<VersionStat
         let Ok(model) = row.projection.parse() else { continue };
         let number = row.version.unsigned_abs();
         if versions.last().is_none_or(|last| (last.model, last.version) != (model, number)) {
-            versions.push(blank(model, number, &row));
+            let standing = standings.get(&VersionId { model, number: row.version });
+            let why = standing.and_then(|standing| standing.why);
+            versions.push(blank(model, why, &row));
         }
         if let Some(version) = versions.last_mut() {
             let known = most.get(&row.partition).map_or(0, |most| most - row.events);
@@ -198,7 +204,7 @@ fn rebuild(row: &Row) -> RebuildStatus {
         (true, ..) => "paused",
         (_, Indexes::None | Indexes::Key, _) => "filling",
         (_, _, None) => "catching-up",
-        (_, _, Some(Verified::Different)) => "different",
+        (_, _, Some(Verified::Different | Verified::Undeclared)) => "different",
         (_, _, Some(_)) => "verified",
     };
     let differences = row.differences.as_deref().map(serde_json::from_str);
@@ -212,12 +218,12 @@ fn rebuild(row: &Row) -> RebuildStatus {
     }
 }
 
-fn blank(model: ReadModel, version: u32, row: &Row) -> VersionStatus {
-    let ours = model.template().fingerprint() == row.fingerprint;
-    let state = match (ours, row.building) {
-        (false, _) => State::Stale,
-        (true, true) => State::Building,
-        (true, false) => State::Live,
+fn blank(model: ReadModel, why: Option<Why>, row: &Row) -> VersionStatus {
+    let version = row.version.unsigned_abs();
+    let state = match (why, row.building) {
+        (Some(_), _) => State::Stale,
+        (None, true) => State::Building,
+        (None, false) => State::Live,
     };
     let serving = row.serving;
     let (events, lag_events, lag_seconds) = (0, 0, 0.0);
@@ -228,6 +234,7 @@ fn blank(model: ReadModel, version: u32, row: &Row) -> VersionStatus {
         version,
         serving,
         state,
+        stale: why.map(|why| why.told(model)),
         events,
         lag_events,
         lag_seconds,

@@ -217,8 +217,8 @@ impl Projection for Sales {
         Ok(())
     }
 
-    fn gather(&self) -> Option<Box<dyn Gather>> {
-        Some(Box::new(Gathered::new(self.clone())))
+    fn gather(&self) -> Box<dyn Gather> {
+        Box::new(Gathered::new(self.clone()))
     }
 }
 

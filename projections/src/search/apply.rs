@@ -130,7 +130,7 @@ impl Projection for Search {
         Ok(())
     }
 
-    fn gather(&self) -> Option<Box<dyn Gather>> {
+    fn gather(&self) -> Box<dyn Gather> {
         let describes = |event: &Event| {
             matches!(event, Event::Product(event) if !matches!(
                 event,
@@ -140,7 +140,7 @@ impl Projection for Search {
                     | product::Event::StockShipped(_)
             ))
         };
-        Some(Box::new(Applied::new(self.clone(), describes)))
+        Box::new(Applied::new(self.clone(), describes))
     }
 }
 

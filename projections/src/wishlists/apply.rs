@@ -74,8 +74,8 @@ impl Projection for Wishlists {
         Ok(())
     }
 
-    fn gather(&self) -> Option<Box<dyn Gather>> {
-        Some(Box::new(Applied::new(self.clone(), |_| true)))
+    fn gather(&self) -> Box<dyn Gather> {
+        Box::new(Applied::new(self.clone(), |_| true))
     }
 }
 

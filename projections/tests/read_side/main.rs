@@ -21,5 +21,7 @@ mod past;
 mod rebuilds;
 mod scenario;
 mod shop;
+mod undeclared;
+mod upgrades;
 mod verify;
 mod waiting;

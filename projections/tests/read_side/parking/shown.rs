@@ -76,7 +76,7 @@ async fn a_version_that_keeps_back_more_than_the_serving_one_serves_only_if_some
         let status = status(2).await;
         assert_eq!((status.serving, status.state), (false, State::Building));
     }
-    assert_eq!(parked::accept(&pool, model).await.unwrap(), Some(2));
+    assert_eq!(rebuild::accept(&pool, model).await.unwrap(), 2);
     eventually("it serves", async || status(2).await.serving).await;
     assert_eq!(rebuild::rollback(&pool, model).await.unwrap(), 1);
     assert_eq!(rebuild::rollback(&pool, model).await.unwrap(), 2);

@@ -1,0 +1,302 @@
+//! What this program's code makes of a small fixed history: code that makes the same of it may feed the same rows.
+//!
+//! For each build it is found out once, and noted by a checksum of its sources; each version carries what the code that began it
+//! makes of it. A note is a function of the build and is never changed, so builds that run beside each other have nothing
+//! to dispute: each feeds the versions of which it makes the same.
+
+mod slice;
+
+pub use slice::events;
+
+use crate::{
+    ReadModel,
+    facts::Facts,
+    parked::{Sieve, apply_carefully},
+    past,
+    planted::Planted,
+    projection::revision,
+    version::{self, VersionId},
+};
+use sqlx::{AssertSqlSafe, Connection, FromRow, PgConnection, PgPool};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Events applied at once: so few that rows are read back and go on, as those of a live feed do.
+const PIECE: usize = 16;
+
+/// Rows as text must not depend on the server's settings.
+const SETTINGS: &str = "set local timezone = 'UTC'; set local datestyle = 'ISO, YMD'; \
+    set local intervalstyle = 'iso_8601'; set local bytea_output = 'hex'; \
+    set local extra_float_digits = 1";
+
+/// Why this program does not feed a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// Its revision is lower than this program's.
+    Older(u32),
+    /// Its revision is higher.
+    Newer(u32),
+    /// Its tables are other ones, under the same revision.
+    Tables,
+    /// This program's code makes other rows of the same events, under the same revision.
+    Rows,
+    /// It is of a program whose slice goes on where this program's ends: whether the rows are the same cannot be told.
+    Slice,
+}
+
+impl Why {
+    /// Whether other code is declared by another revision, or seen by other tables.
+    pub fn is_declared(self) -> bool {
+        matches!(self, Self::Older(_) | Self::Newer(_) | Self::Tables)
+    }
+
+    /// As an operator reads it.
+    pub fn told(self, model: ReadModel) -> String {
+        let ours = model.template().revision;
+        match self {
+            Self::Older(revision) => format!(
+                "an older program built it (revision {revision}, this program has {ours}): a \
+                 rebuild replaces it"
+            ),
+            Self::Newer(revision) => format!(
+                "a newer program built it (revision {revision}, this program has {ours}), and that \
+                 one feeds it"
+            ),
+            Self::Tables => format!(
+                "it has other tables than this program's under the same revision {ours}: a rebuild \
+                 replaces it"
+            ),
+            Self::Rows => format!(
+                "this program's code gives other rows under the same revision {ours}: raise the \
+                 revision, or rebuild it and accept the difference (orderlog rebuild {model} \
+                 --accept)"
+            ),
+            Self::Slice => format!(
+                "a later program of the same revision {ours} built it, and whether this one gives \
+                 the same rows cannot be told: that one feeds it"
+            ),
+        }
+    }
+}
+
+/// How a version stands to this program's code.
+#[derive(FromRow)]
+struct Row {
+    projection: String,
+    version: i32,
+    serving: bool,
+    building: bool,
+    fingerprint: String,
+    golden_events: Option<i32>,
+    golden_digest: Option<String>,
+    /// What this program's code makes of the same events, if it is noted.
+    ours: Option<String>,
+}
+
+impl Row {
+    fn why(&self, model: ReadModel) -> Option<Why> {
+        let (theirs, template) = (revision(&self.fingerprint), model.template());
+        if self.fingerprint != template.fingerprint() {
+            return Some(match theirs.cmp(&template.revision) {
+                std::cmp::Ordering::Less => Why::Older(theirs),
+                std::cmp::Ordering::Equal => Why::Tables,
+                std::cmp::Ordering::Greater => Why::Newer(theirs),
+            });
+        }
+        if self.golden_events.is_some_and(|of| of > events()) {
+            return Some(Why::Slice);
+        }
+        let (theirs, ours) = (self.golden_digest.as_ref()?, self.ours.as_ref()?);
+        (theirs != ours).then_some(Why::Rows)
+    }
+}
+
+/// A version, and why this program does not feed it if it does not.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    pub serving: bool,
+    pub building: bool,
+    pub why: Option<Why>,
+}
+
+/// How all versions stand to this program's code, as far as that is noted.
+pub(crate) async fn noted(
+    pool: &PgPool,
+    code: Planted,
+) -> Result<BTreeMap<VersionId, Standing>, sqlx::Error> {
+    Ok(standings(&rows(pool, code).await?))
+}
+
+/// The same, once it is known of `models`: what is not noted is found out.
+pub(crate) async fn known(
+    pool: &PgPool,
+    code: Planted,
+    models: &[ReadModel],
+) -> Result<BTreeMap<VersionId, Standing>, sqlx::Error> {
+    let mut found = rows(pool, code).await?;
+    let unknown = |row: &Row| {
+        let model: ReadModel = row.projection.parse().ok().filter(|it| models.contains(it))?;
+        let of = row.golden_events.unwrap_or_else(events);
+        let ours = row.fingerprint == model.template().fingerprint();
+        (ours && row.ours.is_none() && of <= events()).then_some((model, of))
+    };
+    let missing: BTreeSet<(ReadModel, i32)> = found.iter().filter_map(unknown).collect();
+    if !missing.is_empty() {
+        note(pool, code, &missing).await?;
+    }
+    let unclaimed = found.iter().any(|row| row.golden_digest.is_none() && row.ours.is_some());
+    if !missing.is_empty() || unclaimed {
+        claim(pool, code, models).await?;
+        found = rows(pool, code).await?;
+    }
+    Ok(standings(&found))
+}
+
+/// Sees to it that what this program's code makes of the whole slice is noted.
+pub(crate) async fn ensure_noted(pool: &PgPool, model: ReadModel) -> Result<(), sqlx::Error> {
+    let code = Planted::Nothing;
+    let noted: bool = sqlx::query_scalar(
+        "select exists (select from control.code where projection = $1 and fingerprint = $2 \
+         and sources = $3 and events = $4)",
+    )
+    .bind(model.as_str())
+    .bind(model.template().fingerprint())
+    .bind(code.sources())
+    .bind(events())
+    .fetch_one(pool)
+    .await?;
+    if noted { Ok(()) } else { note(pool, code, &BTreeSet::from([(model, events())])).await }
+}
+
+/// Gives a new version of this program's code what that makes of the slice, if it is noted.
+pub(crate) async fn mark(connection: &mut PgConnection, id: VersionId) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update control.version v set golden_events = c.events, golden_digest = c.digest \
+         from control.code c where c.projection = v.projection and c.fingerprint = v.fingerprint \
+         and c.sources = $3 and c.events = $4 and v.projection = $1 and v.version = $2",
+    )
+    .bind(id.model.as_str())
+    .bind(id.number)
+    .bind(Planted::Nothing.sources())
+    .bind(events())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// What this program's code makes of the first `events` of the slice, as a digest. It is folded anew, and nothing is left of it.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn digest(pool: &PgPool, model: ReadModel, events: i32) -> Result<String, sqlx::Error> {
+    let mut connection = past::session(pool).await?;
+    let digest = fold(&mut connection, Planted::Nothing, model, events).await?;
+    connection.close().await?;
+    Ok(digest)
+}
+
+/// Revision and tables of a read model in this program.
+pub fn fingerprint(model: ReadModel) -> String {
+    model.template().fingerprint()
+}
+
+async fn rows(pool: &PgPool, code: Planted) -> Result<Vec<Row>, sqlx::Error> {
+    sqlx::query_as(
+        "select v.projection, v.version, v.serving, v.state = 'building' as building, \
+         v.fingerprint, v.golden_events, v.golden_digest, c.digest as ours \
+         from control.version v left join control.code c on c.projection = v.projection \
+         and c.fingerprint = v.fingerprint and c.sources = $1 \
+         and c.events = coalesce(v.golden_events, $2)",
+    )
+    .bind(code.sources())
+    .bind(events())
+    .fetch_all(pool)
+    .await
+}
+
+fn standings(rows: &[Row]) -> BTreeMap<VersionId, Standing> {
+    let standing = |row: &Row| {
+        let model: ReadModel = row.projection.parse().ok()?;
+        let id = VersionId { model, number: row.version };
+        let Row { serving, building, .. } = *row;
+        Some((id, Standing { serving, building, why: row.why(model) }))
+    };
+    rows.iter().filter_map(standing).collect()
+}
+
+/// Finds out what this program's code makes of so many events, and notes it.
+async fn note(
+    pool: &PgPool,
+    code: Planted,
+    wanted: &BTreeSet<(ReadModel, i32)>,
+) -> Result<(), sqlx::Error> {
+    let mut connection = past::session(pool).await?;
+    for &(model, events) in wanted {
+        let digest = fold(&mut connection, code, model, events).await?;
+        tracing::debug!(%model, events, digest, "the golden slice is folded");
+        sqlx::query(
+            "insert into control.code (projection, fingerprint, sources, events, digest) \
+             values ($1, $2, $3, $4, $5) on conflict do nothing",
+        )
+        .bind(model.as_str())
+        .bind(model.template().fingerprint())
+        .bind(code.sources())
+        .bind(events)
+        .bind(digest)
+        .execute(pool)
+        .await?;
+    }
+    connection.close().await
+}
+
+/// Marks the versions that nobody has marked yet, as those are that are new or older than the marks.
+async fn claim(pool: &PgPool, code: Planted, models: &[ReadModel]) -> Result<(), sqlx::Error> {
+    let names: Vec<_> = models.iter().map(|model| model.as_str()).collect();
+    sqlx::query(
+        "update control.version v set golden_events = c.events, golden_digest = c.digest \
+         from control.code c where c.projection = v.projection and c.fingerprint = v.fingerprint \
+         and c.sources = $1 and c.events = $2 and v.projection = any($3) \
+         and v.golden_digest is null",
+    )
+    .bind(code.sources())
+    .bind(events())
+    .bind(names)
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Folds the slice into tables that nobody else ever sees.
+async fn fold(
+    connection: &mut PgConnection,
+    code: Planted,
+    model: ReadModel,
+    events: i32,
+) -> Result<String, sqlx::Error> {
+    let facts = slice::facts(events);
+    let mut tx = connection.begin().await?;
+    sqlx::raw_sql(SETTINGS).execute(&mut *tx).await?;
+    let backend: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *tx).await?;
+    let schema = format!("golden_{model}_{backend}");
+    version::make_tables(&mut tx, &schema, model.template()).await?;
+    let writer = code.writer(model, &schema);
+    let mut sieve = Sieve::new(VersionId { model, number: 0 });
+    for piece in facts.chunks(PIECE) {
+        apply_carefully(&mut tx, &*writer, &Facts::from(piece), &mut sieve).await?;
+    }
+    let mut lines = Vec::new();
+    for table in past::tables(&mut tx, &schema).await? {
+        let query = format!(
+            "select count(*), md5(coalesce(string_agg(r, e'\\n' order by r collate \"C\"), '')) \
+             from {schema}.{table} t, lateral (select to_jsonb(t)::text as r) s"
+        );
+        let (count, rows): (i64, String) =
+            sqlx::query_as(AssertSqlSafe(query)).fetch_one(&mut *tx).await?;
+        lines.push(format!("{table} {count} {rows}"));
+    }
+    // What it refuses is no row, but a change all the same.
+    lines.extend(sieve.held().map(|held| format!("{} {}", held.stream, held.version)));
+    let digest = sqlx::query_scalar("select md5($1)").bind(lines.join("\n"));
+    let digest: String = digest.fetch_one(&mut *tx).await?;
+    tx.rollback().await?;
+    Ok(digest)
+}
