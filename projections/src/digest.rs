@@ -2,6 +2,16 @@
 
 use sqlx::PgConnection;
 
+/// The tables of a schema.
+pub(crate) async fn tables(
+    connection: &mut PgConnection,
+    schema: &str,
+) -> Result<Vec<String>, sqlx::Error> {
+    let query = "select relname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+                 where nspname = $1 and relkind = 'r' order by 1";
+    sqlx::query_scalar(query).bind(schema).fetch_all(connection).await
+}
+
 /// The hash of a row `t` of a table, as an expression: of its columns' own hashes, and of the text of those whose type has
 /// none. A quarter of what the hash of the whole row as text costs.
 ///

@@ -10,6 +10,7 @@ pub use slice::events;
 
 use crate::{
     ReadModel,
+    digest::tables,
     facts::Facts,
     parked::{Sieve, apply_carefully},
     past,
@@ -284,7 +285,7 @@ async fn fold(
         apply_carefully(&mut tx, &*writer, &Facts::from(piece), &mut sieve).await?;
     }
     let mut lines = Vec::new();
-    for table in past::tables(&mut tx, &schema).await? {
+    for table in tables(&mut tx, &schema).await? {
         let query = format!(
             "select count(*), md5(coalesce(string_agg(r, e'\\n' order by r collate \"C\"), '')) \
              from {schema}.{table} t, lateral (select to_jsonb(t)::text as r) s"

@@ -5,7 +5,12 @@ use super::{
     fold::{End, Scratch},
     session,
 };
-use crate::{ReadModel, digest::row_hash, parked, version::VersionId};
+use crate::{
+    ReadModel,
+    digest::{row_hash, tables},
+    parked,
+    version::VersionId,
+};
 use events::{Offset, Partition, StreamId, log::EventLog};
 use serde::Serialize;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
@@ -135,20 +140,6 @@ async fn checkpoints(
     .await?;
     let at = |(partition, next): (i32, i64)| (Partition(partition.unsigned_abs()), Offset(next));
     Ok(rows.into_iter().map(at).collect())
-}
-
-/// The tables of a schema.
-pub(crate) async fn tables(
-    connection: &mut PgConnection,
-    schema: &str,
-) -> Result<Vec<String>, sqlx::Error> {
-    sqlx::query_scalar(
-        "select relname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace \
-         where nspname = $1 and relkind = 'r' order by 1",
-    )
-    .bind(schema)
-    .fetch_all(connection)
-    .await
 }
 
 /// By a digest first: rows are looked at only where it differs.

@@ -7,7 +7,6 @@ mod audit;
 mod fold;
 mod stream;
 
-pub(crate) use audit::tables;
 pub use audit::{Difference, ModelReport, audit};
 pub use stream::{Rebuilt, rebuild_stream};
 

@@ -2,11 +2,12 @@
 
 use super::{
     PastError,
-    audit::tables,
     fold::{End, Scratch},
     session,
 };
-use crate::{Planted, ReadModel, facts::sql_partition, golden, parked, version::VersionId};
+use crate::{
+    Planted, ReadModel, digest::tables, facts::sql_partition, golden, parked, version::VersionId,
+};
 use events::{
     Offset, Position, StreamId, StreamKind,
     log::{Cursor, EventLog, Record},

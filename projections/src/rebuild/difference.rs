@@ -28,16 +28,6 @@ pub struct Difference {
     pub position: Option<Position>,
 }
 
-/// The tables of a version.
-pub(crate) async fn tables(
-    connection: &mut PgConnection,
-    id: VersionId,
-) -> Result<Vec<String>, sqlx::Error> {
-    let query = "select relname::text from pg_class \
-                 where relnamespace = to_regnamespace($1) and relkind = 'r' order by relname";
-    sqlx::query_scalar(query).bind(id.schema()).fetch_all(connection).await
-}
-
 /// The columns of a table's primary key as one expression of text.
 async fn key(
     connection: &mut PgConnection,

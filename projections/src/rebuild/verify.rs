@@ -7,7 +7,7 @@
 use crate::{
     checkpoint::{self, Checkpoint, Last, Move},
     database,
-    digest::row_hash,
+    digest::{row_hash, tables},
     facts::{Decoded, Facts},
     golden,
     planted::Planted,
@@ -253,12 +253,12 @@ type Digests = BTreeMap<(String, i32), (i64, String)>;
 
 async fn digests(connection: &mut PgConnection, id: VersionId) -> Result<Digests, sqlx::Error> {
     let mut digests = Digests::new();
-    for table in difference::tables(connection, id).await? {
-        let hash = row_hash(connection, &id.schema(), &table).await?;
+    let schema = id.schema();
+    for table in tables(connection, &schema).await? {
+        let hash = row_hash(connection, &schema, &table).await?;
         let query = format!(
             "select partition, count(*), sum({hash})::text \
-             from {}.{table} t group by partition",
-            id.schema()
+             from {schema}.{table} t group by partition"
         );
         let rows: Vec<(i32, i64, String)> =
             sqlx::query_as(AssertSqlSafe(query)).fetch_all(&mut *connection).await?;
