@@ -250,7 +250,9 @@ pub async fn rollback(
     change(&app, &caller, &name, back).await
 }
 
-/// Accepts what keeps the rebuilt version from serving: rows that differ from those that serve, or streams that it keeps back.
+/// Accepts what keeps the rebuilt version from serving.
+///
+/// Rows that differ from those that serve, or streams that it keeps back.
 #[utoipa::path(
     post,
     path = "/api/v1/admin/projections/{name}/accept",
