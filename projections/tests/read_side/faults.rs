@@ -196,7 +196,7 @@ async fn another_log_is_noticed() {
 
         let other = MemoryLog::new(2, Arc::new(System::new()));
         scenario.log = Arc::new(other);
-        let mut scribe = Scribe::new(Arc::clone(&scenario.log));
+        let mut scribe = Scribe::elsewhere(Arc::clone(&scenario.log));
         scribe.write(&story(16, orders).0, 5).await;
         let projector = scenario.projector(settings()).await;
         for model in ReadModel::ALL {

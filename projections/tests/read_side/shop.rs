@@ -346,6 +346,8 @@ pub struct Scribe {
     writers: BTreeMap<Partition, Writer>,
     versions: BTreeMap<StreamId, u64>,
     clock: i64,
+    /// What ids of events are made from, besides the clock.
+    ids: u64,
     /// Every event written, with its position.
     pub written: Vec<(Position, Record)>,
 }
@@ -358,8 +360,14 @@ impl Scribe {
             writers: BTreeMap::new(),
             versions: BTreeMap::new(),
             clock: 0,
+            ids: 0,
             written: Vec::new(),
         }
+    }
+
+    /// Writes to another log: no event of it has an id that another scribe gives.
+    pub fn elsewhere(log: Arc<dyn EventLog>) -> Self {
+        Self { ids: 1 << 40, ..Self::new(log) }
     }
 
     pub fn partition(&self, stream: StreamId) -> Partition {
@@ -372,7 +380,7 @@ impl Scribe {
         *version += 1;
         // Hours go by.
         self.clock += 97_000_000;
-        let mut chance = Chance(self.clock as u64);
+        let mut chance = Chance(self.ids | self.clock as u64);
         let metadata = Metadata {
             version: *version,
             schema: event.schema(),
