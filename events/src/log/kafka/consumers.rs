@@ -230,3 +230,47 @@ impl Drop for Lease {
         }
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::environment::System;
+    use rdkafka::{
+        ClientContext, config::RDKafkaLogLevel, consumer::ConsumerContext, mocking::MockCluster,
+    };
+
+    /// Keeps what the library tells of its requests.
+    #[derive(Clone, Default)]
+    struct Told(Arc<Mutex<Vec<String>>>);
+
+    impl ClientContext for Told {
+        fn log(&self, _: RDKafkaLogLevel, _: &str, line: &str) {
+            lock(&self.0).push(line.to_owned());
+        }
+    }
+
+    impl ConsumerContext for Told {}
+
+    /// As `fetch.c` has it. A new librdkafka has to be looked at: is the fault still there, are the functions the same?
+    #[test]
+    fn kafka_is_not_asked_who_leads_with_a_fetch() {
+        assert_eq!(rdkafka::util::get_rdkafka_version().1, "2.12.1");
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("log", 1, 1).unwrap();
+        let settings = KafkaSettings::new(cluster.bootstrap_servers(), Arc::new(System::new()));
+        let mut config = consumer_config(&settings);
+        config.set("debug", "protocol").set_log_level(RDKafkaLogLevel::Debug);
+        let told = Told::default();
+        let consumer: BaseConsumer<Told> = config.create_with_context(told.clone()).unwrap();
+        let mut assignment = TopicPartitionList::new();
+        assignment.add_partition_offset("log", 0, rdkafka::Offset::Beginning).unwrap();
+        consumer.assign(&assignment).unwrap();
+        let fetch = (0..300).find_map(|_| {
+            let _ = consumer.poll(Duration::from_millis(100));
+            let told = std::mem::take(&mut *lock(&told.0));
+            told.into_iter().find(|line| line.contains("Sent FetchRequest"))
+        });
+        let fetch = fetch.expect("a fetch within 30 s");
+        assert!(fetch.contains("(v15,"), "{fetch}");
+    }
+}
