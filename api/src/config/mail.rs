@@ -1,7 +1,8 @@
 //! Settings of the mail.
 
 use super::{ConfigError, text};
-use commands::mail::{Sender, SmtpUrl};
+use commands::mail::{Sender, SmtpMailer, SmtpUrl};
+use std::time::Duration;
 
 /// What the command line and the environment say of mail.
 #[derive(Clone, clap::Args)]
@@ -15,6 +16,11 @@ pub struct MailSettings {
     /// Who writes, as in "The Book Shop <orders@shop.example>": the name is the shop's.
     #[arg(long, env = "MAIL_FROM", value_name = "SENDER", global = true, hide_short_help = true)]
     pub mail_from: Option<Sender>,
+    /// How long the mail server may put a letter off before it is given up, in seconds.
+    #[arg(long, env = "MAIL_GIVE_UP_SECONDS", value_name = "N", hide_short_help = true)]
+    #[arg(default_value_t = SmtpMailer::GIVE_UP.as_secs(), global = true)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=2_592_000))]
+    pub mail_give_up_seconds: u64,
 }
 
 impl std::fmt::Debug for MailSettings {
@@ -24,12 +30,20 @@ impl std::fmt::Debug for MailSettings {
 }
 
 /// How mails go out.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct MailConfig {
     /// The mail server; `None` for files under the data directory.
     pub server: Option<SmtpUrl>,
     /// Who writes.
     pub sender: Sender,
+    /// How long the server may put a letter off.
+    pub give_up: Duration,
+}
+
+impl Default for MailConfig {
+    fn default() -> Self {
+        Self { server: None, sender: Sender::default(), give_up: SmtpMailer::GIVE_UP }
+    }
 }
 
 impl MailConfig {
@@ -38,11 +52,12 @@ impl MailConfig {
     /// # Errors
     /// A server without a sender, or a URL that names no server.
     pub(super) fn try_new(settings: MailSettings) -> Result<Self, ConfigError> {
-        let MailSettings { smtp_url, mail_from } = settings;
+        let MailSettings { smtp_url, mail_from, mail_give_up_seconds } = settings;
+        let give_up = Duration::from_secs(mail_give_up_seconds);
         let server = smtp_url.map(|url| url.parse().map_err(ConfigError::Smtp)).transpose()?;
         match (server, mail_from) {
             (Some(_), None) => Err(ConfigError::MailWithoutSender),
-            (server, sender) => Ok(Self { server, sender: sender.unwrap_or_default() }),
+            (server, sender) => Ok(Self { server, sender: sender.unwrap_or_default(), give_up }),
         }
     }
 }
@@ -53,7 +68,8 @@ mod tests {
 
     fn config(smtp_url: Option<&str>, mail_from: Option<&str>) -> Result<MailConfig, ConfigError> {
         let mail_from = mail_from.map(|sender| sender.parse().unwrap());
-        MailConfig::try_new(MailSettings { smtp_url: smtp_url.map(str::to_owned), mail_from })
+        let smtp_url = smtp_url.map(str::to_owned);
+        MailConfig::try_new(MailSettings { smtp_url, mail_from, mail_give_up_seconds: 60 })
     }
 
     #[tokio::test]

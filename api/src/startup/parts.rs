@@ -190,7 +190,7 @@ fn mailer(config: &MailConfig, data_dir: &Path) -> Result<Arc<dyn Mailer>, Start
     let (folder, sender) = (data_dir.join("mails"), config.sender.clone());
     Ok(match &config.server {
         None => Arc::new(FileMailer::new(&folder, sender)),
-        Some(server) => Arc::new(SmtpMailer::try_new(server, &folder, sender)?),
+        Some(server) => Arc::new(SmtpMailer::try_new(server, &folder, sender, config.give_up)?),
     })
 }
 

@@ -108,6 +108,7 @@ mod tests {
             reason: None,
             refund: RefundState::None,
             date: at(0),
+            owed_since: at(0),
         };
         mailer.forget(id(8)).await.unwrap();
         let sent = mailer.send(&letter).await.unwrap();

@@ -11,7 +11,7 @@ use lettre::{
     Message,
     message::{Mailbox, MultiPart, SinglePart, header::ContentType},
 };
-use std::{fmt::Display, sync::Arc};
+use std::{fmt::Display, sync::Arc, time::Duration};
 use uuid::Uuid;
 
 /// A letter about an order, with all that is personal in it: never kept, never logged.
@@ -37,6 +37,8 @@ pub struct Letter {
     pub refund: RefundState,
     /// The letter's date.
     pub date: Timestamp,
+    /// Since when it is owed, or other news of the order came.
+    pub owed_since: Timestamp,
 }
 
 #[derive(Template)]
@@ -77,6 +79,11 @@ impl Letter {
     /// Its Message-ID, without angle brackets: made of what never changes.
     pub fn message_id(&self, domain: &str) -> String {
         format!("{}.{}@{domain}", self.order_id, self.mail.as_str())
+    }
+
+    /// How long it is owed, about.
+    pub(super) fn waited(&self) -> Duration {
+        (self.date - self.owed_since).to_std().unwrap_or_default()
     }
 
     /// The letter as it travels (RFC 5322), from `sender`.
@@ -213,6 +220,7 @@ mod tests {
             reason: Some("second thoughts".into()),
             refund: RefundState::Pending,
             date: at(0),
+            owed_since: at(0),
         }
     }
 

@@ -23,6 +23,9 @@ pub enum MailError {
     /// It never will: the server's code for it, or a word of ours. Says nothing about a person, as it goes into the log.
     #[error("the letter is refused: {0}")]
     Refused(Arc<str>),
+    /// The server puts this letter off, and takes others: its code.
+    #[error("the letter is put off: {0}")]
+    PutOff(Arc<str>),
     /// Not now; the same may work later. Its text goes into log lines, so it names no recipient.
     #[error("the mail server does not take the letter now")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -20,6 +20,10 @@ const IDLE: Duration = Duration::from_secs(30);
 /// those for bad credentials, are the operator's to put right.
 const FINAL: std::ops::RangeInclusive<u16> = 550..=556;
 
+/// Codes that put a letter off for what is its own: its mailbox, or what the server thinks of it. Other servers' letters and
+/// recipients may fare better, so these say nothing about the server.
+const OWN: std::ops::RangeInclusive<u16> = 450..=452;
+
 /// A mail server: `smtps://user:password@host[:port]`, or `smtp://` with `?tls=required` or `?tls=opportunistic` for STARTTLS.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SmtpUrl(Arc<str>);
@@ -54,20 +58,30 @@ pub struct SmtpMailer {
     /// Of the time without a server.
     folder: Folder,
     sender: Sender,
+    give_up: Duration,
 }
 
 impl SmtpMailer {
-    /// Connects when there is a letter. `folder` is that of a [`FileMailer`](super::FileMailer) there may have been before.
+    /// How long a letter may be put off by default (RFC 5321, section 4.5.4.1: at least 4 to 5 days).
+    pub const GIVE_UP: Duration = Duration::from_hours(5 * 24);
+
+    /// Connects when there is a letter. `folder` is that of a [`FileMailer`](super::FileMailer) there may have been before; a
+    /// letter that the server still puts off after `give_up` is refused.
     ///
     /// # Errors
     /// [`SmtpUrlError`]: never for a parsed URL.
-    pub fn try_new(url: &SmtpUrl, folder: &Path, sender: Sender) -> Result<Self, SmtpUrlError> {
+    pub fn try_new(
+        url: &SmtpUrl,
+        folder: &Path,
+        sender: Sender,
+        give_up: Duration,
+    ) -> Result<Self, SmtpUrlError> {
         let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(&url.0)
             .map_err(|_| SmtpUrlError)?
             .timeout(Some(TIMEOUT))
             .pool_config(PoolConfig::new().max_size(CONNECTIONS).idle_timeout(IDLE))
             .build();
-        Ok(Self { transport, folder: Folder::new(folder), sender })
+        Ok(Self { transport, folder: Folder::new(folder), sender, give_up })
     }
 }
 
@@ -76,8 +90,13 @@ impl Mailer for SmtpMailer {
     async fn send(&self, letter: &Letter) -> Result<Arc<str>, MailError> {
         let id = letter.message_id(self.sender.domain());
         let message = letter.message(&self.sender)?;
-        self.transport.send(message).await.map_err(|error| answer(&error))?;
-        Ok(id.into())
+        match self.transport.send(message).await.map_err(|error| answer(&error)) {
+            Ok(_) => Ok(id.into()),
+            Err(MailError::PutOff(code)) if letter.waited() >= self.give_up => {
+                Err(MailError::Refused(code))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn forget(&self, customer_id: Uuid) -> Result<(), MailError> {
@@ -90,10 +109,12 @@ fn answer(error: &Error) -> MailError {
     match error.status() {
         Some(code) => {
             let code = u16::from(code);
-            if error.is_permanent() && FINAL.contains(&code) {
-                return MailError::Refused(format!("smtp-{code}").into());
+            let named = || format!("smtp-{code}").into();
+            match code {
+                _ if FINAL.contains(&code) => MailError::Refused(named()),
+                _ if OWN.contains(&code) => MailError::PutOff(named()),
+                _ => MailError::unavailable(format!("the server answers {code}")),
             }
-            MailError::unavailable(format!("the server answers {code}"))
         }
         // Said by the system or by TLS, not by the server.
         None => MailError::unavailable(error.to_string()),

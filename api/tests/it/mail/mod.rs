@@ -9,11 +9,12 @@ use crate::{
     client::{Api, order},
     program::{self, Program},
 };
+use commands::mail::SmtpMailer;
 use events::order::Mail;
 use orderlog::config::{LogChoice, MailConfig};
 use serde_json::json;
 use server::{Mood, Server, Tls, self_made};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 use uuid::Uuid;
 
 const SENDER: &str = "The Book Shop <orders@shop.example>";
@@ -47,11 +48,20 @@ with_a_server!(
 );
 
 async fn host(log: LogChoice, scenario: impl AsyncFnOnce(&TestApp, &Server)) {
+    host_for(SmtpMailer::GIVE_UP, log, scenario).await;
+}
+
+/// With a mail server that may put a letter off for so long.
+async fn host_for(
+    give_up: Duration,
+    log: LogChoice,
+    scenario: impl AsyncFnOnce(&TestApp, &Server),
+) {
     let server = Server::start(Mood::Takes);
     let mut ground = ground(log).await;
     let url = format!("smtp://127.0.0.1:{}", server.port);
     ground.config.mail =
-        MailConfig { server: Some(url.parse().unwrap()), sender: SENDER.parse().unwrap() };
+        MailConfig { server: Some(url.parse().unwrap()), sender: SENDER.parse().unwrap(), give_up };
     let app = TestApp::start(ground).await;
     scenario(&app, &server).await;
     app.finish().await;
@@ -174,6 +184,22 @@ mod scenario {
         let books = app.settled().await;
         assert_eq!(books.orders.values().map(|order| order.mails_sent.len()).sum::<usize>(), 42);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_letter_that_is_put_off_for_too_long_is_given_up() {
+    host_for(Duration::from_secs(3), LogChoice::Embedded, async |app, server| {
+        server.set(Mood::Answers("452 4.2.2 <reader@example.org> has no room"));
+        let product = app.staff.product(2_500, 100).await;
+        let reader = app.staff.customer().await;
+        let placed = app.staff.post("/orders", &order(reader, &[(product, 1)])).expect(201).await;
+        let books = app.settled().await;
+        let letters = &books.orders[&placed.id("order_id")].mails_refused;
+        assert_eq!(letters, &[(Mail::Confirmed, "smtp-452".to_owned())]);
+        assert!(server.letters().is_empty());
+        assert!(server.times("RCPT") > 1);
+    })
+    .await;
 }
 
 fn command(ground: &Ground, server: &str) -> std::process::Command {

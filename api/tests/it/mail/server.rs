@@ -122,7 +122,13 @@ impl Server {
 
     /// Whether it was ever given a command that begins like this.
     pub fn heard(&self, verb: &str) -> bool {
-        self.state.heard.lock().unwrap().iter().any(|line| line.starts_with(verb))
+        self.times(verb) > 0
+    }
+
+    /// How often.
+    pub fn times(&self, verb: &str) -> usize {
+        let heard = self.state.heard.lock().unwrap();
+        heard.iter().filter(|line| line.starts_with(verb)).count()
     }
 }
 

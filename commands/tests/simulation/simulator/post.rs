@@ -17,7 +17,7 @@ pub enum PostMood {
     /// Quick and reliable.
     #[default]
     Open,
-    /// Every third letter fails, before or after it was delivered.
+    /// Every third letter is put off, or is delivered and nobody is told.
     Failing,
     /// Letters take seconds, some longer than anybody waits.
     Slow,
@@ -117,6 +117,10 @@ impl Mailer for Postman {
                     shop.breaks(broken);
                 }
                 world.sleep(Duration::from_millis(after)).await;
+                if !does {
+                    let _ = answer.send(Err(MailError::PutOff("smtp-451".into())));
+                    return;
+                }
                 if !fails && answer.send(Ok(Arc::from(sent))).is_ok() {
                     shop.post().entry((order, mail)).or_default().told.push(process);
                 }
