@@ -37,6 +37,8 @@ pub(super) struct KafkaReader {
     /// The end when reading began, if that was not behind it: reaching it is told at once, where the library would wait a
     /// fetch longer.
     first_end: Option<Offset>,
+    /// Records in the last chunk: room for the next one, which is about as long while reading catches up.
+    room: usize,
     /// The last end that was told.
     told: Option<Offset>,
     /// What came behind the records of the last chunk.
@@ -74,6 +76,7 @@ impl KafkaReader {
             environment,
             next: from,
             first_end,
+            room: 0,
             told: None,
             failed: None,
             over: false,
@@ -90,6 +93,7 @@ impl KafkaReader {
             return Err(ReadError::Unavailable("the consumer has failed".into()));
         }
         let Drained { records, empty, eof, failed, refused } = self.drain();
+        self.room = records.len();
         let place = self.lease.position();
         let place = place.map_err(|error| ReadError::Unavailable(error.into()))?;
         self.next = refused.or(place).unwrap_or(self.next);
@@ -105,7 +109,7 @@ impl KafkaReader {
     }
 
     fn drain(&self) -> Drained {
-        let mut drained = Drained::default();
+        let mut drained = Drained { records: Vec::with_capacity(self.room), ..Drained::default() };
         let (mut place, mut bytes) = (self.next, 0);
         // To the last entry, whatever it is: the library wakes nobody for a queue that was not empty.
         while drained.records.len() < CHUNK_RECORDS && bytes < CHUNK_BYTES {
