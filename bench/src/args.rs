@@ -63,7 +63,7 @@ pub struct Args {
     #[arg(long)]
     pub throttle: bool,
 
-    /// Which read model `rebuild` builds anew; without it, each in turn.
+    /// Which read model `rebuild` and `beside` build anew; without it, each in turn.
     #[arg(long, value_enum)]
     pub model: Option<Model>,
 

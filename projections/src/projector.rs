@@ -8,6 +8,7 @@ mod plan;
 
 use crate::{
     Planted, Progress, ReadModel,
+    background::{self, Background},
     checkpoint::{self, Checkpoint},
     database::{self, PoolSettings},
     feeds::{FeedKey, Live, Running},
@@ -20,10 +21,11 @@ use crate::{
 };
 use events::{Environment, Offset, Partition, log::EventLog};
 use futures::{FutureExt, future::BoxFuture};
-use sqlx::postgres::PgConnectOptions;
+use sqlx::{PgPool, postgres::PgConnectOptions};
 use std::{
     collections::{BTreeMap, BTreeSet},
     error::Error,
+    io,
     sync::Arc,
     time::Duration,
 };
@@ -54,6 +56,9 @@ pub struct ProjectorSettings {
     pub close: i64,
     /// Whether what an older program built is built anew at the start.
     pub rebuild_on_upgrade: bool,
+    /// The process of the database server, if it is on this machine and of this user, or this process is root: sessions that
+    /// rebuild get a lower priority there.
+    pub server: Option<u32>,
     /// A bug, for a test of the tests.
     pub planted: Planted,
 }
@@ -71,6 +76,7 @@ impl Default for ProjectorSettings {
             lease: Duration::from_secs(4),
             close: 2_000,
             rebuild_on_upgrade: true,
+            server: None,
             planted: Planted::Nothing,
         }
     }
@@ -88,6 +94,9 @@ pub enum StartError {
     /// The read models could not be made ready.
     #[error(transparent)]
     Prepare(#[from] PrepareError),
+    /// No threads for what is done in the background.
+    #[error("the threads of rebuilds cannot be started")]
+    Background(#[source] io::Error),
 }
 
 /// Feeds the read models from the log, as long as it lives. Dropping it ends all at once, which is always safe.
@@ -113,8 +122,8 @@ impl Projector {
     ) -> Result<Self, StartError> {
         let pool = PoolSettings {
             application_name: "orderlog projector".to_owned(),
-            // Each group, and each group of what reads for itself; what is filled in bulk; and the leases.
-            max_connections: settings.groups * 2 + settings.bulk_tasks + 4,
+            // Each group, and each group of what reads for itself; and the leases.
+            max_connections: settings.groups * 2 + 4,
             ..PoolSettings::default()
         };
         let pool = database::connect(session(options), pool).await?;
@@ -131,15 +140,12 @@ impl Projector {
         let groups = group(log.partitions(), settings.groups);
         let (holder, planted) = (environment.uuid(), settings.planted);
         let turns = Arc::new(Semaphore::new(settings.bulk_tasks.max(1) as usize));
+        let beside = beside(&pool, &settings);
+        let context = Context { pool, log, environment, progress, planted, live: Live::default() };
         let coordinator = Coordinator {
-            context: Arc::new(Context {
-                pool,
-                log,
-                environment,
-                progress,
-                planted,
-                live: Live::default(),
-            }),
+            beside: Arc::new(Context { pool: beside, ..context.clone() }),
+            context: Arc::new(context),
+            background: Background::new().map_err(StartError::Background)?,
             settings,
             holder,
             groups,
@@ -186,6 +192,18 @@ fn session(options: PgConnectOptions) -> PgConnectOptions {
     ])
 }
 
+/// Sessions like those of another pool, for what is done in the background.
+fn beside(pool: &PgPool, settings: &ProjectorSettings) -> PgPool {
+    let options = pool.connect_options().as_ref().clone();
+    let pool = PoolSettings {
+        application_name: "orderlog rebuild".to_owned(),
+        // What is filled in bulk; and two comparisons at a time, or more that wait for each other.
+        max_connections: settings.bulk_tasks + 8,
+        ..PoolSettings::default()
+    };
+    background::connect(options, &pool, settings.server)
+}
+
 /// The partitions, dealt out.
 fn group(partitions: u32, groups: u32) -> Vec<Vec<Partition>> {
     let groups = groups.clamp(1, partitions.max(1));
@@ -196,6 +214,9 @@ fn group(partitions: u32, groups: u32) -> Vec<Vec<Partition>> {
 
 struct Coordinator {
     context: Arc<Context>,
+    /// The same, with sessions for what is done in the background.
+    beside: Arc<Context>,
+    background: Background,
     settings: ProjectorSettings,
     holder: Uuid,
     groups: Vec<Vec<Partition>>,
@@ -236,6 +257,7 @@ impl Coordinator {
         }
         // The database may be stopped next: no session is to be cut off by that.
         self.context.pool.close().await;
+        self.beside.pool.close().await;
     }
 
     async fn tick(&mut self) -> Result<(), sqlx::Error> {
@@ -308,12 +330,13 @@ impl Coordinator {
             reached: reached.clone(),
             stop: stop.clone(),
         };
+        let context = || Arc::clone(&self.beside);
         let task: BoxFuture<'static, ()> = match key {
             FeedKey::Together(_) => feed(self.settings.max_events).run().boxed(),
             FeedKey::Apart(..) => feed(self.settings.max_events_apart).run().boxed(),
             FeedKey::Bulk(id, partition) => {
                 let bulk = Bulk {
-                    context: Arc::clone(&self.context),
+                    context: context(),
                     version: Arc::clone(&self.versions[&id]),
                     partition,
                     max_bytes: self.settings.bulk_bytes,
@@ -326,18 +349,24 @@ impl Coordinator {
                 bulk.run().boxed()
             }
             FeedKey::Indexes(id) => {
-                let (pool, done) = (self.context.pool.clone(), Arc::clone(&self.done));
+                let (pool, done) = (self.beside.pool.clone(), Arc::clone(&self.done));
                 let version = Arc::clone(&self.versions[&id]);
                 indexes::complete(pool, version, stop.clone(), done).boxed()
             }
             FeedKey::Verify(id) => {
-                let (context, done) = (Arc::clone(&self.context), Arc::clone(&self.done));
+                let (context, done) = (context(), Arc::clone(&self.done));
                 let version = Arc::clone(&self.versions[&id]);
                 Verify { context, version, stop: stop.clone(), done }.run().boxed()
             }
         };
-        #[expect(clippy::disallowed_methods, reason = "ended by the handle")]
-        let task = AbortOnDropHandle::new(tokio::spawn(task));
+        let task = match key {
+            #[expect(clippy::disallowed_methods, reason = "ended by the handle")]
+            FeedKey::Together(_) | FeedKey::Apart(..) => tokio::spawn(task),
+            FeedKey::Bulk(..) | FeedKey::Indexes(_) | FeedKey::Verify(_) => {
+                self.background.spawn(task)
+            }
+        };
+        let task = AbortOnDropHandle::new(task);
         Running { shares, reached, stop, task }
     }
 

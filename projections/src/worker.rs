@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 const CHUNKS_WAITING: usize = 4;
 
 /// What all feeds share.
+#[derive(Clone)]
 pub(crate) struct Context {
     pub pool: PgPool,
     pub log: Arc<dyn EventLog>,

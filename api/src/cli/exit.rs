@@ -100,7 +100,10 @@ impl Kept {
             | StartError::Projector(projections::StartError::Prepare(error)) => of_prepare(error),
             StartError::Keys(error) => self.of_keys(error),
             StartError::Auth(error) => of_auth(error),
-            StartError::Gateway { source, .. } => of_system(source),
+            StartError::Gateway { source, .. }
+            | StartError::Projector(projections::StartError::Background(source)) => {
+                of_system(source)
+            }
             StartError::Listen { .. }
             | StartError::Mail(_)
             | StartError::KeysInFile(_)

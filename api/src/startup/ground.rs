@@ -118,6 +118,11 @@ pub struct Database {
 }
 
 impl Database {
+    /// The process of the private one.
+    pub fn server(&self) -> Option<u32> {
+        self.postgres.as_ref().map(LocalPostgres::process_id)
+    }
+
     /// Connects to the configured database, or starts the private one, and brings it up to date for
     /// a log of so many partitions.
     pub(super) async fn open(

@@ -48,7 +48,9 @@ pub(super) async fn start_read_side(
         let options = ground.database.options.clone();
         let (log, environment) = (Arc::clone(&log), Arc::clone(environment));
         let rebuild_on_upgrade = config.rebuild_on_upgrade;
-        let settings = ProjectorSettings { rebuild_on_upgrade, ..ProjectorSettings::default() };
+        let server = ground.database.server();
+        let settings =
+            ProjectorSettings { rebuild_on_upgrade, server, ..ProjectorSettings::default() };
         Some(Projector::start(log, options, environment, progress.clone(), settings).await?)
     } else {
         None

@@ -1,10 +1,10 @@
 //! `beside`: queries and the lag of what serves, with orders arriving at half of what the node can take; first alone, then
-//! beside rebuilds of all read models, one after another.
+//! beside rebuilds of all read models, one after another, or of one.
 
 use super::{
     query::Known,
     reading::ReadSide,
-    rebuild::{fill, until_serving},
+    rebuild::{fill, models, until_serving},
     system::Writing,
 };
 use crate::{
@@ -107,7 +107,7 @@ pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
     let began = (Instant::now(), cpu_time());
     time::sleep(args.load().measured).await;
     let mut lines = lines(place, "alone", &seen, began)?;
-    for model in ReadModel::ALL {
+    for model in models(args.model) {
         seen.take()?;
         let began = (Instant::now(), cpu_time());
         let manner = Manner { gentle: args.throttle, verify_only: false };

@@ -104,7 +104,10 @@ impl ReadSide {
             options,
             Arc::clone(&place.environment),
             progress.clone(),
-            ProjectorSettings::default(),
+            ProjectorSettings {
+                server: Some(postgres.process_id()),
+                ..ProjectorSettings::default()
+            },
         )
         .await?;
         let reads = ReadModels::new(pool, progress, Arc::clone(log));

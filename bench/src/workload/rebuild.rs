@@ -71,7 +71,8 @@ fn line(what: String, on: String, measured: Measured) -> Line {
     }
 }
 
-fn models(model: Option<Model>) -> Vec<ReadModel> {
+/// The read models that are meant: all, if none is named.
+pub fn models(model: Option<Model>) -> Vec<ReadModel> {
     match model {
         None => ReadModel::ALL.to_vec(),
         Some(Model::Orders) => vec![ReadModel::Orders],

@@ -100,7 +100,7 @@ impl Default for PoolSettings {
 impl PoolSettings {
     /// The settings as parameters of the session: they hold from its first statement on and cost no
     /// round trip.
-    fn session(&self, options: PgConnectOptions) -> PgConnectOptions {
+    pub(crate) fn session(&self, options: PgConnectOptions) -> PgConnectOptions {
         let statement = self.statement_timeout.unwrap_or(Duration::ZERO);
         options.application_name(&self.application_name).options([
             ("statement_timeout", statement.as_millis()),
@@ -117,7 +117,20 @@ pub async fn connect(
     settings: PoolSettings,
 ) -> Result<PgPool, DatabaseError> {
     let address = format!("{}:{}", options.get_host(), options.get_port());
-    let pool = PgPoolOptions::new()
+    let pool = self::options(&settings).connect_with(settings.session(options)).await;
+    let failed = |source| DatabaseError::Connect { address, source };
+    let pool = pool.map_err(failed.clone())?;
+    let version =
+        pool.acquire().await.map_err(failed)?.server_version_num().unwrap_or(OLDEST_MAJOR * 10_000);
+    if version < OLDEST_MAJOR * 10_000 {
+        return Err(DatabaseError::TooOld { found: version / 10_000 });
+    }
+    Ok(pool)
+}
+
+/// The bounds of a pool.
+pub(crate) fn options(settings: &PoolSettings) -> PgPoolOptions {
+    PgPoolOptions::new()
         .max_connections(settings.max_connections)
         .min_connections(settings.min_connections)
         .acquire_timeout(settings.acquire_timeout)
@@ -130,16 +143,6 @@ pub async fn connect(
                 Ok(true)
             })
         })
-        .connect_with(settings.session(options))
-        .await;
-    let failed = |source| DatabaseError::Connect { address, source };
-    let pool = pool.map_err(failed.clone())?;
-    let version =
-        pool.acquire().await.map_err(failed)?.server_version_num().unwrap_or(OLDEST_MAJOR * 10_000);
-    if version < OLDEST_MAJOR * 10_000 {
-        return Err(DatabaseError::TooOld { found: version / 10_000 });
-    }
-    Ok(pool)
 }
 
 /// [`connect`] for a URL, as in `DATABASE_URL`.

@@ -43,6 +43,10 @@ impl Indexes {
 const SETTINGS: &str = "set local statement_timeout = 0; set local lock_timeout = '60s'; \
     set local maintenance_work_mem = '256MB'; set local max_parallel_maintenance_workers = ";
 
+/// A quarter of the usual sample finds what every table's queries depend on; the server's own analyzing takes the usual one
+/// soon after.
+const SAMPLE: &str = "set local default_statistics_target = 25";
+
 /// Makes the indexes that are missing, up to `wanted`; nothing if they are there, or the version is gone.
 pub(crate) async fn make(
     pool: &PgPool,
@@ -100,10 +104,7 @@ pub(crate) async fn complete(
 ) {
     let id = version.id;
     // In a task of its own: an index that is half made holds its connection up.
-    let made = database::detached(async move {
-        make(&pool, &version, Indexes::All).await?;
-        analyze(&pool, id).await
-    });
+    let made = database::detached(async move { make(&pool, &version, Indexes::All).await });
     let made = tokio::select! {
         made = made => made,
         () = stop.cancelled() => return,
@@ -116,8 +117,13 @@ pub(crate) async fn complete(
     done.notify_one();
 }
 
-/// So that queries are planned well from the first one on. Not part of the transaction that makes the indexes: it may fail.
-async fn analyze(pool: &PgPool, id: VersionId) -> Result<(), sqlx::Error> {
+/// So that queries are planned well from the first one on. In a task of its own, like what makes the indexes.
+pub(crate) async fn analyze(pool: &PgPool, id: VersionId) -> Result<(), sqlx::Error> {
+    let pool = pool.clone();
+    database::detached(async move { analyze_tables(&pool, id).await }).await
+}
+
+async fn analyze_tables(pool: &PgPool, id: VersionId) -> Result<(), sqlx::Error> {
     let tables: Vec<String> = sqlx::query_scalar(
         "select format('%I.%I', schemaname, tablename) from pg_tables where schemaname = $1",
     )
@@ -127,7 +133,7 @@ async fn analyze(pool: &PgPool, id: VersionId) -> Result<(), sqlx::Error> {
     if tables.is_empty() {
         return Ok(());
     }
-    let analyze = format!("analyze {}", tables.join(", "));
+    let analyze = format!("{SAMPLE}; analyze {}", tables.join(", "));
     sqlx::raw_sql(AssertSqlSafe(analyze)).execute(pool).await?;
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::{
     rebuild::{
         culprit,
         difference::{self, Difference},
-        switch,
+        indexes, switch,
     },
     version::{Verified, Version, VersionId},
     worker::Context,
@@ -78,7 +78,7 @@ impl Verify {
     /// Finds out and notes it. What fails is tried again by who began it.
     pub async fn run(self) {
         let known = tokio::select! {
-            known = self.compare() => known,
+            known = self.look() => known,
             () = self.stop.cancelled() => return,
         };
         let id = self.version.id;
@@ -94,6 +94,18 @@ impl Verify {
             }
         }
         self.done.notify_one();
+    }
+
+    /// Reads the tables for both purposes: so that the planner knows them, and to compare them.
+    async fn look(&self) -> Result<Verified, Unknown> {
+        let analyzed = indexes::analyze(&self.context.pool, self.version.id);
+        if self.version.manner.gentle {
+            analyzed.await?;
+            return self.compare().await;
+        }
+        let analyzed = async { Ok(analyzed.await?) };
+        let ((), known) = futures::try_join!(analyzed, self.compare())?;
+        Ok(known)
     }
 
     async fn compare(&self) -> Result<Verified, Unknown> {

@@ -10,6 +10,7 @@ use crate::{
     log::{LogFault, RawChunk, RawRecord, ReadError, RecordReader},
 };
 use async_trait::async_trait;
+use bytes::BytesMut;
 use futures::future::{Either, select};
 use rdkafka::{
     Message,
@@ -39,6 +40,8 @@ pub(super) struct KafkaReader {
     first_end: Option<Offset>,
     /// Records in the last chunk: room for the next one, which is about as long while reading catches up.
     room: usize,
+    /// What is left of the memory for bodies.
+    bodies: BytesMut,
     /// The last end that was told.
     told: Option<Offset>,
     /// What came behind the records of the last chunk.
@@ -77,6 +80,7 @@ impl KafkaReader {
             next: from,
             first_end,
             room: 0,
+            bodies: BytesMut::new(),
             told: None,
             failed: None,
             over: false,
@@ -108,9 +112,10 @@ impl KafkaReader {
         Ok(Some(RawChunk { records, next: Some(self.next), at_end }))
     }
 
-    fn drain(&self) -> Drained {
+    fn drain(&mut self) -> Drained {
         let mut drained = Drained { records: Vec::with_capacity(self.room), ..Drained::default() };
         let (mut place, mut bytes) = (self.next, 0);
+        let mut bodies = std::mem::take(&mut self.bodies);
         // To the last entry, whatever it is: the library wakes nobody for a queue that was not empty.
         while drained.records.len() < CHUNK_RECORDS && bytes < CHUNK_BYTES {
             match self.lease.poll() {
@@ -123,7 +128,7 @@ impl KafkaReader {
                     drained.failed = Some(self.failure(place, error));
                     break;
                 }
-                Some(Ok(message)) => match self.read(&message, place) {
+                Some(Ok(message)) => match self.read(&message, place, &mut bodies) {
                     Ok(raw) => {
                         place = raw.offset;
                         bytes += raw.record.body.len();
@@ -138,16 +143,22 @@ impl KafkaReader {
                 },
             }
         }
+        self.bodies = bodies;
         drained
     }
 
-    fn read(&self, message: &BorrowedMessage<'_>, place: Offset) -> Result<RawRecord, ReadError> {
+    fn read(
+        &self,
+        message: &BorrowedMessage<'_>,
+        place: Offset,
+        bodies: &mut BytesMut,
+    ) -> Result<RawRecord, ReadError> {
         let offset = Offset(message.offset());
         if offset < place {
             let source = format!("offset {offset} came after {place}").into();
             return Err(ReadError::Unavailable(source));
         }
-        record::read(message).map_err(|error| self.damaged(offset, error))
+        record::read(message, bodies).map_err(|error| self.damaged(offset, error))
     }
 
     fn failure(&self, place: Offset, error: KafkaError) -> ReadError {

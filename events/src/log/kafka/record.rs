@@ -5,7 +5,7 @@ use crate::{
     environment::to_micros,
     log::{RawRecord, Record, Stamp, header, known_type},
 };
-use bytes::Bytes;
+use bytes::BytesMut;
 use chrono::{DateTime, SecondsFormat};
 use rdkafka::{
     Message,
@@ -47,8 +47,9 @@ pub(super) fn headers(record: &Record, stamp: &Stamp) -> OwnedHeaders {
 #[error("the record's {0} is missing or does not read")]
 pub(super) struct BadPart(&'static str);
 
-/// Reads a record back.
-pub(super) fn read(message: &impl Message) -> Result<RawRecord, BadPart> {
+/// Reads a record back. Its body is put at the end of `bodies`, which many records share: a piece of memory for each would
+/// cost as much as the rest of the record.
+pub(super) fn read(message: &impl Message, bodies: &mut BytesMut) -> Result<RawRecord, BadPart> {
     let stream: StreamId = text(message.key()).and_then(parse).ok_or(BadPart("key"))?;
     let (mut id, mut event_type, mut time, mut packed, mut traceparent) =
         (None, None, None, None, None);
@@ -63,6 +64,7 @@ pub(super) fn read(message: &impl Message) -> Result<RawRecord, BadPart> {
         }
     }
     let (metadata, stamp) = packed.ok_or(BadPart("packed header"))?;
+    let body = message.payload().ok_or(BadPart("payload"))?;
     let event_type = event_type.ok_or(BadPart("ce_type"))?;
     let record = Record {
         event_id: id.ok_or(BadPart("ce_id"))?,
@@ -71,7 +73,10 @@ pub(super) fn read(message: &impl Message) -> Result<RawRecord, BadPart> {
         time: time.ok_or(BadPart("ce_time"))?,
         metadata,
         traceparent,
-        body: Bytes::copy_from_slice(message.payload().ok_or(BadPart("payload"))?),
+        body: {
+            bodies.extend_from_slice(body);
+            bodies.split().freeze()
+        },
     };
     Ok(RawRecord { offset: Offset(message.offset()), stamp, record })
 }
@@ -92,8 +97,13 @@ fn timestamp(text: &str) -> Option<Timestamp> {
 mod tests {
     use super::*;
     use crate::{Fingerprint, Metadata, StreamKind};
+    use bytes::Bytes;
     use proptest::{prelude::*, sample::Index};
     use rdkafka::message::{OwnedMessage, Timestamp as Sent};
+
+    fn read(message: &OwnedMessage) -> Result<RawRecord, BadPart> {
+        super::read(message, &mut BytesMut::new())
+    }
 
     fn message(key: Option<Vec<u8>>, headers: OwnedHeaders, body: Option<Vec<u8>>) -> OwnedMessage {
         OwnedMessage::new(body, key, "topic".into(), Sent::NotAvailable, 0, 7, Some(headers))
@@ -137,7 +147,11 @@ mod tests {
             body: Vec<u8>,
         ) {
             let raw = record(ids, micros, trace, body);
-            prop_assert_eq!(read(&written(&raw)), Ok(raw));
+            prop_assert_eq!(read(&written(&raw)), Ok(raw.clone()));
+            // Behind others.
+            let mut bodies = BytesMut::new();
+            let read_twice = [&raw, &raw].map(|raw| super::read(&written(raw), &mut bodies));
+            prop_assert_eq!(read_twice, [Ok(raw.clone()), Ok(raw)]);
         }
 
         /// A header that another program wrote, or none at all.

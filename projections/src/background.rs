@@ -1,0 +1,139 @@
+//! Work that is to be in nobody's way: threads of a lower priority, and sessions of a lower priority where the server is the
+//! private one. It takes what the rest of the machine leaves, which on a quiet machine is all of it.
+//!
+//! Elsewhere than on Linux a thread has no priority of its own that can be lowered like this; all there is then is that
+//! rebuilds [give way](crate::rebuild) by themselves.
+
+use crate::database::{self, PoolSettings};
+use sqlx::{PgConnection, PgPool, postgres::PgConnectOptions};
+use std::{fs, io};
+use tokio::{
+    runtime::{Builder, Handle, Runtime},
+    task::JoinHandle,
+};
+
+/// How much "nicer" than others: where both want a core, this gets a tenth of it (`sched(7)`). Not the most there is, as it
+/// may hold locks for a moment that others wait for.
+const NICE: i32 = 10;
+
+/// Threads of a lower priority. What runs on them ends when it is dropped.
+pub(crate) struct Background {
+    handle: Handle,
+    /// Until it is dropped.
+    runtime: Option<Runtime>,
+}
+
+impl Background {
+    pub fn new() -> io::Result<Self> {
+        let mut runtime = Builder::new_multi_thread();
+        runtime.thread_name("background").on_thread_start(|| lower(None)).enable_all();
+        let runtime = runtime.build()?;
+        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
+    }
+
+    /// Runs a task there.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        self.handle.spawn(task)
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        // An ordinary drop waits, which no task may do.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// A pool for such work. No connection is opened before it is needed. `server` is the process that serves, if it is on this
+/// machine.
+pub(crate) fn connect(
+    options: PgConnectOptions,
+    settings: &PoolSettings,
+    server: Option<u32>,
+) -> PgPool {
+    database::options(settings)
+        .after_connect(move |session, _| {
+            Box::pin(async move {
+                if let Some(server) = server {
+                    lower_session(session, server).await?;
+                }
+                Ok(())
+            })
+        })
+        .connect_lazy_with(settings.session(options))
+}
+
+async fn lower_session(session: &mut PgConnection, server: u32) -> Result<(), sqlx::Error> {
+    let process: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(session).await?;
+    // Another server may have come to this address.
+    if parent(process) == Some(server) {
+        lower(Some(process));
+    }
+    Ok(())
+}
+
+/// `man 5 proc`: the second field, which is in parentheses, may hold anything; the fourth is the parent.
+fn parent(process: i32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Lowers the priority of a process, or of this thread.
+#[cfg(target_os = "linux")]
+fn lower(process: Option<i32>) {
+    use rustix::process::{Pid, setpriority_process};
+    let process = match process {
+        None => None,
+        Some(process) => match Pid::from_raw(process) {
+            Some(process) => Some(process),
+            None => return,
+        },
+    };
+    if let Err(error) = setpriority_process(process, NICE) {
+        tracing::debug!(error = &error as &dyn std::error::Error, "a priority is not lowered");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn lower(_: Option<i32>) {}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::database::local::LocalPostgres;
+    use rustix::process::{Pid, getpriority_process};
+
+    fn nice(process: Option<i32>) -> i32 {
+        getpriority_process(process.and_then(Pid::from_raw)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn threads_and_sessions_are_of_a_lower_priority_and_the_server_is_not() {
+        let usual = nice(None);
+        let background = Background::new().unwrap();
+        let (told, seen) = tokio::sync::oneshot::channel();
+        background.spawn(async {
+            let blocking = tokio::task::spawn_blocking(|| nice(None)).await.unwrap();
+            told.send((nice(None), blocking)).unwrap();
+        });
+        assert_eq!(seen.await.unwrap(), (NICE, NICE));
+        assert_eq!(nice(None), usual);
+
+        let postgres = LocalPostgres::throwaway().await.unwrap();
+        let server = postgres.process_id();
+        let session = async |server| {
+            let settings = PoolSettings::default();
+            let pool = connect(postgres.connect_options(), &settings, server);
+            let mut session = pool.acquire().await.unwrap();
+            let process = sqlx::query_scalar("select pg_backend_pid()");
+            nice(Some(process.fetch_one(&mut *session).await.unwrap()))
+        };
+        assert_eq!(session(Some(server)).await, NICE);
+        // Of another machine, or another server of this one.
+        assert_eq!(session(None).await, usual);
+        assert_eq!(session(Some(1)).await, usual);
+        assert_eq!(nice(Some(server.cast_signed())), usual);
+    }
+}
