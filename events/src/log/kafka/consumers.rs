@@ -3,7 +3,7 @@
 //! A consumer has one position a partition, so each reader leases its partition from the first consumer that has it free:
 //! there are as many consumers as readers of one partition at a time. Each leased partition has its own queue.
 
-use super::{KafkaSettings, Logging, blocking, partition_number};
+use super::{KafkaSettings, Logging, partition_number};
 use crate::{Offset, Partition, log::LogFault};
 use rdkafka::{
     ClientConfig, TopicPartitionList,
@@ -20,7 +20,7 @@ use std::{
     thread,
     time::Duration,
 };
-use tokio::sync::Notify;
+use tokio::{runtime::Handle, sync::Notify};
 
 /// The most consumers: readers of one partition at the same time.
 const MAX_CONSUMERS: usize = 16;
@@ -46,14 +46,19 @@ fn consumer_config(settings: &KafkaSettings) -> ClientConfig {
 pub(super) struct Consumers {
     topic: String,
     config: ClientConfig,
+    /// Whose threads start consumers. A consumer's own threads inherit the priority of the one that starts it, and are used by
+    /// others later: never that of whoever happens to need it first, which may be a rebuild in the background.
+    runtime: Handle,
     started: Mutex<Vec<Arc<SharedConsumer>>>,
 }
 
 impl Consumers {
+    /// In a runtime that lives as long as the log is used.
     pub(super) fn new(settings: &KafkaSettings) -> Self {
         Self {
             topic: settings.topic.clone(),
             config: consumer_config(settings),
+            runtime: Handle::current(),
             started: Mutex::default(),
         }
     }
@@ -65,12 +70,12 @@ impl Consumers {
         from: Offset,
     ) -> Result<Lease, LogFault> {
         let consumers = Arc::clone(self);
-        blocking(move || {
+        let lease = self.runtime.spawn_blocking(move || {
             let number = partition_number(partition)?;
             let consumer = consumers.reserve(number)?;
             Lease::start(consumer, &consumers.topic, partition, number, from)
-        })
-        .await
+        });
+        lease.await?
     }
 
     /// The first consumer that has the partition free, with the partition marked as taken.
