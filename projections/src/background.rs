@@ -5,6 +5,8 @@
 //! rebuilds [give way](crate::rebuild) by themselves.
 
 use crate::database::{self, PoolSettings};
+#[cfg(target_os = "linux")]
+use rustix::process::Pid;
 use sqlx::{PgConnection, PgPool, postgres::PgConnectOptions};
 use std::{fs, io};
 use tokio::{
@@ -12,9 +14,9 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// How much "nicer" than others: where both want a core, this gets a tenth of it (`sched(7)`). Not the most there is, as it
-/// may hold locks for a moment that others wait for.
-const NICE: i32 = 10;
+/// How much "nicer" than the rest of the program: where both want a core, this gets a tenth of it (`sched(7)`). Not the most
+/// there is, as it may hold locks for a moment that others wait for.
+const NICER: i32 = 10;
 
 /// Threads of a lower priority. What runs on them ends when it is dropped.
 pub(crate) struct Background {
@@ -26,7 +28,9 @@ pub(crate) struct Background {
 impl Background {
     pub fn new() -> io::Result<Self> {
         let mut runtime = Builder::new_multi_thread();
-        runtime.thread_name("background").on_thread_start(|| lower(None)).enable_all();
+        // Threads that these start inherit it: it is measured here.
+        let nice = nicer_than(None);
+        runtime.thread_name("background").on_thread_start(move || set(None, nice)).enable_all();
         let runtime = runtime.build()?;
         Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
     }
@@ -69,7 +73,7 @@ async fn lower_session(session: &mut PgConnection, server: u32) -> Result<(), sq
     let process: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(session).await?;
     // Another server may have come to this address.
     if parent(process) == Some(server) {
-        lower(Some(process));
+        set(Some(process), nicer_than(Some(server)));
     }
     Ok(())
 }
@@ -80,30 +84,35 @@ fn parent(process: i32) -> Option<u32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Lowers the priority of a process, or of this thread.
+/// How nice one of them is to be that runs for `other`, or for this thread.
 #[cfg(target_os = "linux")]
-fn lower(process: Option<i32>) {
-    use rustix::process::{Pid, setpriority_process};
-    let process = match process {
-        None => None,
-        Some(process) => match Pid::from_raw(process) {
-            Some(process) => Some(process),
-            None => return,
-        },
-    };
-    if let Err(error) = setpriority_process(process, NICE) {
+fn nicer_than(other: Option<u32>) -> i32 {
+    let other = other.and_then(|process| Pid::from_raw(process.cast_signed()));
+    rustix::process::getpriority_process(other).unwrap_or_default() + NICER
+}
+
+/// Sets how nice a process is, or this thread. What is above the most there is counts as that.
+#[cfg(target_os = "linux")]
+fn set(process: Option<i32>, nice: i32) {
+    let process = process.and_then(Pid::from_raw);
+    if let Err(error) = rustix::process::setpriority_process(process, nice) {
         tracing::debug!(error = &error as &dyn std::error::Error, "a priority is not lowered");
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn lower(_: Option<i32>) {}
+fn nicer_than(_: Option<u32>) -> i32 {
+    NICER
+}
+
+#[cfg(not(target_os = "linux"))]
+fn set(_: Option<i32>, _: i32) {}
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
     use crate::database::local::LocalPostgres;
-    use rustix::process::{Pid, getpriority_process};
+    use rustix::process::getpriority_process;
 
     fn nice(process: Option<i32>) -> i32 {
         getpriority_process(process.and_then(Pid::from_raw)).unwrap()
@@ -118,7 +127,8 @@ mod tests {
             let blocking = tokio::task::spawn_blocking(|| nice(None)).await.unwrap();
             told.send((nice(None), blocking)).unwrap();
         });
-        assert_eq!(seen.await.unwrap(), (NICE, NICE));
+        let lower = (usual + NICER).min(19);
+        assert_eq!(seen.await.unwrap(), (lower, lower));
         assert_eq!(nice(None), usual);
 
         let postgres = LocalPostgres::throwaway().await.unwrap();
@@ -130,7 +140,7 @@ mod tests {
             let process = sqlx::query_scalar("select pg_backend_pid()");
             nice(Some(process.fetch_one(&mut *session).await.unwrap()))
         };
-        assert_eq!(session(Some(server)).await, NICE);
+        assert_eq!(session(Some(server)).await, lower);
         // Of another machine, or another server of this one.
         assert_eq!(session(None).await, usual);
         assert_eq!(session(Some(1)).await, usual);
