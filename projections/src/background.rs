@@ -7,7 +7,7 @@
 use crate::database::{self, PoolSettings};
 #[cfg(target_os = "linux")]
 use rustix::process::Pid;
-use sqlx::{PgConnection, PgPool, postgres::PgConnectOptions};
+use sqlx::{PgConnection, PgPool};
 use std::{fs, io};
 use tokio::{
     runtime::{Builder, Handle, Runtime},
@@ -50,14 +50,11 @@ impl Drop for Background {
     }
 }
 
-/// A pool for such work. No connection is opened before it is needed. `server` is the process that serves, if it is on this
-/// machine.
-pub(crate) fn connect(
-    options: PgConnectOptions,
-    settings: &PoolSettings,
-    server: Option<u32>,
-) -> PgPool {
-    database::options(settings)
+/// A pool for such work, of sessions like those of another one. No connection is opened before it is needed. `server` is the
+/// process that serves, if it is on this machine.
+pub(crate) fn connect(like: &PgPool, max_connections: u32, server: Option<u32>) -> PgPool {
+    let options = like.connect_options().as_ref().clone().application_name("orderlog rebuild");
+    database::options(&PoolSettings { max_connections, ..PoolSettings::default() })
         .after_connect(move |session, _| {
             Box::pin(async move {
                 if let Some(server) = server {
@@ -66,7 +63,7 @@ pub(crate) fn connect(
                 Ok(())
             })
         })
-        .connect_lazy_with(settings.session(options))
+        .connect_lazy_with(options)
 }
 
 async fn lower_session(session: &mut PgConnection, server: u32) -> Result<(), sqlx::Error> {
@@ -133,9 +130,10 @@ mod tests {
 
         let postgres = LocalPostgres::throwaway().await.unwrap();
         let server = postgres.process_id();
+        let options = postgres.connect_options();
+        let like = database::connect(options, PoolSettings::default()).await.unwrap();
         let session = async |server| {
-            let settings = PoolSettings::default();
-            let pool = connect(postgres.connect_options(), &settings, server);
+            let pool = connect(&like, 1, server);
             let mut session = pool.acquire().await.unwrap();
             let process = sqlx::query_scalar("select pg_backend_pid()");
             nice(Some(process.fetch_one(&mut *session).await.unwrap()))

@@ -12,10 +12,10 @@
 //! | [`golden`] | what this program's code makes of a fixed history: whether it may feed what is there |
 //! | [`database`] | pools, migrations, the private cluster |
 //!
-//! Inside: `background` (threads and sessions of a lower priority), `projection` (what a read model is), `version` (its tables in a schema of their own), `facts` and `source` (log to
+//! Inside: `projection` (what a read model is), `version` (its tables in a schema of their own), `facts` and `source` (log to
 //! decoded events), `streams` (one row a stream), `copy` (rows in binary), `feeds` (what a projector has running), `worker`,
 //! `session` and `transaction` (events to rows, one transaction at a time), `checkpoint`, `lease`, `progress`; under
-//! [`rebuild`] how a new version is filled in bulk, indexed, compared and switched to.
+//! [`rebuild`] how a new version is filled in bulk, indexed, compared and switched to, and `background`, where that is done.
 //!
 //! Invariants:
 //! - rows and checkpoint move in one transaction, and only if the checkpoint is where the writer believes it is: whoever

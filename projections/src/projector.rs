@@ -21,7 +21,7 @@ use crate::{
 };
 use events::{Environment, Offset, Partition, log::EventLog};
 use futures::{FutureExt, future::BoxFuture};
-use sqlx::{PgPool, postgres::PgConnectOptions};
+use sqlx::postgres::PgConnectOptions;
 use std::{
     collections::{BTreeMap, BTreeSet},
     error::Error,
@@ -140,7 +140,8 @@ impl Projector {
         let groups = group(log.partitions(), settings.groups);
         let (holder, planted) = (environment.uuid(), settings.planted);
         let turns = Arc::new(Semaphore::new(settings.bulk_tasks.max(1) as usize));
-        let beside = beside(&pool, &settings);
+        // What is filled in bulk; and two comparisons at a time, or more that wait for each other.
+        let beside = background::connect(&pool, settings.bulk_tasks + 8, settings.server);
         let context = Context { pool, log, environment, progress, planted, live: Live::default() };
         let coordinator = Coordinator {
             beside: Arc::new(Context { pool: beside, ..context.clone() }),
@@ -190,18 +191,6 @@ fn session(options: PgConnectOptions) -> PgConnectOptions {
         ("enable_mergejoin", "off"),
         ("jit", "off"),
     ])
-}
-
-/// Sessions like those of another pool, for what is done in the background.
-fn beside(pool: &PgPool, settings: &ProjectorSettings) -> PgPool {
-    let options = pool.connect_options().as_ref().clone();
-    let pool = PoolSettings {
-        application_name: "orderlog rebuild".to_owned(),
-        // What is filled in bulk; and two comparisons at a time, or more that wait for each other.
-        max_connections: settings.bulk_tasks + 8,
-        ..PoolSettings::default()
-    };
-    background::connect(options, &pool, settings.server)
 }
 
 /// The partitions, dealt out.

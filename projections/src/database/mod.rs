@@ -100,7 +100,7 @@ impl Default for PoolSettings {
 impl PoolSettings {
     /// The settings as parameters of the session: they hold from its first statement on and cost no
     /// round trip.
-    pub(crate) fn session(&self, options: PgConnectOptions) -> PgConnectOptions {
+    fn session(&self, options: PgConnectOptions) -> PgConnectOptions {
         let statement = self.statement_timeout.unwrap_or(Duration::ZERO);
         options.application_name(&self.application_name).options([
             ("statement_timeout", statement.as_millis()),

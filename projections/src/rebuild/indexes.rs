@@ -117,10 +117,14 @@ pub(crate) async fn complete(
     done.notify_one();
 }
 
-/// So that queries are planned well from the first one on. In a task of its own, like what makes the indexes.
-pub(crate) async fn analyze(pool: &PgPool, id: VersionId) -> Result<(), sqlx::Error> {
+/// So that queries are planned well from the first one on. In a task of its own, like what makes the indexes; nothing depends
+/// on it, so it may fail.
+pub(crate) async fn analyze(pool: &PgPool, id: VersionId) {
     let pool = pool.clone();
-    database::detached(async move { analyze_tables(&pool, id).await }).await
+    if let Err(error) = database::detached(async move { analyze_tables(&pool, id).await }).await {
+        let error = &error as &dyn Error;
+        tracing::warn!(version = %id, error, "the tables of a read model are not analysed");
+    }
 }
 
 async fn analyze_tables(pool: &PgPool, id: VersionId) -> Result<(), sqlx::Error> {

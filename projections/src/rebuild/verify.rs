@@ -100,12 +100,11 @@ impl Verify {
     async fn look(&self) -> Result<Verified, Unknown> {
         let analyzed = indexes::analyze(&self.context.pool, self.version.id);
         if self.version.manner.gentle {
-            analyzed.await?;
+            analyzed.await;
             return self.compare().await;
         }
-        let analyzed = async { Ok(analyzed.await?) };
-        let ((), known) = futures::try_join!(analyzed, self.compare())?;
-        Ok(known)
+        let ((), known) = futures::join!(analyzed, self.compare());
+        known
     }
 
     async fn compare(&self) -> Result<Verified, Unknown> {

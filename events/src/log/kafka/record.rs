@@ -47,8 +47,8 @@ pub(super) fn headers(record: &Record, stamp: &Stamp) -> OwnedHeaders {
 #[error("the record's {0} is missing or does not read")]
 pub(super) struct BadPart(&'static str);
 
-/// Reads a record back. Its body is put at the end of `bodies`, which many records share: a piece of memory for each would
-/// cost as much as the rest of the record.
+/// Reads a record back. Its body is put at the end of `bodies`, memory that many records share: it is taken and freed once for
+/// all of them, and freed on another thread as a rule.
 pub(super) fn read(message: &impl Message, bodies: &mut BytesMut) -> Result<RawRecord, BadPart> {
     let stream: StreamId = text(message.key()).and_then(parse).ok_or(BadPart("key"))?;
     let (mut id, mut event_type, mut time, mut packed, mut traceparent) =
@@ -66,17 +66,17 @@ pub(super) fn read(message: &impl Message, bodies: &mut BytesMut) -> Result<RawR
     let (metadata, stamp) = packed.ok_or(BadPart("packed header"))?;
     let body = message.payload().ok_or(BadPart("payload"))?;
     let event_type = event_type.ok_or(BadPart("ce_type"))?;
+    let (event_id, time) = (id.ok_or(BadPart("ce_id"))?, time.ok_or(BadPart("ce_time"))?);
+    // Once nothing can be missing any more: `split` takes all that is there.
+    bodies.extend_from_slice(body);
     let record = Record {
-        event_id: id.ok_or(BadPart("ce_id"))?,
+        event_id,
         stream,
         event_type: known_type(stream.kind, event_type),
-        time: time.ok_or(BadPart("ce_time"))?,
+        time,
         metadata,
         traceparent,
-        body: {
-            bodies.extend_from_slice(body);
-            bodies.split().freeze()
-        },
+        body: bodies.split().freeze(),
     };
     Ok(RawRecord { offset: Offset(message.offset()), stamp, record })
 }
