@@ -1,8 +1,8 @@
 //! A reader of one partition: drains the partition's queue on the task that asks, woken by the library. No thread and no
 //! copy in between, and what waits is bounded by the library's prefetch.
 //!
-//! The reader's place is what the library says it has handed over, control records included: never an offset plus one, and
-//! never a watermark, which may be ahead of what was handed over.
+//! Where the queue is empty, the reader's place is what the library says it has handed over, control records included: not an
+//! offset plus one, which may stand before them for ever, and never a watermark, which may be ahead of what was handed over.
 
 use super::{Inquirer, consumers::Lease, record};
 use crate::{
@@ -98,9 +98,16 @@ impl KafkaReader {
         }
         let Drained { records, empty, eof, failed, refused } = self.drain();
         self.room = records.len();
-        let place = self.lease.position();
-        let place = place.map_err(|error| ReadError::Unavailable(error.into()))?;
-        self.next = refused.or(place).unwrap_or(self.next);
+        self.next = match (refused, records.last()) {
+            (Some(refused), _) => refused,
+            // In the midst of records any place behind the last one will do, be it a control record's.
+            (None, Some(last)) if !empty && !eof && failed.is_none() => Offset(last.offset.0 + 1),
+            _ => {
+                let place = self.lease.position();
+                let place = place.map_err(|error| ReadError::Unavailable(error.into()))?;
+                place.unwrap_or(self.next)
+            }
+        };
         self.failed = failed;
         let at_end = eof || (empty && self.first_end.take_if(|end| *end <= self.next).is_some());
         if at_end && self.told != Some(self.next) {

@@ -51,18 +51,14 @@ pub(super) struct BadPart(&'static str);
 /// all of them, and freed on another thread as a rule.
 pub(super) fn read(message: &impl Message, bodies: &mut BytesMut) -> Result<RawRecord, BadPart> {
     let stream: StreamId = text(message.key()).and_then(parse).ok_or(BadPart("key"))?;
-    let (mut id, mut event_type, mut time, mut packed, mut traceparent) =
-        (None, None, None, None, None);
-    for Header { key, value } in message.headers().ok_or(BadPart("headers"))?.iter() {
-        match key {
-            "ce_id" => id = text(value).and_then(parse),
-            "ce_type" => event_type = text(value),
-            "ce_time" => time = text(value).and_then(timestamp),
-            PACKED => packed = value.and_then(|value| header::unpack(value).ok()),
-            "traceparent" => traceparent = text(value).map(Box::from),
-            _ => {}
-        }
-    }
+    let headers = message.headers().ok_or(BadPart("headers"))?;
+    let id = find(headers, 1, "ce_id").and_then(|id| Uuid::try_parse_ascii(id).ok());
+    let event_type = text(find(headers, 2, "ce_type"));
+    let time = text(find(headers, 4, "ce_time")).and_then(timestamp);
+    let packed = find(headers, 6, PACKED).and_then(|packed| header::unpack(packed).ok());
+    // Behind all others, if it is there at all.
+    let traceparent = (headers.count() > 8).then(|| find(headers, 8, "traceparent")).flatten();
+    let traceparent = text(traceparent).map(Box::from);
     let (metadata, stamp) = packed.ok_or(BadPart("packed header"))?;
     let body = message.payload().ok_or(BadPart("payload"))?;
     let event_type = event_type.ok_or(BadPart("ce_type"))?;
@@ -79,6 +75,12 @@ pub(super) fn read(message: &impl Message, bodies: &mut BytesMut) -> Result<RawR
         body: bodies.split().freeze(),
     };
     Ok(RawRecord { offset: Offset(message.offset()), stamp, record })
+}
+
+/// The value of a header. It is looked for first where [`headers`] puts it: each look takes the library a while.
+fn find<'a>(headers: &'a impl Headers, place: usize, key: &str) -> Option<&'a [u8]> {
+    let at = |place| headers.try_get(place).filter(|header| header.key == key);
+    at(place).or_else(|| (0..headers.count()).find_map(at))?.value
 }
 
 fn text(bytes: Option<&[u8]>) -> Option<&str> {
@@ -134,8 +136,12 @@ mod tests {
     }
 
     fn written(raw: &RawRecord) -> OwnedMessage {
+        written_with(raw, headers(&raw.record, &raw.stamp))
+    }
+
+    fn written_with(raw: &RawRecord, headers: OwnedHeaders) -> OwnedMessage {
         let key = raw.record.stream.with_text(|stream| stream.as_bytes().to_vec());
-        message(Some(key), headers(&raw.record, &raw.stamp), Some(raw.record.body.to_vec()))
+        message(Some(key), headers, Some(raw.record.body.to_vec()))
     }
 
     proptest! {
@@ -148,6 +154,13 @@ mod tests {
         ) {
             let raw = record(ids, micros, trace, body);
             prop_assert_eq!(read(&written(&raw)), Ok(raw.clone()));
+            // Wherever the headers are.
+            let mut turned = OwnedHeaders::new();
+            let headers = headers(&raw.record, &raw.stamp);
+            for place in (0..headers.count()).rev() {
+                turned = turned.insert(headers.get(place));
+            }
+            prop_assert_eq!(read(&written_with(&raw, turned)), Ok(raw.clone()));
             // Behind others.
             let mut bodies = BytesMut::new();
             let read_twice = [&raw, &raw].map(|raw| super::read(&written(raw), &mut bodies));
