@@ -63,9 +63,9 @@ pub struct Args {
     #[arg(long)]
     pub throttle: bool,
 
-    /// Which read model `rebuild` and `beside` build anew; without it, each in turn.
-    #[arg(long, value_enum)]
-    pub model: Option<Model>,
+    /// Which read models `rebuild` and `beside` build anew, all of them at the same time; without it, each in turn.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub model: Vec<Model>,
 
     /// Rows a commit, and bytes of a body, of `floor-embedded` and `floor-kafka`.
     #[arg(long, value_name = "ROWS")]

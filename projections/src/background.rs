@@ -31,6 +31,8 @@ impl Background {
         // Threads that these start inherit it: it is measured here.
         let nice = nicer_than(None);
         runtime.thread_name("background").on_thread_start(move || set(None, nice)).enable_all();
+        // Tasks here work for milliseconds before they rest: what the database has answered is looked at after each.
+        runtime.event_interval(1);
         let runtime = runtime.build()?;
         Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
     }

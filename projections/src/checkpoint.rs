@@ -33,7 +33,7 @@ pub(crate) struct Checkpoint {
 }
 
 /// The last event applied: where it stands, and which one it is.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Last {
     pub offset: Offset,
     pub event_id: Uuid,

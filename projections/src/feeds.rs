@@ -21,7 +21,7 @@ pub(crate) enum FeedKey {
     Together(usize),
     /// Of a version that is far behind, for a group of partitions.
     Apart(VersionId, usize),
-    /// Of a new version in bulk, for one partition.
+    /// Of new versions in bulk, for one partition; the first of them.
     Bulk(VersionId, Partition),
     /// Of nothing: what makes the indexes of a version that was filled in bulk.
     Indexes(VersionId),
@@ -73,6 +73,12 @@ impl Running {
         !self.task.is_finished()
             && self.shares.keys().eq(shares.keys())
             && self.shares.values().zip(shares.values()).all(same)
+    }
+
+    /// Whether it fills versions and is past waiting for its turn.
+    pub fn fills(&self, key: &FeedKey) -> bool {
+        let over = self.stop.is_cancelled() || self.task.is_finished();
+        matches!(key, FeedKey::Bulk(..)) && !over && !self.reached().is_empty()
     }
 
     pub async fn end(self) {

@@ -4,6 +4,7 @@
 //! behind (not fed for a while) reads for itself until it is close; a new one is filled in bulk before.
 
 mod foreign;
+mod heed;
 mod plan;
 
 use crate::{
@@ -122,8 +123,8 @@ impl Projector {
     ) -> Result<Self, StartError> {
         let pool = PoolSettings {
             application_name: "orderlog projector".to_owned(),
-            // Each group, and each group of what reads for itself; and the leases.
-            max_connections: settings.groups * 2 + 4,
+            // Each group, and each group of what reads for itself; and the leases, and what listens.
+            max_connections: settings.groups * 2 + 5,
             ..PoolSettings::default()
         };
         let pool = database::connect(session(options), pool).await?;
@@ -140,8 +141,9 @@ impl Projector {
         let groups = group(log.partitions(), settings.groups);
         let (holder, planted) = (environment.uuid(), settings.planted);
         let turns = Arc::new(Semaphore::new(settings.bulk_tasks.max(1) as usize));
-        // What is filled in bulk; and two comparisons at a time, or more that wait for each other.
-        let beside = background::connect(&pool, settings.bulk_tasks + 8, settings.server);
+        // What is filled in bulk, or catches up; and two comparisons at a time, or more that wait for each other.
+        let sessions = settings.bulk_tasks + settings.groups + 8;
+        let beside = background::connect(&pool, sessions, settings.server);
         let context = Context { pool, log, environment, progress, planted, live: Live::default() };
         let coordinator = Coordinator {
             beside: Arc::new(Context { pool: beside, ..context.clone() }),
@@ -214,7 +216,7 @@ struct Coordinator {
     feeds: BTreeMap<FeedKey, Running>,
     /// Of partitions that are filled in bulk.
     turns: Arc<Semaphore>,
-    /// Something has come to its end, and something else can begin.
+    /// Something has come to its end, or was asked for: something else can begin.
     done: Arc<Notify>,
     /// When each rebuild was first seen here, on the monotonic clock, and the events it had by then.
     rebuilds: BTreeMap<VersionId, (Duration, i64)>,
@@ -224,6 +226,10 @@ struct Coordinator {
 
 impl Coordinator {
     async fn run(mut self, stop: CancellationToken) {
+        let Context { pool, environment, .. } = &*self.context;
+        let told = heed::changes(pool.clone(), Arc::clone(environment), Arc::clone(&self.done));
+        #[expect(clippy::disallowed_methods, reason = "ended by the handle")]
+        let _told = AbortOnDropHandle::new(tokio::spawn(told));
         while !stop.is_cancelled() {
             if let Err(error) = self.tick().await {
                 tracing::warn!(
@@ -312,48 +318,51 @@ impl Coordinator {
 
     fn begin(&self, key: FeedKey, shares: Shares) -> Running {
         let (stop, reached) = (CancellationToken::new(), Reached::default());
-        let feed = |max_events| Feed {
-            context: Arc::clone(&self.context),
+        let feed = |context: &Arc<Context>, max_events| Feed {
+            context: Arc::clone(context),
             shares: shares.clone(),
             max_events,
             reached: reached.clone(),
             stop: stop.clone(),
         };
-        let context = || Arc::clone(&self.beside);
-        let task: BoxFuture<'static, ()> = match key {
-            FeedKey::Together(_) => feed(self.settings.max_events).run().boxed(),
-            FeedKey::Apart(..) => feed(self.settings.max_events_apart).run().boxed(),
-            FeedKey::Bulk(id, partition) => {
+        let (settings, done) = (&self.settings, || Arc::clone(&self.done));
+        let version = |id| Arc::clone(&self.versions[&id]);
+        let (in_background, task): (bool, BoxFuture<'static, ()>) = match key {
+            FeedKey::Together(_) => (false, feed(&self.context, settings.max_events).run().boxed()),
+            FeedKey::Apart(id, _) => {
+                // What nobody reads yet has time.
+                let new = self.versions[&id].building;
+                let context = if new { &self.beside } else { &self.context };
+                (new, feed(context, settings.max_events_apart).run().boxed())
+            }
+            FeedKey::Bulk(_, partition) => {
                 let bulk = Bulk {
-                    context: context(),
-                    version: Arc::clone(&self.versions[&id]),
+                    context: Arc::clone(&self.beside),
+                    versions: shares.values().flatten().cloned().collect(),
                     partition,
-                    max_bytes: self.settings.bulk_bytes,
-                    at_once: self.settings.bulk_tasks.max(1),
+                    max_bytes: settings.bulk_bytes,
+                    at_once: settings.bulk_tasks.max(1),
                     turns: Arc::clone(&self.turns),
                     reached: reached.clone(),
                     stop: stop.clone(),
-                    done: Arc::clone(&self.done),
+                    done: done(),
                 };
-                bulk.run().boxed()
+                (true, bulk.run().boxed())
             }
             FeedKey::Indexes(id) => {
-                let (pool, done) = (self.beside.pool.clone(), Arc::clone(&self.done));
-                let version = Arc::clone(&self.versions[&id]);
-                indexes::complete(pool, version, stop.clone(), done).boxed()
+                let pool = self.beside.pool.clone();
+                (true, indexes::complete(pool, version(id), stop.clone(), done()).boxed())
             }
             FeedKey::Verify(id) => {
-                let (context, done) = (context(), Arc::clone(&self.done));
-                let version = Arc::clone(&self.versions[&id]);
-                Verify { context, version, stop: stop.clone(), done }.run().boxed()
+                let (context, version) = (Arc::clone(&self.beside), version(id));
+                (true, Verify { context, version, stop: stop.clone(), done: done() }.run().boxed())
             }
         };
-        let task = match key {
+        let task = if in_background {
+            self.background.spawn(task)
+        } else {
             #[expect(clippy::disallowed_methods, reason = "ended by the handle")]
-            FeedKey::Together(_) | FeedKey::Apart(..) => tokio::spawn(task),
-            FeedKey::Bulk(..) | FeedKey::Indexes(_) | FeedKey::Verify(_) => {
-                self.background.spawn(task)
-            }
+            tokio::spawn(task)
         };
         let task = AbortOnDropHandle::new(task);
         Running { shares, reached, stop, task }

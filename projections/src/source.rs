@@ -9,7 +9,11 @@ use events::{
     Environment, Partition,
     log::{BatchReader, Cursor, EventLog, ReadError},
 };
-use std::{error::Error, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    error::Error,
+    sync::Arc,
+};
 use tokio::sync::mpsc::Sender;
 
 /// What a reading task has to tell.
@@ -74,21 +78,43 @@ async fn forward(
     }
 }
 
-/// Why a checkpoint is not of this log; `None` if it is.
-pub(crate) async fn foreign(
+/// Checkpoints that are not of this log, and why: by partition and the last event that was read before.
+#[derive(Default)]
+pub(crate) struct Foreign(BTreeMap<(Partition, Last), String>);
+
+impl Foreign {
+    /// Why this one is not; `None` if it is.
+    pub fn reason(&self, partition: Partition, checkpoint: &Checkpoint) -> Option<&str> {
+        self.0.get(&(partition, checkpoint.last?)).map(String::as_str)
+    }
+}
+
+/// Looks for checkpoints that are not of this log. All partitions at once, and once for checkpoints at the same place: each
+/// look is a few round trips, for which what serves may have to wait.
+pub(crate) async fn foreign<'a>(
     log: &dyn EventLog,
-    partition: Partition,
-    checkpoint: &Checkpoint,
-) -> Result<Option<String>, ReadError> {
-    let Some(last) = checkpoint.last else { return Ok(None) };
-    let reason = || {
-        format!(
-            "another log behind this checkpoint, or a damaged one: event {} is not at \
-             {partition}:{}",
-            last.event_id, last.offset
-        )
-    };
-    Ok((!holds(log, partition, last).await?).then(reason))
+    checkpoints: impl Iterator<Item = (Partition, &'a Checkpoint)>,
+) -> Result<Foreign, ReadError> {
+    let mut places: BTreeMap<Partition, BTreeSet<Last>> = BTreeMap::new();
+    for (partition, checkpoint) in checkpoints {
+        places.entry(partition).or_default().extend(checkpoint.last);
+    }
+    let looks = places.into_iter().map(async |(partition, lasts)| {
+        let mut foreign = Vec::new();
+        for last in lasts {
+            if !holds(log, partition, last).await? {
+                let Last { offset, event_id, .. } = last;
+                let reason = format!(
+                    "another log behind this checkpoint, or a damaged one: event {event_id} is not \
+                     at {partition}:{offset}"
+                );
+                foreign.push(((partition, last), reason));
+            }
+        }
+        Ok::<_, ReadError>(foreign)
+    });
+    let foreign = futures::future::try_join_all(looks).await?;
+    Ok(Foreign(foreign.into_iter().flatten().collect()))
 }
 
 /// Whether the log has this event at this place: otherwise the checkpoint comes from another log, or this one is damaged.

@@ -191,6 +191,15 @@ impl Feed {
     /// The checkpoints of what is to be fed and has not stopped, each found to be of this log.
     async fn open_lanes(&self) -> Result<BTreeMap<Share, Lane>, Interrupted> {
         let mut checkpoints = checkpoint::load(&self.context.pool).await?;
+        checkpoints.retain(|(id, partition), _| {
+            self.shares.get(partition).is_some_and(|fed| fed.iter().any(|it| it.id == *id))
+        });
+        let unstopped = checkpoints.iter().filter(|(_, checkpoint)| checkpoint.stopped.is_none());
+        let places = unstopped.map(|((_, partition), checkpoint)| (*partition, checkpoint));
+        let foreign = tokio::select! {
+            foreign = source::foreign(&*self.context.log, places) => foreign?,
+            () = self.stop.cancelled() => return Err(Interrupted::Stopped),
+        };
         let mut parked = BTreeMap::new();
         if checkpoints.values().any(|checkpoint| checkpoint.parked > 0) {
             parked = parked::load(&self.context.pool).await?;
@@ -207,9 +216,8 @@ impl Feed {
                 if checkpoint.stopped.is_some() {
                     continue;
                 }
-                let log = &*self.context.log;
-                if let Some(reason) = source::foreign(log, partition, &checkpoint).await? {
-                    self.halt(share, &checkpoint, &reason).await?;
+                if let Some(reason) = foreign.reason(partition, &checkpoint) {
+                    self.halt(share, &checkpoint, reason).await?;
                     return Err(Interrupted::Stopped);
                 }
                 let parked = Arc::new(parked.remove(&share).unwrap_or_default());

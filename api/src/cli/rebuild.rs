@@ -31,8 +31,9 @@ const PARKED_LOOKS: u32 = 25;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Such as orders: `orderlog projections` lists them all
-    name: ReadModel,
+    /// Such as orders: `orderlog projections` lists them all; several are built from one reading of the log
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<ReadModel>,
     /// Builds it only to compare it with the one that serves, and drops it again; exit code 1 if
     /// they differ.
     #[arg(long)]
@@ -49,14 +50,14 @@ pub struct Args {
 }
 
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
-    if travel::run(config, args.name, &args.travel).await? {
+    if travel::run(config, &args.names, &args.travel).await? {
         return Ok(());
     }
     let log = access::log(config).await?;
     let manner = Manner { gentle: args.throttle, verify_only: args.verify_only };
-    let (model, accept) = (args.name, args.accept);
+    let (models, accept) = (&args.names, args.accept);
     let build = async |read_side: &ReadSide| {
-        Rebuild { log: Arc::clone(&log), read_side, model, manner, accept }.run().await
+        Rebuild { log: Arc::clone(&log), read_side, models, manner, accept }.run().await
     };
     ReadSide::with(config, &*log, build).await
 }
@@ -64,23 +65,28 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
 struct Rebuild<'a> {
     log: Arc<dyn EventLog>,
     read_side: &'a ReadSide,
-    model: ReadModel,
+    models: &'a [ReadModel],
     manner: Manner,
     accept: bool,
 }
 
 impl Rebuild<'_> {
-    /// The version to be built: a new one, or the one that is there to be accepted.
-    async fn begin(&self) -> anyhow::Result<u32> {
-        let (pool, model) = (&self.read_side.pool, self.model);
-        match rebuild::request_in(pool, model, self.manner).await {
-            Err(RebuildError::UnderWay(_)) if self.accept => {
-                let all = rebuild::status(pool, &*self.log).await?;
-                let building = all.iter().find(|it| it.model == model && it.rebuild.is_some());
-                Ok(building.context("the rebuild was cancelled")?.version)
-            }
-            begun => Ok(begun?),
+    /// The versions to be built: new ones, or those that are there to be accepted.
+    async fn begin(&self) -> anyhow::Result<Vec<u32>> {
+        let pool = &self.read_side.pool;
+        match rebuild::request_all(pool, self.models, self.manner).await {
+            Err(RebuildError::UnderWay(_)) if self.accept => {}
+            begun => return Ok(begun?),
         }
+        let mut versions = Vec::new();
+        for model in self.models {
+            let all = rebuild::status(pool, &*self.log).await?;
+            match all.iter().find(|it| it.model == *model && it.rebuild.is_some()) {
+                Some(building) => versions.push(building.version),
+                None => versions.extend(rebuild::request_all(pool, &[*model], self.manner).await?),
+            }
+        }
+        Ok(versions)
     }
 
     /// Lets it serve as it is, after telling how that is.
@@ -88,22 +94,54 @@ impl Rebuild<'_> {
         for difference in status.rebuild.iter().flat_map(|rebuild| &rebuild.differences) {
             super::print(&told(difference))?;
         }
-        let version = rebuild::accept(&self.read_side.pool, self.model).await?;
-        super::print(&format!("version {version} of {} may serve", self.model))?;
+        let version = rebuild::accept(&self.read_side.pool, status.model).await?;
+        super::print(&format!("version {version} of {} may serve", status.model))?;
         Ok(())
     }
 
     async fn run(self) -> anyhow::Result<()> {
-        let version = self.begin().await?;
-        super::print(&format!("building version {version} of {}", self.model))?;
+        let versions = self.begin().await?;
+        for (model, version) in self.models.iter().zip(&versions) {
+            super::print(&format!("building version {version} of {model}"))?;
+        }
         let mut projector = None;
         if self.read_side.is_ours() {
             projector = Some(self.projector().await?);
         }
+        let mut built = Vec::new();
+        for (&model, version) in self.models.iter().zip(versions) {
+            built.push(self.follow(model, version, &mut projector).await);
+        }
+        if let Some(projector) = projector {
+            projector.stop().await;
+        }
+        let mut failed = None;
+        for last in built {
+            let concluded = match last {
+                Ok(last) => self.conclude(&last).await,
+                Err(error) => Err(error),
+            };
+            // One may fail and the others not: each has its line.
+            if let Err(error) = concluded
+                && let Some(earlier) = failed.replace(error)
+            {
+                super::print(&format!("{earlier:#}"))?;
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Shows how far one of them is, until it serves or will not.
+    async fn follow(
+        &self,
+        model: ReadModel,
+        version: u32,
+        projector: &mut Option<Projector>,
+    ) -> anyhow::Result<VersionStatus> {
         let mut shown = Shown::new();
         let (mut events, mut moved, mut complete) = (0, Instant::now(), 0);
         let last = loop {
-            let status = self.status(version).await?;
+            let status = self.status(model, version).await?;
             let compared = status.rebuild.as_ref().and_then(|rebuild| rebuild.verified);
             let differs = matches!(compared, Some("different" | "undeclared"));
             if differs && self.accept {
@@ -127,7 +165,7 @@ impl Rebuild<'_> {
                 complete = 0;
             }
             if complete > PARKED_LOOKS {
-                let (model, parked) = (self.model, status.parked_streams);
+                let parked = status.parked_streams;
                 bail!(
                     "version {version} of {model} has all but {parked} parked streams, which the \
                      serving one shows: see `orderlog parked`; `orderlog parked --retry STREAM` \
@@ -140,23 +178,20 @@ impl Rebuild<'_> {
             let paused = status.rebuild.as_ref().is_some_and(|it| it.phase == "paused");
             if projector.is_none() && !paused && moved.elapsed() > NOBODY {
                 super::print("no projector runs, building it here")?;
-                projector = Some(self.projector().await?);
+                *projector = Some(self.projector().await?);
             }
             shown.show(&status)?;
             sleep(LOOK).await;
         };
         shown.end();
-        if let Some(projector) = projector {
-            projector.stop().await;
-        }
-        self.conclude(version, last.rebuild.as_ref()).await
+        Ok(last)
     }
 
     /// Tells what came of it. What was only to be compared is dropped; what differs is kept to be
     /// looked at.
-    async fn conclude(&self, version: u32, rebuild: Option<&RebuildStatus>) -> anyhow::Result<()> {
-        let model = self.model;
-        let Some(rebuild) = rebuild else {
+    async fn conclude(&self, last: &VersionStatus) -> anyhow::Result<()> {
+        let (model, version) = (last.model, last.version);
+        let Some(rebuild) = &last.rebuild else {
             super::print(&format!("version {version} of {model} serves"))?;
             return Ok(());
         };
@@ -195,7 +230,7 @@ impl Rebuild<'_> {
     async fn projector(&self) -> anyhow::Result<Projector> {
         let environment: Arc<dyn Environment> = Arc::new(System::new());
         let settings = ProjectorSettings {
-            models: vec![self.model],
+            models: self.models.to_vec(),
             rebuild_on_upgrade: false,
             ..ProjectorSettings::default()
         };
@@ -204,10 +239,10 @@ impl Rebuild<'_> {
         Ok(Projector::start(log, options, environment, progress, settings).await?)
     }
 
-    async fn status(&self, version: u32) -> anyhow::Result<VersionStatus> {
+    async fn status(&self, model: ReadModel, version: u32) -> anyhow::Result<VersionStatus> {
         let all = rebuild::status(&self.read_side.pool, &*self.log).await?;
         all.into_iter()
-            .find(|status| status.model == self.model && status.version == version)
+            .find(|status| status.model == model && status.version == version)
             .with_context(|| format!("version {version} is gone: the rebuild was cancelled"))
     }
 }
@@ -262,11 +297,11 @@ impl Shown {
             Self::Bar(bar) => {
                 bar.set_length(total.unsigned_abs());
                 bar.set_position(done.unsigned_abs());
-                bar.set_message(pace);
+                bar.set_message(format!("{}: {pace}", status.model));
             }
             Self::Lines { last } if last.is_none_or(|last| last.elapsed() >= LINE) => {
                 *last = Some(Instant::now());
-                super::print(&format!("{done} of {total} events, {pace}"))?;
+                super::print(&format!("{}: {done} of {total} events, {pace}", status.model))?;
             }
             Self::Lines { .. } => {}
         }

@@ -22,12 +22,17 @@ pub struct Args {
 }
 
 /// Whether that was what was asked for.
-pub async fn run(config: &Config, model: ReadModel, args: &Args) -> anyhow::Result<bool> {
+pub async fn run(config: &Config, models: &[ReadModel], args: &Args) -> anyhow::Result<bool> {
     if args.as_of.is_none() && args.stream.is_none() {
         return Ok(false);
     }
     let log = access::log(config).await?;
-    let work = async |read_side: &ReadSide| carry_out(&read_side.pool, &*log, model, args).await;
+    let work = async |read_side: &ReadSide| {
+        for &model in models {
+            carry_out(&read_side.pool, &*log, model, args).await?;
+        }
+        Ok(())
+    };
     ReadSide::with(config, &*log, work).await?;
     Ok(true)
 }

@@ -87,8 +87,9 @@ async fn commands_work_beside_a_running_server_and_after_it() {
     assert!(server.stop().success());
 
     look();
-    let built = print_of(&ground, &["rebuild", "orders"]);
+    let built = print_of(&ground, &["rebuild", "orders", "products"]);
     assert!(built.contains("version 3 of orders serves"), "{built}");
+    assert!(built.contains("version 2 of products serves"), "{built}");
     print_of(&ground, &["migrate"]);
     let demo = output(&ground, &["demo"]);
     assert!(!demo.status.success(), "there is no shop to fill");

@@ -1,10 +1,10 @@
 //! `beside`: queries and the lag of what serves, with orders arriving at half of what the node can take; first alone, then
-//! beside rebuilds of all read models, one after another, or of one.
+//! beside rebuilds of all read models, one after another, or of some at the same time.
 
 use super::{
     query::Known,
     reading::ReadSide,
-    rebuild::{fill, models, until_serving},
+    rebuild::{fill, names, rebuilds, until_serving},
     system::Writing,
 };
 use crate::{
@@ -107,14 +107,18 @@ pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
     let began = (Instant::now(), cpu_time());
     time::sleep(args.load().measured).await;
     let mut lines = lines(place, "alone", &seen, began)?;
-    for model in models(args.model) {
+    for models in rebuilds(&args.model) {
         seen.take()?;
         let began = (Instant::now(), cpu_time());
         let manner = Manner { gentle: args.throttle, verify_only: false };
-        let version = rebuild::request_in(side.reads.pool(), model, manner).await?;
-        until_serving(&side, model, version).await?;
-        lines.extend(self::lines(place, &format!("beside {model}"), &seen, began)?);
-        rebuild::drop_old(side.reads.pool(), model).await?;
+        let versions = rebuild::request_all(side.reads.pool(), &models, manner).await?;
+        for (model, version) in models.iter().zip(versions) {
+            until_serving(&side, *model, version).await?;
+        }
+        lines.extend(self::lines(place, &format!("beside {}", names(&models)), &seen, began)?);
+        for model in models {
+            rebuild::drop_old(side.reads.pool(), model).await?;
+        }
         if let Some(ended) = tasks.try_join_next() {
             ended.context("a client died")??;
         }

@@ -122,6 +122,18 @@ impl ReadSide {
         caught_up(&self.reads, self.log.partitions()).await
     }
 
+    /// Lets the database be done with what came before, so that nothing of it is measured: in a log of some age, tables have
+    /// long been analysed and written to disk.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn settle(&self) -> Result<()> {
+        for statement in ["vacuum analyze", "checkpoint"] {
+            sqlx::raw_sql(statement).execute(self.reads.pool()).await?;
+        }
+        Ok(())
+    }
+
     /// Ends the projector; gives the database.
     pub async fn stop(self) -> LocalPostgres {
         self.projector.stop().await;

@@ -14,7 +14,10 @@ use crate::{
     shop::Shop,
 };
 use anyhow::{Context, Result, ensure};
-use projections::{ReadModel, rebuild};
+use projections::{
+    ReadModel,
+    rebuild::{self, Manner},
+};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -23,7 +26,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 /// Between two looks at a rebuild.
-const LOOK: Duration = Duration::from_millis(5);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// No rebuild takes longer.
 const PATIENCE: Duration = Duration::from_mins(30);
@@ -31,7 +34,7 @@ const PATIENCE: Duration = Duration::from_mins(30);
 /// Events in the log, about, unless told otherwise.
 const EVENTS: u64 = 1_000_000;
 
-/// Measures each rebuild, from the request until the new version serves.
+/// Measures each rebuild, from the request until the new versions serve.
 ///
 /// # Errors
 /// When anything fails.
@@ -39,19 +42,20 @@ pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
     let log = demo_log(args, place, args.events.unwrap_or(EVENTS)).await?;
     let side = ReadSide::start(place, &log.log).await?;
     side.caught_up().await?;
+    side.settle().await?;
     let mut lines = Vec::new();
-    for model in models(args.model) {
-        let rebuilt = rebuild(&side, model).await?;
-        lines.push(line(format!("rebuild {model}"), name(place.kind()), rebuilt));
+    for models in rebuilds(&args.model) {
+        let rebuilt = rebuild(&side, &models).await?;
+        lines.push(line(format!("rebuild {}", names(&models)), name(place.kind()), rebuilt));
     }
     let postgres = side.stop().await;
     if !args.no_floor {
         let file = File::write(&*log.log, &place.folder().join("events")).await?;
-        for (nth, model) in models(args.model).into_iter().enumerate() {
-            let Some(below) = floor_of(model) else { continue };
-            let measured = floor::run(&postgres.connect_options(), &file, below).await?;
+        for (nth, models) in rebuilds(&args.model).into_iter().enumerate() {
+            let Some(below) = floor_of(&models) else { continue };
+            let measured = floor::run(&postgres.connect_options(), &file, &below).await?;
             lines[nth].floor = Some(measured.events_per_second());
-            lines.push(line(format!("floor of {model}"), "file".to_owned(), measured));
+            lines.push(line(format!("floor of {}", names(&models)), "file".to_owned(), measured));
         }
     }
     log.close().await;
@@ -71,27 +75,40 @@ fn line(what: String, on: String, measured: Measured) -> Line {
     }
 }
 
-/// The read models that are meant: all, if none is named.
-pub fn models(model: Option<Model>) -> Vec<ReadModel> {
-    match model {
-        None => ReadModel::ALL.to_vec(),
-        Some(Model::Orders) => vec![ReadModel::Orders],
-        Some(Model::Products) => vec![ReadModel::Products],
-        Some(Model::Customers) => vec![ReadModel::Customers],
-        Some(Model::History) => vec![ReadModel::History],
-        Some(Model::Wishlists) => vec![ReadModel::Wishlists],
-        Some(Model::Search) => vec![ReadModel::Search],
-        Some(Model::Sales) => vec![ReadModel::Sales],
+/// What is built anew, one after another: the models that are named at the same time, or else each alone.
+pub fn rebuilds(named: &[Model]) -> Vec<Vec<ReadModel>> {
+    if named.is_empty() {
+        return ReadModel::ALL.into_iter().map(|model| vec![model]).collect();
     }
+    let model = |named: &Model| match named {
+        Model::Orders => ReadModel::Orders,
+        Model::Products => ReadModel::Products,
+        Model::Customers => ReadModel::Customers,
+        Model::History => ReadModel::History,
+        Model::Wishlists => ReadModel::Wishlists,
+        Model::Search => ReadModel::Search,
+        Model::Sales => ReadModel::Sales,
+    };
+    vec![named.iter().map(model).collect()]
 }
 
-fn floor_of(model: ReadModel) -> Option<floor::Model> {
-    let floors = [
-        (ReadModel::Orders, floor::Model::Orders),
-        (ReadModel::Products, floor::Model::Products),
-        (ReadModel::History, floor::Model::History),
-    ];
-    floors.into_iter().find(|(of, _)| *of == model).map(|(_, floor)| floor)
+/// As in `orders and products`.
+pub fn names(models: &[ReadModel]) -> String {
+    models.iter().map(|model| model.as_str()).collect::<Vec<_>>().join(" and ")
+}
+
+/// The floors of read models, if all of them have one.
+fn floor_of(models: &[ReadModel]) -> Option<Vec<floor::Model>> {
+    let floor = |model: &ReadModel| match model {
+        ReadModel::Orders => Some(floor::Model::Orders),
+        ReadModel::Products => Some(floor::Model::Products),
+        ReadModel::History => Some(floor::Model::History),
+        _ => None,
+    };
+    let mut floors = models.iter().map(floor).collect::<Option<Vec<_>>>()?;
+    // The history gives every event back, so it takes them first.
+    floors.sort_unstable();
+    Some(floors)
 }
 
 /// A log with about so many events of orders like those of `orderlog demo`; nobody appends to it any more.
@@ -144,22 +161,28 @@ pub async fn until_serving(side: &ReadSide, model: ReadModel, version: u32) -> R
     }
 }
 
-/// From the request until the new version serves; the old one is dropped afterwards.
-async fn rebuild(side: &ReadSide, model: ReadModel) -> Result<Measured> {
+/// From the request until all new versions serve; the old ones are dropped afterwards.
+async fn rebuild(side: &ReadSide, models: &[ReadModel]) -> Result<Measured> {
     let pool = side.reads.pool();
     let (began, cpu) = (Instant::now(), cpu_time());
-    let version = rebuild::request(pool, model).await?;
-    until_serving(side, model, version).await?;
+    let versions = rebuild::request_all(pool, models, Manner::default()).await?;
+    let versions: Vec<_> = models.iter().copied().zip(versions).collect();
+    for &(model, version) in &versions {
+        until_serving(side, model, version).await?;
+    }
     let (took, cpu) = (began.elapsed(), cpu_time().saturating_sub(cpu));
-    let applied: i64 = sqlx::query_scalar(
-        "select sum(events)::bigint from control.checkpoint where projection = $1 and version = $2",
-    )
-    .bind(model.as_str())
-    .bind(i32::try_from(version)?)
-    .fetch_one(pool)
-    .await?;
-    rebuild::drop_old(pool, model).await?;
-    let events = applied.unsigned_abs();
+    let mut events = 0;
+    for (model, version) in versions {
+        let applied: i64 = sqlx::query_scalar(
+            "select sum(events)::bigint from control.checkpoint where projection = $1 and version = $2",
+        )
+        .bind(model.as_str())
+        .bind(i32::try_from(version)?)
+        .fetch_one(pool)
+        .await?;
+        rebuild::drop_old(pool, model).await?;
+        events = applied.unsigned_abs();
+    }
     let appended = Appended { batches: 0, events, body_bytes: 0 };
     Ok(Measured { operations: events, took, latency: None, appended, cpu })
 }

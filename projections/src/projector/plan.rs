@@ -18,35 +18,67 @@ type Checkpoints = BTreeMap<Share, Checkpoint>;
 impl Coordinator {
     pub(super) fn desired(&self, checkpoints: &Checkpoints) -> BTreeMap<FeedKey, Shares> {
         let leaders = leaders(checkpoints);
-        let mut desired: BTreeMap<FeedKey, Shares> = BTreeMap::new();
         let running = self.versions.iter().filter(|(_, version)| !version.paused);
         let alone: BTreeMap<VersionId, FeedKey> = running
             .clone()
             .filter_map(|(&id, version)| Some((id, self.alone(version, &leaders, checkpoints)?)))
             .collect();
+        let fed: Vec<_> = running.filter(|(id, _)| !alone.contains_key(id)).collect();
+        let mut desired: BTreeMap<FeedKey, Shares> = BTreeMap::new();
         for (index, group) in self.groups.iter().enumerate() {
             for &partition in group {
-                for (&id, version) in running.clone().filter(|(id, _)| !alone.contains_key(id)) {
+                let most = leaders.get(&partition).copied().unwrap_or_default();
+                let mut waiting = Vec::new();
+                for &(&id, version) in &fed {
                     let share = (id, partition);
                     let Some(checkpoint) = checkpoints.get(&share) else { continue };
                     if !self.held.contains(&share) {
                         continue;
                     }
-                    let most = leaders.get(&partition).copied().unwrap_or_default();
-                    let key = if version.indexes == Indexes::All {
-                        self.usual(index, share, most - checkpoint.events)
-                    } else if checkpoint.stopped.is_none() && !self.is_near(most, checkpoint) {
-                        FeedKey::Bulk(id, partition)
+                    if version.indexes == Indexes::All {
+                        let key = self.usual(index, share, most - checkpoint.events);
+                        let of_feed = desired.entry(key).or_default();
+                        of_feed.entry(partition).or_default().push(Arc::clone(version));
                     } else {
-                        continue;
-                    };
-                    let of_feed = desired.entry(key).or_default();
-                    of_feed.entry(partition).or_default().push(Arc::clone(version));
+                        let near = self.is_near(most, checkpoint);
+                        let wanted = checkpoint.stopped.is_none() && !near;
+                        waiting.push((version, wanted));
+                    }
                 }
+                desired.extend(self.fillings(partition, &waiting));
             }
         }
         desired.extend(alone.into_values().map(|key| (key, Shares::new())));
         desired
+    }
+
+    /// What fills a partition of versions that are not ready for anything else; not all of them need it.
+    ///
+    /// Those that wait for it are filled from one reading. A filling that has begun goes on as it is, to its end, whatever it
+    /// has made of its versions meanwhile: begun anew, it would lose what it has gathered. Only what may not be filled any more
+    /// ends it.
+    fn fillings(
+        &self,
+        partition: Partition,
+        versions: &[(&Arc<Version>, bool)],
+    ) -> impl Iterator<Item = (FeedKey, Shares)> {
+        let begun = self.feeds.iter().filter(|(key, running)| running.fills(key));
+        let begun = begun.filter_map(|(_, running)| running.shares.get(&partition));
+        let may = |begun: &Arc<Version>| versions.iter().any(|(version, _)| version.id == begun.id);
+        let mut fillings: Vec<Vec<Arc<Version>>> =
+            begun.map(|begun| begun.iter().filter(|it| may(it)).cloned().collect()).collect();
+        for gentle in [false, true] {
+            let filled = |id| fillings.iter().flatten().any(|begun| begun.id == id);
+            let wait = versions.iter().filter(|(version, wanted)| {
+                *wanted && version.manner.gentle == gentle && !filled(version.id)
+            });
+            let wait = wait.map(|(version, _)| Arc::clone(version)).collect();
+            fillings.push(wait);
+        }
+        fillings.into_iter().filter_map(move |versions| {
+            let first = versions.first()?.id;
+            Some((FeedKey::Bulk(first, partition), Shares::from([(partition, versions)])))
+        })
     }
 
     /// What feeds a share that is so many events behind.
@@ -89,7 +121,11 @@ impl Coordinator {
             })
         };
         if version.indexes != Indexes::All {
-            let (key, filled) = (FeedKey::Indexes(id), all(&|most, at| self.is_near(most, at)));
+            let filling = self.feeds.iter().any(|(key, running)| {
+                running.fills(key) && running.shares.values().flatten().any(|it| it.id == id)
+            });
+            let filled = !filling && all(&|most, at| self.is_near(most, at));
+            let key = FeedKey::Indexes(id);
             return (leaders.keys().any(held) && (under_way(key) || filled)).then_some(key);
         }
         let (key, close) = (FeedKey::Verify(id), all(&|most, at| self.is_close(most, at)));

@@ -1,21 +1,22 @@
-//! A new version that is far behind is filled in bulk: some partitions at a time, each read to where it ended when it was
-//! begun, folded in memory and copied into tables without indexes.
+//! New versions that are far behind are filled in bulk: some partitions at a time, each read to where it ended when it was
+//! begun, folded in memory and copied into tables without indexes. Versions that wait for the same partition are filled from
+//! one reading.
 //!
 //! Rows and checkpoint move in one transaction as ever, so whatever dies leaves whole partitions, or whole parts of one:
 //! what is gathered is written as soon as it holds more than a bound, whatever the length of the log. From the second part of
 //! a partition on, rows that are needed again are found by their key, which is made then.
 //!
-//! A partition with an event that cannot be applied is filled up to there and left to the ordinary feed, which parks the
+//! A version with an event that cannot be applied is filled up to there and left to the ordinary feed, which parks the
 //! event's stream.
 
 use crate::{
     backoff::Backoff,
-    checkpoint::{self, Checkpoint, Last, Move},
+    checkpoint::{self, Move},
     full_text,
     lease::Share,
     parked::Refusal,
     rebuild::{
-        gather::{Gather, Looks},
+        filling::{self, Filling, Halt, Read},
         indexes::{self, Indexes},
     },
     source,
@@ -24,8 +25,8 @@ use crate::{
     worker::{Context, Interrupted, Reached, halt},
 };
 use events::{
-    DecodeError, Event, Offset, Partition, Position, StreamKind,
-    log::{BatchReader, Chunk, Cursor, ReadError, Record, StoredBatch},
+    Offset, Partition,
+    log::{BatchReader, Chunk, ReadError},
 };
 use std::{error::Error, sync::Arc, time::Duration};
 use tokio::sync::{Notify, Semaphore};
@@ -46,10 +47,11 @@ const GENTLE_RESTS: u32 = 2;
 /// What a gentle rebuild gathers before it writes, about, in bytes.
 const GENTLE_BYTES: usize = 4 << 20;
 
-/// Fills one partition of a version.
+/// Fills one partition of some versions.
 pub(crate) struct Bulk {
     pub context: Arc<Context>,
-    pub version: Arc<Version>,
+    /// All gentle, or none.
+    pub versions: Vec<Arc<Version>>,
     pub partition: Partition,
     /// What is gathered is written once it holds so many bytes.
     pub max_bytes: usize,
@@ -58,37 +60,27 @@ pub(crate) struct Bulk {
     pub turns: Arc<Semaphore>,
     pub reached: Reached,
     pub stop: CancellationToken,
-    /// Woken when the partition is done.
+    /// Woken when this was the last partition for now.
     pub done: Arc<Notify>,
-}
-
-/// What ends a partition before its end.
-enum Halt {
-    /// The log is damaged. What is before that is applied.
-    Damage(String),
-    /// An event that does not read. What is before it is applied.
-    Poison(String),
-    /// A row that is refused. What was gathered with it is not applied.
-    Row(String),
 }
 
 impl Bulk {
     /// Fills the partition, or what of it is possible, when it is its turn.
     pub async fn run(self) {
-        // One that is to be gentle is filled alone.
-        let turns = if self.version.manner.gentle { self.at_once } else { 1 };
+        // What is to be gentle is filled alone.
+        let turns = if self.gentle() { self.at_once } else { 1 };
         let turn = tokio::select! {
             turn = self.turns.acquire_many(turns) => turn,
             () = self.stop.cancelled() => return,
         };
-        let Ok(_turn) = turn else { return };
+        let Ok(turn) = turn else { return };
         let mut backoff = Backoff::default();
         while !self.stop.is_cancelled() {
             match self.fill(&mut backoff).await {
                 Ok(()) | Err(Interrupted::Stopped) => break,
                 Err(interrupted) => {
-                    let error = &interrupted as &dyn Error;
-                    tracing::warn!(version = %self.version.id, error, "a partition is begun anew");
+                    let (partition, error) = (self.partition, &interrupted as &dyn Error);
+                    tracing::warn!(%partition, error, "a partition is begun anew");
                 }
             }
             tokio::select! {
@@ -96,73 +88,174 @@ impl Bulk {
                 () = self.stop.cancelled() => {}
             }
         }
-        self.done.notify_one();
+        // Over, for who is woken by this: the task itself ends a moment later.
+        self.stop.cancel();
+        drop(turn);
+        // Nothing else can begin before the others that wait or go on are over too.
+        if self.turns.available_permits() == self.at_once as usize {
+            self.done.notify_one();
+        }
     }
 
-    fn share(&self) -> Share {
-        (self.version.id, self.partition)
+    fn gentle(&self) -> bool {
+        self.versions.iter().any(|version| version.manner.gentle)
     }
 
-    /// From the checkpoint to where the log ends now.
+    fn share(&self, version: &Version) -> Share {
+        (version.id, self.partition)
+    }
+
+    /// From the checkpoints to where the log ends now.
     async fn fill(&self, backoff: &mut Backoff) -> Result<(), Interrupted> {
-        let Context { pool, log, .. } = &*self.context;
-        let mut connection = pool.acquire().await?;
-        let mut checkpoints = checkpoint::of(&mut connection, self.version.id, false).await?;
-        drop(connection);
-        let Some(checkpoint) = checkpoints.remove(&self.partition) else { return Ok(()) };
-        let gather = self.version.writer.gather();
-        if checkpoint.stopped.is_some() {
-            return Ok(());
-        }
-        if let Some(reason) = source::foreign(&**log, self.partition, &checkpoint).await? {
-            halt(pool, self.share(), checkpoint.cursor.offset, &reason).await?;
-            return Err(Interrupted::Stopped);
-        }
-        self.reached.set(self.share(), checkpoint.cursor.offset);
+        let log = &*self.context.log;
+        let mut fillings = self.begin().await?;
         let end = log.end(self.partition).await?;
-        let mut reader = BatchReader::open(&**log, self.partition, checkpoint.cursor).await?;
-        let mut gathered = Gathered::new(gather, self.partition, &checkpoint);
-        let mut over = gathered.cursor.offset >= end;
+        let cursors = fillings.iter().map(Filling::cursor);
+        let Some(from) = cursors.min_by_key(|cursor| cursor.offset) else { return Ok(()) };
+        let mut reader = BatchReader::open(log, self.partition, from).await?;
+        let (mut reads, mut over) = (Vec::new(), from.offset >= end);
         let clock = || self.context.environment.monotonic();
-        while !over {
-            let begun = clock();
+        while !over && !fillings.is_empty() {
             let chunk = tokio::select! {
                 chunk = reader.next() => chunk,
                 () = self.stop.cancelled() => return Ok(()),
             };
-            let at_end = chunk.as_ref().is_ok_and(|chunk| chunk.at_end);
-            let (taken, halt) = self.take(gathered, chunk).await?;
-            gathered = taken;
-            // A batch that is not whole may stand before the end for ever.
-            over = at_end || gathered.cursor.offset >= end;
-            let full = gathered.gather.bytes() >= self.max_bytes();
-            if full || over || halt.is_some() {
-                if !matches!(halt, Some(Halt::Row(_))) {
-                    self.write(&mut gathered, backoff).await?;
+            // To wait for the log is no work.
+            let begun = clock();
+            match chunk {
+                Ok(chunk) => {
+                    // A batch that is not whole may stand before the end for ever.
+                    over = chunk.at_end || chunk.cursor.offset >= end;
+                    self.take(&mut fillings, &chunk, &mut reads, backoff).await?;
                 }
-                match halt {
-                    Some(Halt::Damage(reason)) => return self.halt(&gathered, &reason).await,
-                    Some(Halt::Poison(reason) | Halt::Row(reason)) => {
-                        return self.leave(&gathered, &reason).await;
-                    }
-                    None => {}
+                Err(error @ ReadError::Damaged { .. }) => {
+                    return self.halt(fillings, &full_text(&error), backoff).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            self.write_some(&mut fillings, over, backoff).await?;
+            self.give_way(clock().saturating_sub(begun)).await;
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// The versions that can be filled, each from its checkpoint on.
+    async fn begin(&self) -> Result<Vec<Filling>, Interrupted> {
+        let Context { pool, log, .. } = &*self.context;
+        let mut checkpoints = checkpoint::load(pool).await?;
+        let mut begun = Vec::new();
+        for version in &self.versions {
+            let Some(checkpoint) = checkpoints.remove(&self.share(version)) else { continue };
+            self.reached.set(self.share(version), checkpoint.cursor.offset);
+            if checkpoint.stopped.is_none() && !checkpoint.bulk_over {
+                begun.push((version, checkpoint));
+            }
+        }
+        let places = begun.iter().map(|(_, checkpoint)| (self.partition, checkpoint));
+        let foreign = source::foreign(&**log, places).await?;
+        let mut fillings = Vec::new();
+        for (version, checkpoint) in begun {
+            match foreign.reason(self.partition, &checkpoint) {
+                Some(reason) => {
+                    let at = checkpoint.cursor.offset;
+                    halt(pool, self.share(version), at, reason).await?;
+                }
+                None => fillings.push(Filling::new(Arc::clone(version), &checkpoint)),
+            }
+        }
+        Ok(fillings)
+    }
+
+    /// Takes in what was read. Keeps its thread busy for as long as that takes, which is what these threads are for.
+    async fn take(
+        &self,
+        fillings: &mut Vec<Filling>,
+        chunk: &Chunk,
+        reads: &mut Vec<Read>,
+        backoff: &mut Backoff,
+    ) -> Result<(), Interrupted> {
+        let mut halts = Vec::with_capacity(fillings.len());
+        for filling in &mut *fillings {
+            halts.push(self.recall(filling, chunk).await?);
+        }
+        for batch in &chunk.batches {
+            filling::read(fillings, batch, reads);
+            for (filling, halt) in fillings.iter_mut().zip(&mut halts) {
+                if halt.is_none() {
+                    *halt = filling.take(self.partition, batch, reads).err();
                 }
             }
-            self.give_way(clock().saturating_sub(begun)).await;
+        }
+        for (mut filling, halt) in std::mem::take(fillings).into_iter().zip(halts) {
+            let Some(halt) = halt else {
+                filling.pass(chunk.cursor);
+                fillings.push(filling);
+                continue;
+            };
+            let reason = match halt {
+                Halt::Row(reason) => reason,
+                Halt::Poison(reason) => match self.write(&mut filling, backoff).await? {
+                    Some(refused) => refused,
+                    None => reason,
+                },
+            };
+            self.leave(&filling, &reason).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes rows in again that were written before, and are needed for what was read.
+    async fn recall(
+        &self,
+        filling: &mut Filling,
+        chunk: &Chunk,
+    ) -> Result<Option<Halt>, Interrupted> {
+        if filling.from == Offset::START || !filling.gather.recalls() {
+            return Ok(None);
+        }
+        let missing = filling.gather.missing(filling.new_among(&chunk.batches));
+        if missing.is_empty() {
+            return Ok(None);
+        }
+        let pool = &self.context.pool;
+        indexes::make(pool, &filling.version, Indexes::Key).await?;
+        match filling.gather.recall(pool, &missing).await.map_err(Refusal::from) {
+            Ok(()) => Ok(None),
+            Err(Refusal::Refused(reason)) => Ok(Some(Halt::Row(reason))),
+            Err(Refusal::Transient(error)) => Err(error.into()),
+        }
+    }
+
+    /// Writes what is gathered: all of it at the end, and before that the largest of it while it is more than fits in memory.
+    async fn write_some(
+        &self,
+        fillings: &mut Vec<Filling>,
+        all: bool,
+        backoff: &mut Backoff,
+    ) -> Result<(), Interrupted> {
+        let bytes = |filling: &Filling| filling.gather.bytes();
+        while all || fillings.iter().map(bytes).sum::<usize>() >= self.max_bytes() {
+            let waiting = |(_, filling): &(usize, &Filling)| filling.step(self.partition).is_some();
+            let largest = fillings.iter().enumerate().filter(waiting);
+            let Some((place, _)) = largest.max_by_key(|(_, filling)| bytes(filling)) else { break };
+            if let Some(reason) = self.write(&mut fillings[place], backoff).await? {
+                self.leave(&fillings.remove(place), &reason).await?;
+            }
         }
         Ok(())
     }
 
     /// A gentle rebuild copies little at a time: nothing stops the server in the middle of a statement.
     fn max_bytes(&self) -> usize {
-        if self.version.manner.gentle { self.max_bytes.min(GENTLE_BYTES) } else { self.max_bytes }
+        if self.gentle() { self.max_bytes.min(GENTLE_BYTES) } else { self.max_bytes }
     }
 
     /// Rests for as long as what serves is behind, within reason; a gentle rebuild rests besides, in proportion to how long
     /// it has worked.
     async fn give_way(&self, worked: Duration) {
         let Context { environment, live, .. } = &*self.context;
-        if self.version.manner.gentle {
+        if self.gentle() {
             environment.sleep(worked * GENTLE_RESTS).await;
         }
         let mut rested = Duration::ZERO;
@@ -172,57 +265,18 @@ impl Bulk {
         }
     }
 
-    /// Takes in what was read, on a thread that may be busy for long.
-    async fn take(
-        &self,
-        mut gathered: Gathered,
-        chunk: Result<Chunk, ReadError>,
-    ) -> Result<(Gathered, Option<Halt>), Interrupted> {
-        let chunk = match chunk {
-            Ok(chunk) => chunk,
-            Err(error @ ReadError::Damaged { .. }) => {
-                return Ok((gathered, Some(Halt::Damage(full_text(&error)))));
-            }
-            Err(error) => return Err(error.into()),
-        };
-        if gathered.from > Offset::START && gathered.gather.recalls() {
-            let missing = gathered.gather.missing(&chunk.batches);
-            if !missing.is_empty() {
-                indexes::make(&self.context.pool, &self.version, Indexes::Key).await?;
-                let recalled = gathered.gather.recall(&self.context.pool, &missing).await;
-                match recalled.map_err(Refusal::from) {
-                    Ok(()) => {}
-                    Err(Refusal::Refused(reason)) => {
-                        return Ok((gathered, Some(Halt::Row(reason))));
-                    }
-                    Err(Refusal::Transient(error)) => return Err(error.into()),
-                }
-            }
-        }
-        let taken = tokio::task::spawn_blocking(move || {
-            let halt = gathered.take(&chunk.batches).err();
-            if halt.is_none() {
-                gathered.cursor = chunk.cursor;
-            }
-            (gathered, halt)
-        });
-        Ok(taken.await.map_err(|_| sqlx::Error::WorkerCrashed)?)
-    }
-
-    /// Writes what is gathered, however long the database takes to come back.
+    /// Writes what a version has gathered, however long the database takes to come back. Gives why it is refused, if it is.
     async fn write(
         &self,
-        gathered: &mut Gathered,
+        filling: &mut Filling,
         backoff: &mut Backoff,
-    ) -> Result<(), Interrupted> {
-        if gathered.cursor.offset <= gathered.from {
-            return Ok(());
-        }
-        if gathered.gather.finds_rows() {
-            indexes::make(&self.context.pool, &self.version, Indexes::Key).await?;
+    ) -> Result<Option<String>, Interrupted> {
+        let Some(step) = filling.step(self.partition) else { return Ok(None) };
+        if filling.gather.finds_rows() {
+            indexes::make(&self.context.pool, &filling.version, Indexes::Key).await?;
         }
         loop {
-            match self.commit(gathered).await {
+            match self.commit(filling, step).await {
                 Ok(()) => break,
                 Err(Failed::Database(error)) => {
                     tracing::warn!(error = &error as &dyn Error, "rows not copied, trying again");
@@ -231,115 +285,46 @@ impl Bulk {
                         () = self.stop.cancelled() => return Err(Interrupted::Stopped),
                     }
                 }
-                Err(Failed::Refused(reason)) => return self.leave(gathered, &reason).await,
+                Err(Failed::Refused(reason)) => return Ok(Some(reason)),
                 Err(failed) => return Err(failed.into()),
             }
         }
         backoff.reset();
-        let model = self.version.id.model.as_str();
+        let model = filling.version.id.model.as_str();
         metrics::counter!("projection_events_total", "projection" => model)
-            .increment(gathered.events.unsigned_abs());
-        gathered.written();
-        self.reached.set(self.share(), gathered.from);
-        Ok(())
+            .increment(filling.written());
+        self.reached.set(step.share, filling.from);
+        Ok(None)
     }
 
-    async fn commit(&self, gathered: &Gathered) -> Result<(), Failed> {
-        let step = Move {
-            share: self.share(),
-            expected: gathered.from,
-            to: gathered.cursor,
-            last: gathered.last,
-            events: gathered.events,
-        };
+    async fn commit(&self, filling: &Filling, step: Move) -> Result<(), Failed> {
         let (mut tx, _) = transaction::begin(&self.context, &[step]).await?;
-        gathered.gather.write(&mut tx).await.map_err(Refusal::from)?;
+        filling.gather.write(&mut tx).await.map_err(Refusal::from)?;
         tx.commit().await.map_err(Failed::Database)
     }
 
-    /// Leaves the partition to the ordinary feed, from its checkpoint on.
-    async fn leave(&self, gathered: &Gathered, reason: &str) -> Result<(), Interrupted> {
-        tracing::warn!(
-            version = %self.version.id,
-            partition = %self.partition,
-            reason,
-            "filled up to an event that cannot be applied"
-        );
-        checkpoint::end_bulk(&self.context.pool, self.share(), gathered.from).await?;
-        Err(Interrupted::Stopped)
+    /// Leaves the partition of a version to the ordinary feed, from its checkpoint on.
+    async fn leave(&self, filling: &Filling, reason: &str) -> Result<(), Interrupted> {
+        let (id, partition) = self.share(&filling.version);
+        tracing::warn!(version = %id, %partition, reason, "filled up to an event that cannot be applied");
+        checkpoint::end_bulk(&self.context.pool, (id, partition), filling.from).await?;
+        Ok(())
     }
 
-    /// Stops the partition where its checkpoint is.
-    async fn halt(&self, gathered: &Gathered, reason: &str) -> Result<(), Interrupted> {
-        halt(&self.context.pool, self.share(), gathered.from, reason).await?;
-        Err(Interrupted::Stopped)
-    }
-}
-
-/// What was read since the checkpoint.
-struct Gathered {
-    gather: Box<dyn Gather>,
-    partition: Partition,
-    /// Where the checkpoint is.
-    from: Offset,
-    cursor: Cursor,
-    last: Option<Last>,
-    events: i64,
-    /// The events of a batch; kept for its memory.
-    decoded: Vec<Option<Event>>,
-}
-
-impl Gathered {
-    fn new(gather: Box<dyn Gather>, partition: Partition, checkpoint: &Checkpoint) -> Self {
-        let (cursor, decoded) = (checkpoint.cursor, Vec::new());
-        Self { gather, partition, from: cursor.offset, cursor, last: None, events: 0, decoded }
-    }
-
-    /// All of it is in the database.
-    fn written(&mut self) {
-        self.gather.clear();
-        (self.from, self.last, self.events) = (self.cursor.offset, None, 0);
-    }
-
-    /// Takes whole batches in, up to the first that has an event this program does not know.
-    fn take(&mut self, batches: &[StoredBatch]) -> Result<(), Halt> {
-        for batch in batches {
-            let begin = batch.records.first().map_or(self.cursor.offset, |stored| stored.offset);
-            self.cursor.offset = begin;
-            self.decoded.clear();
-            for stored in &batch.records {
-                let decoded = decode(&*self.gather, &stored.record);
-                self.decoded.push(decoded.map_err(|error| Halt::Poison(full_text(&error)))?);
+    /// The log is damaged: writes what is before that, and stops there.
+    async fn halt(
+        &self,
+        fillings: Vec<Filling>,
+        damage: &str,
+        backoff: &mut Backoff,
+    ) -> Result<(), Interrupted> {
+        for mut filling in fillings {
+            if let Some(reason) = self.write(&mut filling, backoff).await? {
+                self.leave(&filling, &reason).await?;
+                continue;
             }
-            for (stored, event) in batch.records.iter().zip(&self.decoded) {
-                let record = &stored.record;
-                if record.stream.kind == StreamKind::Writer {
-                    continue;
-                }
-                let at = Position { partition: self.partition, offset: stored.offset };
-                if self.gather.looks(record.stream.kind) != Looks::Away {
-                    let taken = self.gather.take(at, record, event.as_ref());
-                    taken.map_err(|error| Halt::Row(error.to_string()))?;
-                }
-                self.events += 1;
-                let (event_id, time) = (record.event_id, record.time);
-                self.last = Some(Last { offset: stored.offset, event_id, time });
-            }
-            self.cursor.term = batch.term;
+            halt(&self.context.pool, self.share(&filling.version), filling.from, damage).await?;
         }
         Ok(())
     }
-}
-
-/// The event, if it is looked at; where only records are, it must be known at least.
-fn decode(gather: &dyn Gather, record: &Record) -> Result<Option<Event>, DecodeError> {
-    let (kind, schema) = (record.stream.kind, record.metadata.schema);
-    if kind == StreamKind::Writer || gather.looks(kind) == Looks::Away {
-        return Ok(None);
-    }
-    let known = Event::known_schema(kind, &record.event_type);
-    if gather.looks(kind) != Looks::AtEvents && known == Some(schema) {
-        return Ok(None);
-    }
-    Event::from_json(record.stream, &record.event_type, schema, &record.body).map(Some)
 }

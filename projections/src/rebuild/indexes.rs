@@ -41,7 +41,8 @@ impl Indexes {
 /// No bound on what takes as long as the table is large; sorts get more memory than others, once. Nobody waits for these
 /// tables but those who fill them.
 const SETTINGS: &str = "set local statement_timeout = 0; set local lock_timeout = '60s'; \
-    set local maintenance_work_mem = '256MB'; set local max_parallel_maintenance_workers = ";
+    set local client_min_messages = warning; set local maintenance_work_mem = '256MB'; \
+    set local max_parallel_maintenance_workers = ";
 
 /// A quarter of the usual sample finds what every table's queries depend on; the server's own analyzing takes the usual one
 /// soon after.
@@ -56,7 +57,7 @@ pub(crate) async fn make(
     let id = version.id;
     let settings = format!("{SETTINGS}{}", if version.manner.gentle { 0 } else { 2 });
     let mut tx = database::begin(pool).await?;
-    sqlx::raw_sql(AssertSqlSafe(settings)).execute(&mut *tx).await?;
+    sqlx::raw_sql(AssertSqlSafe(settings.clone())).execute(&mut *tx).await?;
     let found: Option<String> = sqlx::query_scalar(
         "select indexes from control.version where projection = $1 and version = $2 for update",
     )
@@ -73,7 +74,12 @@ pub(crate) async fn make(
         execute(&mut tx, id, template.key()).await?;
     }
     if wanted == Indexes::All {
-        execute(&mut tx, id, template.rest()).await?;
+        // Another session cannot get at tables whose key is being made.
+        let alone = version.manner.gentle || found == Indexes::None;
+        let (ours, others) = dealt(template.rest(), alone);
+        let beside = make_beside(pool, id, settings, others);
+        let (ours, beside) = futures::join!(execute(&mut tx, id, &ours), beside);
+        ours.and(beside)?;
     }
     sqlx::query("update control.version set indexes = $3 where projection = $1 and version = $2")
         .bind(id.model.as_str())
@@ -81,6 +87,37 @@ pub(crate) async fn make(
         .bind(wanted.as_str())
         .execute(&mut *tx)
         .await?;
+    tx.commit().await
+}
+
+/// Indexes dealt out to two sessions, or to one: several processes read and sort for an index, but one alone writes it.
+///
+/// Those of the second session are there before it is noted that all are, and still are if it never is.
+fn dealt(indexes: &str, alone: bool) -> (String, String) {
+    let (mut ours, mut others) = (String::new(), String::new());
+    let lines = indexes.lines().filter(|line| !line.starts_with("--"));
+    let statements: String = lines.flat_map(|line| [line, "\n"]).collect();
+    let indexes = statements.split_inclusive(';').filter(|index| !index.trim().is_empty());
+    for (place, index) in indexes.enumerate() {
+        let index = index.replace("create index ", "create index if not exists ");
+        let to = if alone || place % 2 == 0 { &mut ours } else { &mut others };
+        to.push_str(&index);
+    }
+    (ours, others)
+}
+
+async fn make_beside(
+    pool: &PgPool,
+    id: VersionId,
+    settings: String,
+    indexes: String,
+) -> Result<(), sqlx::Error> {
+    if indexes.is_empty() {
+        return Ok(());
+    }
+    let mut tx = database::begin(pool).await?;
+    sqlx::raw_sql(AssertSqlSafe(settings)).execute(&mut *tx).await?;
+    execute(&mut tx, id, &indexes).await?;
     tx.commit().await
 }
 
@@ -104,7 +141,10 @@ pub(crate) async fn complete(
 ) {
     let id = version.id;
     // In a task of its own: an index that is half made holds its connection up.
-    let made = database::detached(async move { make(&pool, &version, Indexes::All).await });
+    let made = database::detached(async move {
+        make(&pool, &version, Indexes::Key).await?;
+        make(&pool, &version, Indexes::All).await
+    });
     let made = tokio::select! {
         made = made => made,
         () = stop.cancelled() => return,
@@ -140,4 +180,26 @@ async fn analyze_tables(pool: &PgPool, id: VersionId) -> Result<(), sqlx::Error>
     let analyze = format!("{SAMPLE}; analyze {}", tables.join(", "));
     sqlx::raw_sql(AssertSqlSafe(analyze)).execute(pool).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ReadModel;
+
+    #[test]
+    fn every_index_is_dealt_to_one_session() {
+        for model in ReadModel::ALL {
+            let rest = model.template().rest();
+            let (ours, others) = dealt(rest, false);
+            let (all, none) = dealt(rest, true);
+            let made = |sql: &str| sql.matches("create index if not exists ").count();
+            let wanted = rest.matches("create index ").count();
+            assert_eq!(made(&ours) + made(&others), wanted, "{model}");
+            assert_eq!((made(&all), none.as_str()), (wanted, ""), "{model}");
+            assert!(made(&ours) >= made(&others), "{model}");
+            // Nothing but indexes: each can be there already.
+            assert_eq!(all.matches(';').count(), wanted, "{model}");
+        }
+    }
 }

@@ -7,6 +7,7 @@ pub(crate) mod applied;
 pub(crate) mod bulk;
 mod culprit;
 mod difference;
+mod filling;
 pub(crate) mod gather;
 pub(crate) mod indexes;
 mod status;
@@ -72,51 +73,66 @@ pub struct Manner {
 /// # Errors
 /// When one is under way, or the database refuses.
 pub async fn request(pool: &PgPool, model: ReadModel) -> Result<u32, RebuildError> {
-    request_in(pool, model, Manner::default()).await
+    let versions = request_all(pool, &[model], Manner::default()).await?;
+    versions.into_iter().next().ok_or(RebuildError::NotUnderWay(model))
 }
 
-/// [`request`], in some manner.
+/// [`request`] for several read models, in some manner: all of them or none. They are filled from one reading of the log.
 ///
 /// # Errors
-/// As `request`.
-pub async fn request_in(
+/// As `request`, when one of them is refused.
+pub async fn request_all(
     pool: &PgPool,
+    models: &[ReadModel],
+    manner: Manner,
+) -> Result<Vec<u32>, RebuildError> {
+    let (pool, models) = (pool.clone(), models.to_vec());
+    database::detached(async move {
+        for &model in &models {
+            golden::ensure_noted(&pool, model).await?;
+        }
+        let mut tx = pool.begin().await?;
+        version::lock(&mut tx).await?;
+        let mut versions = Vec::new();
+        for model in models {
+            versions.push(begin(&mut tx, model, manner).await?);
+        }
+        tx.commit().await?;
+        Ok(versions)
+    })
+    .await
+}
+
+async fn begin(
+    connection: &mut PgConnection,
     model: ReadModel,
     manner: Manner,
 ) -> Result<u32, RebuildError> {
-    let pool = pool.clone();
-    database::detached(async move {
-        golden::ensure_noted(&pool, model).await?;
-        let mut tx = pool.begin().await?;
-        version::lock(&mut tx).await?;
-        if building(&mut tx, model).await?.is_some() {
-            return Err(RebuildError::UnderWay(model));
-        }
-        // A version with a number would keep the first one, which serves at once, from being made.
-        if switch::serving(&mut tx, model).await?.is_none() {
-            return Err(RebuildError::NoneServes(model));
-        }
-        let partitions: i64 =
-            sqlx::query_scalar("select count(distinct partition) from control.checkpoint")
-                .fetch_one(&mut *tx)
-                .await?;
-        let number = version::next_number(&mut tx, model).await?;
-        let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
-        version::create_beside(&mut tx, VersionId { model, number }, partitions).await?;
-        sqlx::query(
-            "update control.version set gentle = $3, verify_only = $4 \
-             where projection = $1 and version = $2",
-        )
-        .bind(model.as_str())
-        .bind(number)
-        .bind(manner.gentle)
-        .bind(manner.verify_only)
-        .execute(&mut *tx)
-        .await?;
-        tx.commit().await?;
-        Ok(number.unsigned_abs())
-    })
-    .await
+    if building(connection, model).await?.is_some() {
+        return Err(RebuildError::UnderWay(model));
+    }
+    // A version with a number would keep the first one, which serves at once, from being made.
+    if switch::serving(connection, model).await?.is_none() {
+        return Err(RebuildError::NoneServes(model));
+    }
+    let partitions: i64 =
+        sqlx::query_scalar("select count(distinct partition) from control.checkpoint")
+            .fetch_one(&mut *connection)
+            .await?;
+    let number = version::next_number(connection, model).await?;
+    let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
+    version::create_beside(connection, VersionId { model, number }, partitions).await?;
+    sqlx::query(
+        "update control.version set gentle = $3, verify_only = $4 \
+         where projection = $1 and version = $2",
+    )
+    .bind(model.as_str())
+    .bind(number)
+    .bind(manner.gentle)
+    .bind(manner.verify_only)
+    .execute(connection)
+    .await?;
+    Ok(number.unsigned_abs())
 }
 
 /// Gives up the rebuild under way and drops what it has built.

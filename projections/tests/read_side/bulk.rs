@@ -1,22 +1,29 @@
 //! New versions filled in bulk.
 
 use crate::{
+    doctored::{Doctored, Seen},
     scenario::{Scenario, eventually, settings},
     shop::story,
 };
 use events::{Partition, StreamId};
 use projections::{ProjectorSettings, ReadModel, rebuild};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 /// Whatever is behind at all is filled in bulk.
 fn in_bulk(bulk_bytes: usize) -> ProjectorSettings {
     ProjectorSettings { close: 0, bulk_bytes, ..settings() }
 }
 
-async fn until_serving(scenario: &Scenario, version: u32) {
+async fn until_serving(scenario: &Scenario, models: &[ReadModel], version: u32) {
     eventually("every new version serves", async || {
         let status = rebuild::status(&scenario.pool, &*scenario.log).await.unwrap();
-        let serving = status.iter().filter(|it| it.serving && it.version == version);
-        serving.count() == ReadModel::ALL.len()
+        let serves = |model: &ReadModel| {
+            status.iter().any(|it| it.model == *model && it.version == version && it.serving)
+        };
+        models.iter().all(serves)
     })
     .await;
 }
@@ -41,7 +48,7 @@ async fn what_is_filled_in_bulk_is_what_is_fed_event_by_event() {
         for model in ReadModel::ALL {
             assert_eq!(rebuild::request(&scenario.pool, model).await.unwrap(), version);
         }
-        until_serving(&scenario, version).await;
+        until_serving(&scenario, &ReadModel::ALL, version).await;
         for model in ReadModel::ALL {
             let first = scenario.dump(model, 1).await;
             assert_eq!(scenario.dump(model, version).await, first, "{model}, {bulk_bytes} bytes");
@@ -80,11 +87,7 @@ async fn what_was_filled_before_an_end_is_not_filled_again() {
         before = now;
     }
     let projector = scenario.projector(in_bulk(1)).await;
-    eventually("it serves", async || {
-        let status = rebuild::status(&scenario.pool, &*scenario.log).await.unwrap();
-        status.iter().any(|it| it.model == model && it.version == 2 && it.serving)
-    })
-    .await;
+    until_serving(&scenario, &[model], 2).await;
     assert_eq!(scenario.dump(model, 2).await, scenario.dump(model, 1).await);
     projector.stop().await;
 }
@@ -103,14 +106,70 @@ async fn an_unknown_event_parks_its_stream_in_a_rebuild_as_in_the_feed() {
     scenario.scribe.write(after, 3).await;
     let projector = scenario.projector(in_bulk(64 << 20)).await;
     scenario.settle().await;
-    for model in [ReadModel::Orders, ReadModel::Products, ReadModel::History] {
+    let models = [ReadModel::Orders, ReadModel::Products, ReadModel::History];
+    for model in models {
         rebuild::request(&scenario.pool, model).await.unwrap();
-        eventually("the rebuild serves", async || {
-            let status = rebuild::status(&scenario.pool, &*scenario.log).await.unwrap();
-            status.iter().any(|it| it.model == model && it.version == 2 && it.serving)
-        })
-        .await;
+        until_serving(&scenario, &[model], 2).await;
         assert_eq!(scenario.dump(model, 2).await, scenario.dump(model, 1).await);
+    }
+    projector.stop().await;
+    // From one reading, which goes on for those that need not stop there.
+    for model in models {
+        rebuild::request(&scenario.pool, model).await.unwrap();
+    }
+    let projector = scenario.projector(in_bulk(64 << 20)).await;
+    until_serving(&scenario, &models, 3).await;
+    for model in models {
+        assert_eq!(scenario.dump(model, 3).await, scenario.dump(model, 1).await);
+    }
+    projector.stop().await;
+}
+
+/// Versions that wait for the same partition; and then those that are at different places.
+#[tokio::test(flavor = "multi_thread")]
+async fn several_versions_are_filled_from_one_reading() {
+    let mut scenario = Scenario::new(1).await;
+    scenario.scribe.write(&story(70, 300).0, 2).await;
+    let projector = scenario.projector(settings()).await;
+    scenario.settle().await;
+    projector.stop().await;
+    let records: i64 = scenario.checkpoints(ReadModel::Orders, 1).await[0].0;
+    let read = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&read);
+    scenario.log = Arc::new(Doctored::new(Arc::clone(&scenario.log), move |_, _| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        Seen::Plain
+    }));
+    let request = async |model| {
+        rebuild::request(&scenario.pool, model).await.unwrap();
+    };
+    let models = [ReadModel::Customers, ReadModel::Orders, ReadModel::Products];
+    for model in models {
+        request(model).await;
+    }
+    let projector = scenario.projector(in_bulk(64 << 20)).await;
+    until_serving(&scenario, &models, 2).await;
+    projector.stop().await;
+    let read = || read.load(Ordering::Relaxed) as i64;
+    assert!(read() >= records);
+    assert!(read() < records * 2, "{} instead of {records}", read());
+
+    // One of them is half done when the others come.
+    request(ReadModel::Orders).await;
+    let projector = scenario.projector(in_bulk(1)).await;
+    eventually("it has begun", async || scenario.checkpoints(ReadModel::Orders, 3).await[0].0 > 0)
+        .await;
+    drop(projector);
+    request(ReadModel::Customers).await;
+    request(ReadModel::Products).await;
+    rebuild::pause(&scenario.pool, ReadModel::Customers).await.unwrap();
+    let projector = scenario.projector(in_bulk(20_000)).await;
+    until_serving(&scenario, &models[1..], 3).await;
+    rebuild::resume(&scenario.pool, ReadModel::Customers).await.unwrap();
+    until_serving(&scenario, &models, 3).await;
+    for model in models {
+        assert_eq!(scenario.dump(model, 2).await, scenario.dump(model, 1).await);
+        assert_eq!(scenario.dump(model, 3).await, scenario.dump(model, 1).await);
     }
     projector.stop().await;
 }

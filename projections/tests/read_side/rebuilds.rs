@@ -9,7 +9,7 @@ use projections::{
     ProjectorSettings, ReadModel, ReadModels,
     database::{self, PoolSettings},
     history::Range,
-    rebuild::{self, RebuildError, State},
+    rebuild::{self, Manner, RebuildError, State},
 };
 use std::{
     sync::{
@@ -190,6 +190,11 @@ async fn a_rebuild_can_be_given_up() {
     let (pool, model) = (scenario.pool.clone(), ReadModel::History);
     assert!(matches!(rebuild::cancel(&pool, model).await, Err(RebuildError::NotUnderWay(_))));
     rebuild::request(&pool, model).await.unwrap();
+    // Several are all begun, or none.
+    let several = rebuild::request_all(&pool, &[ReadModel::Orders, model], Manner::default()).await;
+    assert!(matches!(several, Err(RebuildError::UnderWay(of)) if of == model));
+    let orders = rebuild::cancel(&pool, ReadModel::Orders).await;
+    assert!(matches!(orders, Err(RebuildError::NotUnderWay(_))));
     rebuild::cancel(&pool, model).await.unwrap();
     scenario.scribe.write(&story(23, 10).0, 10).await;
     let projector = scenario.projector(settings()).await;

@@ -148,7 +148,7 @@ async fn what_other_code_would_say_is_told_and_changes_nothing() {
     scenario.settle().await;
     let unreleased = scenario.projector(settings()).await;
     let manner = Manner { verify_only: true, ..Manner::default() };
-    rebuild::request_in(&scenario.pool, ORDERS, manner).await.unwrap();
+    rebuild::request_all(&scenario.pool, &[ORDERS], manner).await.unwrap();
     let compared = async || version(&scenario, ORDERS, 2).await.rebuild.unwrap();
     eventually("it is compared", async || compared().await.verified.is_some()).await;
     let found = compared().await;

@@ -119,7 +119,7 @@ async fn a_version_that_is_only_compared_never_serves() {
     scenario.settle().await;
     let manner = Manner { verify_only: true, ..Manner::default() };
     for model in ReadModel::ALL {
-        rebuild::request_in(&scenario.pool, model, manner).await.unwrap();
+        rebuild::request_all(&scenario.pool, &[model], manner).await.unwrap();
     }
     for model in ReadModel::ALL {
         let found = compared(&scenario, model, 2).await;
@@ -142,7 +142,7 @@ async fn a_rebuild_that_is_held_up_applies_nothing_until_it_is_let_go_on() {
     let refused = rebuild::pause(&pool, model).await;
     assert!(matches!(refused, Err(RebuildError::NotUnderWay(ReadModel::Orders))));
     let gentle = Manner { gentle: true, ..Manner::default() };
-    rebuild::request_in(&pool, model, gentle).await.unwrap();
+    rebuild::request_all(&pool, &[model], gentle).await.unwrap();
     assert_eq!(rebuild::pause(&pool, model).await.unwrap(), 2);
     assert_eq!(rebuild::pause(&pool, model).await.unwrap(), 2);
     let projector = scenario.projector(settings()).await;

@@ -12,7 +12,7 @@ pub struct History {
 }
 
 impl Fold for History {
-    fn take(&mut self, stored: &Stored<'_>, _: Event) -> Result<()> {
+    fn take(&mut self, stored: &Stored<'_>, event: Event) -> Result<Option<Event>> {
         let row = &mut self.row;
         row.begin(13);
         row.int(stored.version);
@@ -28,7 +28,7 @@ impl Fold for History {
         row.put(stored.event_type.as_bytes());
         row.put(stored.body);
         self.rows += 1;
-        Ok(())
+        Ok(Some(event))
     }
 
     fn rows(&mut self, row: &mut Row) -> Result<u64> {

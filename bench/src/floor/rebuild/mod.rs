@@ -25,19 +25,20 @@ const PIECE: usize = 256 * 1024;
 const Y2K_MICROS: i64 = 946_684_800_000_000;
 
 /// A read model that has a floor.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Model {
+    /// One row an event.
+    History,
     /// One row an order, from its events.
     Orders,
     /// One row a product, from its events.
     Products,
-    /// One row an event.
-    History,
 }
 
 /// Events to rows.
 trait Fold {
-    fn take(&mut self, stored: &Stored<'_>, event: Event) -> Result<()>;
+    /// Takes an event, or gives it back for the others.
+    fn take(&mut self, stored: &Stored<'_>, event: Event) -> Result<Option<Event>>;
     /// All rows, in the binary format of `COPY` without head and end; gives how many.
     fn rows(&mut self, row: &mut Row) -> Result<u64>;
 }
@@ -73,18 +74,20 @@ impl Row {
     }
 }
 
-/// Measures it, in a schema of its own that is dropped again.
+/// Measures it for some read models at once, in a schema of their own that is dropped again.
 ///
 /// # Errors
 /// When the file or the database fails.
-pub async fn run(options: &PgConnectOptions, file: &File, model: Model) -> Result<Measured> {
+pub async fn run(options: &PgConnectOptions, file: &File, models: &[Model]) -> Result<Measured> {
     let mut connection = PgConnection::connect_with(options).await?;
     let setup = "create schema floor; set search_path to floor; set synchronous_commit to off; \
                  set maintenance_work_mem to '256MB'";
     connection.execute(sqlx::raw_sql(setup)).await?;
-    let (tables, indexes, table) = templates(model);
-    connection.execute(sqlx::raw_sql(tables)).await?;
-    let measured = measure(&mut connection, file, model, indexes, table).await;
+    for model in models {
+        let (tables, ..) = templates(*model);
+        connection.execute(sqlx::raw_sql(tables)).await?;
+    }
+    let measured = measure(&mut connection, file, models).await;
     connection.execute("drop schema floor cascade").await?;
     connection.close().await?;
     measured
@@ -107,25 +110,38 @@ fn templates(model: Model) -> (&'static str, &'static str, &'static str) {
     }
 }
 
-async fn measure(
-    connection: &mut PgConnection,
-    file: &File,
-    model: Model,
-    indexes: &'static str,
-    table: &str,
-) -> Result<Measured> {
+async fn measure(connection: &mut PgConnection, file: &File, models: &[Model]) -> Result<Measured> {
     let (began, cpu) = (Instant::now(), cpu_time());
-    let mut fold: Box<dyn Fold> = match model {
-        Model::Orders => Box::new(orders::Orders::default()),
-        Model::Products => Box::new(products::Products::default()),
-        Model::History => Box::new(history::History::default()),
-    };
+    let mut folds: Vec<_> = models.iter().map(|model| (*model, fold(*model))).collect();
     let mut events = 0;
     file.each(|stored| {
         events += 1;
         let event = Event::from_json(stored.stream, stored.event_type, stored.schema, stored.body)?;
-        fold.take(stored, event)
+        let mut left = Some(event);
+        for (_, fold) in &mut folds {
+            let Some(event) = left else { break };
+            left = fold.take(stored, event)?;
+        }
+        Ok(())
     })?;
+    for (model, fold) in &mut folds {
+        write(connection, *model, &mut **fold).await?;
+    }
+    let appended = Appended { batches: 0, events, body_bytes: 0 };
+    let cpu = cpu_time().saturating_sub(cpu);
+    Ok(Measured { operations: events, took: began.elapsed(), latency: None, appended, cpu })
+}
+
+fn fold(model: Model) -> Box<dyn Fold> {
+    match model {
+        Model::Orders => Box::new(orders::Orders::default()),
+        Model::Products => Box::new(products::Products::default()),
+        Model::History => Box::new(history::History::default()),
+    }
+}
+
+async fn write(connection: &mut PgConnection, model: Model, fold: &mut dyn Fold) -> Result<()> {
+    let (_, indexes, table) = templates(model);
     let mut row = Row::default();
     // The signature, no flags, no extension of the header.
     row.0.extend_from_slice(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0");
@@ -140,7 +156,5 @@ async fn measure(
     ensure!(copied == rows, "{copied} rows were copied instead of {rows}");
     let key = indexes.split_inclusive(';').next().unwrap_or_default();
     connection.execute(sqlx::raw_sql(AssertSqlSafe(key))).await?;
-    let appended = Appended { batches: 0, events, body_bytes: 0 };
-    let cpu = cpu_time().saturating_sub(cpu);
-    Ok(Measured { operations: events, took: began.elapsed(), latency: None, appended, cpu })
+    Ok(())
 }

@@ -29,11 +29,11 @@ struct Order {
 }
 
 impl Fold for Orders {
-    fn take(&mut self, stored: &Stored<'_>, event: Event) -> Result<()> {
-        let Event::Order(event) = event else { return Ok(()) };
+    fn take(&mut self, stored: &Stored<'_>, event: Event) -> Result<Option<Event>> {
+        let Event::Order(event) = event else { return Ok(Some(event)) };
         if let E::Placed(placed) = event {
             self.0.insert(stored.stream.id, Order::new(stored, placed));
-            return Ok(());
+            return Ok(None);
         }
         let order = self.0.get_mut(&stored.stream.id).context("an order that was not placed")?;
         order.version = stored.version;
@@ -41,7 +41,7 @@ impl Fold for Orders {
             (order.shown_version, order.updated_at) = (stored.version, stored.time);
         }
         order.apply(event);
-        Ok(())
+        Ok(None)
     }
 
     fn rows(&mut self, row: &mut Row) -> Result<u64> {

@@ -28,15 +28,15 @@ struct Product {
 }
 
 impl Fold for Products {
-    fn take(&mut self, stored: &Stored<'_>, event: Event) -> Result<()> {
-        let Event::Product(event) = event else { return Ok(()) };
+    fn take(&mut self, stored: &Stored<'_>, event: Event) -> Result<Option<Event>> {
+        let Event::Product(event) = event else { return Ok(Some(event)) };
         let product = self.0.entry(stored.stream.id).or_insert_with(|| Product::new(stored));
         product.version = stored.version;
         if !event.is_bookkeeping() {
             (product.shown_version, product.updated_at) = (stored.version, stored.time);
         }
         product.apply(event);
-        Ok(())
+        Ok(None)
     }
 
     fn rows(&mut self, row: &mut Row) -> Result<u64> {
