@@ -24,7 +24,7 @@ use rdkafka::{
     ClientConfig, ClientContext,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -218,8 +218,14 @@ impl Inquirer {
         insist(&*self.environment, || {
             let inquirer = Arc::clone(self);
             blocking(move || {
-                let (start, end) =
-                    inquirer.client.fetch_watermarks(&inquirer.topic, number, REQUEST_TIMEOUT)?;
+                let Self { topic, client, .. } = &*inquirer;
+                let bounds = client.fetch_watermarks(topic, number, REQUEST_TIMEOUT);
+                if let Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownPartition)) = bounds {
+                    // It had no leader when the library last asked who leads, and a client that fetches nothing asks
+                    // again only every five minutes.
+                    client.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
+                }
+                let (start, end) = bounds?;
                 Ok((Offset(start), Offset(end)))
             })
         })
@@ -277,7 +283,7 @@ impl ClientContext for Logging {
 
     fn error(&self, error: KafkaError, reason: &str) {
         // The end of a partition comes this way too.
-        if !matches!(error, KafkaError::Global(rdkafka::error::RDKafkaErrorCode::PartitionEOF)) {
+        if !matches!(error, KafkaError::Global(RDKafkaErrorCode::PartitionEOF)) {
             tracing::debug!(%error, reason, "kafka client");
         }
     }
@@ -289,6 +295,7 @@ impl ConsumerContext for Logging {}
 mod tests {
     use super::*;
     use crate::environment::System;
+    use rdkafka::mocking::MockCluster;
 
     fn settings() -> KafkaSettings {
         KafkaSettings::new("127.0.0.1:1", Arc::new(System::new()))
@@ -302,6 +309,22 @@ mod tests {
         let config = settings.consumer();
         assert_eq!(config.get("isolation.level"), Some("read_committed"));
         assert_eq!(config.get("sasl.username"), Some("orders"));
+    }
+
+    /// librdkafka 2.12.1 takes a leader that it remembers as missing for a partition that does not exist.
+    #[tokio::test]
+    async fn kafka_partition_that_gets_its_leader_back_is_found_at_once() {
+        let cluster = MockCluster::new(1).unwrap();
+        let settings = KafkaSettings::new(cluster.bootstrap_servers(), Arc::new(System::new()));
+        cluster.create_topic(&settings.topic, 1, 1).unwrap();
+        cluster.partition_leader(&settings.topic, 0, None).unwrap();
+        let inquirer = Arc::new(Inquirer::new(&settings, "read_committed").unwrap());
+        inquirer.client.fetch_metadata(Some(&settings.topic), REQUEST_TIMEOUT).unwrap();
+        let missing = inquirer.client.fetch_watermarks(&settings.topic, 0, REQUEST_TIMEOUT);
+        let unknown = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownPartition);
+        assert_eq!(missing.unwrap_err(), unknown);
+        cluster.partition_leader(&settings.topic, 0, Some(1)).unwrap();
+        assert_eq!(inquirer.bounds(Partition(0)).await.unwrap(), (Offset(0), Offset(0)));
     }
 
     #[cfg(not(feature = "tls"))]
