@@ -92,6 +92,14 @@ impl EventLog for Observed {
     async fn end(&self, partition: Partition) -> Result<Offset, ReadError> {
         self.log.end(partition).await
     }
+
+    async fn acknowledged(&self, partition: Partition) -> Result<Offset, ReadError> {
+        self.log.acknowledged(partition).await
+    }
+
+    fn in_background(&self) -> Option<Arc<dyn EventLog>> {
+        self.log.in_background()
+    }
 }
 
 struct ObservedLane {

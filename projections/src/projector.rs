@@ -144,11 +144,13 @@ impl Projector {
         // What is filled in bulk, or catches up; and two comparisons at a time, or more that wait for each other.
         let sessions = settings.bulk_tasks + settings.groups + 8;
         let beside = background::connect(&pool, sessions, settings.server);
+        let background = Background::new().map_err(StartError::Background)?;
+        let aside = background.enter(|| log.in_background()).unwrap_or_else(|| Arc::clone(&log));
         let context = Context { pool, log, environment, progress, planted, live: Live::default() };
         let coordinator = Coordinator {
-            beside: Arc::new(Context { pool: beside, ..context.clone() }),
+            beside: Arc::new(Context { pool: beside, log: aside, ..context.clone() }),
             context: Arc::new(context),
-            background: Background::new().map_err(StartError::Background)?,
+            background,
             settings,
             holder,
             groups,
@@ -205,7 +207,7 @@ fn group(partitions: u32, groups: u32) -> Vec<Vec<Partition>> {
 
 struct Coordinator {
     context: Arc<Context>,
-    /// The same, with sessions for what is done in the background.
+    /// The same, with sessions and readers for what is done in the background.
     beside: Arc<Context>,
     background: Background,
     settings: ProjectorSettings,

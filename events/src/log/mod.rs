@@ -24,7 +24,7 @@ pub mod writer;
 use crate::{Metadata, Offset, Partition, StreamId, Timestamp};
 use async_trait::async_trait;
 use bytes::Bytes;
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 use uuid::Uuid;
 
 pub use assembler::{BatchReader, Chunk, Cursor, StoredBatch, StoredRecord};
@@ -241,6 +241,12 @@ pub trait EventLog: Send + Sync + 'static {
     /// When the log does not answer.
     async fn acknowledged(&self, partition: Partition) -> Result<Offset, ReadError> {
         self.end(partition).await
+    }
+
+    /// This log for readers in the background, where that is another one: what threads of its own do for readers, they do
+    /// with the priority of the current runtime's threads, and for no other readers.
+    fn in_background(&self) -> Option<Arc<dyn EventLog>> {
+        None
     }
 }
 

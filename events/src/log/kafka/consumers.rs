@@ -256,6 +256,42 @@ mod tests {
 
     impl ConsumerContext for Told {}
 
+    /// How nice the library's threads are.
+    fn niceness() -> Vec<i32> {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let stats = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
+        let ours = stats.filter(|stat| stat.contains("(rdk:"));
+        // `man 5 proc`: the 19th field, and the second may hold blanks.
+        let nice = |stat: String| stat.rsplit_once(')')?.1.split_whitespace().nth(16)?.parse().ok();
+        ours.filter_map(nice).collect()
+    }
+
+    #[test]
+    fn kafka_readers_are_served_with_the_priority_of_the_runtime_they_were_made_for() {
+        const NICE: i32 = 13;
+        let cluster = MockCluster::new(1).unwrap();
+        let settings = KafkaSettings::new(cluster.bootstrap_servers(), Arc::new(System::new()));
+        cluster.create_topic(&settings.topic, 1, 1).unwrap();
+        let runtime = |nice| {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(1).on_thread_start(move || {
+                rustix::process::setpriority_process(None, nice).unwrap();
+            });
+            builder.build().unwrap()
+        };
+        let (background, usual) = (runtime(NICE), runtime(0));
+        let consumers = |runtime: &tokio::runtime::Runtime| {
+            let _entered = runtime.enter();
+            Arc::new(Consumers::new(&settings))
+        };
+        let (aside, ours) = (consumers(&background), consumers(&usual));
+        // Whoever asks.
+        let _ours = background.block_on(ours.lease(Partition(0), Offset::START)).unwrap();
+        assert!(!niceness().is_empty() && !niceness().contains(&NICE));
+        let _aside = usual.block_on(aside.lease(Partition(0), Offset::START)).unwrap();
+        assert!(niceness().contains(&NICE));
+    }
+
     /// As `fetch.c` has it. A new librdkafka has to be looked at: is the fault still there, are the functions the same?
     #[test]
     fn kafka_is_not_asked_who_leads_with_a_fetch() {

@@ -122,6 +122,7 @@ impl KafkaSettings {
 }
 
 /// The log on a Kafka topic.
+#[derive(Clone)]
 pub struct KafkaLog {
     settings: KafkaSettings,
     partitions: u32,
@@ -192,6 +193,12 @@ impl EventLog for KafkaLog {
     async fn acknowledged(&self, partition: Partition) -> Result<Offset, ReadError> {
         let (_, end) = self.uncommitted.bounds(partition).await.map_err(ReadError::Unavailable)?;
         Ok(end)
+    }
+
+    /// The library takes apart what it fetches ahead on threads of its own, megabytes at a time.
+    fn in_background(&self) -> Option<Arc<dyn EventLog>> {
+        let consumers = Arc::new(consumers::Consumers::new(&self.settings));
+        Some(Arc::new(Self { consumers, ..self.clone() }))
     }
 }
 
