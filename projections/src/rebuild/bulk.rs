@@ -42,7 +42,7 @@ const REST: Duration = Duration::from_millis(20);
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// A gentle rebuild rests so many times as long as it works.
-const GENTLE_RESTS: u32 = 3;
+const GENTLE_RESTS: u32 = 2;
 
 /// What a gentle rebuild gathers before it writes, about, in bytes.
 const GENTLE_BYTES: usize = 4 << 20;
