@@ -79,7 +79,6 @@ async fn forward(
 }
 
 /// Checkpoints that are not of this log, and why: by partition and the last event that was read before.
-#[derive(Default)]
 pub(crate) struct Foreign(BTreeMap<(Partition, Last), String>);
 
 impl Foreign {

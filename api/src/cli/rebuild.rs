@@ -78,9 +78,8 @@ impl Rebuild<'_> {
             Err(RebuildError::UnderWay(_)) if self.accept => {}
             begun => return Ok(begun?),
         }
-        let mut versions = Vec::new();
+        let (all, mut versions) = (rebuild::status(pool, &*self.log).await?, Vec::new());
         for model in self.models {
-            let all = rebuild::status(pool, &*self.log).await?;
             match all.iter().find(|it| it.model == *model && it.rebuild.is_some()) {
                 Some(building) => versions.push(building.version),
                 None => versions.extend(rebuild::request_all(pool, &[*model], self.manner).await?),
