@@ -239,10 +239,10 @@ impl Drop for Lease {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
-    use crate::environment::System;
-    use rdkafka::{
-        ClientContext, config::RDKafkaLogLevel, consumer::ConsumerContext, mocking::MockCluster,
-    };
+    use crate::log::kafka::mock::Mock;
+    use rdkafka::{ClientContext, config::RDKafkaLogLevel, consumer::ConsumerContext};
+    use rustix::process::{Pid, getpriority_process, setpriority_process};
+    use std::fs::{self, DirEntry};
 
     /// Keeps what the library tells of its requests.
     #[derive(Clone, Default)]
@@ -258,24 +258,23 @@ mod tests {
 
     /// How nice the library's threads are.
     fn niceness() -> Vec<i32> {
-        let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-        let stats = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
-        let ours = stats.filter(|stat| stat.contains("(rdk:"));
-        // `man 5 proc`: the 19th field, and the second may hold blanks.
-        let nice = |stat: String| stat.rsplit_once(')')?.1.split_whitespace().nth(16)?.parse().ok();
-        ours.filter_map(nice).collect()
+        let ours = |thread: &DirEntry| {
+            fs::read_to_string(thread.path().join("comm"))
+                .is_ok_and(|name| name.starts_with("rdk:"))
+        };
+        let id = |thread: DirEntry| Pid::from_raw(thread.file_name().to_str()?.parse().ok()?);
+        let threads = fs::read_dir("/proc/self/task").unwrap().flatten().filter(ours);
+        threads.filter_map(id).filter_map(|id| getpriority_process(Some(id)).ok()).collect()
     }
 
     #[test]
     fn kafka_readers_are_served_with_the_priority_of_the_runtime_they_were_made_for() {
         const NICE: i32 = 13;
-        let cluster = MockCluster::new(1).unwrap();
-        let settings = KafkaSettings::new(cluster.bootstrap_servers(), Arc::new(System::new()));
-        cluster.create_topic(&settings.topic, 1, 1).unwrap();
+        let Mock { cluster: _cluster, settings } = Mock::new();
         let runtime = |nice| {
             let mut builder = tokio::runtime::Builder::new_multi_thread();
             builder.worker_threads(1).on_thread_start(move || {
-                rustix::process::setpriority_process(None, nice).unwrap();
+                setpriority_process(None, nice).unwrap();
             });
             builder.build().unwrap()
         };
@@ -296,15 +295,13 @@ mod tests {
     #[test]
     fn kafka_is_not_asked_who_leads_with_a_fetch() {
         assert_eq!(rdkafka::util::get_rdkafka_version().1, "2.12.1");
-        let cluster = MockCluster::new(1).unwrap();
-        cluster.create_topic("log", 1, 1).unwrap();
-        let settings = KafkaSettings::new(cluster.bootstrap_servers(), Arc::new(System::new()));
+        let Mock { cluster: _cluster, settings } = Mock::new();
         let mut config = consumer_config(&settings);
         config.set("debug", "protocol").set_log_level(RDKafkaLogLevel::Debug);
         let told = Told::default();
         let consumer: BaseConsumer<Told> = config.create_with_context(told.clone()).unwrap();
         let mut assignment = TopicPartitionList::new();
-        assignment.add_partition_offset("log", 0, rdkafka::Offset::Beginning).unwrap();
+        assignment.add_partition_offset(&settings.topic, 0, rdkafka::Offset::Beginning).unwrap();
         consumer.assign(&assignment).unwrap();
         let fetch = (0..300).find_map(|_| {
             let _ = consumer.poll(Duration::from_millis(100));

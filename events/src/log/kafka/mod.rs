@@ -12,6 +12,8 @@
 //! transactional id. Readers see committed records only.
 
 mod consumers;
+#[cfg(test)]
+mod mock;
 mod reader;
 mod record;
 mod topic;
@@ -302,7 +304,7 @@ impl ConsumerContext for Logging {}
 mod tests {
     use super::*;
     use crate::environment::System;
-    use rdkafka::mocking::MockCluster;
+    use mock::Mock;
 
     fn settings() -> KafkaSettings {
         KafkaSettings::new("127.0.0.1:1", Arc::new(System::new()))
@@ -321,9 +323,7 @@ mod tests {
     /// librdkafka 2.12.1 takes a leader that it remembers as missing for a partition that does not exist.
     #[tokio::test]
     async fn kafka_partition_that_gets_its_leader_back_is_found_at_once() {
-        let cluster = MockCluster::new(1).unwrap();
-        let settings = KafkaSettings::new(cluster.bootstrap_servers(), Arc::new(System::new()));
-        cluster.create_topic(&settings.topic, 1, 1).unwrap();
+        let Mock { cluster, settings } = Mock::new();
         cluster.partition_leader(&settings.topic, 0, None).unwrap();
         let inquirer = Arc::new(Inquirer::new(&settings, "read_committed").unwrap());
         inquirer.client.fetch_metadata(Some(&settings.topic), REQUEST_TIMEOUT).unwrap();

@@ -323,29 +323,12 @@ mod tests {
     use crate::{
         Fingerprint, Metadata, StreamId,
         environment::System,
-        log::{Record, Writer},
+        log::{Record, Writer, kafka::mock::Mock},
     };
-    use rdkafka::{
-        mocking::MockCluster,
-        producer::DefaultProducerContext,
-        types::{RDKafkaApiKey, RDKafkaRespErr},
-    };
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
     use uuid::Uuid;
 
-    /// A broker inside the library that does as it is told; reached over loopback.
-    struct Mock {
-        cluster: MockCluster<'static, DefaultProducerContext>,
-        settings: KafkaSettings,
-    }
-
     impl Mock {
-        fn new() -> Self {
-            let cluster = MockCluster::new(1).unwrap();
-            let settings = KafkaSettings::new(cluster.bootstrap_servers(), Arc::new(System::new()));
-            cluster.create_topic(&settings.topic, 1, 1).unwrap();
-            Self { cluster, settings }
-        }
-
         async fn fence(&self) -> KafkaLane {
             KafkaLane::fence(&self.settings, Partition(0), 0).await.unwrap()
         }
