@@ -96,7 +96,13 @@ impl Shard {
                     ((pause * 2).clamp(REOPEN_DELAY, FLAPPING_DELAY_MAX), doubt)
                 }
                 End::Failed(doubt) => (Duration::ZERO, doubt),
-                End::Spent => (Duration::ZERO, None),
+                End::Spent => {
+                    warn!(
+                        partition = self.partition.0,
+                        "a commit was slow: opening the partition anew"
+                    );
+                    (Duration::ZERO, None)
+                }
             };
             self.inbox.status.set(ShardState::Opening, term);
             metrics::counter!("orderlog_shard_reopened_total").increment(1);
