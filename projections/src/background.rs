@@ -18,9 +18,9 @@ use tokio::{
 /// there is, as it may hold locks for a moment that others wait for.
 ///
 /// It counts within a group of processes. Where Linux shares the cores out to sessions first (`kernel.sched_autogroup_enabled`)
-/// or to containers, what runs here takes from the share of the whole program; and as PostgreSQL makes each of its processes a
-/// session, theirs are groups of one, in which it counts for nothing. To lower those groups (`/proc/PID/autogroup`) did not
-/// make queries quicker: the README tells what does.
+/// or to containers, it counts for nothing towards other programs; and as PostgreSQL makes each of its processes a session,
+/// theirs are groups of one, in which it counts for nothing either. To lower those groups (`/proc/PID/autogroup`) did not make
+/// queries quicker in any run: the README tells what does.
 const NICER: i32 = 10;
 
 /// Threads of a lower priority. What runs on them ends when it is dropped.
