@@ -143,9 +143,20 @@ pub fn cpu_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // The second field, in brackets, may hold blanks; behind it user time is the 12th field and
     // system time the 13th.
-    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
-    let ticks: u64 = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
-    Duration::from_millis(ticks * 10)
+    ticks(stat.rsplit_once(')').map_or("", |(_, fields)| fields), 11, 2)
+}
+
+/// Time in which a core of this machine, if that is a virtual one, had work to do and its host let it wait; so far, of all cores.
+pub fn stolen_time() -> Duration {
+    // The first line is of all cores together; `man 5 proc_stat`: behind its name the eighth field.
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    ticks(stat.lines().next().unwrap_or_default(), 8, 1)
+}
+
+/// The sum of some fields that count hundredths of a second.
+fn ticks(fields: &str, from: usize, count: usize) -> Duration {
+    let fields = fields.split_whitespace().skip(from).take(count);
+    Duration::from_millis(fields.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() * 10)
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ const FILLING: usize = 256;
 const PLENTY: i64 = 1_000_000_000;
 
 /// No operation takes longer, or it counts as failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// The currency of the shop.
 ///
@@ -46,6 +46,7 @@ pub struct Shop {
     dice: Dice,
     products: Vec<Uuid>,
     customers: Vec<Uuid>,
+    again: AtomicU64,
 }
 
 /// Numbers that look random and are the same in every run (`SplitMix64`).
@@ -82,7 +83,8 @@ impl Shop {
         let ids = |count: u32| (0..count).map(|_| environment.uuid()).collect::<Vec<_>>();
         let (products, customers) = (ids(products), ids(customers));
         let dice = Dice::default();
-        let shop = Self { router, environment, http, keyed, dice, products, customers };
+        let again = AtomicU64::new(0);
+        let shop = Self { router, environment, http, keyed, dice, products, customers, again };
         stream::iter(shop.products.iter().enumerate())
             .map(|(number, &id)| shop.add_product(number, id))
             .buffer_unordered(FILLING)
@@ -150,6 +152,11 @@ impl Shop {
     /// The HTTP client, if operations go over HTTP.
     pub fn http(&self) -> Option<&Http> {
         self.http.as_ref()
+    }
+
+    /// How many commands were certainly not applied, and sent again.
+    pub fn sent_again(&self) -> u64 {
+        self.again.load(Relaxed)
     }
 
     /// Some product.

@@ -2,15 +2,24 @@
 
 use super::{PATIENCE, Shop};
 use anyhow::{Context, Result, bail, ensure};
-use commands::{Command, Outcome, Request, State, order, product};
+use commands::{Command, CommandError, Outcome, Request, State, order, product};
 use events::{Fingerprint, StreamId, order::Line, product::StockReason};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+use tokio::time::sleep;
 use uuid::Uuid;
+
+/// The rest of a client whose command was certainly not applied, before it sends it again.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// As the program's own default.
 pub(super) const DEADLINE: Duration = Duration::from_mins(15);
 
 impl Shop {
+    /// Sends a command, and again for as long as it is certainly not applied, as a client would: a partition whose last
+    /// commit was slow is opened anew, which may take longer than commands are let wait.
     pub(super) async fn send(
         &self,
         stream: StreamId,
@@ -28,7 +37,13 @@ impl Shop {
             causation_id: id,
             traceparent: None,
         };
-        Ok(self.router.send(request).await?)
+        loop {
+            match self.router.send(request.clone()).await {
+                Err(CommandError::NotApplied(_)) => self.again.fetch_add(1, Relaxed),
+                answer => return Ok(answer?),
+            };
+            sleep(RETRY).await;
+        }
     }
 
     pub(super) async fn change_stock_directly(&self, product: Uuid) -> Result<()> {

@@ -1,21 +1,23 @@
-//! `beside`: queries and the lag of what serves, with orders arriving at half of what the node can take; first alone, then
-//! beside rebuilds of all read models, one after another, or of some at the same time.
+//! `beside`: queries, orders and the lag of what serves, with orders arriving at half of what the node can take; first alone,
+//! then beside rebuilds of all read models, one after another, or of some at the same time.
 
 use super::{
     query::Known,
     reading::ReadSide,
     rebuild::{fill, names, rebuilds, until_serving},
+    seen::{Kept, Seen, Sight},
     system::Writing,
 };
 use crate::{
     args::{Args, name},
-    measure::{Load, Measured, closed_loop, cpu_time, latencies, record},
+    measure::{Load, Measured, closed_loop, cpu_time},
     observed::Appended,
     place::Place,
     report::Line,
     shop::Shop,
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use commands::CommandError;
 use events::Partition;
 use hdrhistogram::Histogram;
 use projections::{
@@ -23,7 +25,7 @@ use projections::{
     rebuild::{self, Manner},
 };
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{task::JoinSet, time};
@@ -48,23 +50,16 @@ const LOOK: Duration = Duration::from_millis(10);
 /// Longer than any lag that can be told.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// What is seen while something goes on.
-#[derive(Clone)]
-struct Seen(Arc<Mutex<(Histogram<u64>, Histogram<u64>)>>);
+/// When something began, and what had been done by then.
+struct Began {
+    at: Instant,
+    cpu: Duration,
+    sent_again: u64,
+}
 
-impl Seen {
-    fn new() -> Result<Self> {
-        Ok(Self(Arc::new(Mutex::new((latencies()?, latencies()?)))))
-    }
-
-    fn both(&self) -> MutexGuard<'_, (Histogram<u64>, Histogram<u64>)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What was seen since the last time, of queries and of lag.
-    fn take(&self) -> Result<(Histogram<u64>, Histogram<u64>)> {
-        let empty = (latencies()?, latencies()?);
-        Ok(std::mem::replace(&mut *self.both(), empty))
+impl Began {
+    fn now(shop: &Shop) -> Self {
+        Self { at: Instant::now(), cpu: cpu_time(), sent_again: shop.sent_again() }
     }
 }
 
@@ -77,7 +72,7 @@ pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
     let shop = Arc::new(writing.shop(args, &place.environment).await?);
     let appended = || writing.appended().events;
     let orders = fill(&shop, args.events.unwrap_or(EVENTS), appended).await?;
-    let side = ReadSide::start(place, writing.log()).await?;
+    let side = ReadSide::start(place, writing.log(), args.projector.as_deref()).await?;
     side.caught_up().await?;
 
     let ordering = Arc::clone(&shop);
@@ -94,59 +89,97 @@ pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
     side.caught_up().await?;
 
     let (seen, ending, mut tasks) = (Seen::new()?, CancellationToken::new(), JoinSet::new());
-    tasks.spawn(place_orders(Arc::clone(&shop), half, ending.clone()));
+    tasks.spawn(place_orders(Arc::clone(&shop), half, seen.clone(), ending.clone()));
     let known = Arc::new(Known { shop: Arc::clone(&shop), orders });
     for _ in 0..READERS {
         let (reads, known) = (side.reads.clone(), Arc::clone(&known));
         tasks.spawn(query(reads, known, seen.clone(), ending.clone()));
     }
+    tasks.spawn(seen.clone().watch_the_host(ending.clone()));
     tasks.spawn(lag(side.reads.clone(), place.partitions(), seen.clone(), ending.clone()));
 
-    time::sleep(Duration::from_secs(2)).await;
-    seen.take()?;
-    let began = (Instant::now(), cpu_time());
-    time::sleep(args.load().measured).await;
-    let mut lines = lines(place, "alone", &seen, began)?;
-    for models in rebuilds(&args.model) {
-        seen.take()?;
-        let began = (Instant::now(), cpu_time());
-        let manner = Manner { gentle: args.throttle, verify_only: false };
-        let versions = rebuild::request_all(side.reads.pool(), &models, manner).await?;
-        for (model, version) in models.iter().zip(versions) {
-            until_serving(&side, *model, version).await?;
-        }
-        lines.extend(self::lines(place, &format!("beside {}", names(&models)), &seen, began)?);
-        for model in models {
-            rebuild::drop_old(side.reads.pool(), model).await?;
-        }
-        if let Some(ended) = tasks.try_join_next() {
-            ended.context("a client died")??;
-        }
-    }
+    let lines = tokio::select! {
+        lines = look(args, place, &shop, &side, &seen) => lines?,
+        // None ends before it is told to.
+        failed = ended(&mut tasks) => return Err(failed),
+    };
     ending.cancel();
     while let Some(ended) = tasks.join_next().await {
         ended.context("a client died")??;
     }
-    lines.insert(0, line("order".to_owned(), "orders", name(place.kind()), placed));
+    let order = line("order".to_owned(), "orders", name(place.kind()), placed);
     side.stop().await;
     writing.stop().await.close().await;
+    Ok([vec![order], lines].concat())
+}
+
+async fn ended(clients: &mut JoinSet<Result<()>>) -> anyhow::Error {
+    match clients.join_next().await {
+        Some(Ok(Err(error))) => error,
+        _ => anyhow!("a client died"),
+    }
+}
+
+/// Looks at what clients see, without a rebuild and beside each.
+async fn look(
+    args: &Args,
+    place: &Place,
+    shop: &Shop,
+    side: &ReadSide,
+    seen: &Seen,
+) -> Result<Vec<Line>> {
+    time::sleep(Duration::from_secs(2)).await;
+    seen.take()?;
+    let began = Began::now(shop);
+    seen.for_a_while(args.load().measured).await;
+    let mut lines = lines(place, shop, "alone", seen, &began)?;
+    for models in rebuilds(&args.model) {
+        seen.take()?;
+        let began = Began::now(shop);
+        let manner = Manner { gentle: args.throttle, verify_only: false };
+        let versions = rebuild::request_all(side.reads.pool(), &models, manner).await?;
+        for (model, version) in models.iter().zip(versions) {
+            until_serving(side, *model, version).await?;
+        }
+        let when = format!("beside {}", names(&models));
+        lines.extend(self::lines(place, shop, &when, seen, &began)?);
+        for model in models {
+            rebuild::drop_old(side.reads.pool(), model).await?;
+        }
+    }
     Ok(lines)
 }
 
-fn lines(
-    place: &Place,
-    when: &str,
-    seen: &Seen,
-    (began, cpu): (Instant, Duration),
-) -> Result<Vec<Line>> {
-    let (took, cpu) = (began.elapsed(), cpu_time().saturating_sub(cpu));
-    let (queries, lag) = seen.take()?;
-    let of = |what: &str, unit, latency: Histogram<u64>, cpu| {
+fn lines(place: &Place, shop: &Shop, when: &str, seen: &Seen, began: &Began) -> Result<Vec<Line>> {
+    let (took, cpu) = (began.at.elapsed(), cpu_time().saturating_sub(began.cpu));
+    let again = shop.sent_again() - began.sent_again;
+    let Kept { all, undisturbed, in_doubt, .. } = seen.take()?;
+    let of = |what: &str, when: &str, unit, latency: Histogram<u64>, took, cpu| {
         let (operations, appended) = (latency.len(), Appended::default());
         let measured = Measured { operations, took, latency: Some(latency), appended, cpu };
         line(format!("{what} {when}"), unit, name(place.kind()), measured)
     };
-    Ok(vec![of("queries", "queries", queries, cpu), of("lag", "looks", lag, Duration::ZERO)])
+    let lines = |when: &str, Sight { queries, orders, lag, .. }, took, cpu| {
+        [
+            of("queries", when, "queries", queries, took, cpu),
+            of("orders", when, "orders", orders, took, Duration::ZERO),
+            of("lag", when, "looks", lag, took, Duration::ZERO),
+        ]
+    };
+    let (seconds, whole) = (undisturbed.seconds, all.seconds);
+    let some = format!("{when}, in {seconds} of {whole} s with the cores for itself");
+    let mut when = when.to_owned();
+    for (count, what) in [(again, "commands sent again"), (in_doubt, "orders in doubt")] {
+        if count > 0 {
+            when = format!("{when}, {count} {what}");
+        }
+    }
+    let mut rows = lines(&when, all, took, cpu).to_vec();
+    if (1..whole).contains(&seconds) {
+        let took = Duration::from_secs(seconds.into());
+        rows.extend(lines(&some, undisturbed, took, Duration::ZERO));
+    }
+    Ok(rows)
 }
 
 fn line(what: String, unit: &'static str, on: String, measured: Measured) -> Line {
@@ -163,16 +196,31 @@ fn line(what: String, unit: &'static str, on: String, measured: Measured) -> Lin
 }
 
 /// So many orders a second, whether or not the earlier ones are done.
-async fn place_orders(shop: Arc<Shop>, rate: f64, ending: CancellationToken) -> Result<()> {
-    let (mut beats, mut due, mut placing) = (time::interval(BEAT), 0.0, JoinSet::new());
+async fn place_orders(
+    shop: Arc<Shop>,
+    rate: f64,
+    seen: Seen,
+    ending: CancellationToken,
+) -> Result<()> {
+    let (mut beats, mut due, mut placing) =
+        (time::interval(BEAT), 0.0, JoinSet::<Result<()>>::new());
     beats.set_missed_tick_behavior(time::MissedTickBehavior::Burst);
     while !ending.is_cancelled() {
         beats.tick().await;
         due += rate * BEAT.as_secs_f64();
         while due >= 1.0 {
             due -= 1.0;
-            let shop = Arc::clone(&shop);
-            placing.spawn(async move { shop.order(&shop.two_products()).await });
+            let (shop, seen) = (Arc::clone(&shop), seen.clone());
+            placing.spawn(async move {
+                let began = Instant::now();
+                match shop.order(&shop.two_products()).await {
+                    Ok(_) => seen.see(|sight| &mut sight.orders, began),
+                    // Of an append that failed: nobody can tell, and who orders looks later.
+                    Err(error) if is_in_doubt(&error) => seen.doubt(),
+                    Err(error) => return Err(error),
+                }
+                Ok(())
+            });
         }
         while let Some(placed) = placing.try_join_next() {
             placed.context("a client died")??;
@@ -184,6 +232,10 @@ async fn place_orders(shop: Arc<Shop>, rate: f64, ending: CancellationToken) -> 
     Ok(())
 }
 
+fn is_in_doubt(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(CommandError::OutcomeUnknown))
+}
+
 async fn query(
     reads: ReadModels,
     known: Arc<Known>,
@@ -193,7 +245,7 @@ async fn query(
     while !ending.is_cancelled() {
         let began = Instant::now();
         known.ask(&reads).await?;
-        record(&mut seen.both().0, began.elapsed());
+        seen.see(|sight| &mut sight.queries, began);
         time::sleep(READER_RESTS).await;
     }
     Ok(())
@@ -213,7 +265,7 @@ async fn lag(
         let model = ReadModel::ALL[nth as usize % ReadModel::ALL.len()];
         let began = Instant::now();
         reads.wait_for_end(model, Partition(nth % partitions), PATIENCE).await?;
-        record(&mut seen.both().1, began.elapsed());
+        seen.see(|sight| &mut sight.lag, began);
         time::sleep(LOOK).await;
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! What is measured.
 
+mod apart;
 mod beside;
 mod command;
 mod project;
@@ -7,6 +8,7 @@ mod query;
 mod reading;
 mod rebuild;
 mod search;
+mod seen;
 mod start;
 mod system;
 
