@@ -119,6 +119,13 @@ impl Call {
         self.header("idempotency-key", key)
     }
 
+    /// A read that reflects what all of these did.
+    pub fn after<'a>(self, answers: impl IntoIterator<Item = &'a Answer>) -> Self {
+        let position = |it: &'a Answer| it.header("log-position").expect("a command says it");
+        let positions: Vec<&str> = answers.into_iter().map(position).collect();
+        self.header("min-log-position", positions.join(","))
+    }
+
     /// The answer, or that none came.
     pub async fn try_send(self) -> reqwest::Result<Answer> {
         let response = self.request.send().await?;

@@ -85,7 +85,7 @@ async fn read_models_are_audited_mended_and_come_back_from_nothing() {
     let token = orders[1].header("log-position").unwrap();
     let id = orders[3].id("order_id");
     let shown = server.staff.get(&format!("/orders/{id}"));
-    shown.header("min-log-position", orders[3].header("log-position").unwrap()).expect(200).await;
+    shown.after([&orders[3]]).expect(200).await;
     let pool = PgPool::connect_with(ground.config.database.clone().unwrap()).await.unwrap();
     let audit = |code: i32| {
         let output = output(&ground, &["audit", "--read-models", "--json"]);

@@ -24,11 +24,8 @@ impl Reader {
     }
 }
 
-/// A read that reflects what all of these did.
 async fn read_after(api: &Api, path: &str, after: &[&Answer]) -> Value {
-    let positions = after.iter().map(|it| it.header("log-position").expect("a command says it"));
-    let positions = positions.collect::<Vec<_>>().join(",");
-    api.get(path).header("min-log-position", &positions).expect(200).await.body
+    api.get(path).after(after.iter().copied()).expect(200).await.body
 }
 
 fn names(list: &Value) -> Vec<&str> {
@@ -209,8 +206,7 @@ mod scenario {
         // In the evening the reader leaves the shop for good.
         let me = format!("/customers/{id}");
         let erased = reader.api.call(Method::DELETE, &me).expect(200).await;
-        let gone = staff.get(&me);
-        let gone = gone.header("min-log-position", erased.header("log-position").unwrap());
+        let gone = staff.get(&me).after([&erased]);
         assert_eq!(gone.expect(410).await.problem(), "gone");
         let kept = staff.get(&format!("/orders/{order_id}")).expect(200).await.body;
         assert_eq!((&kept["status"], &kept["total"]), (&json!("delivered"), &placed.body["total"]));
