@@ -63,11 +63,6 @@ pub struct Args {
     #[arg(long)]
     pub throttle: bool,
 
-    /// The read models of `beside` are fed and built anew by this program, `orderlog`, in a process of its own; with
-    /// `--log kafka`.
-    #[arg(long, value_name = "PROGRAM")]
-    pub projector: Option<PathBuf>,
-
     /// Which read models `rebuild` and `beside` build anew, all of them at the same time; without it, each in turn.
     #[arg(long, value_enum, value_delimiter = ',')]
     pub model: Vec<Model>,

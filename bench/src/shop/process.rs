@@ -6,7 +6,7 @@ use commands::{Command, CommandError, Outcome, Request, State, order, product};
 use events::{Fingerprint, StreamId, order::Line, product::StockReason};
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::time::sleep;
 use uuid::Uuid;
@@ -18,8 +18,8 @@ const RETRY: Duration = Duration::from_millis(100);
 pub(super) const DEADLINE: Duration = Duration::from_mins(15);
 
 impl Shop {
-    /// Sends a command, and again for as long as it is certainly not applied, as a client would: a partition whose last
-    /// commit was slow is opened anew, which may take longer than commands are let wait.
+    /// Sends a command, and again while it is certainly not applied, as a client would, but not for ever: a partition whose
+    /// last commit was slow is opened anew, which may take longer than commands are let wait.
     pub(super) async fn send(
         &self,
         stream: StreamId,
@@ -37,9 +37,12 @@ impl Shop {
             causation_id: id,
             traceparent: None,
         };
+        let began = Instant::now();
         loop {
             match self.router.send(request.clone()).await {
-                Err(CommandError::NotApplied(_)) => self.again.fetch_add(1, Relaxed),
+                Err(CommandError::NotApplied(_)) if began.elapsed() < PATIENCE => {
+                    self.again.fetch_add(1, Relaxed)
+                }
                 answer => return Ok(answer?),
             };
             sleep(RETRY).await;

@@ -72,7 +72,7 @@ pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
     let shop = Arc::new(writing.shop(args, &place.environment).await?);
     let appended = || writing.appended().events;
     let orders = fill(&shop, args.events.unwrap_or(EVENTS), appended).await?;
-    let side = ReadSide::start(place, writing.log(), args.projector.as_deref()).await?;
+    let side = ReadSide::start(place, writing.log()).await?;
     side.caught_up().await?;
 
     let ordering = Arc::clone(&shop);
@@ -116,7 +116,8 @@ pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
 async fn ended(clients: &mut JoinSet<Result<()>>) -> anyhow::Error {
     match clients.join_next().await {
         Some(Ok(Err(error))) => error,
-        _ => anyhow!("a client died"),
+        Some(Err(died)) => anyhow!(died).context("a client died"),
+        Some(Ok(Ok(()))) | None => anyhow!("a client ended early"),
     }
 }
 

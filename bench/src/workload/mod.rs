@@ -1,6 +1,5 @@
 //! What is measured.
 
-mod apart;
 mod beside;
 mod command;
 mod project;

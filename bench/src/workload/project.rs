@@ -24,7 +24,7 @@ pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
     let filled = Filled::make(args, place, args.events.unwrap_or(EVENTS)).await?;
     let log = filled.log.log.clone();
     let history = History::read(&*log).await?;
-    let side = ReadSide::start(place, &log, None).await?;
+    let side = ReadSide::start(place, &log).await?;
     let (began, cpu) = (Instant::now(), cpu_time());
     side.caught_up().await?;
     let projected = done(history.rows(), began, cpu);

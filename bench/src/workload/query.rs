@@ -94,7 +94,7 @@ impl How {
 
 async fn through_functions(args: &Args, place: &Place, events: u64) -> Result<Measured> {
     let Filled { log, shop, orders } = Filled::make(args, place, events).await?;
-    let side = ReadSide::start(place, &log.log, None).await?;
+    let side = ReadSide::start(place, &log.log).await?;
     side.caught_up().await?;
     let known = Arc::new(Known { shop, orders });
     let reads = side.reads.clone();

@@ -1,6 +1,6 @@
 //! A log of orders, and what reads it.
 
-use super::{apart::Apart, system::Writing};
+use super::system::Writing;
 use crate::{
     args::Args,
     place::{OpenLog, Place},
@@ -13,7 +13,6 @@ use projections::{
     database::{self, PoolSettings, local::LocalPostgres},
 };
 use std::{
-    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -79,52 +78,40 @@ impl Filled {
     }
 }
 
-/// What feeds the read models.
-enum Feeder {
-    Here(Projector),
-    Apart(Apart),
-}
-
 /// A database, and the projector that feeds it.
 pub struct ReadSide {
     /// To ask the read models.
     pub reads: ReadModels,
     log: Arc<dyn EventLog>,
-    feeder: Feeder,
+    projector: Projector,
     /// The database itself; gone when dropped.
     pub postgres: LocalPostgres,
 }
 
 impl ReadSide {
-    /// Starts both, on an empty database. The projector is a process of its own if there is a program for it.
+    /// Starts both, on an empty database.
     ///
     /// # Errors
     /// When they do not start.
-    pub async fn start(
-        place: &Place,
-        log: &Arc<dyn EventLog>,
-        program: Option<&Path>,
-    ) -> Result<Self> {
+    pub async fn start(place: &Place, log: &Arc<dyn EventLog>) -> Result<Self> {
         let postgres = place.postgres().await?;
         let options = postgres.connect_options();
         let pool = database::connect(options.clone(), PoolSettings::default()).await?;
         projections::prepare(&pool, log.partitions()).await?;
         let progress = Progress::new(log.partitions());
-        let reads = ReadModels::new(pool, progress.clone(), Arc::clone(log));
-        let feeder = if let Some(program) = program {
-            let mut apart = Apart::start(program, place, &postgres)?;
-            tokio::select! {
-                caught_up = caught_up(&reads, log.partitions()) => caught_up?,
-                died = apart.died() => died?,
-            }
-            Feeder::Apart(apart)
-        } else {
-            let (log, environment) = (Arc::clone(log), Arc::clone(&place.environment));
-            let server = Some(postgres.process_id());
-            let settings = ProjectorSettings { server, ..ProjectorSettings::default() };
-            Feeder::Here(Projector::start(log, options, environment, progress, settings).await?)
-        };
-        Ok(Self { reads, log: Arc::clone(log), feeder, postgres })
+        let projector = Projector::start(
+            Arc::clone(log),
+            options,
+            Arc::clone(&place.environment),
+            progress.clone(),
+            ProjectorSettings {
+                server: Some(postgres.process_id()),
+                ..ProjectorSettings::default()
+            },
+        )
+        .await?;
+        let reads = ReadModels::new(pool, progress, Arc::clone(log));
+        Ok(Self { reads, log: Arc::clone(log), projector, postgres })
     }
 
     /// Waits until all read models have all of the log.
@@ -149,10 +136,7 @@ impl ReadSide {
 
     /// Ends the projector; gives the database.
     pub async fn stop(self) -> LocalPostgres {
-        match self.feeder {
-            Feeder::Here(projector) => projector.stop().await,
-            Feeder::Apart(apart) => apart.stop().await,
-        }
+        self.projector.stop().await;
         self.reads.pool().close().await;
         self.postgres
     }

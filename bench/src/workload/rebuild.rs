@@ -40,7 +40,7 @@ const EVENTS: u64 = 1_000_000;
 /// When anything fails.
 pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
     let log = demo_log(args, place, args.events.unwrap_or(EVENTS)).await?;
-    let side = ReadSide::start(place, &log.log, None).await?;
+    let side = ReadSide::start(place, &log.log).await?;
     side.caught_up().await?;
     side.settle().await?;
     let mut lines = Vec::new();

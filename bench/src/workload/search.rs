@@ -95,7 +95,7 @@ async fn through_functions(args: &Args, place: &Place) -> Result<Vec<Line>> {
     let shop = writing.shop(&small(args), &place.environment).await?;
     let catalogue = Arc::new(Catalogue::fill(&shop, args.products).await?);
     let log = writing.stop().await;
-    let side = ReadSide::start(place, &log.log, None).await?;
+    let side = ReadSide::start(place, &log.log).await?;
     side.caught_up().await?;
     analyze(&side.reads).await?;
     let shop = Arc::new(shop);
