@@ -6,7 +6,12 @@ COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target,sharing=locked \
     cargo build --release --locked -p api --features tls \
-    && cp target/release/orderlog /usr/local/bin/orderlog
+    && .ci/split-symbols target/release/orderlog /out
+
+# The program and its symbols, for a debugger or a profiler, as files:
+# docker build --target artifacts --output out .
+FROM scratch AS artifacts
+COPY --from=build /out/ /
 
 # The Debian of the build image: the program is linked to its C library.
 FROM debian:bookworm-slim
@@ -17,7 +22,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --no-create-home orderlog \
     && install --directory --owner=orderlog --group=orderlog --mode=700 /data
-COPY --from=build /usr/local/bin/orderlog /usr/local/bin/orderlog
+COPY --from=build /out/orderlog /usr/local/bin/orderlog
 
 USER orderlog
 WORKDIR /data
