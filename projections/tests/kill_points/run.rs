@@ -214,6 +214,7 @@ impl<'a> Run<'a> {
         if let Some(seen) = &seen {
             self.tally.checks += 1;
             seen.check(&self.facts).map_err(|Violation(what)| self.violation(&what))?;
+            self.eyes.found_right(seen);
         }
         Ok(seen)
     }

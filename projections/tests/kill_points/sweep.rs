@@ -71,7 +71,7 @@ impl Run<'_> {
     }
 
     /// Operators who drain what is parked, the n-th of whom dies at the n-th message, until one is done before that.
-    pub async fn sweep_retry(mut self) -> Result<Tally, Violation> {
+    pub async fn sweep_retry(mut self, stride: u32) -> Result<Tally, Violation> {
         let (story, _) = story(7, 700);
         let mut message = 0;
         for part in story.chunks(15) {
@@ -83,7 +83,7 @@ impl Run<'_> {
             if !parked {
                 continue;
             }
-            message += 1;
+            message += stride;
             if self.killed_and_again(Wish::Retry, ReadModel::Orders, message).await? {
                 return self.finish(0).await;
             }

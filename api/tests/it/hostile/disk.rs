@@ -41,7 +41,8 @@ impl Shop {
                 (answer.status, answer.problem().to_owned())
             }
         };
-        stream::iter(numbers).map(place).buffer_unordered(8).collect().await
+        // All at once: on a full disk each of them waits out its own time-out.
+        stream::iter(numbers).map(place).buffer_unordered(BEFORE + WHILE).collect().await
     }
 
     /// Places all orders again, until each is there.

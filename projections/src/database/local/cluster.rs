@@ -54,6 +54,8 @@ log_autovacuum_min_duration = -1
 const NOT_DURABLE: &str = "\
 fsync = off
 full_page_writes = off
+# Many tests at once share one server.
+max_connections = 500
 shared_buffers = 64MB
 max_wal_size = 256MB
 min_wal_size = 80MB
