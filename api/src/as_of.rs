@@ -1,4 +1,4 @@
-//! `?as_of=`: one thing as it was, folded from its history.
+//! `?as_of=`: one resource as it was at an earlier moment, folded from its history.
 
 use crate::{
     App,
@@ -18,24 +18,24 @@ use projections::{
 use serde::Serialize;
 use std::{sync::Arc, time::Duration};
 
-/// How long the history may take to see the log as it is on arrival, unless told.
+/// How long to wait until the history has caught up with the log, without a preference.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// The moment that is asked for.
+/// The parameter `as_of`.
 ///
 /// # Errors
 /// `invalid-parameter`.
 pub(crate) fn moment(params: &mut Params) -> Result<Option<Moment>, Problem> {
-    let expected = "a time like 2026-11-20T12:00:00Z, or a Log-Position as it was answered";
+    let expected = "a time like 2026-11-20T12:00:00Z, or the Log-Position of an answer";
     Ok(params.read::<Unescaped<Moment>>("as_of", expected)?.map(|asked| asked.0))
 }
 
-/// The answer that shows what `show` makes of the stream as it was. Its `ETag` is the version
-/// shown, its `Log-Position` the last event folded.
+/// The answer with the body that `show` makes of the stream as it was. `ETag` is the version
+/// shown, `Log-Position` the last event folded.
 ///
 /// # Errors
-/// `invalid-parameter` for a moment that is not of this log's past, `not-found` if there was
-/// nothing then or `show` hides it.
+/// `invalid-parameter` for a moment that is not in the past of this log, `not-found` if the stream
+/// had not begun or `show` hides it.
 pub(crate) async fn answer<B: Serialize>(
     app: &Arc<App>,
     stream: StreamId,
@@ -57,7 +57,8 @@ pub(crate) async fn answer<B: Serialize>(
     Ok(query::one(freshness, Found { value, position }, folded.state.shown_version()))
 }
 
-/// In a task of its own: the log's reader is not to be dropped with the caller.
+/// Where the log ended at `moment`. Runs in a task of its own, because the log's reader must not be
+/// dropped halfway when the caller disconnects.
 async fn ends(app: &Arc<App>, moment: Moment, now: Timestamp) -> Result<Ends, Problem> {
     let log = Arc::clone(&app.log);
     let found = tokio::spawn(async move { Ends::of(&moment, &*log, now).await });
@@ -67,8 +68,8 @@ async fn ends(app: &Arc<App>, moment: Moment, now: Timestamp) -> Result<Ends, Pr
             Err(Problem::invalid_parameter("as_of", &error.to_string()))
         }
         Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "the log cannot be asked");
-            Err(Problem::unavailable("the log cannot be asked"))
+            tracing::error!(error = &error as &dyn std::error::Error, "the log does not answer");
+            Err(Problem::unavailable("the log does not answer"))
         }
     }
 }

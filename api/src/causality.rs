@@ -1,5 +1,5 @@
-//! What a caller has seen, and how long they will wait: versions, positions in the log,
-//! preferences.
+//! Headers about versions, log positions and waiting: what a caller has seen, what an answer must
+//! reflect, and how long the caller will wait for it.
 
 use crate::problem::{Kind, Problem};
 use axum::{
@@ -10,36 +10,36 @@ use axum::{
 use events::LogPosition;
 use std::time::Duration;
 
-/// The causal token of an answer.
+/// The log position that an answer reflects.
 pub const LOG_POSITION: HeaderName = HeaderName::from_static("log-position");
-/// The causal token that a query must reflect.
+/// The log position that a query's answer must reflect.
 pub const MIN_LOG_POSITION: HeaderName = HeaderName::from_static("min-log-position");
-/// How a caller wants to wait (RFC 7240).
+/// How long the caller will wait (RFC 7240).
 pub const PREFER: HeaderName = HeaderName::from_static("prefer");
-/// Which preference was heeded.
+/// The preference that the answer followed.
 pub const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-/// How long a command waits for its outcome unless told.
+/// How long a command waits for its outcome, without a preference.
 const COMMAND_WAIT: Duration = Duration::from_secs(10);
-/// How long a query waits for its read model unless told.
+/// How long a query waits for its read model, without a preference.
 const QUERY_WAIT: Duration = Duration::from_secs(5);
-/// No request waits longer than this.
+/// The longest wait of any request.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
-/// A longer token names more partitions than there can be.
+/// The most bytes of a `Min-Log-Position`: room for more partitions than a log can have.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// What the caller prefers.
+/// The caller's preferences.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prefer {
-    /// `wait=N`: seconds, cut to what is allowed.
+    /// `wait=N` in seconds, at most the longest wait.
     pub wait: Option<Duration>,
     /// `respond-async`.
     pub respond_async: bool,
 }
 
 impl Prefer {
-    /// Reads the `Prefer` headers. As RFC 7240 wants it, what is unknown or malformed is ignored,
-    /// and the first of two counts.
+    /// Reads the `Prefer` headers. As RFC 7240 demands, unknown and malformed preferences are
+    /// ignored, and the first of two equal names counts.
     pub fn of(headers: &HeaderMap) -> Self {
         let mut prefer = Self::default();
         let lines = headers.get_all(PREFER).iter().filter_map(|line| line.to_str().ok());
@@ -72,8 +72,7 @@ impl Prefer {
         self.wait.unwrap_or(QUERY_WAIT)
     }
 
-    /// Says in `response` which preference was heeded. `asynchronously` when it is answered before
-    /// the outcome is there.
+    /// Sets `Preference-Applied`. `asynchronously` says that the answer precedes the outcome.
     pub fn applied(self, response: &mut Response, asynchronously: bool) {
         let applied = match self {
             Self { respond_async: true, .. } if asynchronously => "respond-async".to_owned(),
@@ -87,26 +86,26 @@ impl Prefer {
 /// The token of a `Min-Log-Position` header.
 fn min_position(headers: &HeaderMap) -> Result<Option<LogPosition>, Problem> {
     let Some(value) = headers.get(MIN_LOG_POSITION) else { return Ok(None) };
-    // The position of a shop in which nothing has happened yet, as it was answered.
+    // A shop without events answers with an empty `Log-Position`.
     if value.is_empty() {
         return Ok(None);
     }
     let text = value.to_str().ok().filter(|text| text.len() <= MAX_TOKEN_BYTES);
     let token = text.and_then(|text| text.trim().parse().ok());
     let invalid = || {
-        Problem::invalid_parameter("Min-Log-Position", "must be a Log-Position as it was answered")
+        Problem::invalid_parameter("Min-Log-Position", "must be the Log-Position of an answer")
     };
     token.map(Some).ok_or_else(invalid)
 }
 
-/// What a query must reflect, and how long it may take to get there.
+/// The log position that a query must reflect, and how long it may wait for that.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Freshness {
-    /// The events it must reflect.
+    /// The position to reflect.
     pub at_least: Option<LogPosition>,
     /// The preferences.
     pub prefer: Prefer,
-    /// The entity tags that the caller holds (`If-None-Match`), as they came.
+    /// The entity tags that the caller has (`If-None-Match`), unparsed.
     held: Vec<HeaderValue>,
 }
 
@@ -123,17 +122,17 @@ impl<S: Sync> FromRequestParts<S> for Freshness {
 }
 
 impl Freshness {
-    /// Whether the caller holds some version.
+    /// Whether the caller sent an `If-None-Match`.
     pub fn is_conditional(&self) -> bool {
         !self.held.is_empty()
     }
 
-    /// Whether the caller holds this version already.
+    /// Whether the caller has this version already.
     pub fn holds(&self, version: u64) -> bool {
         let lines = self.held.iter().filter_map(|line| line.to_str().ok());
         lines.flat_map(|line| line.split(',')).any(|tag| {
             let tag = tag.trim();
-            // The comparison is the weak one (RFC 9110, 13.1.2).
+            // `If-None-Match` compares weakly (RFC 9110, 13.1.2).
             tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag(version)
         })
     }
@@ -144,12 +143,12 @@ pub fn etag(version: u64) -> String {
     format!("\"{version}\"")
 }
 
-/// The version that a command insists on (`If-Match`).
+/// The version that a command requires (`If-Match`).
 ///
 /// # Errors
-/// `invalid-parameter` for what is no entity tag, or more than one.
+/// `invalid-parameter` for a malformed entity tag, or for several.
 pub fn expected_version(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
-    let invalid = || Problem::invalid_parameter("If-Match", "must be one entity tag, or *");
+    let invalid = || Problem::invalid_parameter("If-Match", "must be one entity tag or *");
     let mut lines = headers.get_all(header::IF_MATCH).iter();
     let Some(line) = lines.next() else { return Ok(None) };
     let tag = line.to_str().map_err(|_| invalid())?.trim();
@@ -163,36 +162,35 @@ pub fn expected_version(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let opaque = tag.strip_prefix("W/").unwrap_or(tag);
     let opaque = opaque.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     let opaque = opaque.filter(|text| !text.contains('"')).ok_or_else(invalid)?;
-    // A tag that is not one of ours is none that matches; neither does a weak one (RFC 9110,
-    // 13.1.1).
+    // A tag that is not one of ours matches no version; a weak tag never does (RFC 9110, 13.1.1).
     let version =
         opaque.parse().ok().filter(|version: &u64| !weak && version.to_string() == opaque);
     Ok(Some(version.unwrap_or(u64::MAX)))
 }
 
-/// Sets a header whose text is known to be one.
+/// Sets a header. Its value must be valid; another value is dropped.
 pub(crate) fn set_header(response: &mut Response, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);
     }
 }
 
-/// The problem of a read model that did not get there in time.
+/// The problem for a read model that did not reach the position in time.
 pub(crate) fn behind(error: &projections::Behind) -> Problem {
     use projections::Behind;
     match error {
         Behind::Late(_) => Problem::from(Kind::ProjectionBehind).retry_after(1),
         Behind::Stopped { .. } => {
-            tracing::error!(%error, "a query waits for a partition that has stopped");
+            tracing::error!(%error, "a query needs a partition that has stopped");
             Problem::new(Kind::ProjectionBehind, "the read model has stopped").retry_after(30)
         }
         Behind::Database(source) => {
             tracing::error!(error = source as &dyn std::error::Error, "{error}");
-            Problem::unavailable("the read models cannot be asked")
+            Problem::unavailable("the read models do not answer")
         }
         Behind::Log(source) => {
             tracing::error!(error = source as &dyn std::error::Error, "{error}");
-            Problem::unavailable("the log cannot be asked")
+            Problem::unavailable("the log does not answer")
         }
     }
 }
@@ -206,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn preferences_read_in_every_form() {
+    fn preferences_are_read_in_every_form() {
         let of = |values: &[&'static str]| Prefer::of(&headers(&PREFER, values));
         let wait = |seconds| Some(Duration::from_secs(seconds));
         assert_eq!(of(&[]), Prefer::default());
@@ -219,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_asynchronous_command_does_not_wait_unless_it_says_so() {
+    fn an_asynchronous_command_waits_only_if_it_says_so() {
         let of = |value| Prefer::of(&headers(&PREFER, &[value]));
         assert_eq!(of("respond-async").command_wait(), Duration::ZERO);
         assert_eq!(of("respond-async, wait=2").command_wait(), Duration::from_secs(2));
@@ -241,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_held_version_is_recognised() {
+    fn a_version_that_the_caller_has_is_recognised() {
         let held = |value| {
             let held = vec![HeaderValue::from_static(value)];
             Freshness { at_least: None, prefer: Prefer::default(), held }.holds(7)
@@ -251,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_token_is_refused_and_an_empty_one_asks_for_nothing() {
+    fn a_malformed_position_is_refused_and_an_empty_one_requires_nothing() {
         let of = |value| min_position(&headers(&MIN_LOG_POSITION, &[value]));
         assert_eq!(of("3:17").unwrap().unwrap().to_string(), "3:17");
         assert_eq!(of("3-17").unwrap_err().kind(), Kind::InvalidParameter);

@@ -1,5 +1,5 @@
-//! Where a request comes from. What a proxy says about that counts only if the proxy is a known
-//! one: anybody can send the same headers.
+//! The address a request comes from. The headers of a proxy count only if the proxy is trusted,
+//! because any client can send the same headers.
 
 use axum::{
     extract::ConnectInfo,
@@ -8,25 +8,25 @@ use axum::{
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// Whom each proxy was asked by, the last one last.
+/// The address that each proxy was called from; every proxy appends one.
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// How the proxy was asked.
+/// The scheme, `http` or `https`, that the client used to call the proxy.
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// The bits of an IPv6 address that tell one subscriber from another.
+/// The bits of an IPv6 address that identify a subscriber.
 const SUBSCRIBER: u128 = !0 << 64;
 
-/// The proxies whose word counts.
+/// The trusted proxies.
 pub struct Proxies(Vec<IpNet>);
 
 impl Proxies {
-    /// Of these networks; none when empty.
+    /// Trusts the proxies in these networks.
     pub fn new(networks: Vec<IpNet>) -> Self {
         Self(networks)
     }
 
-    /// The address of the client: the peer, or the last one before the known proxies. `None` for a
-    /// request that came over no socket.
+    /// The address of the client: the peer or, behind trusted proxies, the last address that is not
+    /// one of theirs. `None` for a request that did not come over a socket.
     pub fn client(&self, extensions: &Extensions, headers: &HeaderMap) -> Option<IpAddr> {
         let mut client = peer(extensions)?;
         let lines = headers.get_all(X_FORWARDED_FOR).iter().rev();
@@ -35,14 +35,14 @@ impl Proxies {
             if !self.knows(client) {
                 break;
             }
-            // Beyond what does not read, nothing can be told.
+            // Nothing before an unreadable address can be trusted.
             let Some(address) = address(hop.trim()) else { break };
             client = address;
         }
         Some(client)
     }
 
-    /// Whether the client spoke TLS to a known proxy.
+    /// Whether the client used TLS to call a trusted proxy.
     pub fn is_secure(&self, extensions: &Extensions, headers: &HeaderMap) -> bool {
         peer(extensions).is_some_and(|peer| self.knows(peer))
             && headers.get(X_FORWARDED_PROTO).is_some_and(|scheme| scheme == "https")
@@ -58,14 +58,15 @@ fn peer(extensions: &Extensions) -> Option<IpAddr> {
     Some(peer.ip().to_canonical())
 }
 
-/// An address as proxies write it: bare, in brackets, with a port.
+/// Parses an address as proxies write it: bare, in brackets, or with a port.
 fn address(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     let address = bare.parse().or_else(|_| text.parse().map(|it: SocketAddr| it.ip()));
     address.ok().map(|address: IpAddr| address.to_canonical())
 }
 
-/// The address as it is counted: of IPv6, everybody has 2^64 to choose from.
+/// The address as the rate limiter counts it. An IPv6 subscriber has 2^64 addresses, which count as
+/// one.
 pub fn counted(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
@@ -91,15 +92,15 @@ mod tests {
     }
 
     #[test]
-    fn a_client_cannot_lend_itself_an_address() {
+    fn a_client_cannot_forge_its_address() {
         assert_eq!(client("203.0.113.9", &["198.51.100.1"]), "203.0.113.9");
-        // What the client made up stands before what the proxy added.
+        // The proxy appends the true address after the forged one.
         assert_eq!(client("10.0.0.1", &["198.51.100.1, 203.0.113.9"]), "203.0.113.9");
         assert_eq!(client("10.0.0.1", &["198.51.100.1", "203.0.113.9"]), "203.0.113.9");
     }
 
     #[test]
-    fn the_last_one_before_the_known_proxies_is_the_client() {
+    fn the_client_is_the_last_address_before_the_trusted_proxies() {
         assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");
         assert_eq!(client("10.0.0.1", &["203.0.113.9, 10.2.2.2"]), "203.0.113.9");
         assert_eq!(client("fd00::1", &["[2001:db8::7]:443"]), "2001:db8::7");
@@ -112,14 +113,14 @@ mod tests {
     }
 
     #[test]
-    fn a_subscriber_counts_as_one() {
+    fn a_subscriber_counts_as_one_address() {
         let counted = |text: &str| counted(text.parse().unwrap()).to_string();
         assert_eq!(counted("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
         assert_eq!(counted("203.0.113.9"), "203.0.113.9");
     }
 
     #[test]
-    fn only_a_known_proxy_can_say_that_it_was_tls() {
+    fn only_a_trusted_proxy_can_say_that_the_client_used_tls() {
         let mut extensions = Extensions::new();
         let headers: HeaderMap =
             HeaderMap::from_iter([(X_FORWARDED_PROTO, HeaderValue::from_static("https"))]);

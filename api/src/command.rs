@@ -1,4 +1,4 @@
-//! From a request to a decided aggregate, and back to an answer.
+//! Commands: from a request to a decided aggregate, and from there to an answer.
 
 use crate::{
     App,
@@ -22,39 +22,39 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
 
-/// How long is looked for an aggregate whose partition is not open.
+/// How long a query to a shard is repeated while its partition is not open.
 const LOOK_FOR: Duration = Duration::from_secs(3);
 const LOOK_DELAY: Duration = Duration::from_millis(50);
-/// The least that the history is waited for which an earlier answer is made from.
+/// The shortest wait for the history that an earlier answer is rebuilt from.
 const REPLAY_WAIT: Duration = Duration::from_secs(1);
 
-/// The body of a command.
+/// The body of a command's request.
 pub trait CommandBody: DeserializeOwned + Serialize + Send + 'static {
-    /// Whom the command is for; what depends on the resource comes later.
+    /// Who may send the command. What depends on the resource is checked later.
     const ACCESS: Access;
-    /// How the body is written.
+    /// The media types of the body.
     const MEDIA: Media = Media::Json;
 }
 
-/// A command as it came in: who asks, what, and how they want it answered.
+/// A command as received: its body, and everything else that the request says.
 #[derive(Clone, Debug)]
 pub struct Received<T> {
-    /// What is asked.
+    /// The body.
     pub body: T,
-    /// The rest.
+    /// Everything but the body.
     pub envelope: Envelope,
 }
 
-/// All of a command but what it asks.
+/// Everything about a command but its body.
 #[derive(Clone, Debug)]
 pub struct Envelope {
-    /// Who asks.
+    /// The caller.
     pub caller: Caller,
-    /// How they want to wait.
+    /// How long the caller will wait.
     pub prefer: Prefer,
-    /// Whether they may send it again under the same key.
+    /// Whether the request has an `Idempotency-Key`.
     pub keyed: bool,
-    /// Names the command.
+    /// Id of the command.
     pub command_id: Uuid,
     fingerprint: Fingerprint,
     expected_version: Option<u64>,
@@ -68,7 +68,7 @@ impl<T: CommandBody> FromRequest<Arc<App>> for Received<T> {
         let (parts, body) = request.into_parts();
         let caller = parts.extensions.get::<Caller>().cloned().unwrap_or_default();
         caller.require(T::ACCESS)?;
-        // No command has a parameter.
+        // No command takes query parameters.
         Params::of(parts.uri.query().unwrap_or_default())?.end()?;
         let key = idempotency::key(&parts.headers)?;
         let expected_version = causality::expected_version(&parts.headers)?;
@@ -95,7 +95,7 @@ impl<T: CommandBody> FromRequest<Arc<App>> for Received<T> {
 }
 
 impl Envelope {
-    /// The id of what the command creates.
+    /// The id of the resource that the command creates.
     pub fn created_id(&self, app: &App) -> Uuid {
         if self.keyed { idempotency::created_id(self.command_id) } else { app.environment.uuid() }
     }
@@ -114,24 +114,23 @@ impl Envelope {
     }
 }
 
-/// What became of a command that was not refused.
+/// The decision on a command that was not refused.
 #[derive(Clone, Debug)]
 pub struct Decided {
     /// The aggregate as the answer shows it.
     pub snapshot: Snapshot,
-    /// Whether the outcome is there; if not, the answer is a 202.
+    /// Whether the outcome is known; if not, the answer is a 202.
     pub settled: bool,
-    /// Whether this answer was given before.
+    /// Whether this answer has been given before.
     pub replayed: bool,
-    /// Whether the command changed anything; of one that is answered again, when it was answered
-    /// first.
+    /// Whether the command changed anything, then or, if replayed, the first time.
     pub changed: bool,
 }
 
-/// Sends a command to its shard, and waits for its outcome as long as the caller wants to.
+/// Sends a command to its shard and waits for its outcome, as long as the caller prefers.
 ///
 /// # Errors
-/// The problem that the refusal or the fault is to the caller.
+/// The problem for the refusal or the fault.
 pub async fn carry_out(
     app: &App,
     envelope: &Envelope,
@@ -144,7 +143,7 @@ pub async fn carry_out(
     let replayed = outcome.replayed.is_some();
     let changed = outcome.changed || replayed;
     let version = outcome.replayed.unwrap_or(outcome.snapshot.version);
-    // Who does not want to wait for an outcome still wants the answer that was given.
+    // `Prefer: wait=0` is about the outcome. A retry still gets the answer that was given.
     let within = envelope.prefer.query_wait().max(REPLAY_WAIT);
     let snapshot = match outcome.replayed {
         Some(version) => replay::as_answered(app, &outcome.snapshot, version, within).await?,
@@ -159,22 +158,23 @@ pub async fn carry_out(
     if app.reads.is_none() {
         return Ok(Decided { snapshot: live, settled: true, replayed, changed });
     }
-    // More may have followed the outcome by now, and whoever asks again gets the answer without it.
+    // Later events may have followed the outcome by now. A retry is answered without them, so this
+    // answer leaves them out as well.
     Ok(match replay::as_answered(app, &live, version, within).await {
         Ok(snapshot) => {
             Decided { settled: snapshot.state.is_settled(), snapshot, replayed, changed }
         }
-        // The outcome is there and cannot be shown: later, then.
+        // The outcome is known and cannot be shown yet: a 202, and the caller reads it later.
         Err(_) => Decided { snapshot, settled: false, replayed, changed },
     })
 }
 
-/// Waits until nothing that a client waits for is under way at `stream`. `None` when that is not so
-/// within `within`. The command itself is durable already, so a partition that is just being opened
-/// anew is no failure of it.
+/// Waits until `stream` has reached the outcome that clients wait for; `None` if that takes longer
+/// than `within`. The command is durable already, so a partition that is just being reopened is no
+/// error.
 ///
 /// # Errors
-/// When this node has no write side.
+/// `unavailable` if this node has no write side.
 pub async fn wait_settled(
     app: &App,
     stream: StreamId,
@@ -185,15 +185,16 @@ pub async fn wait_settled(
     }
     let settled = app.router()?.settled(stream, within).await;
     Ok(settled.unwrap_or_else(|error| {
-        tracing::warn!(%stream, %error, "an outcome could not be waited for");
+        tracing::warn!(%stream, %error, "waiting for an outcome failed");
         None
     }))
 }
 
-/// The work of a command in a task of its own: a client that goes away does not stop it halfway.
+/// Runs the work of a command in a task of its own, so that a client that disconnects does not
+/// stop it halfway.
 ///
 /// # Errors
-/// What the work ends with; `internal-error` when it panics.
+/// The error of the work; `internal-error` if it panics.
 pub async fn detached<T: Send + 'static>(
     work: impl Future<Output = Result<T, Problem>> + Send + 'static,
 ) -> Result<T, Problem> {
@@ -204,14 +205,14 @@ pub async fn detached<T: Send + 'static>(
 
 /// An answer to a command.
 pub struct Answer<B> {
-    /// 201 for what was created, 204 where there is nothing to show, 200 else; 202 is made of it
-    /// when the outcome is not there.
+    /// 201 for a new resource, 204 without a body, else 200. Replaced by 202 while the outcome is
+    /// unknown.
     pub status: StatusCode,
-    /// Where the resource is.
+    /// Path of the resource.
     pub location: Option<String>,
     /// The resource.
     pub body: B,
-    /// What a later query must reflect to show it.
+    /// The position that a later query must reflect to show this state.
     pub position: LogPosition,
 }
 
@@ -239,22 +240,22 @@ impl<B: Serialize> Answer<B> {
     }
 }
 
-/// The position of a snapshot as a token.
+/// The position of an aggregate's last event, as a token.
 pub fn position(snapshot: &Snapshot) -> LogPosition {
     snapshot.position.into_iter().collect()
 }
 
-/// The aggregate as decided now. A partition that is just being opened anew is waited for, for a
-/// moment.
+/// The current state of an aggregate, from its shard. Waits a moment for a partition that is just
+/// being reopened.
 ///
 /// # Errors
-/// `command-not-applied` when it does not open.
+/// `command-not-applied` if the partition does not open in time.
 pub async fn look(app: &App, stream: StreamId) -> Result<Snapshot, Problem> {
     ask(app, stream, |router| async move { router.state(stream).await }).await
 }
 
-/// Whether the command was applied at `stream` before. Then it gets the answer that it got,
-/// whatever has become by now of what it names. As [`look`].
+/// Whether the command was applied at `stream` before. A retry gets the first answer again, even
+/// if a customer or product that it names is gone by now. Waits as [`look`] does.
 ///
 /// # Errors
 /// As [`look`].
@@ -264,7 +265,7 @@ pub async fn is_retry(app: &App, envelope: &Envelope, stream: StreamId) -> Resul
         && ask(app, stream, |router| async move { router.knows(stream, id).await }).await?)
 }
 
-/// Asks a shard for what changes nothing: so it can be asked again whatever became of it.
+/// Sends a query to a shard. It changes nothing, so it can be repeated after any error.
 async fn ask<T, F>(
     app: &App,
     stream: StreamId,

@@ -1,4 +1,4 @@
-//! Requests in their strict form: what is not understood is refused, with its place.
+//! Strict reading of requests: anything unknown is refused, with its place.
 
 mod body;
 mod field;
@@ -19,7 +19,7 @@ use axum::{
 };
 use uuid::Uuid;
 
-/// The id in the path. What is no UUID names nothing.
+/// The id in the path. A malformed UUID is `not-found`.
 #[derive(Clone, Copy, Debug)]
 pub struct PathId(pub Uuid);
 

@@ -1,4 +1,5 @@
-//! Names for commands, such that the same request again is the same command again.
+//! `Idempotency-Key`: the same request gets the same command id, so that a retry is the same
+//! command.
 
 use crate::{auth::Principal, problem::Problem};
 use axum::http::{HeaderMap, HeaderName};
@@ -6,21 +7,21 @@ use events::{Fingerprint, seal::Key};
 use serde::Serialize;
 use uuid::Uuid;
 
-/// The key that a caller gives a request, to send it again safely.
+/// The key that a caller gives a request, so that it can be retried safely.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// Marks an answer that was given before.
+/// Marks an answer that has been given before.
 pub const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// The namespace of command ids that derive from keys. In the log for ever: never change it.
+/// The namespace of command ids that derive from keys. The ids are in the log: never change it.
 const COMMANDS: Uuid = Uuid::from_u128(0x6f72_6465_726c_8f67_b26b_6579_6564_0001);
-/// Characters of a key.
+/// The most characters of a key.
 const MAX_KEY: usize = 255;
 
-/// The value of an `Idempotency-Key` header: bare, or quoted as the IETF draft wants it; both are
-/// the same key.
+/// The value of an `Idempotency-Key` header, bare or quoted (as the IETF draft demands). Both forms
+/// are the same key.
 ///
 /// # Errors
-/// `invalid-parameter` for a key that is empty, too long, given twice or not text.
+/// `invalid-parameter` for a key that is empty, too long, given twice or not ASCII.
 pub fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let invalid = || {
         Problem::invalid_parameter(
@@ -35,7 +36,7 @@ pub fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
         Some(rest) => unquote(rest).ok_or_else(invalid)?,
         None => text.to_owned(),
     };
-    // A header may have tabs, a string of the draft may not.
+    // A header value may contain tabs; a string of the draft must not.
     if values.next().is_some() || key.is_empty() || key.len() > MAX_KEY || key.contains('\t') {
         return Err(invalid());
     }
@@ -56,13 +57,13 @@ fn unquote(rest: &str) -> Option<String> {
     None
 }
 
-/// Tells one request under a key from another, without keeping what it says.
+/// A keyed hash of a request, which tells two requests under one key apart without storing them.
 ///
-/// The body goes in as it was understood, in the order of the fields of its type: so white space,
-/// the order of members and ways to write a character make no difference.
+/// The body is hashed as parsed, in the order of its type's fields. White space, the order of
+/// members and character escapes make no difference.
 ///
 /// # Errors
-/// Never for the request types of this crate: they serialise.
+/// Never for the request types of this crate, which all serialise.
 pub fn fingerprint(
     secret: &Key,
     method: &str,
@@ -73,8 +74,8 @@ pub fn fingerprint(
     Ok(Fingerprint(secret.hmac(&[method.as_bytes(), path.as_bytes(), &body])))
 }
 
-/// The id of a command with a key. Without a principal two strangers may well choose the same key,
-/// so what they ask tells them apart.
+/// The id of a command with a key. Two callers without a token may choose the same key; the
+/// fingerprints of their requests tell them apart.
 pub fn command_id(
     key: &str,
     principal: Option<&Principal>,
@@ -100,7 +101,8 @@ pub fn command_id(
     Uuid::new_v5(&COMMANDS, &name)
 }
 
-/// The id of what a keyed command creates: a retry finds it again for ever.
+/// The id of the resource that a keyed command creates. It derives from the command's id, so that
+/// every retry finds the same resource.
 pub fn created_id(command_id: Uuid) -> Uuid {
     Uuid::new_v5(&command_id, b"id")
 }
@@ -167,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_names_in_the_log_do_not_move() {
+    fn command_ids_stay_the_same_for_ever() {
         let ann = Principal { issuer: "o".into(), subject: "ann".into(), role: Role::Staff };
         let id = command_id("k", Some(&ann), "POST", "/api/v1/orders", Fingerprint([0; 16]));
         assert_eq!(id.to_string(), "fbd6e85c-767d-504c-b39e-add450000e49");

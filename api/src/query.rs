@@ -1,4 +1,4 @@
-//! What all queries share: freshness, pages, and the answers around them.
+//! What all queries share: waiting for the read model, pages, cursors, and the headers of answers.
 
 use crate::{
     App,
@@ -18,27 +18,26 @@ use projections::{Page, QueryError, ReadModel, ReadModels};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{collections::BTreeMap, time::Duration};
 
-/// Items of a page unless told.
+/// Items of a page, unless the caller sets a limit.
 const LIMIT: u32 = 50;
-/// Items of a page at most.
+/// The most items of a page.
 const LIMIT_MAX: u32 = 200;
-/// How long a read of a single thing waits for the log's end before it says that the thing is not
-/// there.
+/// How long a read of one resource waits for the read model to reach the log's end before it
+/// answers 404.
 const ABSENCE_WAIT: Duration = Duration::from_secs(5);
-/// When to ask again for a read model that is being built anew, in seconds, and for one that waits
-/// for an operator.
+/// Seconds of `Retry-After` while a read model is being rebuilt, and while it waits for an operator
+/// to rebuild it.
 const REBUILT_SOON: u64 = 3;
 const REBUILT_LATE: u64 = 30;
-/// A longer cursor is none of ours. A search has its words in it.
+/// The most bytes of a cursor. The cursor of a search contains its words.
 pub(crate) const CURSOR_BYTES: usize = 4096;
 
-/// The problem of a query without an answer. What the database said goes to the log, not to the
-/// caller.
+/// The problem for a failed query. The database's own message is logged and not answered.
 pub(crate) fn failed(error: &QueryError) -> Problem {
     match error {
         QueryError::Database(_) => {
             tracing::error!(error = error as &dyn std::error::Error, "a query failed");
-            Problem::unavailable("the read models cannot be asked")
+            Problem::unavailable("the read models do not answer")
         }
         QueryError::Row { .. } => Problem::internal(error),
         QueryError::Parked { model, stream } => Problem::from(Kind::ProjectionParked)
@@ -48,18 +47,19 @@ pub(crate) fn failed(error: &QueryError) -> Problem {
     }
 }
 
-/// What a query found, and what it reflects at least.
+/// The result of a query, and the position that it reflects.
 pub struct Found<T> {
-    /// What was found.
+    /// The result.
     pub value: T,
-    /// The last event applied in each partition before the rows were read.
+    /// The last event applied in each partition before the rows were read. The rows may reflect
+    /// later events as well.
     pub position: LogPosition,
 }
 
-/// Runs a query once the read model is as fresh as the caller needs it.
+/// Runs a query once the read model reflects the position that the caller asks for.
 ///
 /// # Errors
-/// `projection-behind` when it does not get there in time, `unavailable` when it cannot be asked.
+/// `projection-behind` if that takes too long, `unavailable` if the database does not answer.
 pub async fn read<T, F>(
     reads: &ReadModels,
     model: ReadModel,
@@ -72,7 +72,7 @@ where
     read_joined(reads, &[model], freshness, query).await
 }
 
-/// [`read`], of a query that asks several read models: it reflects what all of them have applied.
+/// As [`read`], for a query over several read models. Its position is what all of them reflect.
 ///
 /// # Errors
 /// As [`read`].
@@ -95,14 +95,14 @@ where
     match query(reads.clone()).await {
         Ok(value) => Ok(Found { value, position: in_all(&positions) }),
         Err(error) => {
-            Err(of_other_code(reads, models, &error).await.unwrap_or_else(|| failed(&error)))
+            Err(built_by_another(reads, models, &error).await.unwrap_or_else(|| failed(&error)))
         }
     }
 }
 
-/// The problem of a query whose rows do not have the shape that this program asks for, since other code built them: they have
-/// it once they are built anew, which takes seconds.
-async fn of_other_code(
+/// The problem for a query that fails because the serving version was built by another program and
+/// its tables have another shape. A rebuild mends that.
+async fn built_by_another(
     reads: &ReadModels,
     models: &[ReadModel],
     error: &QueryError,
@@ -112,18 +112,19 @@ async fn of_other_code(
     }
     let stale = reads.stale().await.ok()?.into_iter().find(|it| models.contains(&it.model))?;
     let (model, reason) = (stale.model, stale.reason);
-    tracing::info!(%model, reason, "a query asks for what the version that serves does not have");
-    let (now, seconds) = if stale.rebuilding {
-        ("is being built anew for this program", REBUILT_SOON)
+    tracing::info!(%model, reason, "a query needs a rebuild of its read model");
+    let (state, seconds) = if stale.rebuilding {
+        ("is being rebuilt for this program", REBUILT_SOON)
     } else {
-        ("must be built anew for this program", REBUILT_LATE)
+        ("must be rebuilt for this program", REBUILT_LATE)
     };
-    let detail = format!("the read model {model} {now}: of the version that serves, {reason}");
+    let detail = format!("the read model {model} {state}: {reason}");
     let problem = Problem::new(Kind::Unavailable, detail).retry_after(seconds);
     Some(problem.with("projection", model.as_str()))
 }
 
-/// What all of these reflect: the least of each partition that all of them name.
+/// The position that all of `positions` reflect: the least offset of each partition that all of
+/// them name.
 fn in_all(positions: &[LogPosition]) -> LogPosition {
     let mut least: BTreeMap<Partition, Vec<Position>> = BTreeMap::new();
     for at in positions.iter().flat_map(LogPosition::iter) {
@@ -133,18 +134,19 @@ fn in_all(positions: &[LogPosition]) -> LogPosition {
     named.filter_map(|named| named.into_iter().min_by_key(|at| at.offset)).collect()
 }
 
-/// The partition that a stream lives in.
+/// The partition of a stream.
 pub fn partition(app: &App, stream: StreamId) -> [Partition; 1] {
     [partition_of(stream, app.log.partitions())]
 }
 
-/// All partitions, for what may be in any.
+/// All partitions, for a resource whose stream is not known.
 pub fn all_partitions(app: &App) -> Vec<Partition> {
     (0..app.log.partitions()).map(Partition).collect()
 }
 
-/// Reads one thing, which is in one of `partitions`. What is missing is missing only once the read
-/// model has seen the log as it was on arrival: a `Location` works at once.
+/// Reads one resource, whose stream is in one of `partitions`. If the row is missing, the read
+/// model first catches up with the log as it is now: so the `Location` of a new resource works at
+/// once.
 ///
 /// # Errors
 /// `not-found`, and those of [`read`].
@@ -171,8 +173,8 @@ where
     Ok(Found { value, position: found.position })
 }
 
-/// The answer to a caller who holds the version that is there, from the version alone. `None` for
-/// any other: the thing itself must be read.
+/// The 304 for a caller who has the current version already, from the version alone. `None` for
+/// any other caller: then the row must be read.
 ///
 /// # Errors
 /// As [`read`].
@@ -193,8 +195,7 @@ where
     Ok(held.map(|version| one(freshness, Found { value: (), position }, version)))
 }
 
-/// The answer of a read of one thing: with its version, or nothing when the caller holds that
-/// version already.
+/// The answer with one resource, or a 304 if the caller has this version already.
 pub fn one<B: Serialize>(freshness: &Freshness, found: Found<B>, version: u64) -> Response {
     let mut response = if freshness.holds(version) {
         StatusCode::NOT_MODIFIED.into_response()
@@ -206,14 +207,14 @@ pub fn one<B: Serialize>(freshness: &Freshness, found: Found<B>, version: u64) -
     response
 }
 
-/// What every list takes.
+/// The query parameters of every list.
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[allow(dead_code, reason = "describes the parameters in the OpenAPI document")]
 pub struct PageParams {
-    /// Items of a page, 1 to 200; 50 unless given
+    /// The most items of the page, 1 to 200; 50 if absent
     limit: Option<u32>,
-    /// `next_cursor` of the page before
+    /// The `next_cursor` of the page before
     cursor: Option<String>,
 }
 
@@ -222,13 +223,13 @@ pub struct PageParams {
 pub struct ListBody<B> {
     /// The items.
     pub items: Vec<B>,
-    /// Where the next page begins; null on the last one.
+    /// The cursor of the next page; null on the last page.
     #[schema(nullable)]
     pub next_cursor: Option<String>,
 }
 
 impl<T> ListBody<T> {
-    /// Of items read with a limit of one more than `limit`.
+    /// A page of items that were read with a limit of one more than `limit`.
     ///
     /// # Errors
     /// Never for the cursors of this crate.
@@ -245,7 +246,7 @@ impl<T> ListBody<T> {
         Ok(Self { items, next_cursor })
     }
 
-    /// Of a page as a read model gave it; `at` says what of its cursor travels.
+    /// A page of a read model. `at` makes of its cursor the value that clients get.
     ///
     /// # Errors
     /// Never for the cursors of this crate.
@@ -265,28 +266,28 @@ impl<T> ListBody<T> {
     }
 }
 
-/// The same answer, which is the same for everybody: caches between may keep it too. They must ask
-/// each time whether it still holds, so none of them can give an older answer than a caller's
-/// `Min-Log-Position` allows.
+/// Marks an answer as the same for every caller, so that shared caches may store it. They must
+/// revalidate it each time, so a cached answer is never older than a caller's `Min-Log-Position`
+/// allows.
 pub fn for_everybody(mut response: Response) -> Response {
     set_header(&mut response, header::CACHE_CONTROL, "public, no-cache");
     response
 }
 
-/// The answer of a list, or of a report.
+/// The answer with a list or a report.
 pub fn list<B: Serialize>(freshness: &Freshness, found: Found<B>) -> Response {
     let mut response = Json(found.value).into_response();
     reflect(&mut response, freshness.prefer, &found.position);
     response
 }
 
-/// Says what an answer reflects.
+/// Sets the headers that tell which position an answer reflects.
 pub(crate) fn reflect(response: &mut Response, prefer: Prefer, position: &LogPosition) {
     set_header(response, LOG_POSITION, &position.to_string());
     prefer.applied(response, false);
 }
 
-/// How many items a page has.
+/// The parameter `limit`: how many items a page has.
 ///
 /// # Errors
 /// `invalid-parameter`.
@@ -299,38 +300,38 @@ pub fn limit(params: &mut Params) -> Result<u32, Problem> {
     Err(Problem::invalid_parameter("limit", &format!("must be {expected}")))
 }
 
-/// A cursor as it travels: where the next page begins, and of which list.
+/// A cursor as clients get it: where the next page begins, and of which list.
 #[derive(Serialize, Deserialize)]
-struct Travelling<C> {
+struct ListCursor<C> {
     list: u64,
     at: C,
 }
 
-/// Hands out and takes back the cursors of one list: of one path, with one set of filters.
+/// Writes and reads the cursors of one list: one path with one set of filters.
 pub struct Cursors(u64);
 
 impl Cursors {
-    /// For the list that `name` and its filters make.
+    /// For the list of this name with these filters.
     pub fn of(name: &str, filters: &impl std::fmt::Debug) -> Self {
-        // FNV-1a: tells lists apart, keeps nobody out. A forged cursor shows what its filters would
-        // show.
+        // FNV-1a tells lists apart and is no protection. A forged cursor shows rows that its
+        // caller could read with other filters anyway.
         let text = format!("{name} {filters:?}");
         let mix = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         Self(text.bytes().fold(0xcbf2_9ce4_8422_2325, mix))
     }
 
-    /// The cursor of the request, if there is one.
+    /// The parameter `cursor` of the request.
     ///
     /// # Errors
-    /// `invalid-parameter` for one that does not read or belongs to another list.
+    /// `invalid-parameter` if it is malformed or belongs to another list.
     pub fn take<C: DeserializeOwned>(&self, params: &mut Params) -> Result<Option<C>, Problem> {
         let Some(text) = params.one("cursor")? else { return Ok(None) };
         let invalid = |detail| Problem::invalid_parameter("cursor", detail);
         let bytes = Some(&text).filter(|text| text.len() <= CURSOR_BYTES);
         let bytes = bytes.and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
-        let cursor = bytes.and_then(|bytes| serde_json::from_slice::<Travelling<C>>(&bytes).ok());
+        let cursor = bytes.and_then(|bytes| serde_json::from_slice::<ListCursor<C>>(&bytes).ok());
         match cursor {
-            None => Err(invalid("must be a next_cursor as it was answered")),
+            None => Err(invalid("must be the next_cursor of an answer")),
             Some(cursor) if cursor.list != self.0 => {
                 Err(invalid("belongs to a list with other filters"))
             }
@@ -343,8 +344,8 @@ impl Cursors {
     /// # Errors
     /// Never for the cursors of this crate: they serialise.
     pub fn give<C: Serialize>(&self, at: C) -> Result<String, Problem> {
-        let travelling = Travelling { list: self.0, at };
-        let json = serde_json::to_vec(&travelling).map_err(|error| Problem::internal(&error))?;
+        let cursor = ListCursor { list: self.0, at };
+        let json = serde_json::to_vec(&cursor).map_err(|error| Problem::internal(&error))?;
         Ok(URL_SAFE_NO_PAD.encode(json))
     }
 }

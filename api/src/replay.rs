@@ -1,4 +1,4 @@
-//! Answers given again: an aggregate as it was at an earlier version, folded from its history.
+//! Earlier answers: an aggregate as it was at an earlier version, folded from its history.
 
 use crate::{App, causality, problem::Problem, query};
 use commands::{Snapshot, State, aggregate::At, order::Status};
@@ -6,15 +6,15 @@ use events::{Event, StreamId};
 use projections::{ReadModel, history::Entry, history::Range};
 use std::time::Duration;
 
-/// Events fetched at once.
+/// Events read in one query.
 const PAGE: u32 = 1_000;
 
-/// The aggregate as the command answered whose last event made it `version`: at that version, or at
-/// the first one after it where the outcome was there (an order is answered when it is decided).
-/// `live` is the aggregate now.
+/// The aggregate as it was answered to the command whose last event has version `version`: at the
+/// first version from there on that has an outcome, because an order is answered when it is
+/// decided. `live` is the aggregate as it is now.
 ///
 /// # Errors
-/// When the history does not get there within `within`, or does not read.
+/// If the history does not catch up within `within`, or cannot be decoded.
 pub async fn as_answered(
     app: &App,
     live: &Snapshot,
@@ -27,26 +27,26 @@ pub async fn as_answered(
     fold(app, live, within, |folded| folded.version >= version && folded.state.is_settled()).await
 }
 
-/// Whether nothing has followed the outcome of the command that made the aggregate `version`, not
-/// even bookkeeping. `false` also where only the history can tell.
+/// Whether no event has followed the outcome of the command whose last event has version
+/// `version`, not even bookkeeping. Also `false` if only the history can tell.
 fn is_as_decided(live: &Snapshot, version: u64) -> bool {
     match &live.state {
         State::Order(order) => {
             let decided = match order.status() {
                 Some(Status::Confirmed) => true,
-                // What becomes of a payment may come later.
+                // Events of its payment may follow.
                 Some(Status::Rejected) => order.payment().is_none(),
                 _ => false,
             };
             decided && live.version == live.state.shown_version()
         }
-        // One event settles a registration, and one a change of address.
+        // One event decides a registration, and one a change of the e-mail address.
         State::Customer(_) => live.state.is_settled() && live.version == version + 1,
         State::Product(_) | State::Email(_) | State::Wishlist(_) => false,
     }
 }
 
-/// The aggregate as it is in `live`, with all that its shard has let go of.
+/// The aggregate `live` with the details that its shard has dropped to save memory.
 ///
 /// # Errors
 /// As [`as_answered`].
@@ -54,7 +54,7 @@ pub async fn in_full(app: &App, live: &Snapshot, within: Duration) -> Result<Sna
     fold(app, live, within, |folded| folded.version >= live.version).await
 }
 
-/// Folds the history of `live`'s stream until `done`, or to its end.
+/// Folds the history of `live`'s stream until `done`, or to the version of `live`.
 async fn fold(
     app: &App,
     live: &Snapshot,
@@ -83,11 +83,11 @@ async fn fold(
     }
 }
 
-/// A stream as it was with the last event that `includes` takes in, and when that was; `None` when
-/// it had not begun. The read model must have seen all that the caller means.
+/// A stream as it was after the last event that `includes` accepts; `None` if it accepts none. The
+/// history must have caught up with the moment that the caller means.
 ///
 /// # Errors
-/// When the history does not answer, or does not read.
+/// If the history does not answer, or cannot be decoded.
 pub async fn as_of(
     app: &App,
     stream: StreamId,

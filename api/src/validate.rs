@@ -1,4 +1,5 @@
-//! Bounds of values. Each fault is noted with its place, and all of them are answered together.
+//! Validation of values. Every invalid value is noted with its JSON pointer, and one answer lists
+//! them all.
 
 use crate::{
     extract::{Field, integer},
@@ -8,65 +9,65 @@ use events::{Currency, Money};
 use serde::{Deserialize, Serialize};
 use std::{ops::RangeInclusive, sync::Arc};
 
-/// Characters of a customer's or product's name.
+/// Length of a customer's or product's name, in characters.
 pub const NAME: RangeInclusive<usize> = 1..=200;
-/// Characters of a category, a reason, a means of payment.
+/// Length of a category, a reason or a means of payment, in characters.
 pub const SHORT_TEXT: RangeInclusive<usize> = 1..=200;
-/// Characters of a description.
+/// Length of a description, in characters.
 pub const DESCRIPTION: RangeInclusive<usize> = 0..=10_000;
-/// Characters of an address.
+/// Length of a shipping address, in characters.
 pub const ADDRESS: RangeInclusive<usize> = 1..=2_000;
-/// Bytes of an e-mail address (RFC 5321).
+/// The most bytes of an e-mail address (RFC 5321).
 const EMAIL_MAX: usize = 254;
-/// Minor units of a price.
+/// A price, in minor units.
 const PRICE: RangeInclusive<i64> = 0..=1_000_000_000_000;
 
-/// Money in a request. What a price may be is checked, so the currency is only text here.
+/// Money in a request. The validation checks the currency, so it is a plain text here.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = Money, example = json!({ "amount": 2999, "currency": "GBP" }))]
 pub struct MoneyBody {
-    /// Minor units: pence, cents.
+    /// Amount in minor units, such as pence or cents.
     #[serde(deserialize_with = "integer")]
     pub amount: i64,
-    /// ISO 4217.
+    /// Currency code of ISO 4217.
     #[schema(pattern = "^[A-Z]{3}$")]
     pub currency: String,
 }
 
-/// What a price in a request may be.
+/// A price in a request.
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "amount": 899, "currency": "GBP" }))]
 #[allow(dead_code, reason = "describes the bounds in the OpenAPI document")]
 pub struct Price {
-    /// Minor units: pence, cents.
+    /// Amount in minor units, such as pence or cents.
     #[schema(minimum = 0, maximum = 1_000_000_000_000_i64)]
     amount: i64,
-    /// ISO 4217: the currency of the shop.
+    /// Currency code of ISO 4217; must be the currency of the shop.
     #[schema(max_length = 3, pattern = "^[A-Z]{3}$")]
     currency: String,
 }
 
-/// Collects what is wrong with a request.
+/// Collects the invalid values of a request.
 #[derive(Debug, Default)]
 pub struct Validator(Vec<FieldError>);
 
 impl Validator {
-    /// Notes a fault.
+    /// Notes an invalid value.
     pub fn refuse(&mut self, pointer: &str, detail: impl Into<String>) {
         self.0.push(FieldError { pointer: pointer.to_owned(), detail: detail.into() });
     }
 
-    /// Notes a fault unless `holds`.
+    /// Notes an invalid value unless `holds`.
     pub fn check(&mut self, holds: bool, pointer: &str, detail: &str) {
         if !holds {
             self.refuse(pointer, detail);
         }
     }
 
-    /// A text of so many characters, not blank unless it may be empty, and without NUL, which
-    /// PostgreSQL does not take.
+    /// Checks a text: its length in characters, that it is not blank unless it may be empty, and
+    /// that it has no NUL, which PostgreSQL cannot store.
     pub fn text(&mut self, text: &str, pointer: &str, length: RangeInclusive<usize>) -> Arc<str> {
         if text.contains('\0') {
             self.refuse(pointer, "must not contain the character NUL");
@@ -79,7 +80,7 @@ impl Validator {
         text.into()
     }
 
-    /// An optional text.
+    /// Checks an optional text.
     pub fn optional(
         &mut self,
         text: Option<&String>,
@@ -89,13 +90,13 @@ impl Validator {
         text.map(|text| self.text(text, pointer, length))
     }
 
-    /// What was given, of a member that cannot be cleared.
+    /// The value of a patch's member that must not be null; `None` if the member is absent.
     pub fn required<'a, T>(&mut self, field: &'a Field<T>, pointer: &str) -> Option<&'a T> {
         self.check(!matches!(field, Field::Null), pointer, "must not be null");
         field.nullable().flatten()
     }
 
-    /// A price in the currency of the shop.
+    /// Checks a price, which must be in the currency of the shop.
     pub fn price(&mut self, price: &MoneyBody, pointer: &str, currency: Currency) -> Money {
         let (least, most) = PRICE.into_inner();
         let in_bounds = PRICE.contains(&price.amount);
@@ -111,12 +112,11 @@ impl Validator {
         Money::new(price.amount, currency)
     }
 
-    /// An e-mail address: one that mail could be sent to, as far as can be told by looking at it.
-    /// Without the white space around it.
+    /// Checks the form of an e-mail address, and returns it without the white space around it.
     pub fn email<'a>(&mut self, email: &'a str, pointer: &str) -> &'a str {
         let email = email.trim();
         if email.len() > EMAIL_MAX {
-            self.refuse(pointer, format!("must have {EMAIL_MAX} characters at most"));
+            self.refuse(pointer, format!("must have at most {EMAIL_MAX} characters"));
         } else if !is_email(email) {
             self.refuse(pointer, "must be an e-mail address");
         }
@@ -126,7 +126,7 @@ impl Validator {
     /// Ends the validation.
     ///
     /// # Errors
-    /// `validation-failed` with all that was noted.
+    /// `validation-failed` with all invalid values.
     pub fn end(self) -> Result<(), Problem> {
         let Some(first) = self.0.first() else { return Ok(()) };
         let detail = match first.pointer.as_str() {
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_mail_could_be_sent_to_pass() {
+    fn well_formed_addresses_pass() {
         for email in ["a@b", "ann.lee+shop@example.org", " ann@b.example ", "zoë@bücher.example"]
         {
             assert!(faults(|v| _ = v.email(email, "/email")).is_empty(), "{email}");
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_have_bounds_in_characters() {
+    fn the_length_of_a_text_is_counted_in_characters() {
         let text = |text: &str, length| faults(|v| _ = v.text(text, "/t", length));
         assert!(text(&"ü".repeat(200), NAME).is_empty());
         assert!(text("", DESCRIPTION).is_empty());

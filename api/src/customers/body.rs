@@ -1,4 +1,4 @@
-//! A customer as clients see them.
+//! A customer as an answer shows them.
 
 use crate::problem::Problem;
 use chrono::{DateTime, Utc};
@@ -12,7 +12,7 @@ use uuid::Uuid;
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = Customer)]
 pub struct CustomerBody {
-    /// Their id: the `sub` of their tokens.
+    /// Id of the customer, which is also the `sub` of their tokens.
     pub customer_id: Uuid,
     /// E-mail address.
     #[schema(example = "ann@example.org")]
@@ -23,19 +23,19 @@ pub struct CustomerBody {
     /// Family name.
     #[schema(example = "Lee")]
     pub last_name: String,
-    /// Whether the shop treats them as VIP.
+    /// Whether the customer is a VIP and gets the VIP discount.
     pub vip: bool,
-    /// Orders that were confirmed.
+    /// Number of confirmed orders.
     pub order_count: u64,
-    /// When they registered.
+    /// When the customer registered.
     pub created_at: DateTime<Utc>,
-    /// When they last changed as shown here.
+    /// Time of the last change that this document shows.
     pub updated_at: DateTime<Utc>,
-    /// The version shown here: the `ETag`.
+    /// Version of the customer as shown here; the same number as in `ETag`.
     pub version: u64,
 }
 
-/// A customer as kept: personal data sealed.
+/// A customer with sealed personal data, as the log and the read model have them.
 pub struct SealedCustomer {
     customer_id: Uuid,
     email: Sealed,
@@ -49,7 +49,7 @@ pub struct SealedCustomer {
 }
 
 impl SealedCustomer {
-    /// From the aggregate. `None` when they never asked to be one.
+    /// The sealed customer of an aggregate. `None` if nobody registered under this id.
     pub fn of_state(customer_id: Uuid, customer: &Customer) -> Option<Self> {
         let profile = customer.profile()?;
         Some(Self {
@@ -65,10 +65,10 @@ impl SealedCustomer {
         })
     }
 
-    /// Opens what is sealed.
+    /// Decrypts the personal data.
     ///
     /// # Errors
-    /// `internal-error` when the key is not the customer's.
+    /// `internal-error` if `key` is not the customer's key.
     pub fn open(self, key: &Key) -> Result<CustomerBody, Problem> {
         let open = |sealed: &Sealed, field| {
             let text = sealed.open(key, self.customer_id, field);

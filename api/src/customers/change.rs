@@ -17,14 +17,14 @@ use std::{sync::Arc, time::Duration};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// How often a change is tried that meets another one under way.
+/// How often a change is tried while another change of the e-mail address is under way.
 const ATTEMPTS: usize = 5;
 
-/// What shall be different about a customer. What is not given stays.
+/// The request to change a customer. An absent member stays as it is.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeCustomerRequest {
-    /// E-mail address. With another one, all of the change comes true with it or not at all.
+    /// E-mail address. If another customer has it, nothing of the request is changed.
     #[serde(default, skip_serializing_if = "Field::is_absent")]
     #[schema(value_type = String, required = false)]
     #[schema(format = "email", max_length = 254, example = "ann@lee.example")]
@@ -39,7 +39,7 @@ pub struct ChangeCustomerRequest {
     #[schema(value_type = String, required = false)]
     #[schema(min_length = 1, max_length = 200, example = "Lee-Byron")]
     pub last_name: Field<String>,
-    /// Whether the shop treats them as VIP; for staff to say.
+    /// Whether the customer is a VIP. Only staff may set it.
     #[serde(default, skip_serializing_if = "Field::is_absent")]
     #[schema(value_type = bool, required = false)]
     pub vip: Field<bool>,
@@ -50,7 +50,7 @@ impl CommandBody for ChangeCustomerRequest {
     const MEDIA: Media = Media::Patch;
 }
 
-/// Changes a customer's profile.
+/// Change a customer's profile.
 #[utoipa::path(
     patch,
     path = "/api/v1/customers/{id}",
@@ -64,8 +64,11 @@ impl CommandBody for ChangeCustomerRequest {
         )
     ),
     responses(
-        (status = 200, description = "The customer as they are now.", body = CustomerBody),
-        (status = 202, description = "Accepted, not decided yet.", body = CustomerBody),
+        (status = 200, description = "The customer after the change.", body = CustomerBody),
+        (
+            status = 202, description = "The change is accepted and not decided yet.",
+            body = CustomerBody
+        ),
         (status = 404, description = "`not-found`"),
         (status = 409, description = "`email-taken`"),
         (status = 410, description = "`gone`"),
@@ -104,8 +107,8 @@ async fn change_customer(
     super::answer(&key, &envelope, &decided, StatusCode::OK)
 }
 
-/// Sends the change. One that meets a change of address under way waits for its end and is sent
-/// again.
+/// Sends the change. If a change of the e-mail address is under way, waits for its end and sends
+/// the change again.
 async fn apply(
     app: &App,
     envelope: &Envelope,
@@ -126,7 +129,7 @@ async fn apply(
     carry_out(app, envelope, stream, command).await
 }
 
-/// The customer's key. Without one they never were, or were erased.
+/// The customer's key. Without a key the customer never registered, or was erased.
 async fn existing_key(app: &App, id: Uuid) -> Result<Key, Problem> {
     if let Some(key) = super::key(app, id).await? {
         return Ok(key);
@@ -173,7 +176,7 @@ mod tests {
     use crate::extract::parse;
 
     #[test]
-    fn nothing_of_a_profile_can_be_cleared() {
+    fn no_member_of_a_profile_can_be_null() {
         let valid = |json: &str| validate(&parse(json.as_bytes()).unwrap()).is_ok();
         assert!(valid("{}") && valid(r#"{"first_name":"Ann","vip":true}"#));
         for member in ["email", "first_name", "last_name", "vip"] {

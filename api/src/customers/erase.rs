@@ -16,7 +16,7 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// A customer to be erased: the path says all.
+/// The request to erase a customer: an empty body, because the path names the customer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EraseCustomerRequest {}
@@ -26,27 +26,27 @@ impl CommandBody for EraseCustomerRequest {
     const MEDIA: Media = Media::OptionalJson;
 }
 
-/// What is left of a customer.
+/// What remains of an erased customer.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = ErasedCustomer)]
 pub struct ErasedCustomerBody {
-    /// Their id: their orders still name it.
+    /// Id of the customer. Their orders still have it.
     pub customer_id: Uuid,
-    /// Orders that were confirmed.
+    /// Number of confirmed orders.
     pub order_count: u64,
-    /// When they registered.
+    /// When the customer registered.
     pub created_at: DateTime<Utc>,
-    /// When they were erased, or an order of theirs last changed `order_count`.
+    /// When the customer was erased, or when an order last changed `order_count` after that.
     pub updated_at: DateTime<Utc>,
-    /// The version shown here: the `ETag`.
+    /// Version of the customer as shown here; the same number as in `ETag`.
     pub version: u64,
 }
 
-/// Erases a customer.
+/// Erase a customer.
 ///
-/// Their name and addresses can never be read again, in the log, in read models and in backups made
-/// from now on. Their e-mail address is free, their orders go on and stay readable. Again it is a
-/// 200 that changes nothing.
+/// The customer's name and addresses become unreadable for ever, in the log, in the read models and
+/// in backups made from now on. The e-mail address can be used again. Orders go on and stay
+/// readable. Erasing an erased customer is a 200 that changes nothing.
 #[utoipa::path(
     delete,
     path = "/api/v1/customers/{id}",
@@ -55,7 +55,10 @@ pub struct ErasedCustomerBody {
     params(("id" = Uuid, Path, description = "The customer")),
     responses(
         (status = 200, description = "The customer is erased.", body = ErasedCustomerBody),
-        (status = 202, description = "Accepted: will be erased.", body = ErasedCustomerBody),
+        (
+            status = 202, description = "The erasure is accepted and not finished yet.",
+            body = ErasedCustomerBody
+        ),
         (status = 404, description = "`not-found`"),
     ),
     security(("bearer" = ["customer"])),

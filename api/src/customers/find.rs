@@ -13,13 +13,13 @@ use axum::{extract::State, response::Response};
 use projections::ReadModel;
 use std::sync::Arc;
 
-/// The customer with an e-mail address, for staff. The address is looked up by its keyed hash.
+/// Find the customer who has an e-mail address.
 #[utoipa::path(
     get,
     path = "/api/v1/customers",
     tag = "customers",
     operation_id = "find_customer",
-    params(("email" = String, Query, description = "The address, in any letter case")),
+    params(("email" = String, Query, description = "The e-mail address, in any letter case")),
     responses(
         (status = 200, description = "The customer.", body = CustomerBody),
         (status = 404, description = "`not-found`"),

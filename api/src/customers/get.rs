@@ -14,7 +14,7 @@ use events::StreamId;
 use projections::{ReadModel, customers::Customer};
 use std::sync::Arc;
 
-/// A customer's profile, from the read model.
+/// Get a customer's profile.
 #[utoipa::path(
     get,
     path = "/api/v1/customers/{id}",
@@ -45,7 +45,7 @@ pub async fn get(
     show(&app, &freshness, found).await
 }
 
-/// The answer that shows a customer.
+/// The answer with a customer from the read model.
 pub(super) async fn show(
     app: &App,
     freshness: &Freshness,

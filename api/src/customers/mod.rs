@@ -1,5 +1,5 @@
-//! Customers: registered, changed, read. Personal data is sealed here on its way in and opened on
-//! its way out.
+//! The endpoints of customers. Personal data is sealed before it goes to the write side, and
+//! decrypted only to be answered.
 
 pub mod body;
 pub mod change;
@@ -28,13 +28,13 @@ use std::sync::Arc;
 use unicode_normalization::UnicodeNormalization;
 use uuid::Uuid;
 
-/// Where a customer is.
+/// The path of a customer.
 pub fn location(id: Uuid) -> String {
     format!("/api/v1/customers/{id}")
 }
 
-/// Asks the write side whether somebody is a customer, so that nobody who is none leaves something
-/// in the log.
+/// Requires a registered customer. Asks the write side, so that a caller who is no customer writes
+/// nothing to the log.
 pub(crate) async fn require_registered(app: &App, id: Uuid) -> Result<(), Problem> {
     match &command::look(app, StreamId::customer(id)).await?.state {
         State::Customer(it) if it.status() == Some(Status::Registered) => Ok(()),
@@ -42,24 +42,24 @@ pub(crate) async fn require_registered(app: &App, id: Uuid) -> Result<(), Proble
     }
 }
 
-/// The customer's key, if there is one.
+/// The customer's key. `None` if it was never made, or was destroyed.
 pub(crate) async fn key(app: &App, id: Uuid) -> Result<Option<Key>, Problem> {
     let keys = app.keys.get(&[id]).await.map_err(|error| unavailable(&error))?;
     Ok(keys.into_iter().next().flatten())
 }
 
-/// The problem of a key store that did not give a key.
+/// The problem for an error of the key store.
 pub(crate) fn unavailable(error: &KeyError) -> Problem {
     match error {
         KeyError::Destroyed => Kind::Gone.into(),
         KeyError::Damaged(_) | KeyError::Unavailable(_) => {
-            tracing::error!(error = error as &dyn std::error::Error, "a key cannot be had");
+            tracing::error!(error = error as &dyn std::error::Error, "the key store did not give a key");
             Problem::unavailable("the key store does not answer")
         }
     }
 }
 
-/// The stream of an e-mail address: its keyed hash, the same however the address is written.
+/// The id of an e-mail address's stream: a keyed hash of the normalised address.
 pub(crate) fn email_id(secret: &Key, email: &str) -> Uuid {
     let normal: String = email.trim().nfc().collect::<String>().to_lowercase();
     uuid::Builder::from_custom_bytes(secret.hmac(&[normal.as_bytes()])).into_uuid()
@@ -77,7 +77,7 @@ fn customer_of(decided: &Decided) -> Result<Arc<Customer>, Problem> {
     }
 }
 
-/// The answer that shows a customer.
+/// The answer with a decided customer.
 fn answer(
     key: &Key,
     envelope: &Envelope,
@@ -96,7 +96,8 @@ fn answer(
     Ok(answer.respond(envelope, decided))
 }
 
-/// The problem of an address that is another customer's, with what marks the answer to a command.
+/// The problem for an e-mail address that another customer has, with the position and the replay
+/// mark that every answer to a command has.
 fn email_taken(decided: &Decided) -> Problem {
     let problem = Problem::from(Kind::EmailTaken);
     problem.with_position(&command::position(&decided.snapshot)).replayed(decided.replayed)
@@ -107,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_the_same_however_it_is_written() {
+    fn an_address_has_one_id_however_it_is_written() {
         let secret = Key::new([1; 32]);
         let id = |email| email_id(&secret, email);
         assert_eq!(id("ann@example.org"), id(" Ann@Example.ORG "));

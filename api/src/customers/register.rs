@@ -16,11 +16,11 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// Somebody who wants to be a customer.
+/// The request to register a customer.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RegisterCustomerRequest {
-    /// E-mail address: the shop never has two customers with one, whatever its letter case.
+    /// E-mail address. Two customers can never have the same one, in any letter case.
     #[schema(format = "email", max_length = 254, example = "ann@example.org")]
     pub email: String,
     /// Given name.
@@ -35,7 +35,7 @@ impl CommandBody for RegisterCustomerRequest {
     const ACCESS: Access = Access::Anyone;
 }
 
-/// Registers a customer.
+/// Register a customer.
 #[utoipa::path(
     post,
     path = "/api/v1/customers",
@@ -44,9 +44,15 @@ impl CommandBody for RegisterCustomerRequest {
     request_body = RegisterCustomerRequest,
     responses(
         (status = 201, description = "The customer is registered.", body = CustomerBody),
-        (status = 202, description = "Accepted, not decided yet.", body = CustomerBody),
+        (
+            status = 202, description = "The registration is accepted and not decided yet.",
+            body = CustomerBody
+        ),
         (status = 409, description = "`email-taken`"),
-        (status = 410, description = "`gone`: the key was used to register a customer who is erased"),
+        (
+            status = 410,
+            description = "`gone`: the customer whom this idempotency key registered is erased",
+        ),
     ),
     security((), ("bearer" = [])),
 )]
@@ -63,7 +69,7 @@ async fn register_customer(
 ) -> Result<Response, Problem> {
     validate(&body)?;
     let id = envelope.created_id(&app);
-    // The key is durable before the first event that is sealed with it.
+    // The key is durable before the first event with data that it seals.
     let key = app.keys.create(id).await.map_err(|error| super::unavailable(&error))?;
     let command: Command = sealed(&app, &key, id, &body)?.into();
     let decided = carry_out(&app, &envelope, StreamId::customer(id), command).await?;

@@ -1,4 +1,4 @@
-//! Bodies: read whole and within bounds, and JSON in them read strictly.
+//! Request bodies: limits on their size and time, and strict JSON.
 
 use super::Object;
 use crate::problem::{FieldError, Kind, Problem};
@@ -13,22 +13,22 @@ use std::{fmt::Write, time::Duration};
 
 /// The most bytes of a body.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
-/// A body that is too large is still read up to here, so that its sender reads the answer instead
-/// of a broken connection.
+/// A larger body is still read up to here, so that its sender gets the answer and not a broken
+/// connection.
 const MAX_DRAINED_BYTES: usize = 4 * 1024 * 1024;
-/// Characters of a message that names what a caller sent.
+/// The most characters of a message that quotes the request.
 const MAX_DETAIL: usize = 200;
 /// How long a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(15);
 
-/// The media types a body may have.
+/// The media types that a body may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Media {
     /// `application/json`.
     Json,
     /// `application/json` or `application/merge-patch+json`.
     Patch,
-    /// `application/json`, or no body at all, which is an empty object.
+    /// `application/json`, or no body at all, which counts as `{}`.
     OptionalJson,
 }
 
@@ -52,10 +52,10 @@ pub async fn json<T: DeserializeOwned>(
     parse(&bytes)
 }
 
-/// Reads a body as it is.
+/// Reads a body.
 ///
 /// # Errors
-/// `body-too-large`, `request-timeout`, or `invalid-body` when it does not arrive whole.
+/// `body-too-large`, `request-timeout`, or `invalid-body` if the body ends early.
 pub async fn bytes(body: Body) -> Result<Vec<u8>, Problem> {
     let read = tokio::time::timeout(BODY_TIME, read(body)).await;
     read.map_err(|_| Problem::from(Kind::RequestTimeout))?
@@ -66,7 +66,7 @@ async fn read(body: Body) -> Result<Vec<u8>, Problem> {
     let (mut bytes, mut read) = (Vec::new(), 0);
     while let Some(chunk) = chunks.next().await {
         let chunk =
-            chunk.map_err(|_| Problem::new(Kind::InvalidBody, "the body did not arrive whole"))?;
+            chunk.map_err(|_| Problem::new(Kind::InvalidBody, "the body is incomplete"))?;
         read += chunk.len();
         if read > MAX_DRAINED_BYTES {
             break;
@@ -95,11 +95,11 @@ fn accepts(headers: &HeaderMap, media: Media) -> bool {
         || (media == Media::Patch && essence == "application/merge-patch+json"))
 }
 
-/// Reads JSON strictly: wrong shape is `invalid-body`, a value that its type does not take
-/// `validation-failed`.
+/// Reads JSON strictly.
 ///
 /// # Errors
-/// Either of the two, with the place.
+/// `invalid-body` for the wrong shape, `validation-failed` for a value out of range of its type;
+/// both with the JSON pointer.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let parsed: Result<Object<T>, _> = serde_path_to_error::deserialize(&mut json);
@@ -122,29 +122,30 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     Ok(parsed)
 }
 
-/// Whether serde's message is about the shape of the JSON. The other messages of its data errors
-/// are about values: a string that is no UUID, a number beyond its type.
+/// Whether serde's message is about the shape of the JSON. Its other data errors are about values,
+/// such as a malformed UUID or a number out of range.
 fn is_shape(message: &str) -> bool {
     ["invalid type", "invalid length", "missing field", "unknown field", "duplicate field"]
         .iter()
         .any(|start| message.starts_with(start))
 }
 
-/// The message without the line and column that serde appends: the pointer says where.
+/// The message without the line and column that serde appends. The JSON pointer says where.
 fn without_place(message: &str) -> String {
     message.rsplit_once(" at line ").map_or(message, |(start, _)| start).to_owned()
 }
 
-/// The message without the value that it is about, which may be long, or personal.
+/// The message without the value that it quotes, which may be long or personal.
 fn without_value(message: &str) -> String {
     match message.rsplit_once(", expected ") {
+        Some((_, "a sequence")) => "must be an array".to_owned(),
         Some((_, expected)) => format!("must be {expected}"),
         None => message.chars().take(MAX_DETAIL).collect(),
     }
 }
 
-/// The JSON Pointer of a path; with the name of a missing field, whose path is that of the object
-/// it is missing in.
+/// The JSON pointer of an error. A missing field has the path of its object, so its name is
+/// appended.
 fn pointer(path: &serde_path_to_error::Path, message: &str) -> String {
     let mut pointer = String::new();
     for segment in path {
@@ -182,7 +183,7 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
-    #[allow(dead_code, reason = "only whether it reads is looked at")]
+    #[allow(dead_code, reason = "the tests check only whether it can be parsed")]
     struct Basket {
         owner: Uuid,
         #[serde(deserialize_with = "objects")]
@@ -192,7 +193,7 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
-    #[allow(dead_code, reason = "only whether it reads is looked at")]
+    #[allow(dead_code, reason = "the tests check only whether it can be parsed")]
     struct Line {
         #[serde(deserialize_with = "integer")]
         quantity: i64,
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_of_the_right_shape_reads() {
+    fn a_body_of_the_right_shape_is_parsed() {
         for quantity in ["2", "2.0", "2e3", "-9223372036854775808"] {
             let json = basket(&format!("\"lines\":[{{\"quantity\":{quantity}}}]"));
             assert!(parse::<Basket>(json.as_bytes()).is_ok(), "{quantity}");
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_shape_is_told_with_its_place() {
+    fn a_wrong_shape_is_refused_with_its_pointer() {
         let shape = |json: &str, pointer: &str| {
             assert_eq!(refused(json), (Kind::InvalidBody, pointer.to_owned()), "{json}");
         };
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_value_is_no_wrong_shape() {
+    fn a_bad_value_is_a_validation_error() {
         let value = |json: &str, pointer: &str| {
             assert_eq!(refused(json), (Kind::ValidationFailed, pointer.to_owned()), "{json}");
         };
@@ -251,16 +252,16 @@ mod tests {
     }
 
     #[test]
-    fn a_message_says_what_is_expected_and_not_what_was_sent() {
+    fn a_message_says_what_is_expected_and_does_not_quote_the_value() {
         let problem = parse::<Basket>(br#"{"owner":"x","note":["secret"]}"#).unwrap_err();
         assert!(!format!("{problem:?}").contains("secret"));
         let problem = parse::<Basket>(basket(r#""lines":"secret""#).as_bytes()).unwrap_err();
         assert!(!format!("{problem:?}").contains("secret"));
-        assert_eq!(problem.extension("errors")[0]["detail"], "must be a sequence");
+        assert_eq!(problem.extension("errors")[0]["detail"], "must be an array");
     }
 
     #[test]
-    fn media_types_read_as_they_are_written() {
+    fn media_types_are_recognised_in_every_notation() {
         let accepts = |value: &'static str, media| {
             let value = header::HeaderValue::from_static(value);
             accepts(&HeaderMap::from_iter([(header::CONTENT_TYPE, value)]), media)

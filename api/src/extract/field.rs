@@ -3,25 +3,25 @@
 use super::Object;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A member of a patch: not given, null, or a value.
+/// A member of a patch: absent, null, or a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Field<T> {
-    /// Not given: it stays as it is.
+    /// Absent: the value stays as it is.
     #[default]
     Absent,
-    /// Null: cleared, where that is possible.
+    /// Null: removes an optional value.
     Null,
     /// A value.
     Value(T),
 }
 
 impl<T> Field<T> {
-    /// Whether it was not given.
+    /// Whether the member is absent.
     pub fn is_absent(&self) -> bool {
         matches!(self, Self::Absent)
     }
 
-    /// What was given: null is `Some(None)`.
+    /// `None` if absent, `Some(None)` if null, else the value.
     pub fn nullable(&self) -> Option<Option<&T>> {
         match self {
             Self::Absent => None,
@@ -46,10 +46,10 @@ impl<T: Serialize> Serialize for Field<T> {
     }
 }
 
-/// For `deserialize_with`: an object or null, as a member of a patch.
+/// For `deserialize_with`: a member of a patch that is an object or null.
 ///
 /// # Errors
-/// Where anything else stands.
+/// If the value is anything else.
 pub fn object_field<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     from: D,
 ) -> Result<Field<T>, D::Error> {

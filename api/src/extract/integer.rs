@@ -1,4 +1,4 @@
-//! Whole numbers in a body, however they are written.
+//! Whole numbers in a body, in any notation.
 
 use serde::{
     Deserializer,
@@ -6,10 +6,10 @@ use serde::{
 };
 use std::fmt;
 
-/// For `deserialize_with`: a whole number. `2.0` is one, as JSON Schema sees it.
+/// For `deserialize_with`: a whole number. `2.0` is one too, as in JSON Schema.
 ///
 /// # Errors
-/// Where anything else stands.
+/// If the value is anything else.
 pub fn integer<'de, D: Deserializer<'de>>(from: D) -> Result<i64, D::Error> {
     struct Whole;
     impl Visitor<'_> for Whole {

@@ -1,4 +1,4 @@
-//! Objects in a body, where nothing else may stand.
+//! Objects in a body that must not be written as arrays.
 
 use serde::{
     Deserialize, Deserializer,
@@ -6,8 +6,8 @@ use serde::{
 };
 use std::{fmt, marker::PhantomData};
 
-/// A JSON object. Derived types also read from an array, member by member, which is none of the
-/// forms we document.
+/// A JSON object. Types that derive `Deserialize` also accept an array of their members, which is
+/// not a documented form.
 pub struct Object<T>(pub T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -31,7 +31,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 /// For `deserialize_with`: an object.
 ///
 /// # Errors
-/// Where anything else stands.
+/// If the value is anything else.
 pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<T, D::Error> {
     Object::deserialize(from).map(|Object(object)| object)
 }
@@ -39,7 +39,7 @@ pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result
 /// For `deserialize_with`: an array of objects.
 ///
 /// # Errors
-/// Where anything else stands.
+/// If the value is anything else.
 pub fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     from: D,
 ) -> Result<Vec<T>, D::Error> {

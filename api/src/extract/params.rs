@@ -1,15 +1,15 @@
-//! The parameters of a query.
+//! Query parameters.
 
 use crate::problem::Problem;
 use axum::{extract::FromRequestParts, http::request::Parts};
 use chrono::{DateTime, Utc};
 use std::{collections::VecDeque, str::FromStr};
 
-/// What a moment in a query must be.
-const MOMENT: &str = "a moment like 2026-11-20T12:00:00Z";
+/// The form of a time in a query.
+const MOMENT: &str = "a time like 2026-11-20T12:00:00Z";
 
-/// The parameters of a query. Each is taken by name; what is left at the end is unknown and
-/// refused.
+/// The query parameters of a request. A handler takes each by name; [`end`](Self::end) refuses what
+/// is left, because it is unknown.
 #[derive(Debug)]
 pub struct Params(VecDeque<(String, String)>);
 
@@ -25,13 +25,12 @@ impl Params {
     /// The parameters of this query string.
     ///
     /// # Errors
-    /// `invalid-parameter` for text with a NUL, which no text in the shop has and PostgreSQL does
-    /// not take.
+    /// `invalid-parameter` for a NUL character, which PostgreSQL cannot store.
     pub fn of(query: &str) -> Result<Self, Problem> {
         let pairs: VecDeque<_> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         match pairs.iter().find(|(name, value)| name.contains('\0') || value.contains('\0')) {
             Some((name, _)) => {
-                Err(Problem::invalid_parameter(&name.replace('\0', ""), "must not contain NUL"))
+                Err(Problem::invalid_parameter(&name.replace('\0', ""), "must not contain the character NUL"))
             }
             None => Ok(Self(pairs)),
         }
@@ -47,20 +46,20 @@ impl Params {
     /// The one value of a parameter.
     ///
     /// # Errors
-    /// `invalid-parameter` when it is given twice.
+    /// `invalid-parameter` if it is given twice.
     pub fn one(&mut self, name: &str) -> Result<Option<String>, Problem> {
         let mut values = self.all(name);
         match values.len() {
             0 | 1 => Ok(values.pop()),
-            _ => Err(Problem::invalid_parameter(name, "may be given once")),
+            _ => Err(Problem::invalid_parameter(name, "must not be given twice")),
         }
     }
 
-    /// The one value of a parameter, read.
+    /// The one value of a parameter, parsed.
     ///
     /// # Errors
-    /// `invalid-parameter` when it is given twice or does not read; `expected` says what it must
-    /// be.
+    /// `invalid-parameter` if it is given twice or malformed; the detail says that it must be
+    /// `expected`.
     pub fn read<T: FromStr>(&mut self, name: &str, expected: &str) -> Result<Option<T>, Problem> {
         let read = |text: String| {
             text.parse()
@@ -69,19 +68,19 @@ impl Params {
         self.one(name)?.map(read).transpose()
     }
 
-    /// The one moment of a parameter (RFC 3339).
+    /// The one value of a parameter that is a time (RFC 3339).
     ///
     /// # Errors
-    /// `invalid-parameter` when it is given twice or is none.
+    /// `invalid-parameter` if it is given twice or malformed.
     pub fn moment(&mut self, name: &str) -> Result<Option<DateTime<Utc>>, Problem> {
         let read = self.read::<Unescaped<Rfc3339>>(name, MOMENT)?;
         Ok(read.map(|Unescaped(Rfc3339(moment))| moment))
     }
 
-    /// Nothing else was to be given.
+    /// Ends the reading of parameters.
     ///
     /// # Errors
-    /// `invalid-parameter` for what was.
+    /// `invalid-parameter` for a parameter that was not taken.
     pub fn end(self) -> Result<(), Problem> {
         match self.0.front() {
             Some((name, _)) => Err(Problem::invalid_parameter(name, "no such parameter")),
@@ -90,7 +89,8 @@ impl Params {
     }
 }
 
-/// What may have a `+` in it, which is a blank by now where the query did not escape it.
+/// A value that may contain `+`. In a query an unescaped `+` is decoded as a space; this turns it
+/// back.
 pub struct Unescaped<T>(pub T);
 
 impl<T: FromStr> FromStr for Unescaped<T> {
@@ -117,7 +117,7 @@ mod tests {
     use crate::problem::Kind;
 
     #[test]
-    fn what_is_not_asked_for_is_refused() {
+    fn unknown_parameters_are_refused() {
         let mut params = Params::of("status=a&limit=5&status=b%20c&x=1").unwrap();
         assert_eq!(params.all("status"), ["a", "b c"]);
         assert_eq!(params.read::<u32>("limit", "a number").unwrap(), Some(5));
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_reads_with_its_offset_escaped_or_not() {
+    fn a_time_is_read_with_its_offset_escaped_or_not() {
         let of = |query: &str| Params::of(query).unwrap().moment("at");
         let noon = of("at=2026-11-20T12:00:00Z").unwrap();
         for other in ["at=2026-11-20T13:00:00%2B01:00", "at=2026-11-20T13:00:00+01:00"] {

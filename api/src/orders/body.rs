@@ -1,4 +1,4 @@
-//! An order as clients see it.
+//! An order as an answer shows it.
 
 use crate::validate::MoneyBody;
 use chrono::{DateTime, Utc};
@@ -11,18 +11,18 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// An order. What depends on the price is not there until the price is fixed.
+/// An order. Subtotal, discounts and total are absent until the order is priced.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = Order)]
 pub struct OrderBody {
-    /// Its id.
+    /// Id of the order.
     pub order_id: Uuid,
-    /// Who ordered.
+    /// Id of the customer who placed it.
     pub customer_id: Uuid,
-    /// Where it stands.
+    /// Status of the order.
     #[schema(value_type = OrderStatus)]
     pub status: &'static str,
-    /// Its lines, one a product.
+    /// The lines of the order, one for each product.
     pub items: Vec<ItemBody>,
     /// The sum of the lines.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -32,44 +32,45 @@ pub struct OrderBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<MoneyBody>)]
     pub discount: Option<Money>,
-    /// The discounts: at most one of each kind, in this order.
+    /// The discounts: at most one of each kind, in the order `vip`, `volume`, `first_order`, `cap`.
     pub discounts: Vec<DiscountBody>,
-    /// What is paid.
+    /// The amount to pay: `subtotal` less `discount`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<MoneyBody>)]
     pub total: Option<Money>,
-    /// The gateway's token for the means of payment.
+    /// The payment gateway's token for the means of payment.
     #[schema(example = "pm_card_visa")]
     pub payment_method: String,
-    /// The gateway's id of the payment.
+    /// The payment gateway's id of the payment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payment_id: Option<String>,
-    /// What becomes of money taken, when the order is cancelled or rejected.
+    /// State of the refund of a cancelled or rejected order.
     #[schema(value_type = RefundStatus)]
     pub refund: &'static str,
-    /// Why it was rejected (a problem's name, or `expired`) or cancelled (the caller's words).
+    /// Why the order was rejected (the name of a problem, or `expired`) or cancelled (the text
+    /// that the caller gave).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// When it was placed.
+    /// When the order was placed.
     pub placed_at: DateTime<Utc>,
-    /// When it last changed as shown here.
+    /// Time of the last change that this document shows.
     pub updated_at: DateTime<Utc>,
-    /// The version shown here: the `ETag`.
+    /// Version of the order as shown here; the same number as in `ETag`.
     pub version: u64,
 }
 
-/// A line of an order. Name and prices are there once the price is fixed.
+/// A line of an order. Name and prices are absent until the order is priced.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = OrderItem)]
 pub struct ItemBody {
-    /// The product.
+    /// Id of the product.
     pub product_id: Uuid,
-    /// Its name when it was reserved.
+    /// Name of the product at the time it was reserved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Units.
+    /// Number of units.
     pub quantity: i64,
-    /// The price of one when it was reserved.
+    /// Price of one unit at the time it was reserved.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<MoneyBody>)]
     pub unit_price: Option<Money>,
@@ -83,66 +84,67 @@ pub struct ItemBody {
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = OrderDiscount)]
 pub struct DiscountBody {
-    /// What for.
+    /// Kind of discount.
     #[schema(value_type = DiscountName)]
     pub kind: DiscountKind,
-    /// How much less to pay; negative only for `cap`, which takes back what exceeds 30 % of the
-    /// subtotal.
+    /// The amount taken off. Negative only for `cap`, which limits all discounts together to 30 %
+    /// of the subtotal.
     #[schema(value_type = MoneyBody)]
     pub amount: Money,
 }
 
-/// Where an order stands.
+/// Status of an order.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[allow(dead_code, reason = "describes the names in the OpenAPI document")]
 pub enum OrderStatus {
-    /// Not decided yet.
+    /// Waiting for stock, price or payment.
     Pending,
-    /// Paid: the shop will deliver it.
+    /// Stock is reserved and the order is paid.
     Confirmed,
-    /// Being packed.
+    /// The order is being packed.
     Processing,
-    /// It left the house.
+    /// The order has left the warehouse.
     Shipped,
-    /// It arrived.
+    /// The order has arrived.
     Delivered,
-    /// Somebody changed their mind.
+    /// The customer or the staff cancelled the order.
     Cancelled,
-    /// Refused, declined or expired.
+    /// Stock was insufficient, the payment was declined, or the order expired.
     Rejected,
 }
 
-/// What becomes of money taken for a dead order.
+/// State of the refund of a cancelled or rejected order.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[allow(dead_code, reason = "describes the names in the OpenAPI document")]
 pub enum RefundStatus {
-    /// There is nothing to give back.
+    /// No money was taken, or the order stands.
     None,
-    /// It has not gone back yet.
+    /// The money has not been returned yet.
     Pending,
-    /// It went back.
+    /// The money has been returned.
     Done,
 }
 
-/// What a discount is for.
+/// Kind of a discount.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[allow(dead_code, reason = "describes the names in the OpenAPI document")]
 pub enum DiscountName {
     /// 10 % for VIP customers.
     Vip,
-    /// 5 % above a subtotal of 100.00.
+    /// 5 % of a subtotal over 100.00.
     Volume,
     /// 10.00 off the first order.
     FirstOrder,
-    /// What the bound of 30 % takes back.
+    /// Takes back what exceeds 30 % of the subtotal.
     Cap,
 }
 
 impl OrderBody {
-    /// From the aggregate. `None` when it never was placed, or has let go of its details.
+    /// The body of an aggregate. `None` if the order was never placed, or if the shard has dropped
+    /// its details to save memory.
     pub fn of_state(order_id: Uuid, order: &Order) -> Option<Self> {
         let (status, detail) = (order.status()?, order.detail()?);
         let priced = detail.priced.as_ref();
@@ -170,7 +172,7 @@ impl OrderBody {
         })
     }
 
-    /// Takes over from the aggregate what can change once an order is cancelled.
+    /// Copies from the aggregate the members that can still change after the order was cancelled.
     pub fn update(&mut self, order: &Order) {
         self.refund = refund(order);
         self.updated_at = order.updated_at();

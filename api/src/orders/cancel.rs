@@ -17,14 +17,14 @@ use std::{sync::Arc, time::Duration};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// How often is looked whether the money has gone back, while somebody waits for it.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Pause between two checks whether the refund is done, while a caller waits for it.
+const REFUND_POLL: Duration = Duration::from_millis(50);
 
-/// An order to be cancelled.
+/// The request to cancel an order.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CancelOrderRequest {
-    /// Why.
+    /// Why the order is cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 200, example = "ordered twice")]
     pub reason: Option<String>,
@@ -35,9 +35,10 @@ impl CommandBody for CancelOrderRequest {
     const MEDIA: Media = Media::OptionalJson;
 }
 
-/// Cancels an order.
+/// Cancel an order.
 ///
-/// The stock is free again and money taken goes back; `Prefer: wait=N` waits for the latter.
+/// Reserved stock becomes available again and captured money is refunded. With `Prefer: wait=N`
+/// the answer waits up to N seconds for the refund.
 #[utoipa::path(
     post,
     path = "/api/v1/orders/{id}/cancel",
@@ -47,8 +48,11 @@ impl CommandBody for CancelOrderRequest {
     request_body = Option<CancelOrderRequest>,
     responses(
         (status = 200, description = "The order is cancelled.", body = OrderBody),
-        (status = 404, description = "`not-found`: no such order, or another customer's"),
-        (status = 409, description = "`illegal-transition`: it was shipped already"),
+        (
+            status = 404,
+            description = "`not-found`: there is no such order, or it is another customer's",
+        ),
+        (status = 409, description = "`illegal-transition`: the order has already been shipped"),
     ),
     security(("bearer" = ["customer"])),
 )]
@@ -82,8 +86,7 @@ async fn cancel_order(
     Ok(answer.respond(&envelope, &decided))
 }
 
-/// Waits until the money has gone back, at most `wait`: only the refund can still change on a
-/// cancelled order.
+/// Waits until the money is refunded, `wait` at most. Nothing else can change on a cancelled order.
 async fn wait_for_refund(app: &App, decided: &mut Decided, wait: Duration) -> Result<(), Problem> {
     let began = app.environment.monotonic();
     while order_of(decided)?.refund_state() == RefundState::Pending {
@@ -91,7 +94,7 @@ async fn wait_for_refund(app: &App, decided: &mut Decided, wait: Duration) -> Re
         if left.is_zero() {
             break;
         }
-        app.environment.sleep(LOOK_AGAIN.min(left)).await;
+        app.environment.sleep(REFUND_POLL.min(left)).await;
         decided.snapshot = command::look(app, decided.snapshot.stream).await?;
     }
     Ok(())

@@ -16,27 +16,27 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// Where an order shall go.
+/// The request to change an order's status.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeStatusRequest {
-    /// The state wanted.
+    /// The new status.
     #[schema(value_type = WantedStatus, example = "shipped")]
     pub status: String,
 }
 
-/// Where staff may send an order.
+/// A status that staff may give an order.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[allow(dead_code, reason = "describes the names in the OpenAPI document")]
 pub enum WantedStatus {
-    /// It is being packed.
+    /// The order is being packed.
     Processing,
-    /// It leaves the house.
+    /// The order has left the warehouse.
     Shipped,
-    /// It arrived.
+    /// The order has arrived.
     Delivered,
-    /// It is called off.
+    /// The order is cancelled.
     Cancelled,
 }
 
@@ -45,10 +45,10 @@ impl CommandBody for ChangeStatusRequest {
     const MEDIA: Media = Media::Patch;
 }
 
-/// Moves an order on.
+/// Change the status of an order.
 ///
-/// Confirmed to processing or shipped, processing to shipped, shipped to delivered, and what was
-/// not shipped to cancelled.
+/// Allowed changes: `pending` to `cancelled`; `confirmed` to `processing`, `shipped` or
+/// `cancelled`; `processing` to `shipped` or `cancelled`; `shipped` to `delivered`.
 #[utoipa::path(
     patch,
     path = "/api/v1/orders/{id}/status",
@@ -62,7 +62,7 @@ impl CommandBody for ChangeStatusRequest {
         )
     ),
     responses(
-        (status = 200, description = "The order stands there now.", body = OrderBody),
+        (status = 200, description = "The order with its new status.", body = OrderBody),
         (status = 404, description = "`not-found`"),
         (status = 409, description = "`illegal-transition`"),
     ),
@@ -87,7 +87,7 @@ pub async fn change_status(
     .await
 }
 
-/// The status that a staff member may ask for by this name.
+/// The status of this name, if staff may ask for it.
 fn wanted_status(name: &str) -> Option<Status> {
     [Status::Processing, Status::Shipped, Status::Delivered, Status::Cancelled]
         .into_iter()

@@ -16,7 +16,9 @@ use projections::{ReadModel, orders::Order};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// An order, from the read model. Another customer's is not found.
+/// Get an order.
+///
+/// A customer sees their own orders only: another customer's order is `not-found`.
 #[utoipa::path(
     get,
     path = "/api/v1/orders/{id}",
@@ -24,7 +26,10 @@ use uuid::Uuid;
     operation_id = "get_order",
     params(
         ("id" = Uuid, Path, description = "The order"),
-        ("as_of" = Option<String>, Query, description = "As it was then: a time, or a Log-Position"),
+        (
+            "as_of" = Option<String>, Query,
+            description = "Show the order as it was at this time or Log-Position"
+        ),
     ),
     responses(
         (status = 200, description = "The order.", body = OrderBody),
@@ -64,7 +69,7 @@ pub async fn get(
     Ok(query::one(&freshness, body, version))
 }
 
-/// The order, if it belongs to `owner` or nobody asks for an owner.
+/// The order, if it belongs to `owner`; without an owner, whoever it belongs to.
 pub(super) async fn visible(
     app: &App,
     id: Uuid,

@@ -21,22 +21,22 @@ use serde_json::value::RawValue;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// An event.
+/// An event of a stream.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Event)]
 pub struct EventBody {
-    /// The version of its stream with it, from 1.
+    /// Version of the stream after this event; the first event makes version 1.
     pub version: u64,
-    /// What happened.
+    /// Type of the event.
     #[serde(rename = "type")]
     #[schema(example = "PaymentVoided")]
     pub event_type: String,
-    /// When.
+    /// When the event happened.
     pub occurred_at: DateTime<Utc>,
-    /// The event as it stands in the log; personal data in it is sealed.
+    /// Data of the event as the log has it. Personal data is encrypted.
     #[schema(value_type = Object, example = json!({ "ordinal": 1 }))]
     pub data: Box<RawValue>,
-    /// Where it stands in the log.
+    /// Position of the event in the log.
     #[schema(value_type = String, example = "3:1042")]
     pub position: Position,
 }
@@ -53,7 +53,7 @@ impl From<Entry> for EventBody {
     }
 }
 
-/// What happened to an order, from the first event on.
+/// List the events of an order, oldest first.
 #[utoipa::path(
     get,
     path = "/api/v1/orders/{id}/history",
@@ -82,7 +82,7 @@ pub async fn history(
     params.end()?;
     let reads = app.reads()?;
     let order = visible(&app, id, owner, &freshness).await?;
-    // The other read model may lag behind the one that showed the order.
+    // The history is another read model, which may be behind the one that showed the order.
     let mut at_least = freshness.at_least.clone().unwrap_or_default();
     let [partition] = query::partition(&app, stream);
     order.position.iter().filter(|at| at.partition == partition).for_each(|at| at_least.cover(at));
@@ -99,14 +99,14 @@ pub(crate) struct HistoryPage {
 }
 
 impl HistoryPage {
-    /// As the query asks for it.
+    /// Reads the parameters of the query.
     pub fn of(stream: StreamId, params: &mut Params) -> Result<Self, Problem> {
         let cursors = Cursors::of("history", &stream);
         let after = cursors.take(params)?.unwrap_or(0);
         Ok(Self { stream, cursors, after, limit: query::limit(params)? })
     }
 
-    /// The events.
+    /// Reads the events of this page.
     pub async fn read(
         self,
         reads: &ReadModels,

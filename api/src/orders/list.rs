@@ -17,17 +17,28 @@ use projections::{
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Orders, newest first. A customer sees their own.
+/// List orders, newest first.
+///
+/// A customer sees their own orders only.
 #[utoipa::path(
     get,
     path = "/api/v1/orders",
     tag = "orders",
     operation_id = "list_orders",
     params(
-        ("status" = Option<Vec<OrderStatus>>, Query, description = "Only these; may be repeated"),
-        ("customer_id" = Option<Uuid>, Query, description = "Only this customer's"),
-        ("placed_from" = Option<DateTime<Utc>>, Query, description = "Placed then or later"),
-        ("placed_to" = Option<DateTime<Utc>>, Query, description = "Placed before"),
+        (
+            "status" = Option<Vec<OrderStatus>>, Query,
+            description = "Only orders with this status; may be repeated"
+        ),
+        ("customer_id" = Option<Uuid>, Query, description = "Only orders of this customer"),
+        (
+            "placed_from" = Option<DateTime<Utc>>, Query,
+            description = "Only orders placed at this time or later"
+        ),
+        (
+            "placed_to" = Option<DateTime<Utc>>, Query,
+            description = "Only orders placed before this time"
+        ),
         PageParams,
     ),
     responses((status = 200, description = "A page of orders.", body = ListBody<OrderBody>)),
@@ -42,12 +53,12 @@ pub async fn list(
     let owner = caller.owner()?;
     let wanted = params.read("customer_id", "a UUID")?;
     if owner.is_some() && wanted.is_some() && wanted != owner {
-        return Err(Problem::new(Kind::Forbidden, "a customer may list their own orders only"));
+        return Err(Problem::new(Kind::Forbidden, "a customer can list only their own orders"));
     }
     page(&app, owner.or(wanted), "orders", &freshness, params).await
 }
 
-/// A customer's orders, newest first.
+/// List the orders of a customer, newest first.
 #[utoipa::path(
     get,
     path = "/api/v1/customers/{id}/orders",
@@ -55,9 +66,18 @@ pub async fn list(
     operation_id = "list_customer_orders",
     params(
         ("id" = Uuid, Path, description = "The customer"),
-        ("status" = Option<Vec<OrderStatus>>, Query, description = "Only these; may be repeated"),
-        ("placed_from" = Option<DateTime<Utc>>, Query, description = "Placed then or later"),
-        ("placed_to" = Option<DateTime<Utc>>, Query, description = "Placed before"),
+        (
+            "status" = Option<Vec<OrderStatus>>, Query,
+            description = "Only orders with this status; may be repeated"
+        ),
+        (
+            "placed_from" = Option<DateTime<Utc>>, Query,
+            description = "Only orders placed at this time or later"
+        ),
+        (
+            "placed_to" = Option<DateTime<Utc>>, Query,
+            description = "Only orders placed before this time"
+        ),
         PageParams,
     ),
     responses((status = 200, description = "A page of orders.", body = ListBody<OrderBody>)),
@@ -99,11 +119,11 @@ async fn page(
 
 fn filter(customer_id: Option<Uuid>, params: &mut Params) -> Result<Filter, Problem> {
     let status = |name: String| {
-        name.parse().map_err(|_| Problem::invalid_parameter("status", "must be an order's status"))
+        name.parse().map_err(|_| Problem::invalid_parameter("status", "must be the status of an order"))
     };
     let mut statuses: Vec<Status> =
         params.all("status").into_iter().map(status).collect::<Result<_, _>>()?;
-    // The cursor is bound to the filter: the same set in another order is the same filter.
+    // A cursor is bound to its filter. Sorted, the same set of statuses is the same filter.
     statuses.sort_unstable_by_key(|status| status.as_str());
     statuses.dedup();
     let placed_from = params.moment("placed_from")?;
@@ -129,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_read_is_refused() {
+    fn an_unreadable_filter_is_refused() {
         for query in ["status=lost", "status=", "placed_from=yesterday", "placed_to=2026-11-20"] {
             assert_eq!(of(query).unwrap_err().kind(), Kind::InvalidParameter, "{query}");
         }

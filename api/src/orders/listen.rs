@@ -24,16 +24,17 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// The event that a client has seen last.
+/// The id of the last event that the client has seen.
 pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// Tells nginx not to hold lines back.
+/// Tells nginx not to buffer the stream.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// What happened to an order and what happens to it, as server-sent events.
+/// Stream the events of an order as server-sent events.
 ///
-/// They come from the first one on, or behind `Last-Event-ID`, in order and each once. `id` is the
-/// version, `event` the type, `data` the item as the history shows it. The stream ends with the
-/// caller's token, and when the server stops: clients come back with the last id.
+/// The stream begins with the first event, or with the one after `Last-Event-ID`, and sends each
+/// event once and in order. `id` is the version, `event` the type, and `data` the item as the
+/// history shows it. The stream ends when the caller's token expires or the server stops; the
+/// client then connects again with the last id it has seen.
 #[utoipa::path(
     get,
     path = "/api/v1/orders/{id}/events",
@@ -41,19 +42,19 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
     operation_id = "listen_to_order",
     params(
         ("id" = Uuid, Path, description = "The order"),
-        ("Last-Event-ID" = Option<u64>, Header, description = "The version seen last"),
+        ("Last-Event-ID" = Option<u64>, Header, description = "The last version the client has seen"),
         (
             "last_event_id" = Option<u64>, Query,
-            description = "The same, for browsers that come back with a new ticket"
+            description = "The same, for browsers that connect again with a new ticket"
         ),
         (
             "ticket" = Option<String>, Query,
-            description = "Instead of a token, for browsers: made by `create_order_ticket`"
+            description = "A ticket made by `create_order_ticket`, instead of a token: for browsers"
         ),
     ),
     responses(
         (
-            status = 200, description = "Events, and comments as heartbeats.",
+            status = 200, description = "Events, with comments as heartbeats.",
             body = String, content_type = "text/event-stream",
             example = json!("id: 1\nevent: OrderPlaced\ndata: {\"version\":1,\"type\":\"OrderPlaced\"}\n\n")
         ),
@@ -96,14 +97,14 @@ fn of_ticket(
     order: Uuid,
 ) -> Result<(Caller, Until), Problem> {
     if caller.0.is_some() {
-        return Err(Problem::invalid_parameter("ticket", "is for requests without a token"));
+        return Err(Problem::invalid_parameter("ticket", "cannot be combined with a token"));
     }
     let (principal, until) = app.tickets.check(ticket, order, app.environment.now())?;
     Ok((Caller(Some(principal)), Until(Some(until))))
 }
 
-/// The version that was seen last; 0 for none. The header is newer than the address, which a
-/// browser keeps.
+/// The last version that the client has seen; 0 for none. The header wins over the query, because
+/// a browser that reconnects updates the header and keeps the URL.
 fn last_event_id(headers: &HeaderMap, params: &mut Params) -> Result<u64, Problem> {
     let given = params.read("last_event_id", "the id of an event")?;
     let Some(header) = headers.get(LAST_EVENT_ID) else { return Ok(given.unwrap_or(0)) };
@@ -112,20 +113,21 @@ fn last_event_id(headers: &HeaderMap, params: &mut Params) -> Result<u64, Proble
     text.parse().map_err(|_| invalid())
 }
 
-/// A ticket for the events of one order.
+/// A ticket to listen to one order.
 #[derive(Serialize, ToSchema)]
 #[schema(as = OrderTicket)]
 pub struct TicketBody {
-    /// For `?ticket=`; not a token, and good for this order only.
+    /// The value for `?ticket=`. It is valid for this order only, and not as a token.
     #[schema(example = "Zm9yIG9uZSBvcmRlcg.c2lnbmVk")]
     pub ticket: String,
-    /// When it can no longer be shown. What it has opened goes on.
+    /// When the ticket expires. A stream opened with it goes on after that.
     pub expires_at: DateTime<Utc>,
 }
 
-/// A ticket for the events of an order: a browser's event source cannot send a token.
+/// Create a ticket to listen to an order from a browser.
 ///
-/// It lasts a minute.
+/// A browser's `EventSource` cannot send a token, so it sends this ticket. The ticket is valid for
+/// one minute.
 #[utoipa::path(
     post,
     path = "/api/v1/orders/{id}/events/ticket",
@@ -165,7 +167,7 @@ mod tests {
     use axum::http::HeaderValue;
 
     #[test]
-    fn the_last_event_is_named_in_the_header_or_in_the_address() {
+    fn the_last_event_is_named_in_the_header_or_in_the_query() {
         let of = |header: Option<&'static str>, query: &str| {
             let header = header.map(|it| (LAST_EVENT_ID, HeaderValue::from_static(it)));
             last_event_id(&HeaderMap::from_iter(header), &mut Params::of(query).unwrap()).ok()

@@ -1,4 +1,4 @@
-//! Orders: placed, moved on, cancelled, read.
+//! The endpoints of orders.
 
 pub mod body;
 pub mod cancel;
@@ -22,23 +22,23 @@ use events::LogPosition;
 use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
 
-/// Where an order is.
+/// The path of an order.
 pub fn location(id: Uuid) -> String {
     format!("/api/v1/orders/{id}")
 }
 
-/// A decided order, as an answer shows it.
+/// A decided order with the body that shows it.
 pub(crate) struct Shown {
-    /// With all that its body is made from.
+    /// The decision, with all details of the order.
     pub decided: Decided,
-    /// The order.
+    /// The order as the answer shows it.
     pub body: OrderBody,
-    /// What a later query must reflect to show it.
+    /// The position that a later query must reflect to show this order.
     pub position: LogPosition,
 }
 
-/// Shows a decided order. Of one that is finished its shard keeps the status only, and its history
-/// has the rest.
+/// Makes the body of a decided order. The shard keeps only the status of a finished order; the
+/// other details are then read from its history.
 pub(crate) async fn show(
     app: &App,
     envelope: &Envelope,
@@ -56,7 +56,7 @@ pub(crate) async fn show(
     Ok(Shown { decided, body, position })
 }
 
-/// The answer that shows a decided order.
+/// The answer with a decided order.
 pub(crate) async fn answer(
     app: &App,
     envelope: &Envelope,
@@ -68,7 +68,7 @@ pub(crate) async fn answer(
     Ok(Answer { status, location, body, position }.respond(envelope, &decided))
 }
 
-/// The order in an answer to a command for an order.
+/// The order that a command for an order decided on.
 pub(crate) fn order_of(decided: &Decided) -> Result<Arc<Order>, Problem> {
     match &decided.snapshot.state {
         State::Order(order) => Ok(Arc::clone(order)),
@@ -76,8 +76,8 @@ pub(crate) fn order_of(decided: &Decided) -> Result<Arc<Order>, Problem> {
     }
 }
 
-/// The order's own position, and those of the events at the customer and the products that its
-/// outcome rests on: a query that reflects them all shows the stock as the order left it.
+/// The order's own position, and the positions of the customer's and the products' events that its
+/// outcome rests on. A query that reflects them all shows the stock as the order left it.
 fn position(decided: &Decided, order: &Order) -> LogPosition {
     let detail = order.detail();
     let priced = detail.and_then(|detail| detail.priced.as_ref()).map(|priced| &priced.rests_on);

@@ -20,37 +20,37 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// Lines of an order, before those of one product are merged.
+/// The most lines of an order, counted before lines of one product are merged.
 const MAX_ITEMS: usize = 100;
-/// Units of a line.
+/// The most units of a line.
 const MAX_QUANTITY: i64 = 1_000_000;
 
-/// An order to be placed.
+/// The request to place an order.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlaceOrderRequest {
-    /// Who orders.
+    /// Id of the customer who orders.
     pub customer_id: Uuid,
-    /// What: 1 to 100 lines; lines of one product are merged.
+    /// 1 to 100 lines. Lines of one product are merged.
     #[serde(deserialize_with = "objects")]
     #[schema(min_items = 1, max_items = 100)]
     pub items: Vec<OrderItemRequest>,
-    /// The gateway's token for the means of payment; never a card number.
+    /// The payment gateway's token for the means of payment. Never a card number.
     #[schema(min_length = 1, max_length = 200, example = "pm_card_visa")]
     pub payment_method: String,
-    /// Where to.
+    /// Address to ship to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 2000, example = "1 Mill Lane, York")]
     pub shipping_address: Option<String>,
 }
 
-/// A line to be ordered.
+/// A line of the request.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OrderItemRequest {
-    /// The product.
+    /// Id of the product.
     pub product_id: Uuid,
-    /// Units, from 1 to 1000000.
+    /// Number of units, from 1 to 1000000.
     #[serde(deserialize_with = "integer")]
     #[schema(minimum = 1, maximum = 1_000_000, example = 2)]
     pub quantity: i64,
@@ -60,7 +60,10 @@ impl CommandBody for PlaceOrderRequest {
     const ACCESS: Access = Access::AtLeast(Role::Customer);
 }
 
-/// Places an order and waits for its outcome: stock reserved, price fixed, payment taken.
+/// Place an order and wait for its outcome.
+///
+/// The order is confirmed once stock is reserved, prices are fixed and the payment is captured.
+/// `Prefer: wait=N` or `respond-async` limits the wait; an order that is still pending is a 202.
 #[utoipa::path(
     post,
     path = "/api/v1/orders",
@@ -69,11 +72,11 @@ impl CommandBody for PlaceOrderRequest {
     request_body = PlaceOrderRequest,
     responses(
         (status = 201, description = "The order is confirmed.", body = OrderBody),
-        (status = 202, description = "Accepted, not decided yet.", body = OrderBody),
+        (status = 202, description = "The order is accepted and still pending.", body = OrderBody),
         (status = 402, description = "`payment-declined`"),
         (
             status = 404,
-            description = "`customer-not-found` (also when they are erased), `product-not-found`",
+            description = "`customer-not-found` (also for an erased customer), `product-not-found`",
         ),
         (status = 409, description = "`insufficient-stock`, `expired`"),
     ),
@@ -93,12 +96,12 @@ async fn place_order(
     envelope.caller.require_customer_or_staff(body.customer_id)?;
     let lines = validate(&body)?;
     let stream = StreamId::order(envelope.created_id(&app));
-    // A retry must find its order even when the customer is gone by now.
+    // A retry must find its order, even if the customer was erased or a product discontinued since.
     let is_retry = command::is_retry(&app, &envelope, stream).await?;
     if !is_retry {
         customers::require_registered(&app, body.customer_id).await?;
         let sold = lines.iter().map(|line| products::require_sold(&app, line.product_id));
-        // The first line that is at fault is told, whichever is found out first.
+        // The answer names the first line at fault, whichever check finishes first.
         join_all(sold).await.into_iter().collect::<Result<(), _>>()?;
     }
     let place = Place {
@@ -112,7 +115,7 @@ async fn place_order(
     answer(&app, &envelope, decided).await
 }
 
-/// 201 or 202 with the order, or the problem that its rejection is.
+/// 201 or 202 with the order, or the problem that tells why it was rejected.
 async fn answer(app: &App, envelope: &Envelope, decided: Decided) -> Result<Response, Problem> {
     let Shown { decided, body, position } = super::show(app, envelope, decided).await?;
     let id = decided.snapshot.stream.id;
@@ -140,14 +143,14 @@ fn validate(body: &PlaceOrderRequest) -> Result<Vec<Line>, Problem> {
     merged(&body.items)
 }
 
-/// One line a product, in the order in which the products are first named.
+/// One line for each product, in the order in which the products are first named.
 fn merged(items: &[OrderItemRequest]) -> Result<Vec<Line>, Problem> {
     let mut lines: Vec<Line> = Vec::with_capacity(items.len());
     for &OrderItemRequest { product_id, quantity } in items {
         match lines.iter_mut().find(|line| line.product_id == product_id) {
             Some(line) => {
                 line.quantity = line.quantity.checked_add(quantity).ok_or_else(|| {
-                    Problem::new(Kind::ValidationFailed, "the quantities of a product overflow")
+                    Problem::new(Kind::ValidationFailed, "the quantities of one product add up to too large a number")
                 })?;
             }
             None => lines.push(Line { product_id, quantity }),
@@ -156,7 +159,8 @@ fn merged(items: &[OrderItemRequest]) -> Result<Vec<Line>, Problem> {
     Ok(lines)
 }
 
-/// The address under the customer's key. A retry is not placed again, so it does not need the key.
+/// The shipping address, sealed with the customer's key. A retry does not place the order again, so
+/// it does not need the key.
 async fn seal(
     app: &App,
     body: &PlaceOrderRequest,
@@ -196,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_values_are_refused_with_their_places() {
+    fn bad_values_are_refused_with_their_pointers() {
         let pointers = |request: &PlaceOrderRequest| {
             let problem = validate(request).unwrap_err();
             assert_eq!(problem.kind(), Kind::ValidationFailed);

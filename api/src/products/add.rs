@@ -16,29 +16,29 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// Units that stock may change by, or begin with.
+/// The most units that stock may begin with, or change by.
 pub(super) const MAX_STOCK_CHANGE: i64 = 1_000_000_000;
 
-/// A product to be added.
+/// The request to add a product.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddProductRequest {
-    /// What it is called.
+    /// Name of the product.
     #[schema(min_length = 1, max_length = 200, example = "The Left Hand of Darkness")]
     pub name: String,
-    /// A text about it.
+    /// Description of the product.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 10000, example = "A novel")]
     pub description: Option<String>,
-    /// The shelf it stands on.
+    /// Category of the product.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 200, example = "books")]
     pub category: Option<String>,
-    /// The price of one, in the currency of the shop.
+    /// Price of one unit, in the currency of the shop.
     #[serde(deserialize_with = "object")]
     #[schema(value_type = Price)]
     pub price: MoneyBody,
-    /// Units on hand at the start; 0 unless given.
+    /// Units on hand at the start; 0 if absent.
     #[serde(default, deserialize_with = "integer")]
     #[schema(minimum = 0, maximum = 1_000_000_000, example = 100)]
     pub initial_stock: i64,
@@ -48,7 +48,7 @@ impl CommandBody for AddProductRequest {
     const ACCESS: Access = Access::AtLeast(Role::Staff);
 }
 
-/// Adds a product to the catalogue.
+/// Add a product to the catalogue.
 #[utoipa::path(
     post,
     path = "/api/v1/products",

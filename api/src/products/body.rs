@@ -1,4 +1,4 @@
-//! A product as clients see it.
+//! A product as an answer shows it.
 
 use crate::validate::MoneyBody;
 use chrono::{DateTime, Utc};
@@ -12,40 +12,40 @@ use uuid::Uuid;
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = Product)]
 pub struct ProductBody {
-    /// Its id.
+    /// Id of the product.
     pub product_id: Uuid,
-    /// What it is called.
+    /// Name of the product.
     #[schema(example = "The Left Hand of Darkness")]
     pub name: String,
-    /// A text about it.
+    /// Description of the product.
     #[schema(example = "A novel")]
     pub description: Option<String>,
-    /// The shelf it stands on.
+    /// Category of the product.
     #[schema(example = "books")]
     pub category: Option<String>,
-    /// The price of one.
+    /// Price of one unit.
     #[schema(value_type = MoneyBody)]
     pub price: Money,
-    /// Units in the house.
+    /// Units in the warehouse.
     pub on_hand: i64,
-    /// Units of these held for orders.
+    /// Units in the warehouse that are reserved for orders.
     pub reserved: i64,
-    /// Units that have left the house.
+    /// Units that have been shipped.
     pub shipped: i64,
     /// Units that can be ordered: `on_hand` less `reserved`.
     pub available: i64,
-    /// Whether it is no longer sold. Then it is in no list and cannot be ordered.
+    /// Whether the product is no longer sold. It is then in no list and cannot be ordered.
     pub discontinued: bool,
-    /// When it was added.
+    /// When the product was added.
     pub created_at: DateTime<Utc>,
-    /// When it last changed as shown here.
+    /// Time of the last change that this document shows.
     pub updated_at: DateTime<Utc>,
-    /// The version shown here: the `ETag`.
+    /// Version of the product as shown here; the same number as in `ETag`.
     pub version: u64,
 }
 
 impl ProductBody {
-    /// From the aggregate. `None` when it was never added.
+    /// The body of an aggregate. `None` if the product was never added.
     pub fn of_state(product_id: Uuid, product: &Product) -> Option<Self> {
         let listing = product.listing()?;
         Some(Self {

@@ -16,24 +16,24 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// What shall be different about a product. What is not given stays.
+/// The request to change a product. An absent member stays as it is.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeProductRequest {
-    /// What it is called.
+    /// Name of the product.
     #[serde(default, skip_serializing_if = "Field::is_absent")]
     #[schema(value_type = String, required = false)]
     #[schema(min_length = 1, max_length = 200, example = "Solaris")]
     pub name: Field<String>,
-    /// A text about it; null for none.
+    /// Description of the product; null removes it.
     #[serde(default, skip_serializing_if = "Field::is_absent")]
     #[schema(value_type = Option<String>, max_length = 10000, example = "A novel")]
     pub description: Field<String>,
-    /// The shelf it stands on; null for none.
+    /// Category of the product; null removes it.
     #[serde(default, skip_serializing_if = "Field::is_absent")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 200, example = "books")]
     pub category: Field<String>,
-    /// The price of one, in the currency of the shop.
+    /// Price of one unit, in the currency of the shop.
     #[serde(default, skip_serializing_if = "Field::is_absent", deserialize_with = "object_field")]
     #[schema(value_type = Price, required = false)]
     pub price: Field<MoneyBody>,
@@ -44,7 +44,9 @@ impl CommandBody for ChangeProductRequest {
     const MEDIA: Media = Media::Patch;
 }
 
-/// Describes or prices a product differently. Orders keep the price they were placed at.
+/// Change the texts or the price of a product.
+///
+/// Orders that have reserved the product keep the price it had then.
 #[utoipa::path(
     patch,
     path = "/api/v1/products/{id}",
@@ -58,7 +60,7 @@ impl CommandBody for ChangeProductRequest {
         )
     ),
     responses(
-        (status = 200, description = "The product as it is now.", body = ProductBody),
+        (status = 200, description = "The product after the change.", body = ProductBody),
         (status = 404, description = "`not-found`"),
     ),
     security(("bearer" = ["staff"])),

@@ -16,15 +16,15 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// Units that arrived, or that a count found more or fewer of.
+/// The request to change the units on hand.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeStockRequest {
-    /// Units more; negative for fewer, in a correction only. Not 0.
+    /// Units to add; not 0. A correction may be negative.
     #[serde(deserialize_with = "integer")]
     #[schema(minimum = -1_000_000_000, maximum = 1_000_000_000, example = 20)]
     pub quantity: i64,
-    /// Why.
+    /// Why the stock changes.
     #[schema(value_type = StockChangeReason, example = "received")]
     pub reason: String,
 }
@@ -36,7 +36,7 @@ pub struct ChangeStockRequest {
 pub enum StockChangeReason {
     /// Goods arrived.
     Received,
-    /// A count corrected the books.
+    /// A count gave another number.
     Correction,
 }
 
@@ -44,7 +44,7 @@ impl CommandBody for ChangeStockRequest {
     const ACCESS: Access = Access::AtLeast(Role::Staff);
 }
 
-/// Changes the units on hand.
+/// Change the units of a product on hand.
 #[utoipa::path(
     post,
     path = "/api/v1/products/{id}/stock",
@@ -53,7 +53,7 @@ impl CommandBody for ChangeStockRequest {
     params(("id" = Uuid, Path, description = "The product")),
     request_body = ChangeStockRequest,
     responses(
-        (status = 200, description = "The product as it is now.", body = ProductBody),
+        (status = 200, description = "The product after the change.", body = ProductBody),
         (status = 404, description = "`not-found`"),
         (status = 409, description = "`stock-below-reserved`"),
     ),
@@ -84,9 +84,9 @@ fn validate(body: &ChangeStockRequest) -> Result<commands::product::Command, Pro
     };
     let quantity = body.quantity;
     let in_bounds = quantity != 0 && (-MAX_STOCK_CHANGE..=MAX_STOCK_CHANGE).contains(&quantity);
-    validator.check(in_bounds, "/quantity", "must be within 1000000000 and not 0");
+    validator.check(in_bounds, "/quantity", "must be from -1000000000 to 1000000000, and not 0");
     let negative = quantity < 0 && reason == StockReason::Received;
-    validator.check(!negative, "/quantity", "may be negative in a correction only");
+    validator.check(!negative, "/quantity", "must not be negative unless reason is correction");
     validator.end()?;
     Ok(ChangeStock { quantity, reason }.into())
 }

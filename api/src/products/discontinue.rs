@@ -14,7 +14,7 @@ use events::StreamId;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Nothing is said beside the product.
+/// The request to discontinue a product: an empty body, because the path names the product.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DiscontinueProductRequest {}
@@ -24,11 +24,11 @@ impl CommandBody for DiscontinueProductRequest {
     const MEDIA: Media = Media::OptionalJson;
 }
 
-/// Ends the sale of a product.
+/// Discontinue a product.
 ///
-/// It leaves lists and search and stays readable by its id. Orders for it are refused with
-/// `product-not-found`; what is held for earlier ones still ships or is released. It can still be
-/// described, priced and its stock corrected, and does not come back.
+/// The product disappears from lists and search, and can still be read by its id. New orders for
+/// it are refused with `product-not-found`. Orders that have reserved it go on. Its texts, price
+/// and stock can still be changed. It cannot be sold again.
 #[utoipa::path(
     delete,
     path = "/api/v1/products/{id}",
@@ -38,7 +38,7 @@ impl CommandBody for DiscontinueProductRequest {
     responses(
         (
             status = 200,
-            description = "The product as it is now; the same if it was discontinued before.",
+            description = "The product, discontinued now or before.",
             body = ProductBody
         ),
         (status = 404, description = "`not-found`"),

@@ -14,7 +14,7 @@ use events::StreamId;
 use projections::ReadModel;
 use std::sync::Arc;
 
-/// A product, from the read model.
+/// Get a product.
 #[utoipa::path(
     get,
     path = "/api/v1/products/{id}",
@@ -22,7 +22,10 @@ use std::sync::Arc;
     operation_id = "get_product",
     params(
         ("id" = Uuid, Path, description = "The product"),
-        ("as_of" = Option<String>, Query, description = "As it was then: a time, or a Log-Position"),
+        (
+            "as_of" = Option<String>, Query,
+            description = "Show the product as it was at this time or Log-Position"
+        ),
     ),
     responses(
         (status = 200, description = "The product.", body = ProductBody),

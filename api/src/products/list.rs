@@ -15,14 +15,14 @@ use projections::{
 };
 use std::sync::Arc;
 
-/// The catalogue, newest first.
+/// List the products of the catalogue, newest first.
 #[utoipa::path(
     get,
     path = "/api/v1/products",
     tag = "products",
     operation_id = "list_products",
     params(
-        ("category" = Option<String>, Query, description = "Only those on this shelf"),
+        ("category" = Option<String>, Query, description = "Only products of this category"),
         PageParams,
     ),
     responses((status = 200, description = "A page of products.", body = ListBody<ProductBody>)),

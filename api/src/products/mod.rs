@@ -1,4 +1,4 @@
-//! Products: added, changed, stocked, discontinued, read.
+//! The endpoints of products.
 
 pub mod add;
 pub mod body;
@@ -20,12 +20,12 @@ use commands::State;
 use events::StreamId;
 use uuid::Uuid;
 
-/// Where a product is.
+/// The path of a product.
 pub fn location(id: Uuid) -> String {
     format!("/api/v1/products/{id}")
 }
 
-/// Asks the product itself whether it is sold: a read model may not have seen it yet.
+/// Requires that a product is sold. Asks the write side, because a read model may be behind.
 pub(crate) async fn require_sold(app: &App, id: Uuid) -> Result<(), Problem> {
     match &command::look(app, StreamId::product(id)).await?.state {
         State::Product(product) if product.is_sold() => Ok(()),
@@ -33,7 +33,7 @@ pub(crate) async fn require_sold(app: &App, id: Uuid) -> Result<(), Problem> {
     }
 }
 
-/// The answer that shows a product.
+/// The answer with a decided product.
 pub(crate) fn answer(
     envelope: &Envelope,
     decided: &Decided,

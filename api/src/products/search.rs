@@ -15,18 +15,19 @@ use projections::{
 };
 use std::sync::Arc;
 
-/// Products by text, best first.
+/// Search products by text, best match first.
 ///
-/// A product is found when it has every word of `q` in its name, category or description, as a word
-/// or the beginning of one; letter case and accents do not matter. A word that nothing begins with
-/// is taken for a mistyped one. First come those with all words in their names.
+/// A product matches if its name, category and description together contain every word of `q`, as
+/// a word or as the beginning of one. Letter case and accents do not matter. A word that begins no
+/// word of the catalogue is treated as a typing error. Products with all words in their names come
+/// first.
 #[utoipa::path(
     get,
     path = "/api/v1/search",
     tag = "products",
     operation_id = "search_products",
     params(
-        ("q" = String, Query, description = "1 to 8 words, of 200 characters at most together"),
+        ("q" = String, Query, description = "1 to 8 words, 200 characters at most"),
         PageParams,
     ),
     responses((status = 200, description = "A page of products.", body = ListBody<ProductBody>)),
@@ -45,7 +46,7 @@ pub async fn search(
     if !after.as_ref().is_none_or(Cursor::is_sound) {
         return Err(Problem::invalid_parameter(
             "cursor",
-            "must be a next_cursor as it was answered",
+            "must be the next_cursor of an answer",
         ));
     }
     let limit = query::limit(&mut params)?;

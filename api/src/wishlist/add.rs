@@ -17,11 +17,11 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// A product that is wished for.
+/// The request to add a product to the wishlist.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddWishlistItemRequest {
-    /// The product.
+    /// Id of the product.
     pub product_id: Uuid,
 }
 
@@ -29,17 +29,19 @@ impl CommandBody for AddWishlistItemRequest {
     const ACCESS: Access = Access::AtLeast(Role::Customer);
 }
 
-/// A product that is on the list.
+/// A product on the wishlist.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = WishlistEntry)]
 pub struct AddedItemBody {
-    /// The product.
+    /// Id of the product.
     pub product_id: Uuid,
-    /// When it came on the list.
+    /// When the product was added to the wishlist.
     pub added_at: DateTime<Utc>,
 }
 
-/// Puts a product on the caller's wishlist, which may have 500.
+/// Add a product to the caller's wishlist.
+///
+/// A wishlist can have 500 products.
 #[utoipa::path(
     post,
     path = "/api/v1/wishlist/items",
@@ -47,8 +49,11 @@ pub struct AddedItemBody {
     operation_id = "add_wishlist_item",
     request_body = AddWishlistItemRequest,
     responses(
-        (status = 201, description = "It is on the list.", body = AddedItemBody),
-        (status = 200, description = "It was there already.", body = AddedItemBody),
+        (status = 201, description = "The product is on the wishlist.", body = AddedItemBody),
+        (
+            status = 200, description = "The product was on the wishlist already.",
+            body = AddedItemBody
+        ),
         (status = 404, description = "`product-not-found`, `customer-not-found`"),
         (status = 409, description = "`wishlist-full`"),
     ),
@@ -69,8 +74,8 @@ async fn add_item(
 ) -> Result<Response, Problem> {
     let customer_id = super::customer(&envelope.caller)?;
     let stream = StreamId::wishlist(customer_id);
-    // What is on the list already, or was put there by this command, may be asked for again,
-    // whatever became of the product.
+    // A product that is on the wishlist already, or that this command has added, may have been
+    // discontinued since: then the product is not checked again.
     let is_retry = command::is_retry(&app, &envelope, stream).await?;
     if !is_retry && item(&look(&app, stream).await?, product_id).is_none() {
         customers::require_registered(&app, customer_id).await?;

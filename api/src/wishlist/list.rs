@@ -13,7 +13,7 @@ use axum::{extract::State, response::Response};
 use projections::ReadModel;
 use std::sync::Arc;
 
-/// The caller's wishlist, newest first, with the products as they are now.
+/// List the caller's wishlist, newest first, with the products as they are now.
 #[utoipa::path(
     get,
     path = "/api/v1/wishlist/items",

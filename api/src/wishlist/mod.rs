@@ -1,4 +1,4 @@
-//! A customer's wishlist: added to, taken from, read. By the customer only.
+//! The endpoints of a customer's wishlist, which only the customer can use.
 
 pub mod add;
 pub mod list;
@@ -15,16 +15,16 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// Where the items are.
+/// The path of the items.
 pub const LOCATION: &str = "/api/v1/wishlist/items";
 
 /// An item of a wishlist, with its product as it is now.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = WishlistItem)]
 pub struct WishlistItemBody {
-    /// When it came on the list.
+    /// When the product was added to the wishlist.
     pub added_at: DateTime<Utc>,
-    /// The product. One that is discontinued stays on the list, and says so.
+    /// The product. A discontinued product stays on the wishlist, with `discontinued` true.
     #[serde(flatten)]
     pub product: ProductBody,
 }
@@ -35,7 +35,7 @@ impl From<Item> for WishlistItemBody {
     }
 }
 
-/// The customer who calls: neither staff nor anybody else has a wishlist.
+/// The calling customer. No other role has a wishlist.
 fn customer(caller: &Caller) -> Result<Uuid, Problem> {
     let principal = caller.principal()?;
     let customer = principal.customer_id().filter(|_| principal.role == Role::Customer);

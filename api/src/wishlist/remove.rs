@@ -13,7 +13,7 @@ use events::StreamId;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Nothing is said beside the product.
+/// The request to remove an item: an empty body, because the path names the product.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RemoveWishlistItemRequest {}
@@ -23,14 +23,16 @@ impl CommandBody for RemoveWishlistItemRequest {
     const MEDIA: Media = Media::OptionalJson;
 }
 
-/// Takes a product off the caller's wishlist, if it is there.
+/// Remove a product from the caller's wishlist.
+///
+/// A product that is not on the wishlist is a 204 as well.
 #[utoipa::path(
     delete,
     path = "/api/v1/wishlist/items/{product_id}",
     tag = "wishlist",
     operation_id = "remove_wishlist_item",
     params(("product_id" = Uuid, Path, description = "The product")),
-    responses((status = 204, description = "It is not on the list.")),
+    responses((status = 204, description = "The product is not on the wishlist.")),
     security(("bearer" = ["customer"])),
 )]
 pub async fn remove(

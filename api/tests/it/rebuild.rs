@@ -243,7 +243,7 @@ async fn after_an_upgrade_reads_say_why_they_wait_and_then_go_on() {
     let waits = server.staff.get(&path).expect(503).await;
     assert_eq!((waits.problem(), waits.header("retry-after")), ("unavailable", Some("30")));
     let detail = waits.body["detail"].as_str().unwrap();
-    assert!(detail.contains("products must be built anew"), "{detail}");
+    assert!(detail.contains("products must be rebuilt"), "{detail}");
     assert!(detail.contains("an older program built it (revision 1"), "{detail}");
     assert!(server.stop().success());
 
