@@ -1,4 +1,4 @@
-//! Whether the process lives, whether it can work, and how it is doing.
+//! Liveness, readiness and metrics.
 
 use crate::{App, problem::Problem};
 use axum::{Json, extract::State, http::header, response::IntoResponse};
@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 /// How long the database may take to answer.
 const DATABASE_TIME: Duration = Duration::from_secs(2);
 
-/// That the process lives.
+/// The process is alive.
 #[derive(Serialize, ToSchema)]
 pub struct HealthBody {
     /// `ok`.
@@ -20,73 +20,73 @@ pub struct HealthBody {
     status: &'static str,
 }
 
-/// That the node is ready, and what is not.
+/// The node is ready; read models that are not in order are listed.
 #[derive(Serialize, ToSchema)]
 pub struct ReadinessBody {
     /// `ready`.
     #[schema(example = "ready")]
     status: &'static str,
-    /// The read models that have stopped somewhere.
+    /// Read models that have stopped in a partition.
     stopped: Vec<StoppedBody>,
-    /// The read models that answer from a version which this node does not feed.
+    /// Read models whose serving version this node does not feed.
     stale: Vec<StaleBody>,
-    /// How many streams each read model keeps back, where it is any.
+    /// Number of parked streams of each read model that has any.
     #[schema(example = json!({ "orders": 1 }))]
     parked: BTreeMap<&'static str, i64>,
 }
 
-/// A read model that other code built.
+/// A read model whose serving version another program built.
 #[derive(Serialize, ToSchema)]
 pub struct StaleBody {
-    /// Which one.
+    /// Name of the read model.
     #[schema(example = "orders")]
     projection: &'static str,
-    /// Its version that serves.
+    /// Number of the serving version.
     version: u32,
     /// Why this node does not feed it.
     #[schema(example = "a newer program built it")]
     reason: String,
-    /// Whether a version that it feeds is being built.
+    /// Whether this node is rebuilding the read model.
     rebuilding: bool,
 }
 
 /// A read model that has stopped.
 #[derive(Serialize, ToSchema)]
 pub struct StoppedBody {
-    /// Which one.
+    /// Name of the read model.
     #[schema(example = "orders")]
     projection: &'static str,
-    /// Where.
+    /// Partitions of the log in which it has stopped.
     partitions: Vec<u32>,
-    /// Why, in the first of them.
+    /// Why it has stopped in the first of these partitions.
     #[schema(example = "the log is another one")]
     reason: String,
 }
 
-/// The process lives.
+/// Check that the process is alive.
 #[utoipa::path(
     get,
     path = "/healthz",
     tag = "operations",
-    responses((status = 200, description = "The process lives.", body = HealthBody)),
+    responses((status = 200, description = "The process is alive.", body = HealthBody)),
     security(()),
 )]
 pub async fn healthz() -> Json<HealthBody> {
     Json(HealthBody { status: "ok" })
 }
 
-/// The node can route commands and serve reads.
+/// Check that the node can take commands and answer queries.
 ///
-/// A partition that is being opened anew does not count against it; neither does a read model that
-/// has stopped somewhere, which every node would find: `stopped` names it. `stale` names those that
-/// other code built. `parked` counts the streams that the read models keep back.
+/// A partition that is being reopened does not make the node unready. Neither does a read model
+/// that has stopped, because every node would report the same; `stopped` lists it. `stale` lists
+/// the read models that another program built, and `parked` counts the parked streams.
 #[utoipa::path(
     get,
     path = "/readyz",
     tag = "operations",
     responses(
-        (status = 200, description = "Ready.", body = ReadinessBody),
-        (status = 503, description = "`unavailable`: not ready"),
+        (status = 200, description = "The node is ready.", body = ReadinessBody),
+        (status = 503, description = "`unavailable`: the node is not ready"),
     ),
     security(()),
 )]
@@ -100,7 +100,7 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Result<Json<ReadinessBody>, 
         }
     }
     if !app.authenticator.has_keys() {
-        return Err(Problem::unavailable("the keys that tokens are checked with cannot be had"));
+        return Err(Problem::unavailable("there are no keys to check tokens with"));
     }
     let (mut stopped, mut stale, mut parked) = (Vec::new(), Vec::new(), BTreeMap::new());
     if let Some(reads) = &app.reads {
@@ -137,7 +137,7 @@ impl From<StaleModel> for StaleBody {
 fn can_route(shards: &[ShardStatus]) -> bool {
     let may_be = |shard: &ShardStatus| match shard.state {
         ShardState::Open => true,
-        // It was open before, and will be again in a moment.
+        // The partition was open before and is being reopened.
         ShardState::Opening => shard.term > 0,
         ShardState::Foreign { .. } | ShardState::Failed | ShardState::Stopped => false,
     };
@@ -155,7 +155,7 @@ fn describe(shard: &ShardStatus) -> Value {
     json!({ "partition": shard.partition, "state": state, "term": shard.term })
 }
 
-/// Metrics in the text format of Prometheus.
+/// Get the metrics in the text format of Prometheus.
 #[utoipa::path(
     get,
     path = "/metrics",
@@ -178,7 +178,7 @@ mod tests {
     use uuid::Uuid;
 
     #[test]
-    fn one_partition_opened_anew_does_not_take_the_node_out() {
+    fn a_node_stays_ready_while_one_partition_is_reopened() {
         let shard = |state, term| ShardStatus { partition: Partition(0), state, term };
         let open = shard(ShardState::Open, 3);
         assert!(can_route(&[open, shard(ShardState::Opening, 3)]));

@@ -1,4 +1,4 @@
-//! A token bucket for each principal.
+//! Rate limits: a token bucket for each principal or address.
 
 use crate::problem::{Kind, Problem};
 use std::{
@@ -8,9 +8,9 @@ use std::{
     time::Duration,
 };
 
-/// Shards of the map, so that requests seldom wait for each other.
+/// Shards of the map. Requests lock one of them only, so they seldom wait for each other.
 const SHARDS: usize = 16;
-/// Buckets in a shard before those that are full again are thrown out.
+/// Buckets in a shard at which it drops those that are full again.
 const BUCKETS: usize = 4_096;
 
 /// Limits requests a second, with a burst of twice that.
@@ -20,7 +20,7 @@ pub struct RateLimiter {
     shards: Vec<Mutex<HashMap<u64, Bucket>>>,
 }
 
-/// How much was taken out, as of when.
+/// Tokens taken out of a bucket, as of a time.
 #[derive(Clone, Copy)]
 struct Bucket {
     taken: f64,
@@ -28,21 +28,22 @@ struct Bucket {
 }
 
 impl RateLimiter {
-    /// Lets `per_second` requests a second pass; all of them when 0.
+    /// Allows `per_second` requests a second; 0 for no limit.
     pub fn new(per_second: u32) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
         Self { per_second: f64::from(per_second), hasher: RandomState::new(), shards }
     }
 
-    /// Counts a request of `principal`. `now` is of a clock that never runs backwards.
+    /// Counts a request of `principal`. `now` is the time of a monotonic clock.
     ///
     /// # Errors
-    /// `rate-limited` with the time to wait.
+    /// `rate-limited`, with the time to wait.
     pub fn take(&self, principal: &impl std::hash::Hash, now: Duration) -> Result<(), Problem> {
         if self.per_second == 0.0 {
             return Ok(());
         }
-        // Two principals of one hash share a bucket: with 64 secret bits nobody brings that about.
+        // Two principals with the same hash share a bucket. The hash is keyed with a secret, so
+        // nobody can provoke that.
         let key = self.hasher.hash_one(principal);
         let shard = &self.shards[usize::try_from(key % SHARDS as u64).unwrap_or(0)];
         let mut buckets = shard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -61,14 +62,14 @@ impl RateLimiter {
         Ok(())
     }
 
-    /// What is still missing in a bucket at `now`.
+    /// The tokens still missing in a bucket at `now`.
     fn left(&self, bucket: Bucket, now: Duration) -> f64 {
         let passed = now.saturating_sub(bucket.at).as_secs_f64();
         (bucket.taken - passed * self.per_second).max(0.0)
     }
 
-    /// Forgets the buckets that are full again; all of them when none is, which errs on the
-    /// caller's side.
+    /// Drops the buckets that are full again. If there are none, drops all buckets, which lets some
+    /// callers make more requests than their limit.
     fn make_room(&self, buckets: &mut HashMap<u64, Bucket>, now: Duration) {
         buckets.retain(|_, bucket| self.left(*bucket, now) > 0.0);
         if buckets.len() >= BUCKETS {

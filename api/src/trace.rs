@@ -1,4 +1,4 @@
-//! W3C Trace Context: taken from the request, passed into the events, answered.
+//! W3C Trace Context: read from the request, written into the events and the answer.
 
 use crate::{App, causality::set_header, telemetry::traces};
 use axum::{
@@ -13,11 +13,11 @@ use tracing::{Instrument, Span, field};
 /// The header (<https://www.w3.org/TR/trace-context/>).
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// The trace context of a request, as it goes into the events.
+/// The trace context of a request, as written into its events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trace(pub Box<str>);
 
-/// The layer that gives each request its trace: the caller's, or a new one.
+/// The layer that gives each request a trace: the caller's, or a new one.
 pub async fn follow(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let incoming = Incoming::of(request.headers());
     let span = span(&request);
@@ -43,7 +43,7 @@ pub async fn follow(State(app): State<Arc<App>>, mut request: Request, next: Nex
     response
 }
 
-/// The span of a request, with the names that OpenTelemetry gives to its parts.
+/// The span of a request, with the field names of OpenTelemetry.
 fn span(request: &Request) -> Span {
     let route = request.extensions().get::<MatchedPath>().map_or("no route", MatchedPath::as_str);
     tracing::info_span!(
@@ -57,7 +57,7 @@ fn span(request: &Request) -> Span {
     )
 }
 
-/// What a valid `traceparent` says.
+/// The parts of a valid `traceparent`.
 #[derive(Debug, PartialEq, Eq)]
 struct Incoming {
     trace_id: String,
@@ -66,7 +66,7 @@ struct Incoming {
 }
 
 impl Incoming {
-    /// `None` for anything else: that starts a new trace, as the recommendation says.
+    /// `None` for an invalid header, which starts a new trace, as the recommendation demands.
     fn of(headers: &HeaderMap) -> Option<Self> {
         let mut parts = headers.get(TRACEPARENT)?.to_str().ok()?.trim().split('-');
         let [version, trace_id, parent_id, flags] =
@@ -91,7 +91,7 @@ mod tests {
     use axum::http::HeaderValue;
 
     #[test]
-    fn a_valid_trace_is_followed_and_any_other_ignored() {
+    fn a_valid_trace_is_continued_and_any_other_ignored() {
         let of = |value: &'static str| {
             let headers = [(TRACEPARENT, HeaderValue::from_static(value))];
             Incoming::of(&HeaderMap::from_iter(headers)).map(|incoming| incoming.trace_id)

@@ -1,4 +1,4 @@
-//! What an administrator sees and does.
+//! The endpoints of administrators.
 
 pub mod parked;
 pub mod projections;

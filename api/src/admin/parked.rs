@@ -1,4 +1,4 @@
-//! `/admin/parked`: streams that read models keep back.
+//! `/admin/parked`: streams that a read model cannot apply.
 
 use crate::{
     App,
@@ -18,40 +18,41 @@ use serde::Serialize;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// A stream that a version of a read model keeps back, from one event on.
+/// A stream that a version of a read model has parked: it applies no event of the stream from one
+/// event on.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ParkedStream)]
 pub struct ParkedBody {
-    /// Of which read model.
+    /// Name of the read model.
     #[schema(example = "orders")]
     projection: &'static str,
-    /// Which version of it.
+    /// Number of its version.
     version: u32,
-    /// Whether queries see that version.
+    /// Whether queries read from this version.
     serving: bool,
-    /// The stream.
+    /// Id of the stream.
     #[schema(value_type = String, example = "order-0192f3a4-5b6c-7d8e-9f00-0a0000000001")]
     stream: StreamId,
-    /// The version of the stream with the first event kept back.
+    /// Stream version of the first event that is kept back.
     stream_version: u64,
-    /// Where that event stands.
+    /// Log position of the first event that is kept back.
     #[schema(value_type = String, example = "3:1042")]
     position: Position,
-    /// Where the last one stands.
+    /// Log position of the last event that is kept back.
     #[schema(value_type = String, example = "3:1077")]
     last_position: Position,
-    /// How many there are.
+    /// Number of events that are kept back.
     events: i64,
-    /// Why the first one cannot be applied.
+    /// Why the first event cannot be applied.
     #[schema(example = "no event is called OrderGiftWrapped")]
     reason: String,
-    /// When the first one was decided.
+    /// Time of the first event that is kept back.
     first_at: DateTime<Utc>,
-    /// When the last one was decided.
+    /// Time of the last event that is kept back.
     last_at: DateTime<Utc>,
     /// When the stream was parked.
     parked_at: DateTime<Utc>,
-    /// How often it was tried again in vain.
+    /// Number of retries that failed.
     tries: u32,
 }
 
@@ -75,32 +76,33 @@ impl From<ParkedStream> for ParkedBody {
     }
 }
 
-/// What became of a parked stream.
+/// The result of a retry.
 #[derive(Serialize, ToSchema)]
 pub struct RetriedListBody {
-    /// In each version that had it parked.
+    /// The result in each version that had parked the stream.
     items: Vec<RetriedBody>,
 }
 
-/// What became of a parked stream in one version of a read model.
+/// The result of a retry in one version of a read model.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Retried)]
 pub struct RetriedBody {
-    /// Of which read model.
+    /// Name of the read model.
     #[schema(example = "orders")]
     projection: &'static str,
-    /// Which version of it.
+    /// Number of its version.
     version: u32,
-    /// Events applied now.
+    /// Number of events that the retry applied.
     applied: u64,
-    /// `drained`, `parked` (refused again) or `stale` (written by other code, left alone).
+    /// `drained` (all events applied), `parked` (an event failed again) or `stale` (another program
+    /// built the version, and it was left alone).
     #[schema(example = "drained")]
     outcome: &'static str,
-    /// The first event that is not applied.
+    /// Log position of the event that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "3:1042")]
     position: Option<Position>,
-    /// Why not.
+    /// Why the event failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "no event is called OrderGiftWrapped")]
     reason: Option<String>,
@@ -124,7 +126,7 @@ impl From<Retried> for RetriedBody {
     }
 }
 
-/// The streams that read models keep back because an event of them cannot be applied.
+/// List the streams that read models have parked because an event cannot be applied.
 #[utoipa::path(
     get,
     path = "/api/v1/admin/parked",
@@ -132,7 +134,7 @@ impl From<Retried> for RetriedBody {
     operation_id = "list_parked",
     params(PageParams),
     responses(
-        (status = 200, description = "A page of streams.", body = ListBody<ParkedBody>),
+        (status = 200, description = "A page of parked streams.", body = ListBody<ParkedBody>),
         (status = 400, description = "`invalid-parameter`"),
     ),
     security(("bearer" = ["admin"])),
@@ -153,9 +155,10 @@ pub async fn list(
     Ok(Json(page.map(ParkedBody::from)))
 }
 
-/// Applies what is kept back of a stream, in order, after a fix.
+/// Retry a parked stream, after a fix.
 ///
-/// What is refused again stays parked.
+/// The events that were kept back are applied in order. If one fails again, it and the events after
+/// it stay parked.
 #[utoipa::path(
     post,
     path = "/api/v1/admin/parked/{stream}/retry",
@@ -163,7 +166,7 @@ pub async fn list(
     operation_id = "retry_parked",
     params(("stream" = String, Path, description = "The stream: `<kind>-<uuid>`")),
     responses(
-        (status = 200, description = "What became of it.", body = RetriedListBody),
+        (status = 200, description = "The result in each version.", body = RetriedListBody),
         (status = 404, description = "`not-found`"),
     ),
     security(("bearer" = ["admin"])),
@@ -186,6 +189,6 @@ pub async fn retry(
 }
 
 fn unavailable(error: &(dyn std::error::Error + 'static)) -> Problem {
-    tracing::error!(error, "the parked streams cannot be asked");
-    Problem::unavailable("the parked streams cannot be asked")
+    tracing::error!(error, "the parked streams cannot be read");
+    Problem::unavailable("the parked streams cannot be read")
 }

@@ -31,97 +31,99 @@ pub struct VersionsBody {
 /// A version of a read model.
 #[derive(Serialize, ToSchema)]
 pub struct VersionBody {
-    /// Of which read model.
+    /// Name of the read model.
     #[schema(example = "orders")]
     name: &'static str,
-    /// Its number.
+    /// Number of the version.
     version: u32,
-    /// Whether queries see it.
+    /// Whether queries read from this version.
     serving: bool,
-    /// `building`, `live`, `stale` (of other code, not fed) or `stopped`.
+    /// `building`, `live`, `stale` (another program built it, so this node does not feed it) or
+    /// `stopped`.
     #[schema(example = "live")]
     state: &'static str,
-    /// Why this node does not feed it, where it does not.
+    /// Why this node does not feed the version; absent if it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "a newer program built it")]
     stale: Option<String>,
-    /// Events not applied yet, as far as they are known.
+    /// Number of events not applied yet, as far as known.
     lag_events: i64,
-    /// How old the last applied event is in the partition that is furthest behind; 0 when all are
-    /// applied.
+    /// Age of the last applied event, in seconds, in the partition that is furthest behind; 0 if
+    /// all events are applied.
     #[schema(example = 0.0)]
     lag_seconds: f64,
-    /// Streams that cannot be applied, and are kept back.
+    /// Number of parked streams.
     parked_streams: i64,
-    /// Their events: they are among those not applied yet.
+    /// Number of events of parked streams that are kept back. `lag_events` counts them too.
     parked_events: i64,
-    /// Each partition.
+    /// The partitions of the log.
     partitions: Vec<PartitionBody>,
-    /// How far the rebuild is that makes this version; null when it is complete.
+    /// Progress of the rebuild that makes this version; null once it is complete.
     rebuild: Option<RebuildBody>,
 }
 
-/// A partition of a version.
+/// How far a version is in one partition of the log.
 #[derive(Serialize, ToSchema)]
 pub struct PartitionBody {
-    /// Which one.
+    /// Number of the partition.
     partition: u32,
-    /// The last event applied.
+    /// Log position of the last event applied.
     #[schema(value_type = Option<String>, example = "3:1042")]
     position: Option<Position>,
-    /// Why nothing more is applied.
+    /// Why the version has stopped in this partition; absent if it has not.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "the log is another one")]
     stopped: Option<String>,
 }
 
-/// How far a rebuild is.
+/// Progress of a rebuild.
 #[derive(Serialize, ToSchema)]
 pub struct RebuildBody {
-    /// Events applied.
+    /// Number of events applied.
     events_done: i64,
-    /// Events to apply still, as far as they are known.
+    /// Number of events still to apply, as far as known.
     events_left: i64,
-    /// Events applied a second since it was begun or resumed.
+    /// Events applied a second since the rebuild began or was resumed.
     events_per_second: f64,
-    /// When that would bring it to the end of the log; null while nothing is known.
+    /// Estimated seconds until the rebuild reaches the end of the log; null while unknown.
     seconds_left: Option<f64>,
-    /// `filling`, `catching-up`, `verified`, `different` (its rows are not those that serve, so it
-    /// does not serve) or `paused`.
+    /// `filling`, `catching-up`, `verified`, `different` (its rows differ from the serving
+    /// version's, so it does not serve) or `paused`.
     phase: &'static str,
-    /// Whether it is only to be compared with the version that serves.
+    /// Whether the version is only compared with the serving one, and never serves.
     verify_only: bool,
-    /// Whether it takes little of the machine.
+    /// Whether the rebuild is throttled to spare the machine.
     throttled: bool,
-    /// What came of comparing it with the version that serves: `equal`, `different`, `changed` if
-    /// other code wrote that or the difference was accepted, `undeclared` if other code of the same
-    /// revision wrote it, or `parked` if one of the two keeps streams back; null before.
+    /// Result of the comparison with the serving version: `equal`; `different`; `changed` if
+    /// another program built the serving version or the difference was accepted; `undeclared` if
+    /// another program of the same revision built it; `parked` if one of the two versions has
+    /// parked streams; null before the comparison.
     verified: Option<&'static str>,
     /// The first rows that differ.
     differences: Vec<DifferenceBody>,
 }
 
-/// A row that is not the same in a new version as in the one that serves.
+/// A row that differs between the new version and the serving one.
 #[derive(Serialize, ToSchema)]
 pub struct DifferenceBody {
-    /// The table.
+    /// Name of the table.
     table: String,
-    /// The partition of the log that the row belongs to.
+    /// Partition of the log that the row belongs to.
     partition: u32,
-    /// Its key.
+    /// Key of the row.
     key: String,
-    /// The event that made them differ, if it was found.
+    /// Log position of the event that made the rows differ, if it was found.
     #[schema(value_type = Option<String>, example = "3:1042")]
     position: Option<Position>,
 }
 
-/// A version that an operation was about.
+/// The versions that an operation changed.
 #[derive(Serialize, ToSchema)]
 pub struct ChangedBody {
-    /// Of which read model.
+    /// Name of the read model.
     #[schema(example = "orders")]
     name: &'static str,
-    /// The numbers of the versions made, serving again or dropped.
+    /// Numbers of the versions that the operation made, changed or dropped.
     versions: Vec<u32>,
 }
 
@@ -172,7 +174,7 @@ impl RebuildBody {
     }
 }
 
-/// Every version of every read model, and how far each is.
+/// List the versions of every read model, with their progress.
 #[utoipa::path(
     get,
     path = "/api/v1/admin/projections",
@@ -195,14 +197,17 @@ pub async fn list(
     let status = status.map_err(|error: StatusError| {
         tracing::error!(
             error = &error as &dyn std::error::Error,
-            "the read models cannot be shown"
+            "the status of the read models cannot be read"
         );
-        Problem::unavailable("the read models cannot be asked")
+        Problem::unavailable("the read models do not answer")
     })?;
     Ok(Json(VersionsBody { items: status.into_iter().map(VersionBody::from).collect() }))
 }
 
-/// Begins to build a read model anew. The new version serves as soon as it has caught up.
+/// Begin to rebuild a read model.
+///
+/// The new version is built from the log while the old one serves. It serves once it has caught up
+/// and its rows are verified.
 #[utoipa::path(
     post,
     path = "/api/v1/admin/projections/{name}/rebuild",
@@ -227,7 +232,7 @@ pub async fn rebuild(
     Ok((StatusCode::ACCEPTED, changed.await?))
 }
 
-/// Lets the version serve again that served before.
+/// Switch a read model back to the version that served before.
 #[utoipa::path(
     post,
     path = "/api/v1/admin/projections/{name}/rollback",
@@ -235,7 +240,7 @@ pub async fn rebuild(
     operation_id = "roll_back_projection",
     params(("name" = String, Path, description = "The read model")),
     responses(
-        (status = 200, description = "It serves again.", body = ChangedBody),
+        (status = 200, description = "The earlier version serves again.", body = ChangedBody),
         (status = 404, description = "`not-found`"),
         (status = 409, description = "`projection-conflict`"),
     ),
@@ -250,9 +255,10 @@ pub async fn rollback(
     change(&app, &caller, &name, back).await
 }
 
-/// Accepts what keeps the rebuilt version from serving.
+/// Accept the differences of a rebuilt version.
 ///
-/// Rows that differ from those that serve, or streams that it keeps back.
+/// Rows that differ from the serving version's, and parked streams, keep a rebuilt version from
+/// serving until they are accepted.
 #[utoipa::path(
     post,
     path = "/api/v1/admin/projections/{name}/accept",
@@ -260,7 +266,7 @@ pub async fn rollback(
     operation_id = "accept_rebuild",
     params(("name" = String, Path, description = "The read model")),
     responses(
-        (status = 200, description = "It may serve.", body = ChangedBody),
+        (status = 200, description = "The new version may serve.", body = ChangedBody),
         (status = 404, description = "`not-found`"),
         (status = 409, description = "`projection-conflict`"),
     ),
@@ -275,7 +281,7 @@ pub async fn accept(
     change(&app, &caller, &name, accept).await
 }
 
-/// Gives up the rebuild under way.
+/// Cancel a rebuild and drop its version.
 #[utoipa::path(
     post,
     path = "/api/v1/admin/projections/{name}/cancel",
@@ -283,7 +289,7 @@ pub async fn accept(
     operation_id = "cancel_rebuild",
     params(("name" = String, Path, description = "The read model")),
     responses(
-        (status = 200, description = "It is given up.", body = ChangedBody),
+        (status = 200, description = "The rebuild is cancelled.", body = ChangedBody),
         (status = 404, description = "`not-found`"),
         (status = 409, description = "`projection-conflict`"),
     ),
@@ -301,7 +307,7 @@ pub async fn cancel(
     .await
 }
 
-/// Holds the rebuild under way up; it keeps what it has.
+/// Pause a rebuild, which keeps its progress.
 #[utoipa::path(
     post,
     path = "/api/v1/admin/projections/{name}/pause",
@@ -309,7 +315,7 @@ pub async fn cancel(
     operation_id = "pause_rebuild",
     params(("name" = String, Path, description = "The read model")),
     responses(
-        (status = 200, description = "It is held up.", body = ChangedBody),
+        (status = 200, description = "The rebuild is paused.", body = ChangedBody),
         (status = 404, description = "`not-found`"),
         (status = 409, description = "`projection-conflict`"),
     ),
@@ -324,7 +330,7 @@ pub async fn pause(
         .await
 }
 
-/// Lets the rebuild go on that was held up.
+/// Resume a paused rebuild.
 #[utoipa::path(
     post,
     path = "/api/v1/admin/projections/{name}/resume",
@@ -332,7 +338,7 @@ pub async fn pause(
     operation_id = "resume_rebuild",
     params(("name" = String, Path, description = "The read model")),
     responses(
-        (status = 200, description = "It goes on.", body = ChangedBody),
+        (status = 200, description = "The rebuild goes on.", body = ChangedBody),
         (status = 404, description = "`not-found`"),
         (status = 409, description = "`projection-conflict`"),
     ),
@@ -347,7 +353,9 @@ pub async fn resume(
         .await
 }
 
-/// Drops the versions that do not serve; there is nothing to go back to afterwards.
+/// Drop the versions that do not serve.
+///
+/// A rollback is not possible afterwards.
 #[utoipa::path(
     post,
     path = "/api/v1/admin/projections/{name}/drop",
@@ -355,7 +363,7 @@ pub async fn resume(
     operation_id = "drop_old_versions",
     params(("name" = String, Path, description = "The read model")),
     responses(
-        (status = 200, description = "They are dropped.", body = ChangedBody),
+        (status = 200, description = "The versions are dropped.", body = ChangedBody),
         (status = 404, description = "`not-found`"),
         (status = 409, description = "`projection-conflict`"),
     ),
@@ -392,7 +400,8 @@ impl From<RebuildError> for Problem {
             | RebuildError::Behind(_)
             | RebuildError::Parked(_) => Self::new(Kind::ProjectionConflict, error.to_string()),
             RebuildError::Database(_) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "a rebuild failed");
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "the versions of a read model cannot be changed");
                 Self::unavailable("the read models cannot be changed")
             }
         }

@@ -24,35 +24,35 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// An event with all that is known of it.
+/// An event with its metadata.
 #[derive(Serialize, ToSchema)]
 #[schema(as = RawEvent)]
 pub struct RawEventBody {
-    /// The event's own id.
+    /// Id of the event.
     event_id: Uuid,
-    /// Its stream.
+    /// Id of the stream.
     #[schema(value_type = String, example = "order-0192f3a4-5b6c-7d8e-9f00-0a0b0c0d0e01")]
     stream: StreamId,
-    /// The version of its stream with it.
+    /// Version of the stream after this event.
     version: u64,
-    /// What happened.
+    /// Type of the event.
     #[serde(rename = "type")]
     #[schema(example = "PaymentVoided")]
     event_type: String,
-    /// The schema version of `data`.
+    /// Schema version of `data`.
     schema: u16,
-    /// When.
+    /// When the event happened.
     occurred_at: DateTime<Utc>,
-    /// The command that caused it.
+    /// Id of the command that caused the event.
     command_id: Uuid,
-    /// The first command of the process it belongs to.
+    /// Id of the first command of the process that the event belongs to.
     correlation_id: Uuid,
-    /// What directly caused the command.
+    /// Id of the command or event that directly caused the command.
     causation_id: Uuid,
-    /// Where it stands in the log.
+    /// Position of the event in the log.
     #[schema(value_type = String, example = "3:1042")]
     position: Position,
-    /// The event as it stands in the log; personal data in it is sealed.
+    /// Data of the event as the log has it. Personal data is encrypted.
     #[schema(value_type = Object, example = json!({ "ordinal": 1 }))]
     data: Box<RawValue>,
 }
@@ -75,7 +75,7 @@ impl From<Entry> for RawEventBody {
     }
 }
 
-/// The events of any stream, from the first on.
+/// List the events of any stream with their metadata, oldest first.
 #[utoipa::path(
     get,
     path = "/api/v1/admin/streams/{id}",

@@ -1,4 +1,4 @@
-//! Follows one partition of the log for those who listen.
+//! Follows one partition of the log on behalf of its listeners.
 
 use super::{Frame, Hub, Listened};
 use crate::orders::history::EventBody;
@@ -11,15 +11,15 @@ use serde_json::value::RawValue;
 use std::{error::Error, pin::pin, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
-/// A partition that nobody listens to any more is followed for so long, at most twice that:
-/// listeners come back.
+/// How long a partition without listeners is still followed, at least; at most twice as long.
+/// Listeners that were cut off come back soon.
 const LINGER: Duration = Duration::from_secs(15);
-/// The rest after the log or the database did not answer.
+/// The pause after the log or the database did not answer.
 const BACKOFF: Duration = Duration::from_secs(1);
 
-/// Follows a partition until nobody listens to it.
+/// Follows a partition until it has no listeners.
 pub(super) async fn follow(hub: Arc<Hub>, partition: Partition, begun: CancellationToken) {
-    // Whoever waits for it learns of the end as well.
+    // Dropped on every way out, so that waiting listeners learn of a failure as well.
     let begun = begun.drop_guard();
     let mut ending = Ending { hub: &hub, partition, told: false };
     let Some(mut cursor) = begin(&hub, partition).await else { return };
@@ -44,22 +44,23 @@ pub(super) async fn follow(hub: Arc<Hub>, partition: Partition, begun: Cancellat
     }
 }
 
-/// Whether it is of no use to try again.
+/// Whether a retry is useless.
 fn is_final(partition: Partition, failed: &ReadError) -> bool {
     let error = failed as &dyn Error;
     if let ReadError::Damaged { .. } = failed {
-        tracing::error!(%partition, error, "the log cannot be listened to");
+        tracing::error!(%partition, error, "the log is damaged, its events cannot be streamed");
         return true;
     }
-    tracing::warn!(%partition, error, "the log is out of reach of listeners");
+    tracing::warn!(%partition, error, "the log cannot be read for listeners, trying again");
     false
 }
 
-/// Ends those who listen to a partition when it is not followed any more, whatever the reason.
+/// Ends the listeners of a partition when it is no longer followed, for whatever reason.
 struct Ending<'a> {
     hub: &'a Hub,
     partition: Partition,
-    /// Somebody else may follow it already.
+    /// Whether the partition is marked as not followed. Another task may follow it by now, and its
+    /// listeners must not be ended.
     told: bool,
 }
 
@@ -71,21 +72,21 @@ impl Drop for Ending<'_> {
     }
 }
 
-/// Where to begin: where the read model of the history ends, which has everything before.
+/// Where to begin: at the end of the history's read model, which has all events before.
 async fn begin(hub: &Hub, partition: Partition) -> Option<Cursor> {
     loop {
         match hub.reads.cursor(ReadModel::History, partition).await {
             Ok(cursor) => return Some(cursor),
             Err(error) => {
                 let error = &error as &dyn Error;
-                tracing::warn!(%partition, error, "a partition cannot be listened to yet");
+                tracing::warn!(%partition, error, "the history's position cannot be read for listeners, trying again");
             }
         }
         hub.stop.run_until_cancelled(hub.environment.sleep(BACKOFF)).await?;
     }
 }
 
-/// Hands events on until nobody listens any more.
+/// Passes events on until the partition has no listeners.
 async fn forward(
     hub: &Hub,
     mut reader: BatchReader,
@@ -123,12 +124,13 @@ fn tell(hub: &Hub, partition: Partition, chunk: &Chunk) {
         match frame(position, record) {
             Ok(frame) => {
                 let frame = Arc::new(frame);
-                // Who does not read is dropped, and finds what was missed in the history.
+                // A listener that does not read is dropped. When it comes back, it gets the missed
+                // events from the history.
                 waiting.retain(|one| one.events.try_send(Arc::clone(&frame)).is_ok());
             }
             Err(error) => {
                 let stream = record.stream;
-                tracing::error!(%stream, %error, "an event cannot be shown to those who listen");
+                tracing::error!(%stream, %error, "an event cannot be encoded for listeners");
                 waiting.clear();
             }
         }

@@ -1,4 +1,4 @@
-//! One listener: the history, then what happens, until there is a reason to end.
+//! One listener: sends the history, then new events, until the stream ends.
 
 use super::{Live, Seat};
 use crate::{
@@ -15,56 +15,56 @@ use projections::{QueryError, ReadModel, history::Range};
 use std::{collections::VecDeque, convert::Infallible, pin::Pin, time::Duration};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-/// Events read at once.
+/// Events read in one query.
 const PAGE: u32 = 200;
-/// Clients come back after two to five seconds, not all at once.
+/// Clients reconnect after two to five seconds, so that they do not all come at once.
 const RETRY: Duration = Duration::from_secs(2);
 const RETRY_JITTER: Duration = Duration::from_secs(3);
-/// No timer is set for longer: a connection does not last as long.
+/// The longest expiry timer. No connection lasts that long.
 const LONGEST: Duration = Duration::from_hours(24 * 7);
 
-/// An event as it is sent.
+/// An event in the format of server-sent events.
 #[derive(Clone, Debug)]
 pub struct Frame {
-    /// The version of the stream with it.
+    /// Version of the stream after the event.
     pub version: u64,
-    /// The lines.
+    /// The lines to send.
     pub text: Bytes,
 }
 
 impl Frame {
-    /// Of an event, as `/history` shows it.
+    /// Encodes an event as `/history` shows it.
     ///
     /// # Errors
-    /// Never for an event that was read: it serialises.
+    /// Never for an event that was read from the log, which always serialises.
     pub fn of(event: &EventBody) -> serde_json::Result<Self> {
         let EventBody { version, event_type, .. } = event;
-        // A line break in JSON is white space, and would end the line here.
+        // A line break in JSON is only white space; in this format it would end the line.
         let data = serde_json::to_string(event)?.replace(['\n', '\r'], " ");
         let text = format!("id: {version}\nevent: {event_type}\ndata: {data}\n\n");
         Ok(Self { version: *version, text: text.into() })
     }
 }
 
-/// Somebody who listens to a stream.
+/// A client that listens to a stream.
 pub struct Listener {
     live: Live,
     seat: Seat,
-    /// The version that was sent last.
+    /// The last version sent.
     last: u64,
     ready: VecDeque<Bytes>,
-    /// Whether the history is at its end, and what comes next comes from the log.
+    /// Whether the history is read to its end, so that the next events come from the log.
     caught_up: bool,
     heartbeat: Pin<Box<Sleep>>,
     expiry: Pin<Box<Sleep>>,
 }
 
 impl Listener {
-    /// Listens to a stream from behind version `after`, until `until`.
+    /// Listens to a stream, from the event after version `after` until the time `until`.
     ///
     /// # Errors
-    /// `invalid-parameter` when there is no such version, `projection-behind` when the history is
-    /// not there in time, `unavailable` and `rate-limited` when there are too many.
+    /// `invalid-parameter` if there is no such version, `projection-behind` if the history does not
+    /// catch up in time, `unavailable` or `rate-limited` if there are too many listeners.
     pub async fn open(
         live: &Live,
         stream: StreamId,
@@ -77,7 +77,7 @@ impl Listener {
         let seat = live.enter(stream, principal)?;
         let within = freshness.prefer.query_wait();
         if timeout(within, seat.begun.cancelled()).await.is_err() {
-            return Err(Problem::unavailable("the order cannot be listened to"));
+            return Err(Problem::unavailable("the events of the order cannot be streamed now"));
         }
         let arrived = hub.reads.wait_for_end(ReadModel::History, seat.partition, within).await;
         arrived.map_err(|error| causality::behind(&error))?;
@@ -93,7 +93,7 @@ impl Listener {
         };
         listener.read_page().await.map_err(|error| query::failed(&error))?;
         if after > 0 {
-            // The event that the caller has seen is there, and not sent again.
+            // The event that the caller has seen is read to see that it exists, and not sent again.
             let seen = listener.ready.pop_front();
             if seen.is_none() || listener.last < after {
                 let detail = "must be the id of an event of this order";
@@ -105,7 +105,7 @@ impl Listener {
         Ok(listener)
     }
 
-    /// The lines, as they come.
+    /// The lines to send, as a stream.
     pub fn lines(self) -> impl Stream<Item = Result<Bytes, Infallible>> {
         stream::unfold(self, |mut listener| async move {
             let lines = listener.next().await?;
@@ -113,7 +113,7 @@ impl Listener {
         })
     }
 
-    /// What is to be sent next; `None` at the end.
+    /// The next lines to send; `None` at the end.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(lines) = self.ready.pop_front() {
@@ -128,13 +128,13 @@ impl Listener {
                 self.wait().await?;
             } else if let Err(error) = Box::pin(self.read_page()).await {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "a listener was left without its history");
+                tracing::warn!(error, "the history cannot be read, ending a listener's stream");
                 return None;
             }
         }
     }
 
-    /// Waits for an event or a heartbeat; `None` when there is a reason to end.
+    /// Waits for an event or a heartbeat; `None` if the stream must end.
     async fn wait(&mut self) -> Option<()> {
         let frame = tokio::select! {
             biased;
@@ -151,13 +151,13 @@ impl Listener {
             self.ready.push_back(frame.text.clone());
         } else if frame.version > self.last {
             let (stream, last, came) = (self.seat.stream, self.last, frame.version);
-            tracing::error!(%stream, last, came, "events are missing for a listener");
+            tracing::error!(%stream, last, came, "events are missing, ending a listener's stream");
             return None;
         }
         Some(())
     }
 
-    /// Reads a page of the history.
+    /// Reads the next page of the history.
     async fn read_page(&mut self) -> Result<(), QueryError> {
         let range = Range { after: self.last, up_to: u64::MAX, limit: PAGE };
         let entries = self.live.0.reads.history(self.seat.stream, range).await?;

@@ -1,13 +1,13 @@
-//! Events as they happen, for those who listen.
+//! Streams new events to listeners.
 //!
-//! One hub a process, whatever the number of listeners: while anybody listens to an order of a
-//! partition, one task follows that partition of the log ([`follow`]) and wakes only those who
-//! listen to the order concerned. Nobody polls.
+//! A process has one hub. While a partition has listeners, one task follows that partition of the
+//! log ([`follow`]) and wakes only the listeners of the stream that an event belongs to. Nothing
+//! polls.
 //!
-//! History comes from the read model and the rest from the log. There is no gap in between, because
-//! a listener enters here first, waits until the place is known from which the log is followed, and
-//! then until the read model has seen all that the log holds; and nothing comes twice, because
-//! versions are contiguous.
+//! Past events come from the read model of the history, later ones from the log. No event is missed
+//! in between: a listener enters the hub first, waits until the task knows the position it follows
+//! the log from, and then until the read model has caught up with the end of the log. No event is
+//! sent twice, because a listener sends the next version only.
 
 mod follow;
 mod listener;
@@ -29,17 +29,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// Listeners of one process, if its connections suffice.
+/// The most listeners of one process, if it has enough connections.
 const LISTENERS: usize = 8_000;
-/// Listeners of one customer.
+/// The most listeners of one customer.
 const LISTENERS_OF_CUSTOMER: usize = 20;
-/// Events that wait for a listener who does not read, before the listener is dropped.
+/// The most events that wait for a slow listener before it is dropped.
 const WAITING: usize = 32;
 
-/// How listening works.
+/// The settings of listening.
 #[derive(Clone, Copy, Debug)]
 pub struct LiveSettings {
-    /// A comment is sent after this time without an event.
+    /// A comment is sent as a heartbeat after this time without an event.
     pub heartbeat: Duration,
     /// The most listeners.
     pub listeners: usize,
@@ -67,18 +67,18 @@ struct Hub {
     stop: CancellationToken,
 }
 
-/// Who listens to the streams of a partition.
+/// The listeners of one partition.
 #[derive(Default)]
 struct Listened {
     /// Whether a task follows the partition.
     followed: bool,
-    /// Done once that task knows where it begins: what was read from the history before may end
-    /// short of there.
+    /// Cancelled once that task knows the position it begins at. History that was read earlier may
+    /// end before that position.
     begun: CancellationToken,
     streams: HashMap<StreamId, Vec<Waiting>>,
 }
 
-/// A listener, from the side of the log.
+/// A listener as the following task knows it.
 struct Waiting {
     number: u64,
     events: mpsc::Sender<Arc<Frame>>,
@@ -109,23 +109,23 @@ impl Live {
         }))
     }
 
-    /// Ends all streams, for good. Their clients come back elsewhere, or later.
+    /// Ends all streams for good. Their clients reconnect to another node, or later.
     pub fn stop(&self) {
         self.0.stop.cancel();
     }
 
-    /// Enters a listener to a stream: nothing that is read from the log from now on is missed.
+    /// Adds a listener to a stream. It misses no event that is read from the log from now on.
     ///
     /// # Errors
-    /// `unavailable` when there are too many, or the server stops; `rate-limited` when this
-    /// customer has too many.
+    /// `unavailable` if there are too many listeners or the server is stopping; `rate-limited` if
+    /// this customer has too many.
     fn enter(&self, stream: StreamId, principal: &Principal) -> Result<Seat, Problem> {
         let hub = &self.0;
         if hub.stop.is_cancelled() {
-            return Err(Problem::unavailable("the server stops"));
+            return Err(Problem::unavailable("the server is stopping"));
         }
         let permit = Arc::clone(&hub.seats).try_acquire_owned();
-        let permit = permit.map_err(|_| Problem::unavailable("too many listen").retry_after(30))?;
+        let permit = permit.map_err(|_| Problem::unavailable("there are too many listeners").retry_after(30))?;
         let place = Place::take(hub, principal)?;
         let partition = partition_of(stream, hub.log.partitions());
         let number = hub.next.fetch_add(1, Ordering::Relaxed);
@@ -146,7 +146,7 @@ impl Live {
 
 impl Hub {
     fn listened(&self, partition: Partition) -> MutexGuard<'_, Listened> {
-        // Never called with a partition of another log.
+        // The partition is always one of this log, so the index is in range.
         self.partitions[partition.0 as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -155,7 +155,7 @@ impl Hub {
     }
 }
 
-/// A listener, from its own side. Leaves when dropped.
+/// A listener's place in the hub. It leaves the hub when dropped.
 struct Seat {
     stream: StreamId,
     partition: Partition,
@@ -179,7 +179,7 @@ impl Drop for Seat {
     }
 }
 
-/// One of the listeners that a customer may have.
+/// One of the listeners that a customer may have. Given back when dropped.
 struct Place {
     hub: Arc<Hub>,
     customer: Option<Uuid>,
@@ -192,7 +192,7 @@ impl Place {
             let mut customers = hub.customers();
             let taken = customers.entry(customer).or_default();
             if *taken >= LISTENERS_OF_CUSTOMER {
-                let detail = "a customer may listen to 20 orders at once";
+                let detail = "a customer can listen to at most 20 orders at once";
                 let problem = Problem::new(crate::problem::Kind::RateLimited, detail);
                 return Err(problem.retry_after(30));
             }

@@ -1,13 +1,13 @@
-//! Payments: what the gateway tells of them.
+//! Notices of the payment gateway.
 
 pub mod webhook;
 
 use commands::{dispatch::Payments, gateway::Secret};
 
-/// Takes the gateway's notices.
+/// What the webhook of the payment gateway needs.
 pub struct Webhook {
-    /// What they are signed with.
+    /// The secret that the notices are signed with.
     pub secret: Secret,
-    /// Who follows them.
+    /// Looks up the payment that a notice is about.
     pub payments: Payments,
 }

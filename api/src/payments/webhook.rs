@@ -14,29 +14,31 @@ use commands::{
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Stripe took a refund on, and its bank did not: the log has it as given back.
+/// The event type for a refund that Stripe accepted and a bank refused later. The log records the
+/// refund as done by then.
 const REFUND_FAILED: &str = "refund.failed";
 
-/// A notice of Stripe's that something became of a payment.
+/// Receive a notice from Stripe that a payment has changed.
 ///
-/// It is only a reason to look: the payment is fetched, and what became of it is told to its order.
-/// So a notice may come twice, late or in any order, and one that is about something else changes
-/// nothing. Without Stripe, or without `STRIPE_WEBHOOK_SECRET`, there is nothing here.
+/// The shop does not rely on the notice's content: it fetches the payment from Stripe and records
+/// its state at the order. So a notice may come twice, late or out of order, and a notice about
+/// something else changes nothing. Without Stripe, or without `STRIPE_WEBHOOK_SECRET`, this path is
+/// `not-found`.
 #[utoipa::path(
     post,
     path = "/api/v1/payments/webhook",
     tag = "payments",
     operation_id = "payment_webhook",
     params(("Stripe-Signature" = String, Header, description = "`t=<seconds>,v1=<HMAC-SHA-256>`")),
-    request_body(content = Object, description = "An event of Stripe's, at most 64 KiB"),
+    request_body(content = Object, description = "A Stripe event, at most 64 KiB"),
     responses(
-        (status = 200, description = "It was followed, or there is nothing to follow.",
+        (status = 200, description = "The notice was handled, or needs no handling.",
          body = Object),
-        (status = 400, description = "`invalid-signature`; nothing was done"),
-        (status = 404, description = "`not-found`: this shop takes no notices"),
+        (status = 400, description = "`invalid-signature`: nothing was done"),
+        (status = 404, description = "`not-found`: this shop receives no notices"),
         (status = 408, description = "`request-timeout`: the body did not arrive in time"),
-        (status = 503, description = "`unavailable`: Stripe or the order does not answer now; \
-                                      Stripe sends the notice again"),
+        (status = 503, description = "`unavailable`: Stripe or the order's partition does not \
+                                      answer; Stripe sends the notice again"),
     ),
     security(()),
 )]
@@ -47,10 +49,10 @@ pub async fn webhook(
 ) -> Result<Json<Value>, Problem> {
     if app.webhook.is_none() {
         app.router()?;
-        return Err(Problem::new(Kind::NotFound, "this shop takes no notices"));
+        return Err(Problem::new(Kind::NotFound, "this shop receives no notices"));
     }
     let body = extract::bytes(body).await?;
-    // What was signed is followed also when the sender goes away.
+    // A notice is handled to its end, even if the sender disconnects.
     detached(async move { follow(&app, &headers, &body).await }).await
 }
 
@@ -67,19 +69,19 @@ async fn follow(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Json<Valu
     let Notice { kind, payment_id } = Notice::of(body);
     let Some(payment_id) = payment_id else { return Ok(heard("ignored")) };
     if kind == REFUND_FAILED {
-        tracing::error!(payment_id, "a refund failed at Stripe: give the money back by hand");
+        tracing::error!(payment_id, "a refund failed at Stripe, return the money by hand");
         metrics::counter!("orderlog_payment_refunds_failed_total").increment(1);
     }
     match webhook.payments.look_at(&payment_id).await {
         Ok(outcome) => {
-            tracing::debug!(kind, payment_id, ?outcome, "a notice of the gateway");
+            tracing::debug!(kind, payment_id, ?outcome, "handled a notice of the gateway");
             Ok(heard(word(outcome)))
         }
         Err(error) => {
             count("failed");
             let cause = &error as &dyn std::error::Error;
-            tracing::info!(kind, payment_id, cause, "a notice could not be followed now");
-            Err(Problem::unavailable("the payment cannot be looked at now").retry_after(30))
+            tracing::info!(kind, payment_id, cause, "a notice cannot be handled now");
+            Err(Problem::unavailable("the payment cannot be looked up now").retry_after(30))
         }
     }
 }

@@ -21,59 +21,61 @@ use std::{collections::BTreeMap, sync::Arc};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// Buckets of a report at most.
+/// The most buckets of a report.
 const MAX_BUCKETS: i32 = 1_000;
 
-/// Buckets of a report that names no beginning.
+/// Buckets of a report without `from`.
 const DEFAULT_BUCKETS: i32 = 30;
 
-/// Products among the best sellers.
+/// Products in the list of best sellers.
 const BEST: u32 = 20;
 
-/// A report.
+/// A sales report.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = SalesReport)]
 pub struct SalesReportBody {
-    /// Where the first bucket begins.
+    /// Beginning of the first bucket.
     pub from: DateTime<Utc>,
-    /// Where the last bucket ends.
+    /// End of the last bucket.
     pub to: DateTime<Utc>,
-    /// Every bucket between, in order.
+    /// Every bucket in between, in order of time.
     pub items: Vec<SalesBucketBody>,
-    /// The products of which most units were sold in all of it, the most first.
+    /// The products with the most units sold in the whole time, best first.
     pub best_sellers: Vec<BestSellerBody>,
 }
 
-/// Orders confirmed within a bucket and not cancelled since.
+/// The orders that were confirmed within a bucket and not cancelled since.
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = SalesBucket)]
 pub struct SalesBucketBody {
-    /// When it begins.
+    /// Beginning of the bucket.
     pub bucket: DateTime<Utc>,
-    /// How many.
+    /// Number of orders.
     pub orders: i64,
-    /// What was paid for them.
+    /// Sum of their totals.
     #[schema(value_type = MoneyBody)]
     pub revenue: Money,
-    /// What was taken off their prices.
+    /// Sum of their discounts.
     #[schema(value_type = MoneyBody)]
     pub discounts: Money,
 }
 
-/// A product that sold well.
+/// A product in the list of best sellers.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = BestSeller)]
 pub struct BestSellerBody {
-    /// The product.
+    /// Id of the product.
     pub product_id: Uuid,
-    /// What it is called now; null for the moment in which that is not known here.
+    /// Current name of the product; null while the catalogue's read model is behind.
     #[schema(required, example = "The Left Hand of Darkness")]
     pub name: Option<String>,
-    /// Units in confirmed orders that were not cancelled since.
+    /// Units in orders that were confirmed and not cancelled since.
     pub units: i64,
 }
 
-/// What was sold, by the time of confirmation, without what was cancelled.
+/// Report the sales of a period.
+///
+/// Orders count at the time they were confirmed. Cancelled orders are left out.
 #[utoipa::path(
     get,
     path = "/api/v1/reports/sales",
@@ -82,16 +84,18 @@ pub struct BestSellerBody {
     params(
         (
             "from" = Option<DateTime<Utc>>, Query,
-            description = "From this moment on, widened to a whole bucket; 30 buckets before the \
-                           end unless given"
+            description = "Beginning of the period, rounded down to a whole bucket; 30 buckets \
+                           before its end if absent"
         ),
         (
             "to" = Option<DateTime<Utc>>, Query,
-            description = "Before this moment, widened to a whole bucket; now unless given"
+            description = "End of the period (exclusive), rounded up to a whole bucket; now if \
+                           absent"
         ),
         (
             "bucket" = Option<String>, Query,
-            description = "`day` or `hour`, in UTC; `day` unless given. At most 1,000 of them"
+            description = "Length of a bucket: `day` or `hour`, in UTC; `day` if absent. A report \
+                           has at most 1,000 buckets"
         ),
     ),
     responses((status = 200, description = "The report.", body = SalesReportBody)),
@@ -119,7 +123,7 @@ pub async fn sales(
     Ok(query::list(&freshness, Found { value, position: found.position }))
 }
 
-/// What a report is about: whole buckets.
+/// The period of a report, in whole buckets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Range {
     from: DateTime<Utc>,
@@ -134,7 +138,7 @@ impl Range {
         let from = params.moment("from")?;
         let width = bucket.width();
         let invalid = |detail| Problem::invalid_parameter("from", detail);
-        let begin = |time| bucket.begin(time).ok_or_else(|| invalid("must be of our times"));
+        let begin = |time| bucket.begin(time).ok_or_else(|| invalid("is too far in the past or the future"));
         let last = begin(to)?;
         let end = if last == to { to } else { last + width };
         let from = match from {
@@ -188,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_is_widened_to_whole_buckets() {
+    fn a_period_is_widened_to_whole_buckets() {
         let range = of("from=2026-11-18T23:59:59Z&to=2026-11-20T00:00:00Z").unwrap();
         assert_eq!(range.from, at("2026-11-18T00:00:00Z"));
         assert_eq!(range.to, at("2026-11-20T00:00:00Z"));
@@ -199,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn without_moments_it_ends_now() {
+    fn a_period_without_bounds_ends_now() {
         let range = of("").unwrap();
         assert_eq!(range.from, at("2026-10-22T00:00:00Z"));
         assert_eq!(range.to, at("2026-11-21T00:00:00Z"));
@@ -207,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_has_bounds() {
+    fn a_period_has_at_most_1000_buckets() {
         assert!(of("from=2026-01-01T00:00:00Z&to=2028-09-27T00:00:00Z").is_ok());
         for query in [
             "from=2026-01-01T00:00:00Z&to=2028-09-27T00:00:01Z",
@@ -223,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_has_every_bucket_of_its_range() {
+    fn a_report_has_every_bucket_of_its_period() {
         let range = of("from=2026-11-18T00:00:00Z&to=2026-11-20T00:00:00Z").unwrap();
         let bucket = at("2026-11-19T00:00:00Z");
         let sold = Sold { bucket, orders: 2, revenue: 1_500, discounts: 100 };
