@@ -1,4 +1,4 @@
-//! What the handlers share.
+//! The state that all handlers share.
 
 use crate::{
     auth::{Authenticator, Tickets},
@@ -18,26 +18,26 @@ use std::{sync::Arc, time::Duration};
 /// The settings of the HTTP interface.
 #[derive(Clone, Debug)]
 pub struct AppSettings {
-    /// The one currency of the shop.
+    /// The currency of the shop.
     pub currency: Currency,
     /// How long an order may stay pending.
     pub order_deadline: Duration,
     /// Requests a second that one principal may make, with a burst of twice that; 0 for no limit.
     pub rate_limit_per_second: u32,
-    /// The same for one address, whoever calls from there.
+    /// The same for all callers from one address.
     pub rate_limit_per_address: u32,
-    /// Proxies whose word about clients counts.
+    /// Networks of the proxies whose headers about clients are trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// Origins that browsers may call from; `*` for any. Empty: none but the own.
+    /// Origins that browsers may call from; `*` for any. If empty, only the shop's own origin.
     pub cors_allowed_origins: Vec<String>,
-    /// How listening to orders works.
+    /// The settings of listening to orders.
     pub live: LiveSettings,
-    /// The longest that any request may take; above the longest `Prefer: wait`.
+    /// The longest time that any request may take; longer than the longest `Prefer: wait`.
     pub request_timeout: Duration,
 }
 
 impl AppSettings {
-    /// The defaults of the interface, for a shop of this currency.
+    /// The defaults, for a shop with this currency.
     pub fn new(currency: Currency) -> Self {
         Self {
             currency,
@@ -52,15 +52,15 @@ impl AppSettings {
     }
 }
 
-/// What the program hands over to the HTTP interface.
+/// What the program gives the HTTP interface.
 pub struct AppParts {
     /// The settings.
     pub settings: AppSettings,
-    /// The way to the shards; `None` on a node without the role `command`.
+    /// Routes commands to shards; `None` on a node without the role `command`.
     pub router: Option<Router>,
     /// The read models; `None` on a node without the role `query`.
     pub reads: Option<ReadModels>,
-    /// The log, to know where a partition ends.
+    /// The log, to ask for the end of a partition.
     pub log: Arc<dyn EventLog>,
     /// The keys of personal data, and the shop's secrets.
     pub keys: Arc<dyn KeyStore>,
@@ -70,19 +70,19 @@ pub struct AppParts {
     pub authenticator: Authenticator,
     /// Renders `/metrics`.
     pub metrics: PrometheusHandle,
-    /// Takes the gateway's notices, if it sends any.
+    /// Handles the gateway's notices; `None` if it sends none.
     pub webhook: Option<Webhook>,
 }
 
-/// What the handlers share: the parts, and what is derived from them once.
+/// The state that all handlers share.
 pub struct App {
     /// The settings.
     pub settings: AppSettings,
-    /// The way to the shards; `None` on a node without the role `command`.
+    /// Routes commands to shards; `None` on a node without the role `command`.
     pub router: Option<Router>,
     /// The read models; `None` on a node without the role `query`.
     pub reads: Option<ReadModels>,
-    /// The log, to know where a partition ends.
+    /// The log, to ask for the end of a partition.
     pub log: Arc<dyn EventLog>,
     /// The keys of personal data.
     pub keys: Arc<dyn KeyStore>,
@@ -92,29 +92,29 @@ pub struct App {
     pub authenticator: Authenticator,
     /// Renders `/metrics`.
     pub metrics: PrometheusHandle,
-    /// Takes the gateway's notices, if it sends any.
+    /// Handles the gateway's notices; `None` if it sends none.
     pub webhook: Option<Webhook>,
     /// Counts the requests of each principal.
     pub(crate) limiter: RateLimiter,
     /// Counts the requests from each address.
     pub(crate) addresses: RateLimiter,
-    /// Tells clients apart behind a proxy.
+    /// Finds the address of a client behind a proxy.
     pub(crate) proxies: Proxies,
-    /// Wakes those who listen to orders; `None` on a node without the role `query`.
+    /// Streams events to listeners; `None` on a node without the role `query`.
     pub(crate) live: Option<Live>,
-    /// Lets browsers listen.
+    /// Issues and checks the tickets of listening browsers.
     pub(crate) tickets: Tickets,
-    /// Under which requests are hashed, to tell them apart under one idempotency key.
+    /// The secret for the fingerprints of requests with an idempotency key.
     pub(crate) fingerprint_secret: Key,
-    /// Under which e-mail addresses are hashed, to name their streams.
+    /// The secret for the hashes of e-mail addresses, which name their streams.
     pub(crate) email_secret: Key,
 }
 
 impl App {
-    /// Puts the parts together and fetches the secrets.
+    /// Reads the secrets and builds the state.
     ///
     /// # Errors
-    /// When the key store does not give the secrets.
+    /// If the key store does not give the secrets.
     pub async fn open(parts: AppParts) -> Result<Self, KeyError> {
         let live = parts.reads.clone().map(|reads| {
             let (log, environment) = (Arc::clone(&parts.log), Arc::clone(&parts.environment));
@@ -140,18 +140,18 @@ impl App {
         })
     }
 
-    /// The way to the shards.
+    /// The router to the shards.
     pub(crate) fn router(&self) -> Result<&Router, Problem> {
-        self.router.as_ref().ok_or_else(|| Problem::unavailable("this node takes no commands"))
+        self.router.as_ref().ok_or_else(|| Problem::unavailable("this node does not take commands"))
     }
 
-    /// The hub of those who listen.
+    /// The hub of the listeners.
     pub(crate) fn live(&self) -> Result<&Live, Problem> {
-        self.live.as_ref().ok_or_else(|| Problem::unavailable("this node answers no queries"))
+        self.live.as_ref().ok_or_else(|| Problem::unavailable("this node does not answer queries"))
     }
 
     /// The read models.
     pub(crate) fn reads(&self) -> Result<&ReadModels, Problem> {
-        self.reads.as_ref().ok_or_else(|| Problem::unavailable("this node answers no queries"))
+        self.reads.as_ref().ok_or_else(|| Problem::unavailable("this node does not answer queries"))
     }
 }

@@ -1,4 +1,4 @@
-//! The topic of events as an AsyncAPI 3.0 document, for those who read it with tools of their own.
+//! The topic of events as an AsyncAPI 3.0 document, for programs that read the topic themselves.
 
 use crate::openapi;
 use axum::Json;
@@ -52,21 +52,21 @@ pub fn document() -> Value {
     })
 }
 
-const ABOUT: &str = "Everything that happens in the shop, in order, for ever. Read it with \
-    `isolation.level=read_committed`. The events of one stream (`ce_subject`) are in one \
-    partition, in the order of their versions. Events are CloudEvents 1.0 in binary mode. What is \
-    personal in them is sealed with a key per customer that is not in the topic. Nobody but the \
-    program may write here.";
+const ABOUT: &str = "Every event of the shop, in order; events are never deleted. Read the topic \
+    with `isolation.level=read_committed`. The events of one stream (`ce_subject`) are in one \
+    partition, in the order of their versions. Events are CloudEvents 1.0 in binary mode. Personal \
+    data is encrypted with a key per customer that is not in the topic. Only orderlog may write to \
+    the topic.";
 
-const CLAIM: &str = "Bookkeeping: a writer takes the partition over. To be passed over.";
-const BEAT: &str = "Bookkeeping: the writer of the partition is still it. To be passed over.";
+const CLAIM: &str = "Bookkeeping: a writer takes over the partition. Readers ignore it.";
+const BEAT: &str = "Bookkeeping: the writer still owns the partition. Readers ignore it.";
 
-const PACKED: &str = "What rides along, packed: big-endian, 107 bytes. 0: layout, 1. 1: stream \
-    version, u64, contiguous from 1. 9: schema version, u16: the version in the message's name. \
-    11: command id, UUID. 27: request fingerprint, 16 bytes. 43: correlation id, UUID. 59: \
-    causation id, UUID. 75: term of the writer, u64. 83: batch id, UUID. 99: index in the batch, \
-    u32. 103: length of the batch, u32. A batch counts when it is complete: an incomplete one that \
-    another follows is void, and so is one whose term is lower than one before it.";
+const PACKED: &str = "Metadata, packed: big-endian, 107 bytes. Offset 0: layout, 1. 1: stream \
+    version, u64, contiguous from 1. 9: schema version, u16, as in the message's name. 11: command \
+    id, UUID. 27: request fingerprint, 16 bytes. 43: correlation id, UUID. 59: causation id, UUID. \
+    75: term of the writer, u64. 83: batch id, UUID. 99: index in the batch, u32. 103: length of \
+    the batch, u32. Only complete batches count. A batch is void if another batch follows before \
+    it is complete, or if its term is lower than an earlier one.";
 
 fn name(event: &EventSchema) -> String {
     format!("{}.v{}", event.event_type, event.version)
@@ -76,9 +76,10 @@ fn channel(messages: &Map<String, Value>) -> Value {
     json!({
         "address": "orderlog.events",
         "title": "The event log",
-        "description": "`KAFKA_TOPIC`; the number of partitions (`LOG_PARTITIONS`) is fixed when \
-                        it is made. The partition of a record is the positive murmur2 hash of its \
-                        key modulo that number: Kafka's default.",
+        "description": "The topic `KAFKA_TOPIC`. Its number of partitions (`LOG_PARTITIONS`) is \
+                        fixed when it is created. The partition of a record is the positive \
+                        murmur2 hash of its key modulo that number, as Kafka computes it by \
+                        default.",
         "messages": messages,
         "bindings": { "kafka": {
             "topic": "orderlog.events",
@@ -91,7 +92,7 @@ fn channel(messages: &Map<String, Value>) -> Value {
     })
 }
 
-/// What all records have in common.
+/// The headers that all records have.
 fn record() -> Value {
     json!({
         "contentType": "application/json",
@@ -104,20 +105,20 @@ fn record() -> Value {
             "properties": {
                 "ce_specversion": { "type": "string", "const": "1.0" },
                 "ce_id": {
-                    "type": "string", "format": "uuid", "description": "The event's own id",
+                    "type": "string", "format": "uuid", "description": "Id of the event",
                 },
                 "ce_type": { "type": "string" },
                 "ce_source": { "type": "string", "const": "/orderlog" },
-                "ce_subject": { "type": "string", "description": "The stream, as in the key" },
+                "ce_subject": { "type": "string", "description": "Id of the stream, as in the key" },
                 "ce_time": {
                     "type": "string", "format": "date-time",
-                    "description": "When it was decided; never runs backwards in a partition",
+                    "description": "Time of the event; never goes back within a partition",
                 },
                 "content-type": { "type": "string", "const": "application/json" },
                 "ol": { "type": "string", "contentEncoding": "binary", "description": PACKED },
                 "traceparent": {
                     "type": "string",
-                    "description": "W3C trace context of the request, if there is one",
+                    "description": "W3C trace context of the request, if it has one",
                 },
             },
         },
@@ -172,7 +173,7 @@ fn headers(event_type: &str, kind: StreamKind) -> Value {
 fn key(kind: StreamKind) -> Value {
     let key = json!({
         "type": "string", "pattern": stream_pattern(kind),
-        "description": "The stream: `<kind>-<uuid>`",
+        "description": "Id of the stream: `<kind>-<uuid>`",
     });
     json!({ "kafka": { "key": key, "bindingVersion": "0.5.0" } })
 }
@@ -180,7 +181,7 @@ fn key(kind: StreamKind) -> Value {
 /// The document as JSON, indented.
 ///
 /// # Errors
-/// Never: it serialises.
+/// Never, because the document always serialises.
 pub fn json() -> serde_json::Result<String> {
     openapi::in_order(document())
 }

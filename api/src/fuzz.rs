@@ -1,5 +1,5 @@
-//! What comes in as text is told apart from nonsense, whatever it is: no panic, and what was given
-//! out comes back.
+//! Property tests of everything that parses text from outside: no input makes it panic, and cursors,
+//! keys and tokens that the program gave out are accepted again.
 
 use crate::{
     auth::{AuthKeys, Authenticator, Role},
@@ -22,7 +22,7 @@ fn headers(name: &HeaderName, value: &[u8]) -> Option<HeaderMap> {
     Some(HeaderMap::from_iter([(name.clone(), value)]))
 }
 
-/// Keys, and a good token of theirs.
+/// A key pair, and a valid token signed with it.
 fn keys() -> &'static (Authenticator, String, DateTime<chrono::Utc>) {
     static KEYS: OnceLock<(Authenticator, String, DateTime<chrono::Utc>)> = OnceLock::new();
     KEYS.get_or_init(|| {
@@ -99,7 +99,7 @@ proptest! {
     }
 
     #[test]
-    fn a_token_reads_back_or_is_refused(text in "[0-9:,-]{0,80}", any: String) {
+    fn a_position_is_parsed_back_or_refused(text in "[0-9:,-]{0,80}", any: String) {
         for text in [text, any] {
             if let Ok(position) = text.parse::<LogPosition>() {
                 let again: LogPosition = position.to_string().parse().unwrap();
@@ -108,9 +108,9 @@ proptest! {
         }
     }
 
-    /// Not one bit of a token may be another.
+    /// A token with any one bit changed is refused.
     #[test]
-    fn a_changed_bearer_token_is_nobodys(at: Index, bit in 0..7_u8, any in "[A-Za-z0-9._-]{0,400}") {
+    fn a_changed_bearer_token_is_refused(at: Index, bit in 0..7_u8, any in "[A-Za-z0-9._-]{0,400}") {
         let (authenticator, token, now) = keys();
         prop_assert!(authenticator.authenticate(token, *now).is_ok());
         let mut changed = token.clone().into_bytes();

@@ -1,4 +1,4 @@
-//! Keys and secrets in PostgreSQL, schema `keys`: what nodes that share a database share too.
+//! Keys and secrets in PostgreSQL (schema `keys`), shared by all nodes of one database.
 
 use async_trait::async_trait;
 use events::{
@@ -8,9 +8,9 @@ use events::{
 use sqlx::{PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
-/// Held while the tables are made: two nodes may start at once, and `if not exists` does not make
-/// that safe.
-const MAKING: i64 = 0x6f72_6465_726b_6579;
+/// The advisory lock for creating the tables. Two nodes may start at once, and `if not exists`
+/// alone is not safe then.
+const CREATE_LOCK: i64 = 0x6f72_6465_726b_6579;
 
 /// The key store of a database.
 pub struct PostgresKeyStore {
@@ -18,14 +18,14 @@ pub struct PostgresKeyStore {
 }
 
 impl PostgresKeyStore {
-    /// Opens the store, making its tables if they are not there.
+    /// Opens the store and creates its tables if they are missing.
     ///
     /// # Errors
-    /// When the database does not answer or refuses.
+    /// If the database does not answer or refuses.
     pub async fn open(pool: PgPool) -> Result<Self, KeyError> {
         let mut transaction = projections::database::begin(&pool).await.map_err(unavailable)?;
         sqlx::query("select pg_advisory_xact_lock($1)")
-            .bind(MAKING)
+            .bind(CREATE_LOCK)
             .execute(&mut *transaction)
             .await
             .map_err(unavailable)?;
@@ -52,7 +52,7 @@ fn fresh() -> Result<Vec<u8>, KeyError> {
 }
 
 fn key(bytes: Vec<u8>) -> Result<Key, KeyError> {
-    let bytes = bytes.try_into().map_err(|_| unavailable("a stored key has not 32 bytes"))?;
+    let bytes = bytes.try_into().map_err(|_| unavailable("a stored key does not have 32 bytes"))?;
     Ok(Key::new(bytes))
 }
 
@@ -65,7 +65,7 @@ fn stored(row: &PgRow) -> Result<Option<Key>, KeyError> {
 #[async_trait]
 impl KeyStore for PostgresKeyStore {
     async fn create(&self, subject: Uuid) -> Result<Key, KeyError> {
-        // An update that changes nothing, so that the row comes back whether it was there or not.
+        // The update changes nothing. It makes `returning` return the row if it exists already.
         let row = sqlx::query(
             "insert into keys.customer_key as stored (subject, key) values ($1, $2)
              on conflict (subject) do update set key = stored.key
@@ -100,7 +100,7 @@ impl KeyStore for PostgresKeyStore {
         .execute(&self.pool)
         .await
         .map_err(unavailable)?;
-        // The row as it was is still in the table, for whoever copies it.
+        // Until a vacuum the dead row, with the key, is still in the table's file.
         sqlx::query("vacuum (truncate false) keys.customer_key")
             .execute(&self.pool)
             .await

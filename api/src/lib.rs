@@ -2,25 +2,26 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`router`] | every route on one screen, and the layers around them |
-//! | [`app`] | what the handlers share |
-//! | [`auth`], [`client`], [`rate_limit`] | who calls, from where, and how often |
-//! | [`extract`], [`validate`], [`problem`], [`causality`], [`idempotency`], [`trace`] | the conventions of the interface, once each |
-//! | [`command`], [`replay`] | from a request to a decided aggregate, whatever the client does meanwhile; old answers again |
-//! | [`query`], `as_of` | what all reads share: freshness, pages, cursors; one thing as it was |
-//! | [`orders`], [`products`], [`customers`], [`wishlist`], [`reports`], [`payments`], [`admin`], [`health`] | the endpoints |
-//! | [`live`] | events as they happen, for those who listen |
-//! | [`openapi`] | the document that describes them |
-//! | [`postman`], [`asyncapi`], [`features`] | the same for Postman; the topic of events; what the shop can do |
-//! | [`config`], [`startup`], [`shutdown`] | settings to a running program, and its end |
-//! | [`server`], [`telemetry`], [`data_dir`], [`keys`] | what it runs on |
-//! | [`audit`] | walks the log and says what is wrong with it |
+//! | [`router`] | every route and the layers around them |
+//! | [`app`] | the state that all handlers share |
+//! | [`auth`], [`client`], [`rate_limit`] | authentication, the client's address, rate limits |
+//! | [`extract`], [`validate`], [`problem`] | reading and validating requests, problem documents |
+//! | [`causality`], [`idempotency`], [`trace`] | the headers for versions, positions and waiting; for retries; for traces |
+//! | [`command`], [`replay`] | from a request to a decided aggregate; earlier answers for retries |
+//! | [`query`], `as_of` | what all reads share: freshness, pages, cursors; a resource as it was |
+//! | [`orders`], [`products`], [`customers`], [`wishlist`], [`reports`] | the endpoints of the shop |
+//! | [`payments`], [`admin`], [`health`] | the endpoints for the payment gateway, administrators and operators |
+//! | [`live`] | streams new events to listeners |
+//! | [`openapi`], [`postman`], [`asyncapi`], [`features`] | generated documents: the interface twice, the topic of events, the features |
+//! | [`config`], [`startup`], [`shutdown`] | settings, start and stop of the program |
+//! | [`server`], [`telemetry`], [`data_dir`], [`keys`] | the HTTP server, logs and metrics, the data directory, the keys of personal data |
+//! | [`audit`] | walks the log and reports faults |
 //!
 //! Invariants:
-//! - a command that was accepted is carried through, also when its client has gone;
-//! - nothing is decided here: what a command may do is the aggregate's word, and reads never feed a decision;
-//! - personal data is sealed before it leaves this crate towards the log, and opened only to be answered;
-//! - every error leaves as a problem document, and none tells what the database said.
+//! - an accepted command is carried out to its end, even if its client disconnects;
+//! - nothing is decided here: only aggregates decide, and never from a read model;
+//! - personal data is sealed before it leaves this crate for the log, and decrypted only for an answer;
+//! - every error is answered as a problem document, and none repeats the database's message.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 #![allow(

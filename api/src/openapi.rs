@@ -1,8 +1,8 @@
-//! The OpenAPI 3.1 document: from the code, completed with what all operations share.
+//! The OpenAPI 3.1 document, generated from the code.
 //!
-//! An endpoint says what is its own: parameters, bodies, the answers and problems that only it has,
-//! and the role it asks for. What follows from that is added here: the shared parameters, headers
-//! and problems, the bounds of texts, and an example of everything.
+//! An endpoint declares what is special about it: its parameters, bodies, answers, problems and
+//! role. This module adds what follows from that: the shared parameters, headers and problems, the
+//! bounds of texts, and examples.
 
 mod complete;
 mod example;
@@ -18,33 +18,33 @@ use crate::{problem::ProblemBody, router::described_routes};
 use serde_json::Value;
 use utoipa::OpenApi;
 
-/// What is said once about the whole interface.
+/// The part of the document that describes the interface as a whole.
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "orderlog",
-        description = "An event-sourced order backend. Commands answer with what was decided, \
-                       durably; queries answer from read models and say how fresh they are. \
-                       Errors are problem documents (RFC 9457) whose `type` leads to a page \
-                       about them; a path that does not take a method answers 405 with `Allow`. \
-                       The events themselves are described at `/asyncapi.json`."
+        description = "An event-sourced order backend. A command answers once its decision is \
+                       durable. A query answers from a read model and says how fresh the answer \
+                       is. Errors are problem documents (RFC 9457) whose `type` is the path of a \
+                       page that explains them. A path that does not support a method answers 405 \
+                       with `Allow`. The events are described at `/asyncapi.json`."
     ),
     components(schemas(ProblemBody)),
     security(("bearer" = [])),
     tags(
-        (name = "orders", description = "Placed, moved on, cancelled, read"),
+        (name = "orders", description = "Place, follow, change and cancel orders"),
         (name = "products", description = "The catalogue and its stock"),
-        (name = "customers", description = "Profiles"),
-        (name = "wishlist", description = "What a customer wants to keep in sight"),
-        (name = "reports", description = "Sums, for staff"),
+        (name = "customers", description = "Customers and their profiles"),
+        (name = "wishlist", description = "The products that a customer has put on their wishlist"),
+        (name = "reports", description = "Reports for staff"),
         (name = "payments", description = "For the payment gateway"),
         (name = "administration", description = "Read models and raw events; role `admin`"),
-        (name = "operations", description = "For whoever runs it"),
+        (name = "operations", description = "Health and metrics, for operators"),
     ),
 )]
 struct Document;
 
-/// The document.
+/// The document, complete.
 pub fn document() -> Value {
     let mut document = Document::openapi();
     let (_, described) = described_routes().split_for_parts();
@@ -57,18 +57,19 @@ pub fn document() -> Value {
 /// The document as JSON, indented.
 ///
 /// # Errors
-/// Never: the document serialises.
+/// Never, because the document always serialises.
 pub fn json() -> serde_json::Result<String> {
     in_order(document())
 }
 
-/// As JSON, indented, members by name: what is checked in differs where the document does.
+/// A document as indented JSON with sorted members, so that the file in the repository changes only
+/// where the document does.
 pub(crate) fn in_order(mut document: Value) -> serde_json::Result<String> {
     document.sort_all_objects();
     serde_json::to_string_pretty(&document)
 }
 
-/// Every operation of a document: its path, its method, and itself.
+/// Every operation of a document, with its path and method.
 pub fn operations(document: &Value) -> impl Iterator<Item = (&str, &str, &Value)> {
     let paths = document["paths"].as_object().into_iter().flatten();
     paths.flat_map(|(path, item)| {
@@ -77,7 +78,7 @@ pub fn operations(document: &Value) -> impl Iterator<Item = (&str, &str, &Value)
     })
 }
 
-/// What a value refers to in a document; itself when it is no reference.
+/// The value that a `$ref` refers to; any other value itself.
 pub fn resolve<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
     let pointer = value["$ref"].as_str().and_then(|reference| reference.strip_prefix('#'));
     pointer.and_then(|pointer| document.pointer(pointer)).unwrap_or(value)

@@ -1,4 +1,4 @@
-//! The interface as a Postman collection (format v2.1), made from the OpenAPI document.
+//! The interface as a Postman collection (format v2.1), generated from the OpenAPI document.
 
 use crate::openapi::{in_order, operations, resolve};
 use serde_json::{Map, Value, json};
@@ -29,7 +29,7 @@ pub fn collection() -> Value {
 /// The collection as JSON, indented.
 ///
 /// # Errors
-/// Never: it serialises.
+/// Never, because the collection always serialises.
 pub fn json() -> serde_json::Result<String> {
     in_order(collection())
 }
@@ -89,13 +89,13 @@ fn request(document: &Value, path: &str, method: &str, operation: &Value) -> Val
     request
 }
 
-/// `{id}` is `:id` here.
+/// Postman writes `{id}` as `:id`.
 fn segment(segment: &str) -> String {
     let name = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
     name.map_or_else(|| segment.to_owned(), |name| format!(":{name}"))
 }
 
-/// A header or query parameter; sent only when it has to be, or somebody ticks it.
+/// A header or query parameter. An optional one is disabled until the user ticks it.
 fn field(parameter: &Value) -> Value {
     let example = parameter.get("example").unwrap_or(&parameter["schema"]["default"]);
     let example = match example {

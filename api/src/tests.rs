@@ -1,4 +1,4 @@
-//! The interface over a write side with a log in memory: all that needs no database.
+//! Tests of the interface over a write side with a log in memory: all that need no database.
 
 use crate::{
     App, AppParts, AppSettings,
@@ -25,7 +25,7 @@ use std::sync::Arc;
 use tower::ServiceExt;
 use uuid::Uuid;
 
-/// The interface, and whoever signs its tokens.
+/// The interface, with the keys that sign its tokens.
 struct Shop {
     router: Router,
     keys: AuthKeys,
@@ -94,7 +94,7 @@ impl Shop {
         Answer { status: parts.status, headers: parts.headers, body }
     }
 
-    /// Sends JSON; each header as `name: value`.
+    /// Sends JSON. A header is `name: value`.
     async fn send(&self, line: &str, token: &str, headers: &[&str], body: &Value) -> Answer {
         self.send_text(line, token, headers, body.to_string()).await
     }
@@ -373,11 +373,11 @@ async fn bad_input_is_the_documented_problem() {
     let euro = json!({ "name": "Book", "price": price });
     shop.send("POST /api/v1/products", &shop.staff(), &[], &euro).await.is(Kind::ValidationFailed);
     let stock = shop.order(&[], &order(ann, book, 5)).await;
-    assert_eq!(stock.status, StatusCode::CREATED, "nothing of all that held stock");
+    assert_eq!(stock.status, StatusCode::CREATED, "no refused order reserved stock");
 }
 
 #[tokio::test]
-async fn everybody_may_what_is_theirs() {
+async fn callers_may_access_their_own_resources_only() {
     let shop = Shop::open().await;
     let (ann, book) = (shop.customer("ann@example.org").await, shop.product(100, 5).await);
     let (anns, bobs) = (
@@ -395,7 +395,7 @@ async fn everybody_may_what_is_theirs() {
     let cancel = format!("POST /api/v1/orders/{}/cancel", placed.id("order_id"));
     shop.send(&cancel, &bobs, &[], &json!({})).await.is(Kind::NotFound);
     assert_eq!(shop.send(&cancel, &anns, &[], &json!({})).await.status, StatusCode::OK);
-    // The role is looked at before the body.
+    // The role is checked before the body.
     shop.send("POST /api/v1/products", &anns, &[], &json!({})).await.is(Kind::Forbidden);
     let path = format!("PATCH /api/v1/customers/{ann}");
     shop.send(&path, &anns, &[], &json!({ "vip": true })).await.is(Kind::Forbidden);
@@ -407,7 +407,7 @@ async fn everybody_may_what_is_theirs() {
 }
 
 #[tokio::test]
-async fn what_axum_refuses_is_a_problem_too() {
+async fn errors_of_axum_are_problems_too() {
     let shop = Shop::open().await;
     shop.get("/api/v1/nothing").await.is(Kind::NotFound);
     shop.get("/").await.is(Kind::NotFound);
@@ -497,7 +497,7 @@ async fn too_many_requests_are_refused() {
     shop.send("POST /api/v1/orders", "", &[], &json!({})).await.is(Kind::Unauthenticated);
 }
 
-/// A request from `peer`, as the server hands it over.
+/// A request from `peer`, as the server passes it on.
 fn from(peer: &str, headers: &[(&str, &str)]) -> Request<Body> {
     let mut request = Request::builder().uri("/api/v1/orders");
     for (name, value) in headers {
@@ -510,7 +510,7 @@ fn from(peer: &str, headers: &[(&str, &str)]) -> Request<Body> {
 }
 
 #[tokio::test]
-async fn an_address_is_limited_before_its_tokens_are_looked_at() {
+async fn an_address_is_limited_before_its_tokens_are_checked() {
     let shop = Shop::with(|settings| settings.rate_limit_per_address = 1).await;
     let kinds = async |peer: &str, token: &str| {
         let mut kinds = Vec::new();
@@ -520,14 +520,14 @@ async fn an_address_is_limited_before_its_tokens_are_looked_at() {
         }
         kinds
     };
-    // Two are the burst; a good token is no way around it.
+    // The burst is two. A valid token does not get around the limit of the address.
     assert_eq!(kinds("203.0.113.1", "Bearer a.b.c").await, [401, 401, 429, 429]);
     assert_eq!(kinds("203.0.113.2", &shop.staff()).await, [503, 503, 429, 429]);
     assert_eq!(kinds("203.0.113.1", &shop.staff()).await, [429; 4]);
 }
 
 #[tokio::test]
-async fn clients_behind_a_known_proxy_are_told_apart() {
+async fn clients_behind_a_trusted_proxy_are_told_apart() {
     let shop = Shop::with(|settings| {
         settings.rate_limit_per_address = 1;
         settings.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
@@ -543,9 +543,9 @@ async fn clients_behind_a_known_proxy_are_told_apart() {
     };
     let clients = &["198.51.100.1", "198.51.100.2", "198.51.100.3", "198.51.100.4"];
     assert_eq!(refused("10.0.0.1", clients).await, 0);
-    assert_eq!(refused("203.0.113.1", clients).await, 2, "nobody's proxy");
+    assert_eq!(refused("203.0.113.1", clients).await, 2, "not a trusted proxy");
     let made_up = &["1.1.1.1, 198.51.100.9", "2.2.2.2, 198.51.100.9", "3.3.3.3, 198.51.100.9"];
-    assert_eq!(refused("10.0.0.1", made_up).await, 1, "what the client made up does not count");
+    assert_eq!(refused("10.0.0.1", made_up).await, 1, "forged addresses do not count");
     let secure = [("x-forwarded-for", "198.51.100.7"), ("x-forwarded-proto", "https")];
     let answer = shop.call(from("10.0.0.1", &secure)).await;
     assert!(answer.header("strict-transport-security").starts_with("max-age="));
@@ -554,7 +554,7 @@ async fn clients_behind_a_known_proxy_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_write_side_that_has_stopped_says_that_nothing_was_done() {
+async fn a_stopped_write_side_answers_command_not_applied() {
     let shop = Shop::open().await;
     let router = shop.router.clone();
     let staff = shop.staff();

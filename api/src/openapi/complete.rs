@@ -1,12 +1,12 @@
-//! What is added to the document that the code declares.
+//! Completes the document that the code declares.
 
 use super::{example, operation, shared};
 use crate::problem::Kind;
 use serde_json::{Map, Value, json};
 
-/// Text without NUL and not blank, which is what the shop's texts are.
+/// The pattern of a text: not blank and without NUL.
 const TEXT: &str = r"^[^\x00]*[^\s\x00-\x1f\x7f-\x9f][^\x00]*$";
-/// The same when it may be empty.
+/// The pattern of a text that may be empty.
 const OPTIONAL_TEXT: &str = r"^[^\x00]*$";
 
 /// Completes the document.
@@ -17,8 +17,9 @@ pub fn complete(document: &mut Value) {
     components["examples"] = Kind::ALL.iter().map(|kind| problem_example(*kind)).collect();
     components["securitySchemes"] = json!({ "bearer": {
         "type": "http", "scheme": "bearer", "bearerFormat": "JWT",
-        "description": "The claim `role` is `customer` (own things only; `sub` is the customer's \
-                        id), `staff`, or `admin`, who may all that staff may.",
+        "description": "The claim `role` is `customer` (may access their own resources only; \
+                        `sub` is the customer's id), `staff`, or `admin` (may do everything that \
+                        staff may do).",
     }});
     if let Some(schemas) = components["schemas"].as_object_mut() {
         complete_schemas(schemas);
@@ -42,14 +43,14 @@ fn problem_example(kind: Kind) -> (String, Value) {
 fn complete_schemas(schemas: &mut Map<String, Value>) {
     let names: Vec<String> = schemas.keys().cloned().collect();
     for (name, schema) in schemas.iter_mut() {
-        // A list of what has a name says so, instead of repeating all of it.
+        // A list refers to the schema of its items instead of repeating it.
         let item = name.strip_prefix("ListBody_").filter(|item| names.iter().any(|it| it == item));
         if let Some(item) = item {
             schema["properties"]["items"]["items"] =
                 json!({ "$ref": format!("#/components/schemas/{item}") });
             schema["properties"]["items"]["maxItems"] = 200.into();
         }
-        // Only requests refuse what they do not know.
+        // Only the schemas of requests refuse unknown members.
         if schema["additionalProperties"] == false {
             bound_texts(schema);
         }
@@ -61,7 +62,7 @@ fn complete_schemas(schemas: &mut Map<String, Value>) {
     }
 }
 
-/// Says of each text of a request what every text must be.
+/// Gives each text of a request the pattern that all texts must match.
 fn bound_texts(schema: &mut Value) {
     let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
     for property in properties.into_iter().flat_map(Map::values_mut) {

@@ -1,28 +1,28 @@
-//! Examples: as written down beside this file, else as the schema's own examples make them.
+//! Examples: from a file in `examples/`, or else made from the examples in the schema.
 
 use super::{resolve, shared};
 use include_dir::{Dir, include_dir};
 use serde_json::{Map, Value, json};
 
-/// `<Schema>.json`, or `<operation>.<status>.json` for the answer of one operation.
+/// The files: `<Schema>.json`, or `<operation>.<status>.json` for the answer of one operation.
 static WRITTEN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/openapi/examples");
 
 const MOMENT: &str = "2026-11-20T12:00:00Z";
 
-/// The example that is written down under this name.
+/// The example in the file of this name.
 fn written(name: &str) -> Option<Value> {
     let file = WRITTEN.get_file(format!("{name}.json"))?;
     serde_json::from_slice(file.contents()).ok()
 }
 
-/// Gives a schema the example that is written down for it.
+/// Gives a schema the example in its file.
 pub fn complete(name: &str, schema: &mut Value) {
     if let Some(written) = written(name) {
         schema["example"] = written;
     }
 }
 
-/// The example of a parameter whose values only its path explains.
+/// The example of a parameter, for parameters whose schema does not tell what a value looks like.
 pub fn parameter(path: &str, name: &str) -> Option<Value> {
     match name {
         "admin" if path.contains("/streams/") => {
@@ -43,8 +43,7 @@ pub fn parameter(path: &str, name: &str) -> Option<Value> {
     }
 }
 
-/// An example of what `schema` describes, which is called `name`. `None` when nothing tells what a
-/// text in it looks like.
+/// An example for `schema`, whose name is `name`. `None` if a text in it has no example.
 pub fn of_schema(document: &Value, name: &str, schema: &Value) -> Option<Value> {
     if let Some(written) = written(name) {
         return Some(written);

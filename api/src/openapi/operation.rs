@@ -1,4 +1,4 @@
-//! What follows from an operation's own description.
+//! Completes one operation with what follows from its declaration.
 
 use super::{example, resolve};
 use crate::{problem::Kind, query::CURSOR_BYTES};
@@ -6,16 +6,16 @@ use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
-/// What operations have in common with others of their sort.
+/// The sort of an operation, which decides about its shared parameters, headers and problems.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sort {
     /// Changes an aggregate.
     Command,
     /// Reads a read model.
     Query,
-    /// Neither, under `/api/`: about read models, a notice, a stream.
+    /// Any other operation under `/api/`: administration, the webhook, a stream of events.
     Plain,
-    /// Beside the interface of the shop.
+    /// Outside of `/api/`.
     Outside,
 }
 
@@ -24,7 +24,7 @@ impl Sort {
         match method {
             _ if !path.starts_with("/api/") => Self::Outside,
             _ if path.contains("/admin/p") => Self::Plain,
-            // Signed by somebody else; and a stream, which waits for nothing.
+            // The webhook is signed by the gateway and has no key. A stream waits for no read model.
             _ if path.ends_with("/webhook") || path.ends_with("/events") => Self::Plain,
             _ if path.ends_with("/events/ticket") => Self::Query,
             "get" => Self::Query,
@@ -33,16 +33,16 @@ impl Sort {
     }
 }
 
-/// An operation, and what of it decides about the rest.
+/// The properties of an operation that decide what is added to it.
 struct Context<'a> {
     document: &'a Value,
     path: &'a str,
     sort: Sort,
-    /// Whether its body is read.
+    /// Whether it reads a body.
     has_body: bool,
-    /// Whether its answer shows a version.
+    /// Whether its answer has a version.
     versioned: bool,
-    /// The role that it asks for, if it asks for one.
+    /// The role that it requires, if any.
     role: Option<String>,
 }
 
@@ -64,18 +64,18 @@ pub fn complete(document: &Value, path: &str, method: &str, operation: &mut Valu
     context.complete_body(operation);
 }
 
-/// Whether what it answers has a version.
+/// Whether the body of its answer has a version.
 fn is_versioned(document: &Value, operation: &Value) -> bool {
     let answers = operation["responses"].as_object().into_iter().flatten();
     answers.filter(|(status, _)| status.starts_with('2')).any(|(_, answer)| {
         let schema = resolve(document, &answer["content"]["application/json"]["schema"]);
-        // An event has the version of its stream, which is not that of the answer.
+        // An event's `version` is that of its stream, and not of the answer.
         schema["properties"]["version"].is_object()
             && schema["properties"]["updated_at"].is_object()
     })
 }
 
-/// The least role that an operation asks for; empty when any will do.
+/// The least role that an operation requires; empty if any token will do, `None` without a token.
 fn role(operation: &Value) -> Option<String> {
     let ways = operation["security"].as_array()?;
     if ways.iter().any(|way| way.as_object().is_some_and(Map::is_empty)) {
@@ -87,7 +87,7 @@ fn role(operation: &Value) -> Option<String> {
 impl Context<'_> {
     fn describe(&self, operation: &mut Value) {
         let who = match self.role.as_deref() {
-            Some("customer") => "Role `customer` (for their own), `staff` or `admin`.",
+            Some("customer") => "Role `customer` (own resources only), `staff` or `admin`.",
             Some("staff") => "Role `staff` or `admin`.",
             Some("admin") => "Role `admin`.",
             Some(_) | None => "Open to anyone.",
@@ -161,7 +161,7 @@ impl Context<'_> {
         parameter
     }
 
-    /// The kinds of problems that every operation of its sort has.
+    /// The kinds of problems that every operation of this sort can answer with.
     fn shared_kinds(&self) -> Vec<Kind> {
         let mut kinds = match self.sort {
             Sort::Outside => return Vec::new(),
@@ -171,7 +171,7 @@ impl Context<'_> {
                 Kind::IdempotencyKeyReused,
                 Kind::CommandNotApplied,
                 Kind::OutcomeUnknown,
-                // An earlier answer is made from the history.
+                // An earlier answer is rebuilt from the history, which may be behind.
                 Kind::ProjectionBehind,
                 Kind::Unavailable,
             ],
@@ -199,7 +199,7 @@ impl Context<'_> {
         kinds
     }
 
-    /// Every error is a problem document; its answer names the kinds and shows each.
+    /// Describes every error as a problem document, with the kinds it may have and an example each.
     fn complete_problems(&self, operation: &mut Value) {
         let Some(responses) = members(operation, "responses") else { return };
         let creates = responses.contains_key("201");
@@ -229,7 +229,7 @@ impl Context<'_> {
         let id = operation["operationId"].as_str().unwrap_or_default().to_owned();
         let Some(responses) = members(operation, "responses") else { return };
         if self.sort == Sort::Query && self.versioned {
-            let text = "`If-None-Match` names the version: it is not sent again.";
+            let text = "`If-None-Match` names the current version, which is not sent again.";
             responses.insert("304".to_owned(), json!({ "description": text }));
         }
         for (status, response) in responses {
@@ -269,7 +269,7 @@ impl Context<'_> {
         let Some(body) = operation.get_mut("requestBody") else { return };
         let mut required = true;
         for content in members(body, "content").into_iter().flat_map(Map::values_mut) {
-            // An optional body may be left out. It may not be null.
+            // An optional body may be left out, but must not be null.
             let choices = content["schema"].get("oneOf").and_then(Value::as_array);
             let is_null = |choice: &&Value| choice["type"] == "null";
             if choices.is_some_and(|choices| choices.iter().any(|it| is_null(&it))) {
@@ -287,7 +287,7 @@ impl Context<'_> {
     }
 }
 
-/// The answer with this status, which shows each of `kinds`.
+/// The answer with this status, with an example for each of `kinds`.
 fn problem(status: StatusCode, text: &str, kinds: &[Kind], creates: bool) -> Value {
     let examples: Map<String, Value> = kinds
         .iter()
@@ -315,19 +315,19 @@ fn problem(status: StatusCode, text: &str, kinds: &[Kind], creates: bool) -> Val
     })
 }
 
-/// A member that is an object. Indexing would make one that is not there.
+/// A member that is an object. Unlike indexing, this does not add a missing member.
 fn members<'a>(value: &'a mut Value, name: &str) -> Option<&'a mut Map<String, Value>> {
     value.get_mut(name)?.as_object_mut()
 }
 
-/// The kinds that a text names between back-ticks.
+/// The kinds that a text names in back-ticks.
 fn named(text: &str) -> Vec<Kind> {
     let words = text.split('`').skip(1).step_by(2);
     words.filter_map(|word| Kind::ALL.iter().copied().find(|kind| kind.name() == word)).collect()
 }
 
-/// References to headers that are described once. A query's position goes by the name of a
-/// command's, and a rejection's headers by those of a creation.
+/// References to the shared headers. `Reflected-Position` and `Rejected-...` are other descriptions
+/// of the headers `Log-Position` and `...`.
 fn headers(names: &[&str]) -> Value {
     let entry = |name: &&str| {
         let shown = match *name {

@@ -1,8 +1,8 @@
-//! Parameters and headers that many operations have, each described once.
+//! The parameters and headers that operations share.
 
 use serde_json::{Value, json};
 
-/// A UUID for examples, by the name of what has it: the same thing has the same id everywhere.
+/// A UUID for examples, by the name of the member or resource, so that all examples agree.
 pub fn id(name: &str) -> &'static str {
     match name {
         "customer_id" | "customers" => "0192f3a4-5b6c-7d8e-9f00-0c0000000001",
@@ -35,31 +35,36 @@ pub fn parameters() -> Value {
     json!({
         "Idempotency-Key": header(
             "Idempotency-Key",
-            "1 to 255 ASCII characters: the same key with the same body is the same command, and \
-             gets the same answer",
+            "1 to 255 ASCII characters. A request with the same key and the same body is the same \
+             command and gets the same answer",
             key, "order-4711",
         ),
         "If-Match": header(
-            "If-Match", "The `ETag` that the resource must still have", tag, "\"6\"",
+            "If-Match", "The `ETag` that the resource must have", tag, "\"6\"",
         ),
         "If-None-Match": header(
-            "If-None-Match", "The `ETag`s that the caller holds: one of them is not sent again",
+            "If-None-Match",
+            "`ETag`s that the caller has; if one is current, the answer is a 304 without a body",
             text.clone(), "\"6\"",
         ),
         "Min-Log-Position": header(
             "Min-Log-Position",
-            "A `Log-Position`: the answer reflects at least what that one did", position, "3:1042",
+            "The `Log-Position` of an earlier answer, which this answer must reflect", position,
+            "3:1042",
         ),
         "Prefer-of-commands": header(
-            "Prefer", "`wait=N` seconds for the outcome (else 10, 60 at most), or `respond-async`",
+            "Prefer",
+            "`wait=N`: wait at most N seconds for the outcome (10 if absent, 60 at most); or \
+             `respond-async`: do not wait",
             text.clone(), "wait=10",
         ),
         "Prefer-of-queries": header(
-            "Prefer", "`wait=N` seconds for the read model (else 5, 60 at most)", text.clone(),
-            "wait=5",
+            "Prefer",
+            "`wait=N`: wait at most N seconds for the read model (5 if absent, 60 at most)",
+            text.clone(), "wait=5",
         ),
         "traceparent": header(
-            "traceparent", "W3C trace context; one that does not read is ignored", text, TRACE,
+            "traceparent", "W3C trace context; a malformed one is ignored", text, TRACE,
         ),
     })
 }
@@ -75,30 +80,30 @@ pub fn headers() -> Value {
     let (positions, path) = ("^([0-9]+:[0-9]+(,[0-9]+:[0-9]+)*)?$", "^/api/v1/");
     let order = format!("/api/v1/orders/{}", id("orders"));
     json!({
-        "ETag": header("The version shown", true, "^\"[0-9]+\"$", "\"6\""),
-        "Location": header("Where the resource is", true, path, &order),
+        "ETag": header("Version of the resource as shown", true, "^\"[0-9]+\"$", "\"6\""),
+        "Location": header("Path of the resource", true, path, &order),
         "Log-Position": header(
-            "What a later query must reflect to show this: its `Min-Log-Position`; empty where \
-             nothing ever happened",
+            "Log position of the change. A query with this `Min-Log-Position` reflects it. Empty \
+             if the resource has no events",
             true, positions, "3:1042",
         ),
         "Reflected-Position": header(
-            "What the answer reflects at least; empty while the log is", true, positions,
-            "3:1042,7:99",
+            "Log position that the answer reflects at least; empty if the log is empty", true,
+            positions, "3:1042,7:99",
         ),
         "Idempotency-Replayed": header(
-            "This answer was given before", false, "^true$", "true",
+            "This answer has been given before", false, "^true$", "true",
         ),
         "Preference-Applied": header(
-            "The preference that was heeded", false, "^(respond-async|wait=[0-9]+)$", "wait=10",
+            "The preference that was applied", false, "^(respond-async|wait=[0-9]+)$", "wait=10",
         ),
-        "Rejected-Location": header("Where the rejected order is", false, path, &order),
+        "Rejected-Location": header("Path of the rejected order", false, path, &order),
         "Rejected-Log-Position": header(
-            "What a later query must reflect to show the rejected order", false, positions,
-            "3:1042",
+            "Log position of the rejection. A query with this `Min-Log-Position` reflects it",
+            false, positions, "3:1042",
         ),
         "Retry-After": {
-            "description": "Seconds to wait before the next try", "required": true,
+            "description": "Seconds to wait before a retry", "required": true,
             "schema": { "type": "integer", "minimum": 0 }, "example": 1,
         },
         "WWW-Authenticate": header("How to authenticate", true, "^Bearer$", "Bearer"),

@@ -3,7 +3,7 @@ use crate::problem::Kind;
 use serde_json::json;
 use std::collections::BTreeSet;
 
-/// Says whether a value is what a schema of the document describes.
+/// Asserts that a value matches a schema of the document.
 #[track_caller]
 fn assert_fits(document: &Value, schema: &Value, value: &Value, of: &str) {
     let mut whole = schema.clone();
@@ -15,7 +15,7 @@ fn assert_fits(document: &Value, schema: &Value, value: &Value, of: &str) {
         .iter_errors(value)
         .map(|fault| format!("{}: {fault}", fault.instance_path()))
         .collect();
-    assert!(faults.is_empty(), "the example of {of} is none: {faults:?} in {value:#}");
+    assert!(faults.is_empty(), "the example of {of} does not match its schema: {faults:?} in {value:#}");
 }
 
 #[test]
@@ -24,7 +24,7 @@ fn the_document_is_the_one_checked_in() {
 }
 
 #[test]
-fn every_reference_leads_somewhere() {
+fn every_reference_can_be_resolved() {
     let document = document();
     let text = document.to_string();
     for reference in text.split("\"$ref\":\"#").skip(1) {
@@ -41,7 +41,7 @@ fn every_reference_leads_somewhere() {
 }
 
 #[test]
-fn every_body_has_an_example_that_its_schema_takes() {
+fn every_body_has_an_example_that_matches_its_schema() {
     let document = document();
     for (path, method, operation) in operations(&document) {
         let answers = operation["responses"].as_object().unwrap().iter();
@@ -67,7 +67,7 @@ fn every_body_has_an_example_that_its_schema_takes() {
 }
 
 #[test]
-fn every_parameter_and_header_has_an_example_that_its_schema_takes() {
+fn every_parameter_and_header_has_an_example_that_matches_its_schema() {
     let document = document();
     let headers = document["components"]["headers"].as_object().unwrap();
     let shared = headers.iter().map(|(name, header)| (name.clone(), header));
@@ -84,14 +84,14 @@ fn every_parameter_and_header_has_an_example_that_its_schema_takes() {
     }
 }
 
-/// So that a tool can tell what is refused.
+/// Tools that generate requests rely on the bounds.
 #[test]
 fn requests_have_bounds() {
     let document = document();
     for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
         // `Money` is what answers show; a request has a `Price`.
         if schema["additionalProperties"] != false || name == "Money" {
-            assert!(!name.ends_with("Request"), "{name} takes unknown fields");
+            assert!(!name.ends_with("Request"), "{name} accepts unknown members");
             continue;
         }
         for (member, property) in schema["properties"].as_object().unwrap() {
@@ -108,7 +108,7 @@ fn requests_have_bounds() {
 }
 
 #[test]
-fn every_operation_names_the_role_it_asks_for() {
+fn every_operation_names_the_role_it_requires() {
     let document = document();
     for (path, method, operation) in operations(&document) {
         let ways = operation["security"].as_array();
@@ -120,7 +120,7 @@ fn every_operation_names_the_role_it_asks_for() {
 }
 
 #[test]
-fn every_error_is_of_a_kind_with_its_status() {
+fn every_error_names_kinds_of_its_status() {
     let document = document();
     for (path, method, operation) in operations(&document) {
         for (status, answer) in operation["responses"].as_object().unwrap() {
@@ -136,7 +136,7 @@ fn every_error_is_of_a_kind_with_its_status() {
     }
 }
 
-/// A kind brings members of its own: each is described beside the others.
+/// The schema `Problem` has the members of all kinds.
 #[test]
 fn every_member_of_a_problem_is_described() {
     let document = document();
@@ -149,7 +149,7 @@ fn every_member_of_a_problem_is_described() {
     }
 }
 
-/// Tools use them as names.
+/// Tools use summaries as names.
 #[test]
 fn a_summary_is_one_line() {
     let document = document();
