@@ -1,4 +1,4 @@
-//! The data directory: one process owns it at a time, and tells the others where it listens.
+//! The data directory. One process at a time owns it, and tells other processes its address.
 
 use serde::{Deserialize, Serialize};
 use std::{
@@ -9,35 +9,35 @@ use std::{
     time::Duration,
 };
 
-/// Somebody who only asks whether there is an owner holds the lock for a moment: that must not fail
-/// a start.
+/// A process that only checks for an owner has the lock for a moment. A start tries so often, so
+/// that it does not fail because of that.
 const LOCK_ATTEMPTS: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
-/// The owned data directory; given up when dropped, and when the process ends in any way.
+/// The owned data directory. The lock is released when this is dropped and when the process ends.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
     _lock: File,
 }
 
-/// What the owner tells.
+/// What the owner tells other processes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Announcement {
-    /// Where it serves HTTP.
+    /// The address that it serves HTTP on.
     pub address: SocketAddr,
     /// Its process id.
     pub pid: u32,
 }
 
 impl Announcement {
-    /// Where to reach it from this machine.
+    /// The URL to reach it at from this machine.
     pub fn url(&self) -> String {
         url_of(self.address)
     }
 }
 
-/// Where to reach a server on this machine that listens on `address`.
+/// The URL to reach a server at that listens on `address` of this machine.
 pub fn url_of(mut address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
         address.set_ip(match address {
@@ -54,19 +54,19 @@ pub enum DataDirError {
     /// Another process owns it.
     #[error("the data directory {} is in use by another process", .0.display())]
     InUse(PathBuf),
-    /// The system said no.
+    /// The system refused an operation.
     #[error("the data directory {} cannot be used", path.display())]
     Io {
         /// The folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
 }
 
 impl DataDir {
-    /// Owns `path`, making it if it is not there.
+    /// Takes ownership of `path`, and creates it if it does not exist.
     ///
     /// # Errors
     /// [`DataDirError::InUse`] while another process owns it.
@@ -93,20 +93,20 @@ impl DataDir {
         Ok(Self { path, _lock: lock })
     }
 
-    /// The folder, absolute.
+    /// The absolute path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Tells other processes where this one serves, until [`withdraw`](Self::withdraw).
+    /// Tells other processes the address of this one, until [`withdraw`](Self::withdraw).
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// If the file cannot be written.
     pub fn announce(&self, address: SocketAddr) -> Result<(), DataDirError> {
         let failed = |source| DataDirError::Io { path: self.path.clone(), source };
         let announcement = Announcement { address, pid: std::process::id() };
         let text = serde_json::to_vec(&announcement).map_err(|error| failed(error.into()))?;
-        // Whole or not at all for whoever reads it.
+        // A rename, so that another process never reads half a file.
         let partial = self.path.join("server.json.new");
         std::fs::write(&partial, text).map_err(failed)?;
         std::fs::rename(partial, announcement_path(&self.path)).map_err(failed)
@@ -114,14 +114,14 @@ impl DataDir {
 
     /// Takes the announcement back.
     pub fn withdraw(&self) {
-        // A stale one is told by the lock.
+        // A file that stays behind does no harm: it counts only while the lock is taken.
         let _ = std::fs::remove_file(announcement_path(&self.path));
     }
 
     /// Whether a process owns `path` now.
     ///
     /// # Errors
-    /// When the system does not tell.
+    /// If the lock cannot be checked.
     pub fn is_owned(path: &Path) -> Result<bool, DataDirError> {
         let failed = |source| DataDirError::Io { path: path.to_owned(), source };
         let lock = match File::open(path.join("lock")) {
@@ -129,7 +129,7 @@ impl DataDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(failed(error)),
         };
-        // Shared, so that two who only ask are not in each other's way.
+        // A shared lock, so that two processes that only check do not disturb each other.
         match lock.try_lock_shared() {
             Ok(()) => Ok(false),
             Err(TryLockError::WouldBlock) => Ok(true),
@@ -137,11 +137,10 @@ impl DataDir {
         }
     }
 
-    /// What the owner of `path` tells; `None` when nobody owns it, or its owner does not serve
-    /// (yet).
+    /// What the owner of `path` tells; `None` without an owner, or while it does not serve.
     ///
     /// # Errors
-    /// When the system does not tell.
+    /// If the lock cannot be checked.
     pub fn announced(path: &Path) -> Result<Option<Announcement>, DataDirError> {
         if !Self::is_owned(path)? {
             return Ok(None);
@@ -167,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn one_owner_at_a_time_who_tells_where_it_serves() {
+    fn a_directory_has_one_owner_that_tells_its_address() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data");
         assert_eq!(DataDir::announced(&path).unwrap(), None);
@@ -182,7 +181,7 @@ mod tests {
         assert_eq!(announced.url(), "http://127.0.0.1:4711");
 
         drop(owner);
-        assert_eq!(DataDir::announced(&path).unwrap(), None, "a stale file tells nothing");
+        assert_eq!(DataDir::announced(&path).unwrap(), None, "a file without an owner does not count");
         DataDir::lock(&path).unwrap();
     }
 }

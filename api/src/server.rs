@@ -1,6 +1,5 @@
-//! Serves HTTP/1.1 and HTTP/2: `axum::serve` with what it lacks, a time-out for headers, a bound on
-//! connections, room for those who ask when others only hold a connection, and an end that does not
-//! wait for ever.
+//! Serves HTTP/1.1 and HTTP/2. Adds to `axum::serve` a time-out for request heads, a limit on
+//! connections that ends idle ones to make room, and a stop with a deadline.
 
 mod connections;
 mod limits;
@@ -34,23 +33,23 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-/// An HTTP/2 client that does not answer a ping for this long is gone.
+/// An HTTP/2 client that does not answer a ping within this time is disconnected.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Requests of one HTTP/2 connection at once.
+/// The most requests under way on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 250;
 
-/// The largest head of a request.
+/// The largest head of a request in HTTP/1.1.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// The same for HTTP/2, unpacked.
+/// The largest head of a request in HTTP/2, decompressed.
 const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
 
-/// Rest after the system had no socket to give.
+/// The pause after the system had no socket left.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-/// While all connections are taken, how often one that has become idle is looked for.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// The pause between two searches for an idle connection while all connections are taken.
+const IDLE_POLL: Duration = Duration::from_millis(20);
 
 /// The running server.
 pub struct Server {
@@ -72,17 +71,17 @@ impl Server {
         Self { stop, cut, ended }
     }
 
-    /// Resolves when the server has ended, which it must not by itself.
+    /// Resolves when the server has ended. Without [`stop`](Self::stop) that is a failure.
     pub async fn ended(&self) {
         self.ended.cancelled().await;
     }
 
-    /// Stops accepting and waits for the requests under way; those that take longer than `within`
-    /// are cut off.
+    /// Stops accepting connections and waits for the requests under way. Cuts off requests that
+    /// take longer than `within`.
     pub async fn stop(self, within: Duration) {
         self.stop.cancel();
         if timeout(within, self.ended.cancelled()).await.is_err() {
-            tracing::warn!("requests were still under way at the deadline, cutting them off");
+            tracing::warn!("requests are still under way at the deadline, cutting them off");
             self.cut.cancel();
             self.ended.cancelled().await;
         }
@@ -115,10 +114,10 @@ async fn accept(
                 };
                 tokio::spawn(cut.clone().run_until_cancelled_owned(connection));
             }
-            // The connection's own trouble is over with it; without sockets, waiting is all there
-            // is.
+            // An error of one connection needs no handling. If the system has no sockets left, all
+            // that helps is to wait.
             Err(error) => {
-                tracing::warn!(%error, "could not accept a connection");
+                tracing::warn!(%error, "a connection could not be accepted");
                 sleep(ACCEPT_BACKOFF).await;
             }
         }
@@ -127,7 +126,8 @@ async fn accept(
     graceful.shutdown().await;
 }
 
-/// A place for one more connection. The semaphore is never closed.
+/// A permit for one more connection. Ends idle connections while there is none. The semaphore is
+/// never closed, so this never returns `None`.
 async fn room(permits: &Arc<Semaphore>, connections: &Connections) -> Option<OwnedSemaphorePermit> {
     if let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
         return Some(permit);
@@ -135,7 +135,7 @@ async fn room(permits: &Arc<Semaphore>, connections: &Connections) -> Option<Own
     loop {
         connections.end_idlest();
         let permit = Arc::clone(permits).acquire_owned();
-        if let Ok(permit) = timeout(LOOK_AGAIN, permit).await {
+        if let Ok(permit) = timeout(IDLE_POLL, permit).await {
             return permit.ok();
         }
     }
@@ -153,7 +153,7 @@ impl Connection {
     /// Serves the connection to its end.
     async fn serve(self, watcher: Watcher) {
         let Self { stream, peer, limits, entered, router } = self;
-        // Answers are small: waiting to fill a packet only delays them.
+        // Answers are small. Nagle's algorithm would only delay them.
         let _ = stream.set_nodelay(true);
         let spoke = Arc::new(AtomicBool::new(false));
         let speaking = Arc::clone(&spoke);
@@ -171,7 +171,7 @@ impl Connection {
         });
         let builder = builder(limits.header_read_timeout);
         let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        // Before it knows the protocol, the server of hyper-util waits without bound.
+        // hyper-util has no time-out until it knows whether the client speaks HTTP/1.1 or HTTP/2.
         let silent = async {
             sleep(limits.header_read_timeout).await;
             if spoke.load(Ordering::Relaxed) {
@@ -180,10 +180,10 @@ impl Connection {
         };
         tokio::select! {
             result = watcher.watch(connection) => if let Err(error) = result {
-                tracing::debug!(%peer, error, "a connection ended badly");
+                tracing::debug!(%peer, error, "a connection failed");
             },
-            () = silent => tracing::debug!(%peer, "a connection said nothing in time"),
-            () = cut.cancelled() => tracing::debug!(%peer, "an idle connection made room"),
+            () = silent => tracing::debug!(%peer, "a connection sent no request in time"),
+            () = cut.cancelled() => tracing::debug!(%peer, "ended an idle connection to make room"),
         }
     }
 }
@@ -214,7 +214,7 @@ mod tests {
         sync::Notify,
     };
 
-    /// Longer than anything here takes.
+    /// Longer than any test takes.
     const PATIENCE: Duration = Duration::from_secs(30);
 
     async fn start(router: Router, limits: Limits) -> (Server, SocketAddr) {
@@ -229,11 +229,11 @@ mod tests {
         stream
     }
 
-    /// What comes until the server closes the connection.
+    /// Everything that the server sends until it closes the connection.
     async fn hear(mut stream: TcpStream) -> String {
         let mut heard = Vec::new();
         let read = timeout(PATIENCE, stream.read_to_end(&mut heard)).await;
-        // A reset is an end too.
+        // A reset closes the connection too.
         let _ = read.expect("the server closes the connection");
         String::from_utf8(heard).unwrap()
     }
@@ -250,14 +250,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_head_with_too_much_in_it_is_refused() {
+    async fn a_head_that_is_too_large_is_refused() {
         let router = Router::new().route("/", get(async || "word"));
         let (server, address) = start(router, Limits::default()).await;
         let request = |headers: String| format!("GET / HTTP/1.1\r\nHost: here\r\n{headers}\r\n");
         let long = request(format!("X-Long: {}\r\n", "a".repeat(MAX_HEAD_BYTES)));
         let many = request("X-Many: a\r\n".repeat(200));
         for words in [long, many] {
-            // What was not read any more makes the end a reset, which may overtake the answer.
+            // Because the server does not read the rest, the connection ends with a reset, which
+            // may overtake the answer.
             let heard = hear(say(address, &words).await).await;
             assert!(heard.is_empty() || heard.starts_with("HTTP/1.1 431"), "{heard}");
         }
@@ -267,7 +268,7 @@ mod tests {
         server.stop(PATIENCE).await;
     }
 
-    /// A router whose only route waits to be let go.
+    /// A router whose only route waits for a notification before it answers.
     fn waiting() -> (Router, Arc<Notify>, Arc<Notify>) {
         let (entered, leave) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (enter, left) = (Arc::clone(&entered), Arc::clone(&leave));
@@ -290,11 +291,11 @@ mod tests {
         let heard = hear(stream).await;
         assert!(heard.starts_with("HTTP/1.1 200") && heard.ends_with("word"), "{heard}");
         stopping.await.unwrap();
-        assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+        assert!(TcpStream::connect(address).await.is_err(), "the port is closed");
     }
 
     #[tokio::test]
-    async fn the_deadline_cuts_off_what_is_still_under_way() {
+    async fn the_deadline_cuts_off_requests_still_under_way() {
         let (router, entered, _leave) = waiting();
         let (server, address) = start(router, Limits::default()).await;
         let stream = say(address, "GET /word HTTP/1.1\r\nHost: here\r\n\r\n").await;
@@ -304,7 +305,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_only_holds_a_connection_makes_room_for_who_asks() {
+    async fn idle_connections_make_room_for_requests() {
         let router = Router::new().route("/", get(async || "word"));
         let limits = Limits { connections: 3, header_read_timeout: PATIENCE * 100 };
         let (server, address) = start(router, limits).await;
@@ -322,8 +323,8 @@ mod tests {
         }
     }
 
-    /// A client that is gone, in the middle of its request or before its answer, gives its place
-    /// back.
+    /// A client that disconnects, in the middle of its request or before its answer, frees its
+    /// place.
     #[tokio::test]
     async fn a_client_that_vanishes_leaves_nothing_behind() {
         let (router, entered, leave) = waiting();

@@ -1,19 +1,19 @@
-//! How the process learns that it shall end: the first signal asks, the second insists.
+//! The signals that stop the process: the first for a soft stop, the second for a hard one.
 
 use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGINT and SIGTERM, from the moment it is made.
+/// Receives SIGINT and SIGTERM.
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Signals {
-    /// Takes the signals over: from now on they do not end the process by themselves.
+    /// Begins to receive the signals. From now on they do not end the process by themselves.
     ///
     /// # Errors
-    /// When the system has no handler to give.
+    /// If the system refuses a handler.
     pub fn listen() -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -21,7 +21,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next signal and says its name.
+    /// Waits for the next signal and returns its name.
     pub async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",

@@ -1,4 +1,4 @@
-//! From settings to a program that runs, in one straight line, and back.
+//! Starts the program from its settings, in one straight line, and stops it.
 
 mod ground;
 mod parts;
@@ -36,21 +36,21 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub use ground::{Database, Ground, OpenLog, auth_key_path, log_dir, open_log, start_postgres};
 pub use parts::sign;
 
-/// Requests under way when the program is asked to stop have this long to end.
+/// How long a stop waits for the requests under way.
 const REQUESTS_END: Duration = Duration::from_secs(10);
 
 /// Why the program did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The data directory cannot be had.
+    /// The data directory cannot be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
-    /// The address cannot be had.
+    /// The address cannot be listened on.
     #[error("cannot listen on {address}")]
     Listen {
-        /// The address asked for.
+        /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -72,39 +72,39 @@ pub enum StartError {
     /// The projector cannot be started.
     #[error("the projector cannot be started")]
     Projector(#[from] projections::StartError),
-    /// Keys or secrets cannot be had.
+    /// The key store cannot be opened.
     #[error("the key store cannot be opened")]
     Keys(#[from] KeyError),
-    /// There are keys, but not where they would be looked for.
+    /// The keys are in a file, and the settings say that they are in the database.
     #[error(
-        "the keys of this data directory are in {}, and with DATABASE_URL they would be looked for \
-         in the database: unset it, or use another data directory",
+        "the keys of this data directory are in the file {}, but DATABASE_URL is set, so the \
+         program would use keys in the database: unset DATABASE_URL, or use another data directory",
         .0.display()
     )]
     KeysInFile(PathBuf),
-    /// The same the other way round.
+    /// The keys are in a database, and the settings say that they are in a file.
     #[error(
-        "the keys of this data directory are in the database it was used with ({}): set \
-         DATABASE_URL, or use another data directory",
+        "the keys of this data directory are in the database that it was used with (as {} says): \
+         set DATABASE_URL, or use another data directory",
         .0.display()
     )]
     KeysInDatabase(PathBuf),
-    /// The log was written with keys that are not there any more.
+    /// The log has events, and the keys that they were written with are missing.
     #[error(
-        "the log has history and its keys are gone: {} is missing or empty, and new keys would make \
-         names, addresses and idempotency keys unreadable. Put the file back, as it was",
+        "the log has events, but the file with its keys, {}, is missing or empty; with new keys \
+         names, addresses and idempotency keys would be unreadable: restore the file from a backup",
         .0.display()
     )]
     KeysGone(PathBuf),
     /// Tokens cannot be checked.
-    #[error("the keys that tokens are checked with cannot be had")]
+    #[error("there are no keys to check tokens with")]
     Auth(#[from] AuthKeyError),
     /// The public key file cannot be read.
     #[error("the public key {} cannot be read", path.display())]
     PublicKey {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -113,14 +113,14 @@ pub enum StartError {
     Gateway {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// The mail server is not one.
+    /// The address of the mail server is not usable.
     #[error("mail cannot be sent")]
     Mail(#[from] SmtpUrlError),
-    /// The client of the payment gateway cannot be made.
+    /// The payment gateway's client cannot be created.
     #[error(transparent)]
     Stripe(#[from] commands::gateway::stripe::NoClient),
     /// Metrics cannot be collected.
@@ -128,7 +128,7 @@ pub enum StartError {
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
 }
 
-/// The running program. Dropping it without [`stop`](Self::stop) ends it hard, which is always
+/// The running program. Dropping it without [`stop`](Self::stop) is a hard stop, which is always
 /// safe.
 pub struct Running {
     parts: Parts,
@@ -140,7 +140,7 @@ impl Running {
     /// Starts everything that `config` asks for.
     ///
     /// # Errors
-    /// [`StartError`]; nothing is left running.
+    /// [`StartError`]. Everything that was started is stopped again.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let environment: Arc<dyn Environment> = Arc::new(System::new());
         let socket = parts::bind(config.listen)?;
@@ -162,17 +162,17 @@ impl Running {
         }
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.parts.address
     }
 
-    /// The data directory, absolute.
+    /// The absolute path of the data directory.
     pub fn data_dir(&self) -> &Path {
         self.ground.data_dir.path()
     }
 
-    /// What the handlers share.
+    /// The state that the handlers share.
     pub fn app(&self) -> &Arc<App> {
         &self.parts.app
     }
@@ -187,25 +187,25 @@ impl Running {
         &self.ground.database.pool
     }
 
-    /// A token of the built-in key pair; `None` when tokens are somebody else's.
+    /// A token signed with the built-in key pair; `None` with an identity provider.
     pub fn sign(&self, role: Role, subject: Option<&str>) -> Option<Result<String, AuthKeyError>> {
         self.auth_keys.as_ref().map(|keys| sign(keys, role, subject))
     }
 
-    /// Waits until no partition is still being opened.
+    /// Waits until every partition has been opened, or could not be.
     pub async fn ready(&self) {
         if let Some(side) = &self.parts.write_side {
             side.ready().await;
         }
     }
 
-    /// Resolves when a part has ended that must not, and says which.
+    /// Resolves with the name of a part that has ended by itself, which is a failure.
     pub async fn died(&mut self) -> &'static str {
         self.parts.died().await
     }
 
-    /// Stops softly: no new requests, those under way are finished, no batch is left open, leases
-    /// are given up.
+    /// Soft stop: accepts no new requests, finishes those under way, leaves no batch unfinished and
+    /// gives up the leases.
     pub async fn stop(self) {
         self.ground.data_dir.withdraw();
         self.parts.stop().await;
@@ -213,14 +213,14 @@ impl Running {
     }
 }
 
-/// What runs.
+/// The running parts.
 struct Parts {
     address: SocketAddr,
     app: Arc<App>,
     server: Server,
     write_side: Option<WriteSide>,
     projector: Option<Projector>,
-    /// Ends the upkeep of metrics and of keys with the rest.
+    /// Ends the tasks that maintain the metrics and the token keys.
     upkeep: DropGuard,
 }
 
@@ -276,7 +276,7 @@ impl Parts {
         }
     }
 
-    /// From the outside in: who is still asked stops first.
+    /// Stops from the outside in, so that no part stops before the parts that use it.
     async fn stop(self) {
         if let Some(live) = &self.app.live {
             live.stop();

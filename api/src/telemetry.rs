@@ -1,4 +1,4 @@
-//! Log lines to standard error, the metrics that `/metrics` shows, and traces.
+//! Log lines to standard error, metrics for `/metrics`, and traces.
 
 pub(crate) mod traces;
 
@@ -9,13 +9,12 @@ use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, util::Subs
 
 pub use traces::Traces;
 
-/// Upper bounds of the buckets of every histogram in seconds: commits take milliseconds, rebuilds
-/// minutes.
+/// The buckets of every histogram of seconds. Commits take milliseconds, rebuilds minutes.
 const SECONDS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 
-/// Sends log lines to standard error (standard output is for answers), and spans to `traces`. Does
-/// nothing when a subscriber is set already.
+/// Sends log lines to standard error, because standard output is for results, and spans to
+/// `traces`. Does nothing if a subscriber is set already.
 pub fn log_lines(filter: &str, format: LogFormat, traces: Option<&Traces>) {
     let lines = fmt::layer().with_writer(std::io::stderr);
     let lines = match format {
@@ -23,15 +22,14 @@ pub fn log_lines(filter: &str, format: LogFormat, traces: Option<&Traces>) {
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
     let lines = lines.with_filter(EnvFilter::new(filter));
-    // A second call, as in tests that start the program twice, finds a subscriber set: that is
-    // fine.
+    // A test may start the program twice in one process. Then the subscriber is set already.
     let _ = tracing_subscriber::registry().with(lines).with(traces.map(Traces::layer)).try_init();
 }
 
-/// The metrics of this process: one recorder, however often the program is started in it.
+/// The metrics of this process. It has one recorder, however often the program is started in it.
 ///
 /// # Errors
-/// When another recorder is installed.
+/// If another recorder is installed.
 pub fn metrics() -> Result<PrometheusHandle, BuildError> {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     if let Some(handle) = HANDLE.get() {
@@ -42,7 +40,8 @@ pub fn metrics() -> Result<PrometheusHandle, BuildError> {
         .build_recorder();
     let handle = HANDLE.get_or_init(|| {
         let handle = recorder.handle();
-        // Only a recorder from outside can be in the way, and then its owner collects.
+        // This fails only if a program that embeds this crate has installed a recorder. Then that
+        // recorder collects the metrics.
         let _ = metrics::set_global_recorder(recorder);
         handle
     });

@@ -407,7 +407,7 @@ async fn callers_may_access_their_own_resources_only() {
 }
 
 #[tokio::test]
-async fn errors_of_axum_are_problems_too() {
+async fn what_axum_refuses_is_a_problem_too() {
     let shop = Shop::open().await;
     shop.get("/api/v1/nothing").await.is(Kind::NotFound);
     shop.get("/").await.is(Kind::NotFound);

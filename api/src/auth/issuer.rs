@@ -1,8 +1,8 @@
-//! The keys of an identity provider: fetched, kept, and looked for again.
+//! Fetches the keys of an identity provider.
 //!
-//! They are fetched every now and then, and at once when a token names a key that is not known, but
-//! not more often than [`COOL_DOWN`] allows: whoever makes up key ids must not make us hammer the
-//! issuer. Without the issuer the keys go on counting for a bounded time.
+//! The keys are fetched regularly, and at once when a token names an unknown key. The latter happens
+//! at most once in [`COOL_DOWN`], so that forged key ids cannot flood the issuer with requests. If
+//! the issuer does not answer, the last keys stay valid for a limited time.
 
 use super::{
     AuthKeyError,
@@ -17,33 +17,34 @@ use std::{
 };
 use tokio::sync::Mutex;
 
-/// How long an answer of the issuer may take, all of it.
+/// How long the issuer's whole answer may take.
 const FETCH_TIME: Duration = Duration::from_secs(5);
 /// The most bytes of a key set.
 const MAX_KEY_SET_BYTES: usize = 64 * 1024;
-/// Between two looks for unknown keys.
+/// The shortest time between two fetches because of unknown keys.
 const COOL_DOWN: Duration = Duration::from_secs(10);
-/// The first rest after a failure; it doubles up to [`MOST_BACKOFF`].
+/// The first pause after a failure. It doubles up to [`MOST_BACKOFF`].
 const BACKOFF: Duration = Duration::from_secs(1);
 const MOST_BACKOFF: Duration = Duration::from_secs(30);
 
-/// Where a key set is, and how long it counts.
+/// The address of a key set, and how long its keys are valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeySetSource {
     url: Url,
-    /// It is fetched again after this.
+    /// The key set is fetched again after this time.
     pub refresh: Duration,
-    /// It counts for so long after it was fetched, if it cannot be fetched again.
+    /// The keys are valid for this time after they were fetched, if a later fetch fails.
     pub stale: Duration,
     /// How long an answer may take.
     within: Duration,
 }
 
 impl KeySetSource {
-    /// Of a key set at `url`: `https`, or `http` on loopback, where nobody is in between.
+    /// A key set at `url`, which must be `https`, or `http` on loopback, where nobody can intercept
+    /// it.
     ///
     /// # Errors
-    /// What is wrong with the address.
+    /// What is wrong with the URL.
     pub fn try_new(url: &str, refresh: Duration, stale: Duration) -> Result<Self, &'static str> {
         let url: Url = url.parse().map_err(|_| "must be a URL")?;
         if !url.username().is_empty() || url.password().is_some() {
@@ -64,34 +65,34 @@ fn is_loopback(url: &Url) -> bool {
     address.map_or(host == "localhost", |address| address.is_loopback())
 }
 
-/// Why a key set was not got.
+/// Why a key set could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// The issuer does not answer, or not in time.
+    /// The issuer did not answer in time.
     #[error("the issuer does not answer")]
     Unreachable(#[source] reqwest::Error),
-    /// It answers with something else.
+    /// The issuer answered with another status than 200.
     #[error("the issuer answers with {0}")]
     Status(StatusCode),
-    /// A larger set is not read.
+    /// The key set is too large.
     #[error("the key set is larger than 64 KiB")]
     TooLarge,
-    /// It does not read, or no key in it is usable.
+    /// The key set is malformed or has no usable key.
     #[error("the key set cannot be used")]
     Unusable(#[source] AuthKeyError),
 }
 
-/// An issuer that is asked for its keys.
+/// An issuer whose keys are fetched.
 pub(super) struct Issuer {
     source: KeySetSource,
     client: Client,
     environment: Arc<dyn Environment>,
-    /// Held while it is asked.
+    /// Locked during a fetch.
     asking: Mutex<()>,
     asked: SyncMutex<Asked>,
 }
 
-/// When it was asked, by the clock that never runs backwards.
+/// When the keys were fetched, by the monotonic clock.
 #[derive(Clone, Copy, Default)]
 struct Asked {
     last: Option<Duration>,
@@ -105,7 +106,7 @@ impl Issuer {
         source: KeySetSource,
         environment: Arc<dyn Environment>,
     ) -> Result<Self, AuthKeyError> {
-        // A redirect could lead away from https.
+        // A redirect could lead to plain http.
         let mut client = Client::builder().timeout(source.within).redirect(Policy::none());
         if is_loopback(&source.url) {
             client = client.no_proxy();
@@ -119,21 +120,21 @@ impl Issuer {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether there are keys, and not too old.
+    /// Whether there are keys that are not too old.
     pub fn is_fresh(&self) -> bool {
         let answered = self.asked().answered;
         answered.is_some_and(|at| self.environment.monotonic() < at + self.source.stale)
     }
 
-    /// Whether an unknown key is a reason to ask: nobody did a moment ago, or the answer is still
-    /// under way.
+    /// Whether an unknown key is a reason to fetch the keys: the last fetch is long enough ago, or
+    /// is still under way.
     pub fn may_be_asked(&self) -> bool {
         let asked = *self.asked();
         asked.under_way
             || asked.last.is_none_or(|last| self.environment.monotonic() >= last + COOL_DOWN)
     }
 
-    /// Asks, unless somebody did a moment ago; else waits for their answer.
+    /// Fetches the keys, unless another caller has just done that. Waits for a fetch under way.
     pub async fn fetch_once(&self, take: impl FnOnce(Vec<TrustedKey>)) {
         let _asking = self.asking.lock().await;
         let last = self.asked().last;
@@ -142,7 +143,7 @@ impl Issuer {
         }
     }
 
-    /// Asks; whether there are keys now.
+    /// Fetches the keys. Returns whether there are valid keys now.
     pub async fn fetch(&self, take: impl FnOnce(Vec<TrustedKey>)) -> bool {
         let _asking = self.asking.lock().await;
         self.ask(take).await;
@@ -169,7 +170,7 @@ impl Issuer {
                 asked.failures = asked.failures.saturating_add(1);
                 drop(asked);
                 let error: &(dyn std::error::Error + 'static) = &error;
-                tracing::warn!(error, url = %self.source.url, "the keys of tokens were not got");
+                tracing::warn!(error, url = %self.source.url, "the issuer's keys could not be fetched");
             }
         }
     }
@@ -191,7 +192,7 @@ impl Issuer {
         read_key_set(&body).map_err(FetchError::Unusable)
     }
 
-    /// Rests until it is time to ask again.
+    /// Waits until it is time for the next fetch.
     pub async fn rest(&self) {
         let failures = self.asked().failures;
         let rest = match failures.checked_sub(1) {

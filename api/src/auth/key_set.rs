@@ -1,4 +1,4 @@
-//! The public keys that tokens are checked with, and key sets (RFC 7517) read warily.
+//! The public keys that tokens are checked with, and the parsing of key sets (RFC 7517).
 
 use super::AuthKeyError;
 use aws_lc_rs::signature::RsaParameters;
@@ -11,10 +11,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::ops::RangeInclusive;
 
-/// The moduli of RSA that are neither broken nor a way to keep us busy.
+/// The accepted sizes of RSA keys. Shorter keys are broken; longer ones take too long to check.
 const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
 
-/// A public key, with the one algorithm it is for.
+/// A public key with its one algorithm.
 #[derive(Clone)]
 pub(super) struct TrustedKey {
     pub id: Option<String>,
@@ -23,7 +23,7 @@ pub(super) struct TrustedKey {
 }
 
 impl TrustedKey {
-    /// A key in PEM: Ed25519 (`EdDSA`) or RSA (`RS256`).
+    /// Parses a key in PEM: Ed25519 (`EdDSA`) or RSA (`RS256`).
     pub fn of_pem(pem: &[u8]) -> Result<Self, AuthKeyError> {
         if let Ok(key) = DecodingKey::from_ed_pem(pem) {
             return Ok(Self { id: None, algorithm: Algorithm::EdDSA, key });
@@ -38,7 +38,7 @@ impl TrustedKey {
         Ok(Self { id: None, algorithm: Algorithm::RS256, key })
     }
 
-    /// A key of a key set; `None` if it is not for signatures that we take.
+    /// A key of a key set; `None` if it is not for signatures of a supported algorithm.
     fn of_jwk(jwk: &Jwk) -> Option<Self> {
         let common = &jwk.common;
         let signs = common.public_key_use.as_ref().is_none_or(|it| *it == PublicKeyUse::Signature)
@@ -57,32 +57,32 @@ impl TrustedKey {
     }
 }
 
-/// Of a number in base64.
+/// The number of bits of a number in base64.
 fn bits(number: &str) -> Option<usize> {
     let bytes = URL_SAFE_NO_PAD.decode(number).ok()?;
     let first = bytes.iter().position(|byte| *byte != 0)?;
     Some((bytes.len() - first) * 8 - bytes[first].leading_zeros() as usize)
 }
 
-/// The usable keys of a key set. What is not understood is passed over, as RFC 7517 wants it; of
-/// several keys, those without an id are not usable, as no token could name them.
+/// The usable keys of a key set. Unknown keys are ignored, as RFC 7517 demands. If there are
+/// several keys, those without an id are ignored, because no token can name them.
 ///
 /// # Errors
-/// When it does not read, or there is no usable key in it.
+/// If the key set is malformed or has no usable key.
 pub(super) fn read_key_set(json: &[u8]) -> Result<Vec<TrustedKey>, AuthKeyError> {
     #[derive(Deserialize)]
     struct KeySet {
         keys: Vec<Value>,
     }
     let malformed = |what: &str| AuthKeyError::Malformed(format!("the key set ({what})"));
-    let set: KeySet = serde_json::from_slice(json).map_err(|_| malformed("it does not read"))?;
+    let set: KeySet = serde_json::from_slice(json).map_err(|_| malformed("it is not valid JSON of a key set"))?;
     let read = |key| TrustedKey::of_jwk(&serde_json::from_value(key).ok()?);
     let mut keys: Vec<_> = set.keys.into_iter().filter_map(read).collect();
     if keys.len() > 1 {
         keys.retain(|key| key.id.is_some());
     }
     if keys.is_empty() {
-        return Err(malformed("no EdDSA or RS256 key in it"));
+        return Err(malformed("it has no EdDSA or RS256 key"));
     }
     Ok(keys)
 }
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn only_keys_for_signatures_that_are_taken_count() {
+    fn only_keys_of_supported_algorithms_count() {
         assert_eq!(read(&[ed("a"), rsa(2048)]), ["a", "r"]);
         assert_eq!(read(&[with(ed("a"), "use", json!("sig")), ed("b")]), ["a", "b"]);
         for other in [
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_keys_each_must_have_a_name() {
+    fn keys_without_an_id_are_ignored_beside_others() {
         let mut nameless = ed("a");
         nameless.as_object_mut().unwrap().remove("kid");
         let set = |keys: Value| read_key_set(json!({ "keys": keys }).to_string().as_bytes());
@@ -156,7 +156,7 @@ mod tests {
             format!("-----BEGIN RSA PUBLIC KEY-----\n{text}\n-----END RSA PUBLIC KEY-----\n")
         };
         assert!(TrustedKey::of_pem(pem(pair.public_key().as_ref()).as_bytes()).is_ok());
-        // 1,024 bits of ones, and the usual exponent.
+        // 1,024 one bits, and the usual exponent.
         let mut short = vec![0x30, 0x81, 0x89, 0x02, 0x81, 0x81, 0x00];
         short.extend([0xff; 128]);
         short.extend([0x02, 0x03, 0x01, 0x00, 0x01]);

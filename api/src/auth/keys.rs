@@ -1,4 +1,4 @@
-//! The built-in key pair: signs the tokens of a shop that has no identity provider.
+//! The built-in key pair, which signs the tokens of a shop without an identity provider.
 
 use super::{AUDIENCE, ISSUER, Role};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
@@ -7,7 +7,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
 use std::{fs, io, io::Write, path::Path, time::Duration};
 
-/// How long a token of ours is valid.
+/// How long a token signed with the built-in key pair is valid.
 pub const TOKEN_LIFETIME: Duration = Duration::from_hours(24);
 
 /// An Ed25519 key pair.
@@ -19,20 +19,20 @@ pub struct AuthKeys {
 /// Why there is no key pair, or no token.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthKeyError {
-    /// The file cannot be read or made.
-    #[error("the token key {path} cannot be read or made")]
+    /// The file cannot be read or created.
+    #[error("the token key {path} cannot be read or created")]
     File {
-        /// Which file.
+        /// The file.
         path: String,
-        /// Why.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// What is there is no key that can be used.
+    /// The file or key set has no usable key.
     #[error("{0} is not a usable key")]
     Malformed(String),
-    /// Keys cannot be fetched at all.
-    #[error("the client that fetches keys cannot be made")]
+    /// The HTTP client for key sets cannot be created.
+    #[error("the HTTP client that fetches keys cannot be created")]
     Client(#[source] reqwest::Error),
     /// Signing failed.
     #[error("a token cannot be signed")]
@@ -51,17 +51,18 @@ struct Claims<'a> {
 }
 
 impl AuthKeys {
-    /// The key pair in this file (PKCS #8), made now if there is none; readable by its owner only.
+    /// The key pair in this file (PKCS #8). Creates the file if it does not exist, readable by its
+    /// owner only.
     ///
     /// # Errors
-    /// When the file cannot be read or made, or holds something else.
+    /// If the file cannot be read or created, or has no usable key.
     pub fn load_or_create(path: &Path) -> Result<Self, AuthKeyError> {
         let name = path.display().to_string();
         let file = |source| AuthKeyError::File { path: name.clone(), source };
         let pkcs8 = match fs::read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 create(path).map_err(file)?;
-                // What another process made at the same moment counts for both.
+                // Another process may have created the file at the same moment. Both use that one.
                 fs::read(path).map_err(file)?
             }
             read => read.map_err(file)?,
@@ -80,7 +81,7 @@ impl AuthKeys {
     /// A token for `subject` in `role`, valid for [`TOKEN_LIFETIME`] from `now`.
     ///
     /// # Errors
-    /// When the key does not sign.
+    /// If signing fails.
     pub fn sign(&self, role: Role, subject: &str, now: Timestamp) -> Result<String, AuthKeyError> {
         let issued = now.timestamp();
         let lifetime = i64::try_from(TOKEN_LIFETIME.as_secs()).unwrap_or(i64::MAX);
@@ -92,11 +93,11 @@ impl AuthKeys {
     }
 }
 
-/// Makes a key file in one step: either it is there whole, or not at all.
+/// Creates a key file atomically: it is complete, or does not exist.
 fn create(path: &Path) -> io::Result<()> {
     let rng = aws_lc_rs::rand::SystemRandom::new();
     let pkcs8 = Ed25519KeyPair::generate_pkcs8(&rng)
-        .map_err(|_| io::Error::other("the system gives no random numbers"))?;
+        .map_err(|_| io::Error::other("the system has no source of random numbers"))?;
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let draft = folder.join(format!(".token-key.{}", std::process::id()));
@@ -107,7 +108,7 @@ fn create(path: &Path) -> io::Result<()> {
     let mut file = options.open(&draft)?;
     file.write_all(pkcs8.as_ref())?;
     file.sync_all()?;
-    // A link, unlike a rename, does not replace what is there.
+    // Unlike a rename, a link does not replace an existing file.
     let linked = fs::hard_link(&draft, path);
     fs::remove_file(&draft)?;
     match linked {
@@ -121,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_pair_is_made_once_for_its_owner_only() {
+    fn a_key_pair_is_created_once_and_readable_by_its_owner_only() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("keys/token.pk8");
         let made = AuthKeys::load_or_create(&path).unwrap();

@@ -1,4 +1,4 @@
-//! Who calls: JSON Web Tokens, roles, and what they allow.
+//! Authentication with JSON Web Tokens, and what the roles allow.
 
 mod issuer;
 mod key_set;
@@ -18,19 +18,19 @@ use serde::{Deserialize, Serialize};
 use std::{str::FromStr, sync::Arc};
 use uuid::Uuid;
 
-/// What a caller may do. The order is that of power: each may all that those before it may.
+/// The role of a caller, in ascending order: each role may do all that the roles before it may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Own things only.
+    /// May access their own resources only.
     Customer,
     /// The shop's staff.
     Staff,
-    /// Staff, and the administration of the system.
+    /// Staff who also administer the system.
     Admin,
 }
 
-/// No role has this name.
+/// There is no role with this name.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a role is `customer`, `staff` or `admin`")]
 pub struct UnknownRole;
@@ -58,23 +58,22 @@ impl FromStr for Role {
 /// An authenticated caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
-    /// Who vouches for them.
+    /// The issuer of the token.
     pub issuer: Arc<str>,
-    /// Who they are there.
+    /// The issuer's id of the caller.
     pub subject: Arc<str>,
-    /// What they may do.
+    /// The caller's role.
     pub role: Role,
 }
 
 impl Principal {
-    /// The customer that a customer's token speaks for.
+    /// The id of the customer, for a token with the role `customer`.
     pub fn customer_id(&self) -> Option<Uuid> {
         Uuid::try_parse(&self.subject).ok().filter(|_| self.role == Role::Customer)
     }
 }
 
-/// Who calls, or nobody in particular. A request with a token that is not valid never gets as far
-/// as a handler.
+/// The caller; `None` without a token. A request with an invalid token never reaches a handler.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Caller(pub Option<Principal>);
 
@@ -82,12 +81,12 @@ pub struct Caller(pub Option<Principal>);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Until(pub Option<Timestamp>);
 
-/// Whom an operation is for.
+/// Who may use an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Anyone, also without a token.
     Anyone,
-    /// Whoever has a token of at least this role.
+    /// A caller with at least this role.
     AtLeast(Role),
 }
 
@@ -110,19 +109,19 @@ impl Caller {
         self.0.as_ref().and_then(Principal::customer_id) == Some(id)
     }
 
-    /// Lets pass whom the operation is for.
+    /// Requires that the caller may use an operation with this access.
     ///
     /// # Errors
-    /// `unauthenticated` without a token, `forbidden` with a role that does not suffice.
+    /// `unauthenticated` without a token, `forbidden` for a lower role.
     pub fn require(&self, access: Access) -> Result<(), Problem> {
         let Access::AtLeast(role) = access else { return Ok(()) };
         if self.principal()?.role >= role {
             return Ok(());
         }
-        Err(Problem::new(Kind::Forbidden, format!("this needs the role {}", role.as_str())))
+        Err(Problem::new(Kind::Forbidden, format!("requires the role {}", role.as_str())))
     }
 
-    /// Lets pass this customer and staff.
+    /// Requires that the caller is this customer or staff.
     ///
     /// # Errors
     /// `unauthenticated` without a token, `forbidden` for another customer.
@@ -131,20 +130,21 @@ impl Caller {
         if self.is_staff() || self.is_customer(id) {
             return Ok(());
         }
-        Err(Problem::new(Kind::Forbidden, "a customer may do this for themselves only"))
+        Err(Problem::new(Kind::Forbidden, "a customer can do this only for themselves"))
     }
 
-    /// The owner that reads are limited to: nobody for staff, themselves for a customer.
+    /// The customer whose resources the caller may access: themselves for a customer, `None` (no
+    /// limit) for staff.
     ///
     /// # Errors
-    /// `unauthenticated` without a token, `forbidden` for a customer's token that names no
-    /// customer.
+    /// `unauthenticated` without a token, `forbidden` for a customer's token whose subject is not
+    /// the id of a customer.
     pub fn owner(&self) -> Result<Option<Uuid>, Problem> {
         let principal = self.principal()?;
         if principal.role >= Role::Staff {
             return Ok(None);
         }
-        let nobody = || Problem::new(Kind::Forbidden, "the token's subject is no customer id");
+        let nobody = || Problem::new(Kind::Forbidden, "the token's subject is not a customer id");
         principal.customer_id().map(Some).ok_or_else(nobody)
     }
 }
@@ -152,7 +152,7 @@ impl Caller {
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = std::convert::Infallible;
 
-    /// What the layer that checks tokens found out.
+    /// The caller as the layer that checks tokens has found.
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         Ok(parts.extensions.get::<Self>().cloned().unwrap_or_default())
     }
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn each_role_may_what_those_below_it_may() {
+    fn each_role_may_do_what_the_lower_ones_may() {
         let (staff, admin) = (Access::AtLeast(Role::Staff), Access::AtLeast(Role::Admin));
         let kind = |caller: &Caller, access| caller.require(access).map_err(|p| p.kind());
         assert_eq!(kind(&Caller(None), Access::Anyone), Ok(()));

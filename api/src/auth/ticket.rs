@@ -1,7 +1,7 @@
-//! Tickets: what a browser shows instead of a token where it cannot send a header.
+//! Tickets, which a browser sends in place of a token where it cannot set headers.
 //!
-//! A ticket is for one order and one principal, and may be shown more than once while it lasts:
-//! browsers come back by themselves to the same address.
+//! A ticket is for one order and one principal. It may be used more than once while it is valid,
+//! because a browser that reconnects uses the same URL.
 
 use super::{Principal, Role};
 use crate::problem::{Kind, Problem};
@@ -12,20 +12,20 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use uuid::Uuid;
 
-/// How long a ticket can be shown.
+/// How long a ticket is valid.
 pub const TICKET_LIFETIME: Duration = Duration::from_mins(1);
-/// A longer ticket is none of ours.
+/// The most bytes of a ticket.
 const MAX_TICKET_BYTES: usize = 16 * 1024;
 
 /// Signs tickets and checks them.
 pub struct Tickets(Key);
 
-/// A ticket as it was given out.
+/// An issued ticket.
 #[derive(Clone, Debug)]
 pub struct Ticket {
-    /// To be shown.
+    /// The text of the ticket.
     pub text: String,
-    /// Until when.
+    /// When it expires.
     pub expires_at: Timestamp,
 }
 
@@ -37,20 +37,21 @@ struct Claims {
     role: Role,
     /// Seconds since 1970.
     expires: i64,
-    /// The end of the token that it was given for, in seconds since 1970.
+    /// When the token of the caller expires, in seconds since 1970.
     until: i64,
 }
 
 impl Tickets {
-    /// Under this secret, which all nodes share.
+    /// Signs with this secret, which all nodes share.
     pub fn new(secret: Key) -> Self {
         Self(secret)
     }
 
-    /// A ticket for `order`. What it opens ends with the token of whoever asked for it, at `until`.
+    /// A ticket for `order`. A stream that it opens ends when the caller's token expires, at
+    /// `until`.
     ///
     /// # Errors
-    /// Never: the claims serialise.
+    /// Never, because the claims always serialise.
     pub fn give(
         &self,
         order: Uuid,
@@ -73,10 +74,10 @@ impl Tickets {
         Ok(Ticket { text, expires_at: Timestamp::from_timestamp(expires, 0).unwrap_or(now) })
     }
 
-    /// Whom a ticket for `order` speaks for, and until when.
+    /// The principal of a ticket for `order`, and when the principal's token expires.
     ///
     /// # Errors
-    /// `unauthenticated` for one that is forged, expired, or for another order.
+    /// `unauthenticated` if the ticket is forged, expired, or for another order.
     pub fn check(
         &self,
         text: &str,
@@ -134,7 +135,7 @@ mod tests {
             assert_eq!(refused.kind(), Kind::Unauthenticated);
         }
         let late = tickets.give(order, &ann(), at(10), at(0)).unwrap();
-        assert_eq!(late.expires_at, at(0) + TimeDelta::seconds(10), "not past the token's end");
+        assert_eq!(late.expires_at, at(0) + TimeDelta::seconds(10), "not after the token expires");
     }
 
     #[test]

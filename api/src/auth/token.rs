@@ -1,4 +1,4 @@
-//! Checks tokens: signature, issuer, audience, time, and the claims that say who calls.
+//! Checks tokens: signature, issuer, audience, time, subject and role.
 
 use super::{
     AuthKeyError, AuthKeys, Principal, Role,
@@ -19,14 +19,14 @@ pub const ISSUER: &str = "orderlog";
 /// The audience of tokens, unless set otherwise.
 pub const AUDIENCE: &str = "orderlog";
 
-/// How far clocks may differ.
+/// How much the clocks of issuer and shop may differ.
 const LEEWAY_SECONDS: i64 = 30;
-/// A longer token is not looked at.
+/// The most bytes of a token.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
-/// Tokens whose signature need not be checked again.
+/// The most tokens that are remembered as verified.
 const REMEMBERED: usize = 10_000;
 
-/// Checks tokens against the keys it trusts. Clones share them.
+/// Checks tokens against trusted keys. Clones share the keys.
 #[derive(Clone)]
 pub struct Authenticator(Arc<Inner>);
 
@@ -34,15 +34,15 @@ struct Inner {
     issuer: String,
     audience: String,
     trust: RwLock<Arc<Trust>>,
-    /// Where the keys come from, if they change.
+    /// The issuer that publishes the keys, if they are fetched.
     remote: Option<Issuer>,
 }
 
-/// Keys that are trusted together, and what was found valid with them: both go at once.
+/// The trusted keys, with the tokens that were verified with them. Both are replaced together.
 #[derive(Default)]
 struct Trust {
     keys: Vec<TrustedKey>,
-    /// Tokens that were valid once: a signature costs more than all the rest of a small request.
+    /// Verified tokens. To check a signature costs more than the rest of a small request.
     verified: RwLock<HashMap<String, Verified>>,
 }
 
@@ -53,18 +53,18 @@ struct Verified {
     expires: i64,
 }
 
-/// Whom a token speaks for, and until when.
+/// The caller of a valid token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admitted {
-    /// Who calls.
+    /// The caller.
     pub principal: Principal,
-    /// When the token expires, leeway included.
+    /// When the token expires, including the leeway.
     pub until: Timestamp,
 }
 
-/// Why a token is not taken.
+/// Why a token is refused.
 enum Refusal {
-    /// It names a key that is not known, which may be a new one.
+    /// It names an unknown key, which may be a new one.
     UnknownKey,
     Problem(Problem),
 }
@@ -104,16 +104,16 @@ impl Authenticator {
     /// Trusts one public key in PEM: Ed25519 (`EdDSA`) or RSA (`RS256`, 2048 bits or more).
     ///
     /// # Errors
-    /// When the text is neither.
+    /// If the text is neither.
     pub fn from_public_key(pem: &[u8], issuer: &str, audience: &str) -> Result<Self, AuthKeyError> {
         Ok(Self::new(vec![TrustedKey::of_pem(pem)?], issuer, audience, None))
     }
 
-    /// Trusts the keys that an issuer publishes: none until [`refresh`](Self::refresh) has got
-    /// them, and [`keep_fresh`](Self::keep_fresh) is to run beside.
+    /// Trusts the keys that an issuer publishes. [`refresh`](Self::refresh) fetches them first, and
+    /// [`keep_fresh`](Self::keep_fresh) must run to fetch them again.
     ///
     /// # Errors
-    /// When there can be no HTTP client.
+    /// If the HTTP client cannot be created.
     pub fn from_key_set(
         source: KeySetSource,
         issuer: &str,
@@ -129,11 +129,11 @@ impl Authenticator {
         Self(Arc::new(Inner { issuer, audience, trust, remote }))
     }
 
-    /// Who calls with this token, after looking for new keys if it names one that is not known.
+    /// The caller of this token. Fetches the issuer's keys if the token names an unknown one.
     ///
     /// # Errors
-    /// `unauthenticated`, with what is wrong with it; `unavailable` while the issuer's keys cannot
-    /// be had.
+    /// `unauthenticated` for an invalid token, with the reason; `unavailable` without valid keys of
+    /// the issuer.
     pub async fn admit(&self, token: &str, now: Timestamp) -> Result<Admitted, Problem> {
         let checked = self.check(token, now);
         if matches!(checked, Err(Refusal::UnknownKey)) && self.found_keys().await {
@@ -142,7 +142,7 @@ impl Authenticator {
         Ok(checked?)
     }
 
-    /// Who calls with this token, by the keys that are known.
+    /// The caller of this token, checked with the keys known now.
     ///
     /// # Errors
     /// As [`admit`](Self::admit).
@@ -150,18 +150,18 @@ impl Authenticator {
         Ok(self.check(token, now)?)
     }
 
-    /// Whether tokens can be checked: the issuer's keys are there and not too old.
+    /// Whether tokens can be checked: there are keys, and they are not too old.
     pub fn has_keys(&self) -> bool {
         self.0.remote.as_ref().is_none_or(Issuer::is_fresh)
     }
 
-    /// Fetches the issuer's keys, if they are an issuer's; whether they are there now.
+    /// Fetches the issuer's keys, if there is an issuer. Returns whether there are valid keys now.
     pub async fn refresh(&self) -> bool {
         let Some(remote) = &self.0.remote else { return true };
         remote.fetch(|keys| self.replace(keys)).await
     }
 
-    /// Fetches the issuer's keys again and again; ends only if they never change.
+    /// Fetches the issuer's keys regularly. Returns only if there is no issuer.
     pub async fn keep_fresh(&self) {
         let Some(remote) = &self.0.remote else { return };
         loop {
@@ -170,12 +170,14 @@ impl Authenticator {
         }
     }
 
-    /// Looks for new keys, unless somebody did just now: whether it is worth another try.
+    /// Fetches new keys, unless that was done just now. Returns whether the token should be checked
+    /// again.
     async fn found_keys(&self) -> bool {
         if !self.0.remote.as_ref().is_some_and(Issuer::may_be_asked) {
             return false;
         }
-        // In a task of its own: a caller who goes away must not use up the others' chance.
+        // Runs in a task of its own. If this caller disconnects, the others still get the keys that
+        // it fetches.
         let this = self.clone();
         let asking = tokio::spawn(async move {
             if let Some(remote) = &this.0.remote {
@@ -192,7 +194,7 @@ impl Authenticator {
 
     fn check(&self, token: &str, now: Timestamp) -> Result<Admitted, Refusal> {
         if !self.has_keys() {
-            let detail = "the keys that tokens are checked with cannot be had";
+            let detail = "there are no keys to check tokens with";
             return Err(Problem::unavailable(detail).into());
         }
         let trust = Arc::clone(&self.0.trust.read().unwrap_or_else(PoisonError::into_inner));
@@ -217,14 +219,14 @@ impl Authenticator {
         Ok(Admitted { principal, until: until.unwrap_or(Timestamp::MAX_UTC) })
     }
 
-    /// Checks all but the time, which [`check`](Self::check) does each time.
+    /// Checks everything but the time, which [`check`](Self::check) checks each time.
     fn verify(&self, trust: &Trust, token: &str) -> Result<Verified, Refusal> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(refused("the token is too long").into());
         }
-        let header = decode_header(token).map_err(|_| refused("the token does not read"))?;
+        let header = decode_header(token).map_err(|_| refused("the token is malformed"))?;
         if header.crit.is_some() {
-            return Err(refused("the token demands what is not understood here").into());
+            return Err(refused("the token has a critical extension that is not supported").into());
         }
         let key = trust.key(header.kid.as_deref(), header.alg).ok_or(Refusal::UnknownKey)?;
         let data = decode::<Claims>(token, &key.key, &self.validation(key.algorithm));
@@ -248,7 +250,7 @@ impl Authenticator {
         validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
         validation.set_issuer(&[&self.0.issuer]);
         validation.set_audience(&[&self.0.audience]);
-        // The time is `check`'s, which does not read a clock of its own.
+        // `check` checks the time, with the clock that it is given.
         (validation.validate_exp, validation.validate_nbf) = (false, false);
         validation
     }
@@ -263,8 +265,8 @@ impl Trust {
         remembered.insert(token.to_owned(), verified);
     }
 
-    /// The key that the header names; the only one needs no name. The algorithm is the key's: a
-    /// header that claims another finds no key.
+    /// The key that the header names; if there is only one key, the header need not name it. A
+    /// header with another algorithm than the key's finds no key.
     fn key(&self, id: Option<&str>, algorithm: Algorithm) -> Option<&TrustedKey> {
         let alone = self.keys.len() == 1;
         let fits = |key: &&TrustedKey| {
@@ -283,7 +285,7 @@ fn refused(detail: &str) -> Problem {
 }
 
 /// A `NumericDate`, which may have a fraction.
-#[allow(clippy::cast_possible_truncation, reason = "a cast from a float saturates, which is meant")]
+#[allow(clippy::cast_possible_truncation, reason = "a cast from a float saturates, as intended")]
 fn seconds(date: f64) -> i64 {
     date.round() as i64
 }
@@ -295,7 +297,7 @@ fn explain(error: &jsonwebtoken::errors::Error) -> &'static str {
         ErrorKind::InvalidAudience => "the token is for another audience",
         ErrorKind::MissingRequiredClaim(_) => "the token lacks one of exp, nbf, iss, aud and sub",
         ErrorKind::InvalidSignature => "the token's signature is not valid",
-        ErrorKind::Json(_) => "the token's claims do not read, or `role` is none that is known",
+        ErrorKind::Json(_) => "the token's claims are malformed, or its `role` is unknown",
         _ => "the token is not valid",
     }
 }

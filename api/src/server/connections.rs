@@ -1,4 +1,4 @@
-//! The connections that are open, so that those who only hold one make room for those who ask.
+//! Tracks the open connections, so that idle ones can be ended to make room for others.
 
 use axum::body::{Body, Bytes, HttpBody};
 use hyper::body::{Frame, SizeHint};
@@ -24,11 +24,11 @@ struct Inner {
     began: Instant,
 }
 
-/// What a connection is doing.
+/// The activity of a connection.
 struct Activity {
-    /// Requests under way, answers not yet sent included.
+    /// Requests under way, including answers that are not fully sent.
     requests: AtomicUsize,
-    /// Since when there is none, in milliseconds from the beginning.
+    /// When the last request ended, in milliseconds since the server started.
     idle_since: AtomicU64,
     cut: CancellationToken,
 }
@@ -39,7 +39,7 @@ impl Connections {
         Self(Arc::new(Inner { open, next, began: Instant::now() }))
     }
 
-    /// Takes note of a connection, for as long as the result lives.
+    /// Tracks a connection until the result is dropped.
     pub fn enter(&self) -> Entered {
         let activity = Arc::new(Activity {
             requests: AtomicUsize::new(0),
@@ -51,7 +51,7 @@ impl Connections {
         Entered { id, activity, all: Arc::clone(&self.0) }
     }
 
-    /// Ends the connection that has had no request for the longest time; none while all have one.
+    /// Ends the connection that has been idle for the longest time. `false` if none is idle.
     pub fn end_idlest(&self) -> bool {
         let open = self.0.open();
         let idle = open
@@ -75,7 +75,7 @@ impl Inner {
     }
 }
 
-/// A connection that is open.
+/// An open connection.
 pub(super) struct Entered {
     id: u64,
     activity: Arc<Activity>,
@@ -83,7 +83,7 @@ pub(super) struct Entered {
 }
 
 impl Entered {
-    /// Resolves when the connection is to make room.
+    /// Cancelled when the connection must end to make room.
     pub fn cut(&self) -> CancellationToken {
         self.activity.cut.clone()
     }
@@ -109,13 +109,14 @@ pub(super) struct Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        // First the time: a connection that looks idle must not look so for long.
+        // The time is set before the count: otherwise the connection could be taken for one that
+        // has been idle for long.
         self.activity.idle_since.store(self.all.now(), Ordering::Relaxed);
         self.activity.requests.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
-/// The body of an answer, until which its connection is busy.
+/// The body of an answer. The connection counts as busy until it is sent.
 pub(super) struct Answering {
     pub body: Body,
     pub _busy: Busy,
@@ -146,7 +147,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_one_without_a_request_for_the_longest_time_makes_room() {
+    async fn the_connection_that_is_idle_for_the_longest_time_makes_room() {
         let connections = Connections::new();
         let [first, second, third] = [(); 3].map(|()| connections.enter());
         for (one, since) in [(&first, 5), (&second, 3), (&third, 1)] {

@@ -1,21 +1,21 @@
-//! What clients may take up, as far as the system lets this process have it.
+//! Limits on clients, adapted to the limit of open files of this process.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::time::Duration;
 
-/// The most connections, if the system has files for them.
+/// The most connections, if the process may open that many files.
 const MAX_CONNECTIONS: usize = 10_000;
 
-/// Files that are not for connections: the log, the database, Kafka.
+/// Open files reserved for the log, the database and Kafka.
 const OTHER_FILES: u64 = 512;
 
-/// What clients may take up.
+/// Limits on clients.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at once. One more ends the one that has had no request for the longest time, or
-    /// waits in the kernel's queue while all have one.
+    /// The most connections. A further one ends the connection that has been idle for the longest
+    /// time or, while none is idle, waits in the kernel's queue.
     pub connections: usize,
-    /// How long a client may take to send a request's head, and the first byte of the first one.
+    /// How long a client may take to send the head of a request, or the first byte of a connection.
     pub header_read_timeout: Duration,
 }
 
@@ -26,7 +26,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The defaults, as far as this process may have files for them: it takes as many as it may.
+    /// The defaults, with fewer connections if this process may not open enough files. Raises its
+    /// limit of open files as far as possible first.
     pub fn of_process() -> Self {
         let files = files();
         let room = usize::try_from(files.saturating_sub(OTHER_FILES).max(files / 2));
@@ -42,11 +43,11 @@ impl Limits {
     }
 }
 
-/// How many files this process may open, after raising that as far as it may.
+/// The number of files that this process may open, after raising the limit as far as possible.
 fn files() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    // Unlimited is `None`.
+    // `None` is unlimited.
     match setrlimit(Resource::Nofile, raised) {
         Ok(()) => limit.maximum.unwrap_or(u64::MAX),
         Err(error) => {

@@ -1,4 +1,4 @@
-//! What the program runs on: its data directory, the log and the database.
+//! The resources that the program runs on: the data directory, the log and the database.
 
 use super::StartError;
 use crate::{
@@ -23,21 +23,21 @@ use std::{
     sync::Arc,
 };
 
-/// What the program runs on; nobody else has it meanwhile.
+/// The resources that the program runs on. While it has them, no other process can.
 pub struct Ground {
-    /// Everything that is kept locally.
+    /// The data directory, locked.
     pub data_dir: DataDir,
-    /// The log, to write.
+    /// The log, open for writing.
     pub log: OpenLog,
     /// The read models' database.
     pub database: Database,
 }
 
 impl Ground {
-    /// Takes, opens and starts what `config` names.
+    /// Locks the data directory, opens the log and connects to (or starts) the database.
     ///
     /// # Errors
-    /// [`StartError`]; nothing is left running.
+    /// [`StartError`]. Everything that was opened is closed again.
     pub(super) async fn open(
         config: &Config,
         environment: &Arc<dyn Environment>,
@@ -48,14 +48,14 @@ impl Ground {
         Ok(Self { data_dir, log, database })
     }
 
-    /// Closes what was opened and stops what was started.
+    /// Closes the log and the connections, and stops a private database.
     pub(super) async fn close(self) {
         self.database.close().await;
         self.log.close().await;
     }
 }
 
-/// A log as it was opened: the embedded one is to be closed.
+/// An open log. The embedded one must be closed.
 pub enum OpenLog {
     /// In the data directory.
     Embedded(Arc<EmbeddedLog>),
@@ -64,7 +64,7 @@ pub enum OpenLog {
 }
 
 impl OpenLog {
-    /// The log, whatever it is kept in.
+    /// The log as a port.
     pub fn port(&self) -> Arc<dyn EventLog> {
         match self {
             Self::Embedded(log) => Arc::clone(log) as _,
@@ -72,7 +72,7 @@ impl OpenLog {
         }
     }
 
-    /// Waits until what was committed is finished and the file is closed.
+    /// Waits until the commits under way are finished, and closes the file.
     pub async fn close(self) {
         if let Self::Embedded(log) = self {
             log.close().await;
@@ -80,10 +80,10 @@ impl OpenLog {
     }
 }
 
-/// Opens the log for writing, making it if it is not there.
+/// Opens the log for writing, and creates it if it does not exist.
 ///
 /// # Errors
-/// [`ConnectError`] when it is refused, in use or out of reach.
+/// [`ConnectError`] if the log is refused, in use, or cannot be reached.
 pub async fn open_log(
     config: &Config,
     data_dir: &Path,
@@ -107,24 +107,24 @@ pub async fn open_log(
     }
 }
 
-/// The database of the read models, up to date.
+/// The database of the read models, migrated to this program.
 pub struct Database {
     /// How to connect.
     pub options: PgConnectOptions,
-    /// For queries.
+    /// Connections for queries.
     pub pool: PgPool,
-    /// The private one, if it is.
+    /// The server process, if the database is private.
     postgres: Option<LocalPostgres>,
 }
 
 impl Database {
-    /// The process of the private one.
+    /// The process id of the private server.
     pub fn server(&self) -> Option<u32> {
         self.postgres.as_ref().map(LocalPostgres::process_id)
     }
 
-    /// Connects to the configured database, or starts the private one, and brings it up to date for
-    /// a log of so many partitions.
+    /// Connects to the configured database, or starts the private one, and migrates it for a log
+    /// with this number of partitions.
     pub(super) async fn open(
         config: &Config,
         data_dir: &Path,
@@ -151,7 +151,7 @@ impl Database {
         }
     }
 
-    /// Closes the connections and stops the private one.
+    /// Closes the connections and stops a private server.
     pub(super) async fn close(self) {
         self.pool.close().await;
         stop_postgres(self.postgres).await;
@@ -166,12 +166,12 @@ async fn stop_postgres(postgres: Option<LocalPostgres>) {
     }
 }
 
-/// The embedded log's folder.
+/// The folder of the embedded log.
 pub fn log_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("log")
 }
 
-/// The built-in key pair's file.
+/// The file of the built-in key pair.
 pub fn auth_key_path(data_dir: &Path) -> PathBuf {
     data_dir.join("auth.key")
 }
@@ -179,7 +179,7 @@ pub fn auth_key_path(data_dir: &Path) -> PathBuf {
 /// Starts the private database of a data directory, which the caller has locked.
 ///
 /// # Errors
-/// [`LocalError`] when there is no PostgreSQL to be had, or it does not start.
+/// [`LocalError`] if there is no PostgreSQL on this machine, or it does not start.
 pub async fn start_postgres(data_dir: &Path) -> Result<LocalPostgres, LocalError> {
     LocalPostgres::start(LocalOptions::new(data_dir)).await
 }

@@ -1,4 +1,4 @@
-//! The parts of the program, each started as the settings say.
+//! Starts each part of the program as the settings say.
 
 use super::StartError;
 use crate::{
@@ -27,16 +27,16 @@ use projections::{Progress, Projector, ProjectorSettings, ReadModels};
 use std::{fs::File, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use tokio::net::{TcpListener, TcpSocket};
 
-/// Connections that wait to be accepted.
+/// The most connections in the kernel's queue that wait to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// How often it is looked whether all parts still live.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// The pause between two checks whether the projector still runs.
+const ALIVE_POLL: Duration = Duration::from_secs(1);
 
-/// Histograms are folded this often, or they grow while nobody looks at `/metrics`.
+/// How often histograms are folded. Without that they grow as long as nobody reads `/metrics`.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
-/// What feeds and asks the read models, where this process has the role.
+/// Starts the projector and opens the read models, each if this process has the role for it.
 pub(super) async fn start_read_side(
     config: &Config,
     ground: &Ground,
@@ -59,10 +59,10 @@ pub(super) async fn start_read_side(
     Ok((projector, config.has(Part::Query).then(reads)))
 }
 
-/// A token of the built-in key pair; the subject defaults to the role's name.
+/// A token signed with the built-in key pair. Its subject defaults to the role's name.
 ///
 /// # Errors
-/// When the key does not sign.
+/// If signing fails.
 pub fn sign(keys: &AuthKeys, role: Role, subject: Option<&str>) -> Result<String, AuthKeyError> {
     keys.sign(role, subject.unwrap_or(role.as_str()), System::new().now())
 }
@@ -70,7 +70,7 @@ pub fn sign(keys: &AuthKeys, role: Role, subject: Option<&str>) -> Result<String
 pub(super) fn bind(address: SocketAddr) -> Result<TcpSocket, StartError> {
     let bind = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        // Connections of the last process may still be closing.
+        // Connections of the previous process may still be closing.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         io::Result::Ok(socket)
@@ -90,10 +90,10 @@ pub(super) fn listen(
     listen().map_err(|source| StartError::Listen { address: asked, source })
 }
 
-/// Resolves when the projector has ended by itself; without one, never.
+/// Resolves when the projector has ended by itself. Never, without a projector.
 pub(super) async fn projector_died(projector: Option<&Projector>) {
     while projector.is_none_or(|projector| !projector.is_finished()) {
-        tokio::time::sleep(LOOK_AGAIN).await;
+        tokio::time::sleep(ALIVE_POLL).await;
     }
 }
 
@@ -116,17 +116,18 @@ pub(super) async fn authenticator(
             let (source, environment) = (source.clone(), Arc::clone(environment));
             let keys = Authenticator::from_key_set(source, issuer, audience, environment)?;
             if !keys.refresh().await {
-                tracing::warn!("tokens are answered with 503 until the issuer gives its keys");
+                tracing::warn!("the issuer's keys were not fetched, tokens get 503 until they are");
             }
             Ok((keys, None))
         }
     }
 }
 
-/// Nodes that share a database share its keys; otherwise they lie in the data directory.
+/// Opens the key store: in the database if one is configured, so that its nodes share the keys,
+/// else in the data directory.
 ///
-/// A log is unreadable with other keys than it was written with, and names e-mail addresses anew
-/// under another secret, so a data directory stays with the store it began with.
+/// With other keys the log's personal data would be unreadable, and e-mail addresses would get
+/// other stream ids. So a data directory keeps the store that it was first used with.
 pub(super) async fn open_keys(
     config: &Config,
     ground: &Ground,
@@ -153,7 +154,7 @@ pub(super) async fn open_keys(
     Ok(Arc::new(keys))
 }
 
-/// Whether anything was ever written: the keys are made before the first record.
+/// Whether the log has any record. The keys are made before the first record.
 async fn has_history(log: &dyn EventLog) -> Result<bool, StartError> {
     for partition in (0..log.partitions()).map(Partition) {
         let end = log.end(partition).await.map_err(StartError::History)?;
@@ -187,7 +188,7 @@ pub(super) fn start_write_side(
     Ok(Some(WriteSide::start(&ground.log.port(), environment, outside, &settings)))
 }
 
-/// To the mail server, or to files.
+/// The mailer: sends to the mail server, or writes files without one.
 fn mailer(config: &MailConfig, data_dir: &Path) -> Result<Arc<dyn Mailer>, StartError> {
     let (folder, sender) = (data_dir.join("mails"), config.sender.clone());
     Ok(match &config.server {
@@ -213,7 +214,7 @@ fn gateway(
     })
 }
 
-/// Takes the gateway's notices, where they can be told from a stranger's.
+/// Handles the gateway's notices, if there is a secret to verify them with.
 pub(super) fn webhook(config: &Config, write_side: Option<&WriteSide>) -> Option<Webhook> {
     match (&config.payments, write_side) {
         (PaymentChoice::Stripe { webhook_secret: Some(secret), .. }, Some(side)) => {
@@ -232,7 +233,7 @@ pub(super) fn app_settings(config: &Config, connections: usize) -> AppSettings {
         trusted_proxies: config.trusted_proxies.clone(),
         live: LiveSettings {
             heartbeat: config.live_heartbeat,
-            // A stream holds its connection, and others must still get one.
+            // A listener occupies a connection. A fifth of the connections stay free for requests.
             listeners: live.listeners.min(connections / 5 * 4),
         },
         cors_allowed_origins: config.cors_allowed_origins.clone(),

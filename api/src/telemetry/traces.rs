@@ -1,8 +1,8 @@
-//! Traces to an OpenTelemetry collector, by OTLP over HTTP.
+//! Sends traces to an OpenTelemetry collector (OTLP over HTTP).
 //!
-//! Each request is a span; its trace context goes into the events and the answer, so that a trace
-//! can be followed into the log and back. The SDK's own variables hold too (`OTEL_SERVICE_NAME`,
-//! `OTEL_TRACES_SAMPLER`, `OTEL_EXPORTER_OTLP_HEADERS`).
+//! Each request is a span. Its trace context is written into the events and the answer, so that a
+//! trace can be followed into the log and back. The SDK's own variables apply as well
+//! (`OTEL_SERVICE_NAME`, `OTEL_TRACES_SAMPLER`, `OTEL_EXPORTER_OTLP_HEADERS`).
 
 use opentelemetry::{
     Context, Key,
@@ -17,22 +17,21 @@ use tracing::{Span, Subscriber};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
 
-/// What was not sent yet has this long to get through when the program ends.
+/// How long the program waits at its end for spans that are not sent yet.
 const END: Duration = Duration::from_secs(2);
 
-/// Who the spans are said to come from, unless `OTEL_SERVICE_NAME` says otherwise.
+/// The service name of the spans, unless `OTEL_SERVICE_NAME` is set.
 const SERVICE: &str = "orderlog";
 
 /// Sends spans until it is dropped, in batches and on a thread of its own.
 pub struct Traces(SdkTracerProvider);
 
 impl Traces {
-    /// To the collector at `endpoint`, for example `http://localhost:4318`. Must not be called from
-    /// a task: the client that sends is a blocking one.
+    /// Sends spans to the collector at `endpoint`, for example `http://localhost:4318`. Must not be
+    /// called from a task, because its HTTP client blocks.
     ///
     /// # Errors
-    /// When the endpoint is no URL. A collector that does not answer is no error: its spans are
-    /// lost.
+    /// If the endpoint is no URL. A collector that does not answer is no error; its spans are lost.
     pub fn to(endpoint: &str) -> Result<Self, ExporterBuildError> {
         let url = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
         let exporter = SpanExporter::builder().with_http().with_endpoint(url).build()?;
@@ -43,7 +42,7 @@ impl Traces {
         Ok(Self(provider))
     }
 
-    /// What turns the program's own spans into the collector's, whatever the log lines show.
+    /// The layer that sends the program's own spans, whatever the filter of the log lines is.
     pub(super) fn layer<S>(&self) -> impl Layer<S> + use<S>
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
@@ -55,12 +54,12 @@ impl Traces {
 
 impl Drop for Traces {
     fn drop(&mut self) {
-        // What a collector that is down has not got by now is lost, as it would be later.
+        // If the collector is down, the remaining spans are lost.
         let _ = self.0.shutdown_with_timeout(END);
     }
 }
 
-/// Who the spans come from: what the SDK's variables say, else this program.
+/// The resource of the spans: from the SDK's variables, else this program.
 fn resource() -> Resource {
     let told = Resource::builder().build();
     let name = told.get(&Key::from_static_str("service.name"));
@@ -70,7 +69,7 @@ fn resource() -> Resource {
     Resource::builder().with_service_name(SERVICE).build()
 }
 
-/// Makes `span` part of the trace that a `traceparent` of these parts names.
+/// Makes `span` part of the trace of a `traceparent` with these parts.
 pub(crate) fn continue_trace(span: &Span, trace_id: &str, parent_id: &str, flags: &str) {
     let (Ok(trace_id), Ok(parent_id)) = (TraceId::from_hex(trace_id), SpanId::from_hex(parent_id))
     else {
@@ -78,11 +77,11 @@ pub(crate) fn continue_trace(span: &Span, trace_id: &str, parent_id: &str, flags
     };
     let flags = TraceFlags::new(u8::from_str_radix(flags, 16).unwrap_or_default());
     let caller = SpanContext::new(trace_id, parent_id, flags, true, TraceState::default());
-    // Without a collector there is nobody to tell.
+    // Fails without a collector, which needs no handling.
     let _ = span.set_parent(Context::new().with_remote_span_context(caller));
 }
 
-/// The `traceparent` of `span`, if it is sent to a collector.
+/// The `traceparent` of `span`, if spans are sent to a collector.
 pub(crate) fn traceparent(span: &Span) -> Option<String> {
     let context = span.context();
     let context = context.span().span_context().clone();

@@ -1,4 +1,4 @@
-//! Against a real issuer on loopback.
+//! Tests against an issuer on loopback.
 
 use super::*;
 use crate::{
@@ -17,11 +17,11 @@ use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use uuid::Uuid;
 
-/// Longer than anything here takes.
+/// Longer than any test takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 const STALE: Duration = Duration::from_hours(1);
 
-/// The real world, but for the clock that never runs backwards.
+/// The real environment with a monotonic clock that the test sets.
 struct Clock(System, SyncMutex<Duration>);
 
 impl Clock {
@@ -62,9 +62,9 @@ enum Says {
     Keys(Vec<Value>),
     Status(u16),
     Body(&'static str),
-    /// More and more, without end.
+    /// An endless body.
     Endless,
-    /// Nothing.
+    /// No answer.
     Silence,
     Redirect(String),
 }
@@ -125,7 +125,7 @@ impl Pair {
         Self { private, public, algorithm: Algorithm::RS256, id: Some(id) }
     }
 
-    /// A token of this key, changed as `change` says.
+    /// A token signed with this key, with changed claims.
     fn token_with(&self, change: &Value) -> String {
         let now = System::new().now().timestamp();
         let mut claims = json!({
@@ -202,7 +202,7 @@ fn keys(pairs: &[&Pair]) -> Says {
 }
 
 #[test]
-fn only_https_or_loopback_is_asked_for_keys() {
+fn keys_are_fetched_over_https_or_loopback_only() {
     let taken = |url: &str| KeySetSource::try_new(url, PATIENCE, STALE).is_ok();
     for url in ["https://issuer.example/jwks", "http://127.0.0.1:1/k", "http://[::1]/k"] {
         assert!(taken(url), "{url}");
@@ -221,7 +221,7 @@ fn only_https_or_loopback_is_asked_for_keys() {
 }
 
 #[tokio::test]
-async fn tokens_of_both_kinds_of_keys_are_taken() {
+async fn tokens_of_both_kinds_of_keys_are_accepted() {
     let (ed, rsa) = (Pair::ed("ed"), Pair::rsa("rsa"));
     let fixture = Fixture::of(&[&ed, &rsa]).await;
     for pair in [&ed, &rsa] {
@@ -251,11 +251,11 @@ async fn wrong_claims_are_refused() {
     }
     // Within the leeway.
     fixture.admit(&rsa.token_with(&json!({ "nbf": now + 10 }))).await.unwrap();
-    assert_eq!(fixture.asked(), 1, "the key was known all the time");
+    assert_eq!(fixture.asked(), 1, "the key was known");
 }
 
 #[tokio::test]
-async fn the_algorithm_is_the_keys_and_not_the_tokens() {
+async fn the_algorithm_is_that_of_the_key_and_not_of_the_token() {
     let (ed, rsa) = (Pair::ed("ed"), Pair::rsa("rsa"));
     let fixture = Fixture::of(&[&ed, &rsa]).await;
     let modulus = URL_SAFE_NO_PAD.decode(rsa.public["n"].as_str().unwrap()).unwrap();
@@ -269,7 +269,7 @@ async fn the_algorithm_is_the_keys_and_not_the_tokens() {
         };
         fixture.refuses(&forged.token(), Kind::Unauthenticated).await;
     }
-    // Another algorithm of the same family, and the right one under another key's name.
+    // Another algorithm of the same family, and the right algorithm under another key's id.
     let renamed = Pair { id: Some("ed"), ..rsa };
     fixture.refuses(&renamed.token(), Kind::Unauthenticated).await;
     let stronger = Pair { algorithm: Algorithm::RS512, id: Some("rsa"), ..renamed };
@@ -290,7 +290,7 @@ async fn the_algorithm_is_the_keys_and_not_the_tokens() {
 }
 
 #[tokio::test]
-async fn of_several_keys_the_token_must_name_one() {
+async fn a_token_must_name_its_key_if_there_are_several() {
     let (one, other) = (Pair::ed("one"), Pair::ed("other"));
     let fixture = Fixture::of(&[&one, &other]).await;
     let nameless = Pair { id: None, ..one };
@@ -301,13 +301,13 @@ async fn of_several_keys_the_token_must_name_one() {
 }
 
 #[tokio::test]
-async fn a_new_key_is_found_at_once_and_an_old_one_counts_until_it_is_dropped() {
+async fn a_new_key_is_fetched_at_once_and_an_old_one_is_valid_until_it_is_dropped() {
     let (old, new) = (Pair::ed("old"), Pair::rsa("new"));
     let fixture = Fixture::of(&[&old]).await;
     fixture.admit(&old.token()).await.unwrap();
     fixture.clock.pass(COOL_DOWN);
     fixture.say(keys(&[&old, &new]));
-    // All who come with the new key wait for one and the same answer.
+    // All requests with the new key wait for one fetch.
     let token = new.token();
     let admitted = join_all((0..50).map(|_| fixture.admit(&token))).await;
     assert!(admitted.iter().all(Result::is_ok));
@@ -321,7 +321,7 @@ async fn a_new_key_is_found_at_once_and_an_old_one_counts_until_it_is_dropped() 
 }
 
 #[tokio::test]
-async fn made_up_keys_do_not_hammer_the_issuer() {
+async fn forged_key_ids_do_not_flood_the_issuer() {
     let known = Pair::ed("known");
     let fixture = Fixture::of(&[&known]).await;
     fixture.clock.pass(COOL_DOWN);
@@ -338,7 +338,7 @@ async fn made_up_keys_do_not_hammer_the_issuer() {
 }
 
 #[tokio::test]
-async fn without_the_issuer_its_keys_count_for_a_while() {
+async fn keys_stay_valid_for_a_while_without_the_issuer() {
     let known = Pair::ed("known");
     let fixture = Fixture::of(&[&known]).await;
     let elsewhere = Fixture::of(&[&Pair::ed("elsewhere")]).await;
@@ -366,7 +366,7 @@ async fn without_the_issuer_its_keys_count_for_a_while() {
 }
 
 #[tokio::test]
-async fn keys_that_cannot_be_had_at_the_start_are_got_later() {
+async fn keys_that_cannot_be_fetched_at_the_start_are_fetched_later() {
     let known = Pair::ed("known");
     let fixture = Fixture::with(Says::Status(503), Duration::from_millis(20)).await;
     assert!(!fixture.authenticator.refresh().await);
@@ -380,7 +380,7 @@ async fn keys_that_cannot_be_had_at_the_start_are_got_later() {
     };
     let both = async {
         tokio::select! {
-            () = keeping => panic!("it goes on and on"),
+            () = keeping => panic!("it must not end"),
             () = admitted => {}
         }
     };

@@ -47,7 +47,7 @@ impl Fixture {
 }
 
 #[test]
-fn a_token_of_ours_says_who_calls() {
+fn a_built_in_token_names_its_caller() {
     let fixture = fixture();
     let token = fixture.keys.sign(Role::Admin, "amy", fixture.now).unwrap();
     for _ in 0..2 {
@@ -116,7 +116,7 @@ fn a_forged_token_is_refused() {
 
 #[test]
 fn another_algorithm_finds_no_key() {
-    // The public key as the secret of an HMAC: works where the header chooses the algorithm.
+    // The public key as the secret of an HMAC, which works if the header chooses the algorithm.
     let fixture = fixture();
     let secret = EncodingKey::from_secret(fixture.keys.public_key());
     let token =
