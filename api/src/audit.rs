@@ -1,4 +1,4 @@
-//! Walks the whole log and says what is wrong with it: nothing, if everything else works.
+//! Walks the whole log and reports its faults. A log that the program wrote correctly has none.
 
 mod golden;
 mod report;
@@ -12,10 +12,10 @@ use events::{
 };
 use walk::Walk;
 
-/// Walks every partition to where it ends now.
+/// Walks every partition to its current end.
 ///
 /// # Errors
-/// When the log cannot be reached. Damage is a finding.
+/// If the log cannot be reached. Damage is a finding and no error.
 pub async fn audit(log: &dyn EventLog) -> Result<Report, ReadError> {
     let golden = golden::unreadable();
     let found = golden.len() as u64;
@@ -50,7 +50,7 @@ mod tests {
         StreamId::order(Uuid::from_u128(id))
     }
 
-    /// An event of a command, decided so many hours after the beginning.
+    /// An event of a command, so many hours after the beginning.
     fn event(stream: StreamId, version: u64, command: u128, hours: i64) -> Record {
         let event = Event::from(order::Event::from(order::Confirmed::default()));
         let command_id = Uuid::from_u128(command);
@@ -70,7 +70,7 @@ mod tests {
         Batch { id: Uuid::from_u128(id), term: 1, records }
     }
 
-    /// Lands the batches, whole, in the one partition.
+    /// The faults of a log whose one partition has these batches.
     async fn faults(batches: impl IntoIterator<Item = Batch>) -> Vec<Fault> {
         let log = log();
         for batch in batches {
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_read_or_stands_wrong_is_found() {
+    async fn undecodable_and_misplaced_events_are_found() {
         let (one, other) = (stream(1), stream(2));
         let mut unknown = event(one, 1, 1, 5);
         unknown.event_type = "OrderForgotten".into();

@@ -1,4 +1,5 @@
-//! Whether every event that was ever written still reads: the golden files, compiled in.
+//! Checks that this program can decode every version of every event, with the golden files, which
+//! are compiled in.
 
 use events::{Event, StreamId, StreamKind, full_text};
 use include_dir::{Dir, include_dir};
@@ -6,17 +7,17 @@ use uuid::Uuid;
 
 static GOLDEN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../events/golden");
 
-/// The golden files that do not read through the upcasters of this program, and why.
+/// The golden files that this program cannot decode, and why.
 pub(super) fn unreadable() -> Vec<String> {
     GOLDEN.files().filter_map(|file| check(file.path().to_str()?, file.contents()).err()).collect()
 }
 
-/// A file is `<type>.v<schema>.json`, or `<type>.v<schema>.<shape>.json`.
+/// Decodes a file named `<type>.v<schema>.json` or `<type>.v<schema>.<shape>.json`.
 fn check(name: &str, body: &[u8]) -> Result<(), String> {
     let mut parts = name.split('.');
     let event_type = parts.next().unwrap_or_default();
     let schema = parts.next().and_then(|part| part.strip_prefix('v')?.parse().ok());
-    let schema = schema.ok_or_else(|| format!("{name}: no golden file is named so"))?;
+    let schema = schema.ok_or_else(|| format!("{name}: not the name of a golden file"))?;
     let known = |kind: &StreamKind| Event::known_schema(*kind, event_type).is_some();
     let kind = StreamKind::ALL.into_iter().find(known);
     let kind = kind.ok_or_else(|| format!("{name}: unknown type"))?;
@@ -31,14 +32,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_golden_file_is_compiled_in_and_reads() {
+    fn every_golden_file_is_compiled_in_and_decoded() {
         assert_eq!(unreadable(), [] as [&str; 0]);
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../events/golden");
         assert_eq!(GOLDEN.files().count(), std::fs::read_dir(folder).unwrap().count());
     }
 
     #[test]
-    fn what_does_not_read_is_named() {
+    fn undecodable_files_are_named() {
         assert!(check("OrderConfirmed.v99.json", b"{}").unwrap_err().contains("schema version 99"));
         assert!(check("OrderForgotten.v1.json", b"{}").unwrap_err().contains("unknown type"));
         assert!(check("OrderPlaced.v1.json", b"[]").is_err());

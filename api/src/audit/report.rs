@@ -1,52 +1,52 @@
-//! What an audit finds.
+//! The report of an audit.
 
 use events::{Offset, Partition, StreamId};
 use projections::past::ModelReport;
 use serde::Serialize;
 use uuid::Uuid;
 
-/// Findings a report names; more are only counted.
+/// The most findings that a report lists. Further ones are only counted.
 const NAMED_FINDINGS: usize = 1_000;
 
-/// What is in the log, and what is wrong with it.
+/// The contents of a log, and its faults.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
-    /// Partitions walked.
+    /// Number of partitions walked.
     pub partitions: u32,
-    /// Batches that count.
+    /// Number of batches that count.
     pub batches: u64,
-    /// Domain events in them.
+    /// Number of domain events in these batches.
     pub events: u64,
-    /// Streams they belong to.
+    /// Number of streams of these events.
     pub streams: u64,
-    /// Everything found, named below or not.
+    /// Number of findings, listed below or not.
     pub found: u64,
-    /// The first findings of each partition.
+    /// The first findings.
     pub findings: Vec<Finding>,
-    /// The serving read models against a fold of the log, if that was asked for.
+    /// The serving read models compared with a fold of the log, if requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read_models: Option<Vec<ModelReport>>,
-    /// Golden events that this program does not read: a partition that holds one would stop its
+    /// Golden events that this program cannot decode. A partition with such an event would stop its
     /// shard.
     pub golden: Vec<String>,
-    /// Why the log as a whole was not walked, if it was not.
+    /// Why the log was not walked at all, if it was not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub damage: Option<String>,
 }
 
-/// Something that must not be.
+/// A fault, and where it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// The partition.
     pub partition: Partition,
-    /// Where it was noticed.
+    /// The offset at which the fault was found.
     pub offset: Offset,
-    /// What it is.
+    /// The fault.
     #[serde(flatten)]
     pub fault: Fault,
 }
 
-/// What can be wrong.
+/// A fault of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "fault", rename_all = "kebab-case")]
 pub enum Fault {
@@ -54,68 +54,68 @@ pub enum Fault {
     VersionGap {
         /// The stream.
         stream: StreamId,
-        /// What should have come.
+        /// The version expected.
         expected: u64,
-        /// What came.
+        /// The version found.
         found: u64,
     },
-    /// One command appended twice.
+    /// One command has appended events twice.
     DuplicateCommand {
         /// The stream.
         stream: StreamId,
         /// The command.
         command_id: Uuid,
-        /// Where it appended first.
+        /// Offset of its first events.
         first: Offset,
     },
-    /// A batch that is not whole.
+    /// A batch is incomplete.
     TornBatch {
         /// The batch.
         batch_id: Uuid,
     },
-    /// A record of a writer whose term was over.
+    /// A record comes from a writer whose term had ended.
     OvertakenRecord {
         /// The batch.
         batch_id: Uuid,
-        /// The term that was over.
+        /// The writer's term.
         term: u64,
     },
-    /// An event this program does not know.
+    /// This program cannot decode an event.
     Undecodable {
         /// The stream.
         stream: StreamId,
-        /// Why.
+        /// Why not.
         reason: String,
     },
-    /// A stream in a partition that is not its own.
+    /// A stream has events in another partition than its own.
     WrongPartition {
         /// The stream.
         stream: StreamId,
     },
-    /// Time ran backwards.
+    /// An event is earlier than the one before it in the partition.
     TimeBackwards {
         /// The stream.
         stream: StreamId,
     },
-    /// What stands here cannot be read, and so nothing behind it.
+    /// A record is damaged. Nothing behind it can be read.
     Damaged {
-        /// Why.
+        /// What is wrong with it.
         reason: String,
     },
 }
 
 impl Report {
-    /// Whether nothing is wrong.
+    /// Whether there are no faults.
     pub fn is_clean(&self) -> bool {
         self.found == 0
     }
 
-    /// Of a log that is refused because it is damaged.
+    /// The report of a log that cannot be opened because it is damaged.
     pub fn of_damage(reason: &str) -> Self {
         Self { found: 1, damage: Some(reason.to_owned()), ..Self::default() }
     }
 
-    /// Adds what was found of the read models.
+    /// Adds the comparison of the read models.
     pub fn add_read_models(&mut self, reports: Vec<ModelReport>) {
         self.found += reports.iter().map(|report| report.found).sum::<u64>();
         self.read_models = Some(reports);

@@ -1,4 +1,4 @@
-//! One partition, from its first record to where it ends now.
+//! Walks one partition from its first record to its current end.
 
 use super::{Fault, Report};
 use events::{
@@ -12,11 +12,11 @@ use events::{
 use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
-/// For this much log time a command id may not append twice: as long as the write side remembers
-/// it.
+/// The log time within which a command id must not append twice: as long as the write side
+/// remembers command ids.
 const MEMORY: chrono::TimeDelta = chrono::TimeDelta::hours(48);
 
-/// A command that appended.
+/// A command that has appended events.
 #[derive(Clone, Copy)]
 struct Seen {
     batch: Uuid,
@@ -24,17 +24,17 @@ struct Seen {
     time: Timestamp,
 }
 
-/// One partition: streams live in one, so nothing is carried over to the next.
+/// The walk through one partition. A stream is in one partition only, so each walk stands alone.
 pub(super) struct Walk<'a> {
     partitions: u32,
     partition: Partition,
     report: &'a mut Report,
     versions: HashMap<StreamId, u64>,
-    /// Commands of the present 48 hours of log time and of those before them.
+    /// The commands of the current 48 hours of log time, and of the 48 hours before.
     commands: [HashMap<(StreamId, Uuid), Seen>; 2],
     turned: Option<Timestamp>,
     latest: Option<Timestamp>,
-    /// Batches that were begun and are not to be called torn twice.
+    /// Incomplete batches that are reported already.
     torn: HashSet<Uuid>,
 }
 
@@ -115,7 +115,7 @@ impl<'a> Walk<'a> {
     fn version(&mut self, position: Position, stream: StreamId, found: u64) {
         let version = self.versions.entry(stream).or_default();
         let expected = *version + 1;
-        // Going on from what was found names each gap once.
+        // Counting goes on from the version found, so that each gap is reported once.
         *version = found;
         if found != expected {
             self.note(position, Fault::VersionGap { stream, expected, found });

@@ -1,5 +1,5 @@
-//! The log and the read models for commands other than `serve`: beside a running server, or without
-//! one.
+//! Access to the log and the read models for commands other than `serve`, with or without a running
+//! server.
 
 use anyhow::{Context, bail};
 use events::{Environment, environment::System, log::EventLog, log::embedded::EmbeddedLog};
@@ -12,12 +12,13 @@ use projections::database::{self, PoolSettings, local::LocalPostgres};
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use std::{path::Path, sync::Arc, time::Duration};
 
-/// How long a server that is just starting may take to bring its database up.
+/// How long a server that is just starting may take to start its database.
 const SERVER_START: Duration = Duration::from_mins(1);
 
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// The pause between two checks whether the server's database runs.
+const DATABASE_POLL: Duration = Duration::from_millis(100);
 
-/// The log, to read.
+/// The log, open for reading.
 pub async fn log(config: &Config) -> anyhow::Result<Arc<dyn EventLog>> {
     let environment: Arc<dyn Environment> = Arc::new(System::new());
     match &config.log {
@@ -30,8 +31,8 @@ pub async fn log(config: &Config) -> anyhow::Result<Arc<dyn EventLog>> {
     }
 }
 
-/// The read models' database, up to date. A private one that nobody runs is started, and stopped by
-/// [`close`](Self::close).
+/// The database of the read models, migrated to this program. A private database that does not run
+/// is started, and stopped by [`close`](Self::close).
 pub struct ReadSide {
     pub pool: PgPool,
     pub options: PgConnectOptions,
@@ -56,8 +57,7 @@ impl ReadSide {
         Ok(Self { pool, options, started })
     }
 
-    /// Does `work` with the read models brought up to this program, and closes them however it
-    /// ends.
+    /// Runs `work` with read models prepared for this program. Closes the database in any case.
     pub async fn with<T>(
         config: &Config,
         log: &dyn EventLog,
@@ -73,7 +73,7 @@ impl ReadSide {
         closed.map(|()| done)
     }
 
-    /// Whether the database was started for this command, so that nobody else uses it.
+    /// Whether this command has started the database, so that no other process uses it.
     pub fn is_ours(&self) -> bool {
         self.started.is_some()
     }
@@ -81,7 +81,7 @@ impl ReadSide {
     pub async fn close(self) -> anyhow::Result<()> {
         self.pool.close().await;
         if let Some((postgres, _data_dir)) = self.started {
-            postgres.stop().await.context("the private database does not stop")?;
+            postgres.stop().await.context("the private database did not stop")?;
         }
         Ok(())
     }
@@ -94,7 +94,7 @@ async fn attach(data_dir: &Path) -> anyhow::Result<Option<LocalPostgres>> {
             if let Some(running) = LocalPostgres::attach(data_dir).await? {
                 return Ok(Some(running));
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(DATABASE_POLL).await;
         }
         anyhow::Ok(None)
     };

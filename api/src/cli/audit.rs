@@ -17,7 +17,7 @@ pub struct Args {
     /// Prints the report as JSON.
     #[arg(long)]
     json: bool,
-    /// Compares the read models that serve with a fold of the log, too.
+    /// Also compares the serving read models with a fold of the log.
     #[arg(long)]
     read_models: bool,
 }
@@ -56,11 +56,13 @@ fn tell_read_model(report: &ModelReport) -> anyhow::Result<()> {
         super::print(&format!("{model} version {version}, {table}, {side}: {row}"))?;
     }
     for (stream, reason) in &report.refused {
-        super::print(&format!("{model} version {version}, {stream} is not parked: {reason}"))?;
+        super::print(&format!(
+            "{model} version {version}, {stream} must be parked and is not: {reason}"
+        ))?;
     }
     let became = match (report.compared, found) {
-        (false, _) => "not compared, other code wrote it".to_owned(),
-        (true, 0) => format!("{rows} rows are what {events} events say"),
+        (false, _) => "not compared, another program built it".to_owned(),
+        (true, 0) => format!("{rows} rows agree with {events} events"),
         (true, found) => format!("{found} differences between {rows} rows and {events} events"),
     };
     super::print(&format!("{model} version {version}: {became}, {parked} streams parked"))?;
@@ -69,7 +71,7 @@ fn tell_read_model(report: &ModelReport) -> anyhow::Result<()> {
 
 fn tell(report: &Report) -> anyhow::Result<()> {
     if let Some(reason) = &report.damage {
-        return Ok(super::print(&format!("the log is damaged, and was not walked: {reason}"))?);
+        return Ok(super::print(&format!("the log is damaged and was not walked: {reason}"))?);
     }
     for Finding { partition, offset, fault } in &report.findings {
         super::print(&format!("{partition}:{offset} {}", serde_json::to_string(fault)?))?;

@@ -1,4 +1,4 @@
-//! `orderlog demo`: books, readers and a stream of orders, all through HTTP.
+//! `orderlog demo`: adds books, customers and a stream of orders over HTTP.
 
 use anyhow::{Context, bail};
 use events::{Environment, environment::System};
@@ -30,13 +30,13 @@ const BOOKS: [(&str, &str, i64); 12] = [
     ("The Art of War", "philosophy", 599),
 ];
 
-/// Copies of each book that arrive with each run.
+/// Copies of each book that each run adds.
 const COPIES: i64 = 1_000;
 
-/// Customers made by each run.
+/// Customers that each run registers.
 const READERS: u32 = 20;
 
-/// Requests at once.
+/// The most requests under way.
 const AT_ONCE: usize = 16;
 
 /// Longer than the server takes to answer 503.
@@ -44,10 +44,10 @@ const TIMEOUT: Duration = Duration::from_secs(90);
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Orders to place.
+    /// How many orders to place.
     #[arg(long, value_name = "N", default_value_t = 500)]
     orders: u32,
-    /// Another server than that of the data directory, such as <http://127.0.0.1:8080>.
+    /// Another server than the one of the data directory, such as <http://127.0.0.1:8080>.
     #[arg(long, value_name = "URL", requires = "token")]
     url: Option<String>,
     /// A staff token of that server.
@@ -55,13 +55,13 @@ pub struct Args {
     token: Option<String>,
 }
 
-/// The shop, as staff see it.
+/// The shop, with a staff token.
 struct Shop {
     client: Client,
     url: String,
     token: String,
     currency: String,
-    /// Makes the keys of this run differ from those of the last.
+    /// Part of the idempotency keys of this run, so that they differ from those of other runs.
     run: Uuid,
 }
 
@@ -93,7 +93,7 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     for (outcome, count) in outcomes {
         super::print(&format!("  {count:6} {outcome}"))?;
     }
-    super::print(&format!("see them: {}/docs", shop.url))?;
+    super::print(&format!("to look at them, open {}/docs", shop.url))?;
     Ok(())
 }
 
@@ -104,7 +104,7 @@ impl Shop {
             None => match DataDir::announced(&config.data_dir)? {
                 Some(announced) => announced.url(),
                 None => bail!(
-                    "no server runs on {}: start one, or give --url",
+                    "no server is running on the data directory {}: start one, or use --url",
                     config.data_dir.display()
                 ),
             },
@@ -124,7 +124,7 @@ impl Shop {
         })
     }
 
-    /// Posts under an idempotency key; the status and the body.
+    /// Posts with an idempotency key. Returns status and body of the answer.
     async fn post(&self, path: &str, key: &str, body: &Value) -> anyhow::Result<(u16, Value)> {
         let response = self
             .client
@@ -144,7 +144,7 @@ impl Shop {
         id.with_context(|| format!("{path} answered {status}: {body}"))
     }
 
-    /// The same book at every run, with more copies each time.
+    /// Adds a book, which is the same in every run, and more copies of it.
     async fn stock_book(&self, index: usize) -> anyhow::Result<Uuid> {
         let (name, category, price) = BOOKS[index];
         let price = json!({"amount": price, "currency": self.currency});
@@ -155,7 +155,7 @@ impl Shop {
         let key = format!("demo-stock-{}-{index}", self.run);
         let (status, body) = self.post(&format!("/products/{id}/stock"), &key, &stock).await?;
         if status != 200 {
-            bail!("the stock of {name} was answered with {status}: {body}");
+            bail!("{name}: the change of stock was answered with {status}: {body}");
         }
         Ok(id)
     }
@@ -170,9 +170,9 @@ impl Shop {
         self.created("/customers", &key, &reader, "customer_id").await
     }
 
-    /// Places an order of one to three books; how it ended.
+    /// Places an order of one to three books. Returns its status, or the name of the problem.
     async fn order(&self, number: u32, books: &[Uuid], readers: &[Uuid]) -> anyhow::Result<String> {
-        // Strides without a common divisor with the lengths: all pairs come up.
+        // The strides have no common divisor with the number of books, so that all pairs occur.
         let pick = |nth: usize| books[(number as usize * 5 + nth * 7) % books.len()];
         let lines: Vec<Value> = (0..=number as usize % 3)
             .map(|nth| json!({"product_id": pick(nth), "quantity": 1 + number % 2}))

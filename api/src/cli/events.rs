@@ -11,9 +11,9 @@ use serde_json::{json, value::RawValue};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// `<kind>-<id>`, such as `order-0192d3f4-...`.
+    /// Id of the stream: `<kind>-<id>`, such as `order-0192d3f4-...`.
     stream: StreamId,
-    /// Goes on as more comes.
+    /// Waits for new events and prints them too.
     #[arg(long)]
     follow: bool,
 }
@@ -35,9 +35,9 @@ pub async fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     }
 }
 
-/// As it stands in the log: personal data stays sealed.
+/// A record as the log has it. Personal data stays encrypted.
 fn line(position: Position, record: &Record) -> String {
-    // What does not read is shown all the same: it may be why somebody looks.
+    // Data that is no JSON is printed as text, because it may be what the user is looking for.
     let data = serde_json::from_slice::<&RawValue>(&record.body)
         .map_or_else(|_| json!(String::from_utf8_lossy(&record.body)), |data| json!(data));
     let metadata = record.metadata;

@@ -11,20 +11,20 @@ use projections::{
 use sqlx::PgPool;
 use std::{process::ExitCode, sync::Arc};
 
-/// Streams asked for at once.
+/// Streams read in one query.
 const PAGE: u32 = 200;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Applies what is kept back of this stream, such as `order-0192d3f4-...`, after a fix.
+    /// Tries to apply the parked events of this stream, such as `order-0192d3f4-...`, after a fix.
     #[arg(long, value_name = "STREAM")]
     retry: Option<StreamId>,
-    /// Lets the version of this read model that is being built serve without its parked streams.
+    /// Lets the new version of this read model serve without its parked streams.
     #[arg(long, value_name = "NAME", conflicts_with = "retry")]
     accept: Option<ReadModel>,
 }
 
-/// 1 if a stream that was tried again is still parked.
+/// The exit code is 1 if the stream is still parked after a retry.
 pub async fn run(config: &Config, args: &Args) -> anyhow::Result<ExitCode> {
     let log = access::log(config).await?;
     let work = async |read_side: &ReadSide| carry_out(&read_side.pool, &log, args).await;
@@ -49,8 +49,8 @@ fn tried(retried: &[Retried]) -> anyhow::Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     for Retried { model, version, applied, outcome } in retried {
         let became = match outcome {
-            Outcome::Drained => "parked no more".to_owned(),
-            Outcome::Stale => "left alone: other code writes it".to_owned(),
+            Outcome::Drained => "no longer parked".to_owned(),
+            Outcome::Stale => "left alone: another program feeds it".to_owned(),
             Outcome::Parked { position, reason } => {
                 code = ExitCode::FAILURE;
                 format!("still parked at {position}: {reason}")

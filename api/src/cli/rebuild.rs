@@ -15,34 +15,35 @@ use projections::{
 use std::{io::IsTerminal, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
-/// How often progress is shown.
-const LOOK: Duration = Duration::from_millis(200);
+/// How often progress is read and shown on a terminal.
+const POLL: Duration = Duration::from_millis(200);
 
-/// How often where there is no terminal: each time is a line.
+/// How often progress is printed as a line, without a terminal.
 const LINE: Duration = Duration::from_secs(5);
 
-/// When nothing has moved for this long, no projector runs anywhere: leases of a killed one are
-/// over by then.
-const NOBODY: Duration = Duration::from_secs(10);
+/// Without progress for this long, no projector runs anywhere: the leases of a killed one have
+/// expired by then.
+const NO_PROJECTOR: Duration = Duration::from_secs(10);
 
-/// Looks at a version that has everything but parked streams before it is told that it will not
-/// serve by itself.
-const PARKED_LOOKS: u32 = 25;
+/// How many polls in a row must find a version complete but for its parked streams before the
+/// command says that it will not serve by itself.
+const PARKED_POLLS: u32 = 25;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Such as orders: `orderlog projections` lists them all; several are built from one reading of the log
+    /// Read models to rebuild, such as orders; `orderlog projections` lists them. Several are built
+    /// from one reading of the log
     #[arg(value_name = "NAME", required = true)]
     names: Vec<ReadModel>,
-    /// Builds it only to compare it with the one that serves, and drops it again; exit code 1 if
-    /// they differ.
+    /// Builds a version only to compare it with the serving one, and drops it again; the exit code
+    /// is 1 if they differ.
     #[arg(long)]
     verify_only: bool,
-    /// Lets it serve although its rows differ from those that serve now, or although it keeps streams back; one that is under
-    /// way or kept is taken up.
+    /// Lets the new version serve even if its rows differ from the serving version's, or if it has
+    /// parked streams; continues a rebuild that is under way or waits for this.
     #[arg(long, conflicts_with_all = ["verify_only", "travel"])]
     accept: bool,
-    /// Takes little of the machine, however long it takes.
+    /// Spares the machine; the rebuild takes longer.
     #[arg(long)]
     throttle: bool,
     #[command(flatten)]
@@ -71,7 +72,7 @@ struct Rebuild<'a> {
 }
 
 impl Rebuild<'_> {
-    /// The versions to be built: new ones, or those that are there to be accepted.
+    /// Requests the versions to build. With `--accept` a rebuild under way is taken over instead.
     async fn begin(&self) -> anyhow::Result<Vec<u32>> {
         let pool = &self.read_side.pool;
         match rebuild::request_all(pool, self.models, self.manner).await {
@@ -88,7 +89,7 @@ impl Rebuild<'_> {
         Ok(versions)
     }
 
-    /// Lets it serve as it is, after telling how that is.
+    /// Prints the differences of a version and accepts it.
     async fn accept(&self, status: &VersionStatus) -> anyhow::Result<()> {
         for difference in status.rebuild.iter().flat_map(|rebuild| &rebuild.differences) {
             super::print(&told(difference))?;
@@ -120,7 +121,7 @@ impl Rebuild<'_> {
                 Ok(last) => self.conclude(&last).await,
                 Err(error) => Err(error),
             };
-            // One may fail and the others not: each has its line.
+            // Each read model may fail. The last error is returned, the others are printed.
             if let Err(error) = concluded
                 && let Some(earlier) = failed.replace(error)
             {
@@ -130,7 +131,7 @@ impl Rebuild<'_> {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Shows how far one of them is, until it serves or will not.
+    /// Shows the progress of one version until it serves, or will not serve.
     async fn follow(
         &self,
         model: ReadModel,
@@ -159,35 +160,36 @@ impl Rebuild<'_> {
             if status.parked_streams > 0 && status.lag_events == status.parked_events {
                 complete += 1;
             }
-            if complete > PARKED_LOOKS && self.accept {
+            if complete > PARKED_POLLS && self.accept {
                 self.accept(&status).await?;
                 complete = 0;
             }
-            if complete > PARKED_LOOKS {
+            if complete > PARKED_POLLS {
                 let parked = status.parked_streams;
                 bail!(
-                    "version {version} of {model} has all but {parked} parked streams, which the \
-                     serving one shows: see `orderlog parked`; `orderlog parked --retry STREAM` \
-                     after a fix, or `orderlog rebuild {model} --accept` to let it serve without them"
+                    "version {version} of {model} is complete but for {parked} parked streams, \
+                     which the serving version shows: list them with `orderlog parked`, then fix \
+                     the fault and run `orderlog parked --retry STREAM`, or let the new version \
+                     serve without them with `orderlog rebuild {model} --accept`"
                 );
             }
             if status.events != events {
                 (events, moved) = (status.events, Instant::now());
             }
             let paused = status.rebuild.as_ref().is_some_and(|it| it.phase == "paused");
-            if projector.is_none() && !paused && moved.elapsed() > NOBODY {
-                super::print("no projector runs, building it here")?;
+            if projector.is_none() && !paused && moved.elapsed() > NO_PROJECTOR {
+                super::print("no projector is running, building the version in this process")?;
                 *projector = Some(self.projector().await?);
             }
             shown.show(&status)?;
-            sleep(LOOK).await;
+            sleep(POLL).await;
         };
         shown.end();
         Ok(last)
     }
 
-    /// Tells what came of it. What was only to be compared is dropped; what differs is kept to be
-    /// looked at.
+    /// Prints the result. With `--verify-only` the version is dropped, otherwise a version that
+    /// differs is kept for inspection.
     async fn conclude(&self, last: &VersionStatus) -> anyhow::Result<()> {
         let (model, version) = (last.model, last.version);
         let Some(rebuild) = &last.rebuild else {
@@ -200,11 +202,11 @@ impl Rebuild<'_> {
         match rebuild.verified {
             Some("different" | "undeclared") => {}
             Some("equal") => {
-                super::print(&format!("version {version} of {model} has the rows that serve"))?;
+                super::print(&format!("version {version} of {model} has the same rows as the serving version"))?;
                 return Ok(());
             }
-            Some("parked") => bail!("streams of {model} are parked: nothing was compared"),
-            _ => bail!("other code wrote the rows of {model} that serve: nothing was compared"),
+            Some("parked") => bail!("nothing was compared: {model} has parked streams"),
+            _ => bail!("nothing was compared: another program built the serving version of {model}"),
         }
         for difference in &rebuild.differences {
             super::print(&told(difference))?;
@@ -214,16 +216,16 @@ impl Rebuild<'_> {
         } else {
             format!(
                 "; it does not serve and is kept in schema {model}_v{version} until the rebuild is \
-                 cancelled, or accepted: `orderlog rebuild {model} --accept`"
+                 cancelled, or accepted with `orderlog rebuild {model} --accept`"
             )
         };
         if rebuild.verified == Some("undeclared") {
             bail!(
-                "code that gives other rows under the same revision wrote those of {model} that \
-                 serve{kept}"
+                "version {version} of {model} differs from the serving version, which another \
+                 program of the same revision built{kept}"
             );
         }
-        bail!("version {version} of {model} does not have the rows that serve{kept}")
+        bail!("version {version} of {model} differs from the serving version{kept}")
     }
 
     async fn projector(&self) -> anyhow::Result<Projector> {
@@ -261,16 +263,16 @@ fn reason(status: &VersionStatus) -> &str {
     status.partitions.iter().find_map(|partition| partition.stopped.as_deref()).unwrap_or("unknown")
 }
 
-/// How fast it goes, as `/admin/projections` says too.
+/// Phase, rate and remaining time, with the same numbers as `/admin/projections`.
 fn pace(rebuild: &RebuildStatus) -> String {
     let rate = rebuild.events_per_second;
     match rebuild.seconds_left {
-        Some(left) => format!("{}, {rate:.0} a second, {left:.0} s to go", rebuild.phase),
+        Some(left) => format!("{}, {rate:.0} events/s, {left:.0} s left", rebuild.phase),
         None => rebuild.phase.to_owned(),
     }
 }
 
-/// A bar on a terminal, lines elsewhere.
+/// How progress is shown: a bar on a terminal, else lines.
 enum Shown {
     Bar(ProgressBar),
     Lines { last: Option<Instant> },

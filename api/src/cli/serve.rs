@@ -11,10 +11,10 @@ use orderlog::{
 };
 use std::{process::ExitCode, time::Duration};
 
-/// What was accepted is finished in this time, or cut off: a container's grace period is 30 s.
+/// How long a soft stop may take. Container runtimes kill a process after 30 s.
 const SOFT_STOP: Duration = Duration::from_secs(25);
 
-/// How long the first lines wait for the partitions to open.
+/// How long the greeting waits for the partitions to open.
 const OPENING: Duration = Duration::from_secs(30);
 
 pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
@@ -22,53 +22,53 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let start = Running::start(config.clone());
     let mut running = tokio::select! {
         started = start => started?,
-        // Nothing was accepted yet, and a hard end is always safe.
+        // Nothing has been accepted yet, and a hard stop is always safe.
         signal = signals.next() => {
-            tracing::info!(signal, "ended before it ran");
+            tracing::info!(signal, "stopped during the start");
             return Ok(ExitCode::from(exit::FAULT));
         }
     };
     let died = tokio::select! {
-        // Until the partitions are open, a pasted command would be refused.
+        // The greeting waits until the partitions are open, so that its command works when pasted.
         died = async {
             let _ = tokio::time::timeout(OPENING, running.ready()).await;
             if let Err(error) = greet(&config, &running) {
-                // Nobody reads it; the program runs all the same.
-                tracing::warn!(error = %format!("{error:#}"), "the first lines were not printed");
+                // Standard output may be closed. That does not stop the program.
+                tracing::warn!(error = %format!("{error:#}"), "the greeting was not printed");
             }
             running.died().await
         } => Some(died),
         signal = signals.next() => {
-            tracing::info!(signal, "stopping, once more ends at once");
+            tracing::info!(signal, "stopping; a second signal stops at once");
             None
         }
     };
     if let Some(part) = &died {
-        tracing::error!(part, "a part of the program died");
+        tracing::error!(part, "a part of the program has failed, stopping");
     }
     tokio::select! {
         stopped = tokio::time::timeout(SOFT_STOP, running.stop()) => {
             if stopped.is_err() {
-                tracing::warn!("not everything ended in time");
+                tracing::warn!("the soft stop took too long, stopping at once");
                 return Ok(ExitCode::from(exit::FAULT));
             }
         }
         signal = signals.next() => {
-            tracing::warn!(signal, "ended at once");
+            tracing::warn!(signal, "stopping at once");
             return Ok(ExitCode::from(exit::FAULT));
         }
     }
     Ok(if died.is_some() { ExitCode::from(exit::SOFTWARE) } else { ExitCode::SUCCESS })
 }
 
-/// The first lines on standard output: where it is, where the data is, a token, and something to
-/// paste.
+/// Prints the greeting to standard output: the address, where the data is, a token, and a command
+/// to paste.
 fn greet(config: &Config, running: &Running) -> anyhow::Result<()> {
     let url = url_of(running.address());
     super::print(&format!("orderlog is running on {url} (try it at {url}/docs)"))?;
     super::print(&format!("data: {}", describe_data(config, running)))?;
     let Some(token) = running.sign(Role::Staff, None).transpose()? else { return Ok(()) };
-    super::print(&format!("staff token, good for 24 hours: {token}"))?;
+    super::print(&format!("staff token, valid for 24 hours: {token}"))?;
     super::print("add a product:")?;
     let product = serde_json::json!({
         "name": "A book",

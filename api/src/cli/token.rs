@@ -9,18 +9,18 @@ use orderlog::{
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// customer, staff or admin
+    /// Role of the caller: customer, staff or admin
     #[arg(long)]
     role: Role,
-    /// Whose token; for a customer the customer's id [default: the role's name].
+    /// Subject of the token; for a customer the customer's id [default: the role's name].
     #[arg(long, value_name = "ID")]
     sub: Option<String>,
 }
 
 pub fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     let own = config.auth == AuthChoice::BuiltIn;
-    ensure!(own, "tokens are checked with keys of somebody else, who signs them");
-    std::fs::create_dir_all(&config.data_dir).context("the data directory cannot be made")?;
+    ensure!(own, "the settings name another issuer of tokens, so this program cannot sign them");
+    std::fs::create_dir_all(&config.data_dir).context("the data directory cannot be created")?;
     let keys = AuthKeys::load_or_create(&startup::auth_key_path(&config.data_dir))?;
     super::print(&startup::sign(&keys, args.role, args.sub.as_deref())?)?;
     Ok(())

@@ -1,4 +1,4 @@
-//! `orderlog rebuild` into the past, or of one stream.
+//! `orderlog rebuild --as-of` and `--stream`: a read model as it was, or the rows of one stream.
 
 use super::access::{self, ReadSide};
 use anyhow::bail;
@@ -13,15 +13,15 @@ use sqlx::PgPool;
 #[derive(clap::Args)]
 #[group(id = "travel")]
 pub struct Args {
-    /// Builds it as it was, into a schema of its own: a time, or a Log-Position.
+    /// Builds the read model as it was at this time or Log-Position, into a schema of its own.
     #[arg(long, value_name = "TIME|TOKEN")]
     as_of: Option<Moment>,
-    /// Builds the rows of this stream only, in the version that serves.
+    /// Rebuilds the rows of this stream only, in the serving version.
     #[arg(long, value_name = "STREAM", conflicts_with = "as_of")]
     stream: Option<StreamId>,
 }
 
-/// Whether that was what was asked for.
+/// Carries out `--as-of` or `--stream`. Returns `false` if neither is given.
 pub async fn run(config: &Config, models: &[ReadModel], args: &Args) -> anyhow::Result<bool> {
     if args.as_of.is_none() && args.stream.is_none() {
         return Ok(false);
@@ -56,9 +56,9 @@ fn tell(past: &Past) -> anyhow::Result<()> {
     let Past { schema, events, refused } = past;
     super::print(&format!("{events} events in schema {schema}"))?;
     for (stream, reason) in refused {
-        super::print(&format!("{stream} is not whole: {reason}"))?;
+        super::print(&format!("{stream} is incomplete: {reason}"))?;
     }
-    if refused.is_empty() { Ok(()) } else { bail!("{} streams are not whole", refused.len()) }
+    if refused.is_empty() { Ok(()) } else { bail!("{} streams are incomplete", refused.len()) }
 }
 
 fn tell_stream(model: ReadModel, stream: StreamId, rebuilt: Rebuilt) -> anyhow::Result<()> {
