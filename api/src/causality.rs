@@ -92,9 +92,8 @@ fn min_position(headers: &HeaderMap) -> Result<Option<LogPosition>, Problem> {
     }
     let text = value.to_str().ok().filter(|text| text.len() <= MAX_TOKEN_BYTES);
     let token = text.and_then(|text| text.trim().parse().ok());
-    let invalid = || {
-        Problem::invalid_parameter("Min-Log-Position", "must be the Log-Position of an answer")
-    };
+    let invalid =
+        || Problem::invalid_parameter("Min-Log-Position", "must be the Log-Position of an answer");
     token.map(Some).ok_or_else(invalid)
 }
 

@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(announced.url(), "http://127.0.0.1:4711");
 
         drop(owner);
-        assert_eq!(DataDir::announced(&path).unwrap(), None, "a file without an owner does not count");
+        assert_eq!(DataDir::announced(&path).unwrap(), None, "a stale file does not count");
         DataDir::lock(&path).unwrap();
     }
 }

@@ -75,7 +75,8 @@ pub(super) fn read_key_set(json: &[u8]) -> Result<Vec<TrustedKey>, AuthKeyError>
         keys: Vec<Value>,
     }
     let malformed = |what: &str| AuthKeyError::Malformed(format!("the key set ({what})"));
-    let set: KeySet = serde_json::from_slice(json).map_err(|_| malformed("it is not valid JSON of a key set"))?;
+    let set: KeySet =
+        serde_json::from_slice(json).map_err(|_| malformed("it is not valid JSON of a key set"))?;
     let read = |key| TrustedKey::of_jwk(&serde_json::from_value(key).ok()?);
     let mut keys: Vec<_> = set.keys.into_iter().filter_map(read).collect();
     if keys.len() > 1 {

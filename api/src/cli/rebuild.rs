@@ -202,11 +202,15 @@ impl Rebuild<'_> {
         match rebuild.verified {
             Some("different" | "undeclared") => {}
             Some("equal") => {
-                super::print(&format!("version {version} of {model} has the same rows as the serving version"))?;
+                super::print(&format!(
+                    "version {version} of {model} has the same rows as the serving version"
+                ))?;
                 return Ok(());
             }
             Some("parked") => bail!("nothing was compared: {model} has parked streams"),
-            _ => bail!("nothing was compared: another program built the serving version of {model}"),
+            _ => {
+                bail!("nothing was compared: another program built the serving version of {model}")
+            }
         }
         for difference in &rebuild.differences {
             super::print(&told(difference))?;

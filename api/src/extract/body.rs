@@ -65,8 +65,7 @@ async fn read(body: Body) -> Result<Vec<u8>, Problem> {
     let mut chunks = body.into_data_stream();
     let (mut bytes, mut read) = (Vec::new(), 0);
     while let Some(chunk) = chunks.next().await {
-        let chunk =
-            chunk.map_err(|_| Problem::new(Kind::InvalidBody, "the body is incomplete"))?;
+        let chunk = chunk.map_err(|_| Problem::new(Kind::InvalidBody, "the body is incomplete"))?;
         read += chunk.len();
         if read > MAX_DRAINED_BYTES {
             break;

@@ -29,9 +29,10 @@ impl Params {
     pub fn of(query: &str) -> Result<Self, Problem> {
         let pairs: VecDeque<_> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         match pairs.iter().find(|(name, value)| name.contains('\0') || value.contains('\0')) {
-            Some((name, _)) => {
-                Err(Problem::invalid_parameter(&name.replace('\0', ""), "must not contain the character NUL"))
-            }
+            Some((name, _)) => Err(Problem::invalid_parameter(
+                &name.replace('\0', ""),
+                "must not contain the character NUL",
+            )),
             None => Ok(Self(pairs)),
         }
     }

@@ -125,7 +125,8 @@ impl Live {
             return Err(Problem::unavailable("the server is stopping"));
         }
         let permit = Arc::clone(&hub.seats).try_acquire_owned();
-        let permit = permit.map_err(|_| Problem::unavailable("there are too many listeners").retry_after(30))?;
+        let permit =
+            permit.map_err(|_| Problem::unavailable("too many listeners").retry_after(30))?;
         let place = Place::take(hub, principal)?;
         let partition = partition_of(stream, hub.log.partitions());
         let number = hub.next.fetch_add(1, Ordering::Relaxed);

@@ -15,7 +15,10 @@ fn assert_fits(document: &Value, schema: &Value, value: &Value, of: &str) {
         .iter_errors(value)
         .map(|fault| format!("{}: {fault}", fault.instance_path()))
         .collect();
-    assert!(faults.is_empty(), "the example of {of} does not match its schema: {faults:?} in {value:#}");
+    assert!(
+        faults.is_empty(),
+        "the example of {of} does not match its schema: {faults:?} in {value:#}"
+    );
 }
 
 #[test]

@@ -138,7 +138,9 @@ impl Range {
         let from = params.moment("from")?;
         let width = bucket.width();
         let invalid = |detail| Problem::invalid_parameter("from", detail);
-        let begin = |time| bucket.begin(time).ok_or_else(|| invalid("is too far in the past or the future"));
+        let begin = |time| {
+            bucket.begin(time).ok_or_else(|| invalid("is too far in the past or the future"))
+        };
         let last = begin(to)?;
         let end = if last == to { to } else { last + width };
         let from = match from {
