@@ -5,7 +5,7 @@ use crate::{
     causality::{self, Freshness},
     extract::{Params, Unescaped},
     problem::Problem,
-    query::{self, Found},
+    query::{self, Found, Versioned},
     replay,
 };
 use axum::response::Response;
@@ -15,7 +15,6 @@ use projections::{
     ReadModel,
     past::{Ends, Moment, PastError},
 };
-use serde::Serialize;
 use std::{sync::Arc, time::Duration};
 
 /// How long to wait until the history has caught up with the log, without a preference.
@@ -30,13 +29,13 @@ pub(crate) fn moment(params: &mut Params) -> Result<Option<Moment>, Problem> {
     Ok(params.read::<Unescaped<Moment>>("as_of", expected)?.map(|asked| asked.0))
 }
 
-/// The answer with the body that `show` makes of the stream as it was. `ETag` is the version
-/// shown, `Log-Position` the last event folded.
+/// The answer with the body that `show` makes of the stream as it was. Its `Log-Position` is that
+/// of the last event folded.
 ///
 /// # Errors
 /// `invalid-parameter` for a moment that is not in the past of this log, `not-found` if the stream
 /// had not begun or `show` hides it.
-pub(crate) async fn answer<B: Serialize>(
+pub(crate) async fn answer<B: Versioned>(
     app: &Arc<App>,
     stream: StreamId,
     moment: &Moment,
@@ -54,7 +53,7 @@ pub(crate) async fn answer<B: Serialize>(
     let folded = folded.await?.ok_or_else(|| Problem::not_found("resource"))?;
     let value = show(&folded.state).ok_or_else(|| Problem::not_found("resource"))?;
     let position = folded.position.into_iter().collect();
-    Ok(query::one(freshness, Found { value, position }, folded.state.shown_version()))
+    Ok(query::one(freshness, Found { value, position }))
 }
 
 /// Where the log ended at `moment`. Runs in a task of its own, because the log's reader must not be

@@ -56,6 +56,13 @@ pub struct Found<T> {
     pub position: LogPosition,
 }
 
+impl<T> Found<T> {
+    /// Another value at the same position.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Found<U> {
+        Found { value: change(self.value), position: self.position }
+    }
+}
+
 /// Runs a query once the read model reflects the position that the caller asks for.
 ///
 /// # Errors
@@ -173,37 +180,61 @@ where
     Ok(Found { value, position: found.position })
 }
 
-/// The 304 for a caller who has the current version already, from the version alone. `None` for
-/// any other caller: then the row must be read.
+/// A body that shows a version of a resource.
+pub trait Versioned: Serialize {
+    /// The version shown: the `ETag`.
+    fn version(&self) -> u64;
+}
+
+/// The answer with the resource of one stream. A caller who has the current version already gets a
+/// 304, for which only the version is read; any other gets the body that `show` makes of the row.
 ///
 /// # Errors
-/// As [`read`].
-pub async fn unchanged<F>(
+/// Those of [`read_one`].
+pub async fn get<T, B, V, R>(
     app: &App,
     model: ReadModel,
+    stream: StreamId,
     freshness: &Freshness,
-    version: impl FnOnce(ReadModels) -> F,
-) -> Result<Option<Response>, Problem>
+    version: impl FnOnce(ReadModels) -> V,
+    row: impl Fn(ReadModels) -> R,
+    show: impl FnOnce(T) -> B,
+) -> Result<Response, Problem>
 where
-    F: Future<Output = Result<Option<u64>, QueryError>> + Send,
+    B: Versioned,
+    V: Future<Output = Result<Option<u64>, QueryError>> + Send,
+    R: Future<Output = Result<Option<T>, QueryError>> + Send,
 {
-    if !freshness.is_conditional() {
-        return Ok(None);
+    if freshness.is_conditional() {
+        let current = read(app.reads()?, model, freshness, version).await?;
+        if let Some(version) = current.value.filter(|version| freshness.holds(*version)) {
+            let response = StatusCode::NOT_MODIFIED.into_response();
+            return Ok(versioned(response, freshness, version, &current.position));
+        }
     }
-    let Found { value, position } = read(app.reads()?, model, freshness, version).await?;
-    let held = value.filter(|version| freshness.holds(*version));
-    Ok(held.map(|version| one(freshness, Found { value: (), position }, version)))
+    let found = read_one(app, model, &partition(app, stream), freshness, row).await?;
+    Ok(one(freshness, found.map(show)))
 }
 
 /// The answer with one resource, or a 304 if the caller has this version already.
-pub fn one<B: Serialize>(freshness: &Freshness, found: Found<B>, version: u64) -> Response {
-    let mut response = if freshness.holds(version) {
+pub fn one<B: Versioned>(freshness: &Freshness, found: Found<B>) -> Response {
+    let version = found.value.version();
+    let response = if freshness.holds(version) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         Json(found.value).into_response()
     };
+    versioned(response, freshness, version, &found.position)
+}
+
+fn versioned(
+    mut response: Response,
+    freshness: &Freshness,
+    version: u64,
+    position: &LogPosition,
+) -> Response {
     set_header(&mut response, header::ETAG, &etag(version));
-    reflect(&mut response, freshness.prefer, &found.position);
+    reflect(&mut response, freshness.prefer, position);
     response
 }
 
@@ -228,41 +259,69 @@ pub struct ListBody<B> {
     pub next_cursor: Option<String>,
 }
 
-impl<T> ListBody<T> {
-    /// A page of items that were read with a limit of one more than `limit`.
+/// The page of a list that a request asks for. `C` is what its cursors contain.
+pub struct PageRequest<C> {
+    cursors: Cursors,
+    /// Where the page begins; `None` for the first page.
+    pub after: Option<C>,
+    /// The most items of the page.
+    pub limit: u32,
+}
+
+impl<C: Serialize + DeserializeOwned> PageRequest<C> {
+    /// Reads `cursor` and `limit`, for the list of this name with these filters. They are the last
+    /// parameters: any other is refused.
     ///
     /// # Errors
-    /// Never for the cursors of this crate.
-    pub fn cut<C: Serialize>(
-        mut items: Vec<T>,
-        limit: u32,
-        cursors: &Cursors,
-        cursor: impl FnOnce(&T) -> C,
+    /// `invalid-parameter`.
+    pub fn of(
+        name: &str,
+        filters: &impl std::fmt::Debug,
+        mut params: Params,
     ) -> Result<Self, Problem> {
-        let more = items.len() > limit as usize;
-        items.truncate(limit as usize);
-        let last = items.last().filter(|_| more);
-        let next_cursor = last.map(|last| cursors.give(cursor(last))).transpose()?;
-        Ok(Self { items, next_cursor })
+        let cursors = Cursors::of(name, filters);
+        let after = cursors.take(&mut params)?;
+        let limit = limit(&mut params)?;
+        params.end()?;
+        Ok(Self { cursors, after, limit })
     }
 
-    /// A page of a read model. `at` makes of its cursor the value that clients get.
+    /// The page of rows that were read with a limit of one more than this page has.
+    pub fn cut<T>(&self, mut rows: Vec<T>, cursor: impl FnOnce(&T) -> C) -> Page<T, C> {
+        let more = rows.len() > self.limit as usize;
+        rows.truncate(self.limit as usize);
+        let next = rows.last().filter(|_| more).map(cursor);
+        Page { items: rows, next }
+    }
+
+    /// The body with a page of a read model. `at` makes its cursor into one for clients, `show`
+    /// makes its rows into items.
     ///
     /// # Errors
-    /// Never for the cursors of this crate.
-    pub fn of<C, A: Serialize>(
-        page: Page<T, C>,
-        cursors: &Cursors,
-        at: impl FnOnce(C) -> A,
-    ) -> Result<Self, Problem> {
-        let next_cursor = page.next.map(|next| cursors.give(at(next))).transpose()?;
-        Ok(Self { items: page.items, next_cursor })
+    /// Never for the cursors of this crate, which all serialise.
+    pub fn body<T, N, B>(
+        &self,
+        page: Page<T, N>,
+        at: impl FnOnce(N) -> C,
+        show: impl FnMut(T) -> B,
+    ) -> Result<ListBody<B>, Problem> {
+        let next_cursor = page.next.map(|next| self.cursors.give(at(next))).transpose()?;
+        Ok(ListBody { items: page.items.into_iter().map(show).collect(), next_cursor })
     }
 
-    /// The same with other items.
-    pub fn map<U>(self, item: impl FnMut(T) -> U) -> ListBody<U> {
-        let items = self.items.into_iter().map(item).collect();
-        ListBody { items, next_cursor: self.next_cursor }
+    /// The answer with the [`body`](Self::body) of a page.
+    ///
+    /// # Errors
+    /// As [`body`](Self::body).
+    pub fn answer<T, N, B: Serialize>(
+        &self,
+        freshness: &Freshness,
+        found: Found<Page<T, N>>,
+        at: impl FnOnce(N) -> C,
+        show: impl FnMut(T) -> B,
+    ) -> Result<Response, Problem> {
+        let value = self.body(found.value, at, show)?;
+        Ok(list(freshness, Found { value, position: found.position }))
     }
 }
 

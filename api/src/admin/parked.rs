@@ -5,7 +5,7 @@ use crate::{
     auth::{Access, Caller, Role},
     extract::Params,
     problem::Problem,
-    query::{self, Cursors, ListBody, PageParams},
+    query::{ListBody, PageParams, PageRequest},
 };
 use axum::{
     Json,
@@ -142,17 +142,14 @@ impl From<Retried> for RetriedBody {
 pub async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
-    mut params: Params,
+    params: Params,
 ) -> Result<Json<ListBody<ParkedBody>>, Problem> {
     caller.require(Access::AtLeast(Role::Admin))?;
-    let cursors = Cursors::of("parked", &());
-    let after = cursors.take(&mut params)?;
-    let limit = query::limit(&mut params)?;
-    params.end()?;
-    let found = parked::list(app.reads()?.pool(), after, limit + 1).await;
+    let mut page = PageRequest::of("parked", &(), params)?;
+    let found = parked::list(app.reads()?.pool(), page.after.take(), page.limit + 1).await;
     let found = found.map_err(|error| unavailable(&error))?;
-    let page = ListBody::cut(found, limit, &cursors, ParkedStream::cursor)?;
-    Ok(Json(page.map(ParkedBody::from)))
+    let found = page.cut(found, ParkedStream::cursor);
+    Ok(Json(page.body(found, |next| next, ParkedBody::from)?))
 }
 
 /// Retry a parked stream, after a fix.

@@ -6,7 +6,7 @@ use crate::{
     causality::Freshness,
     extract::Params,
     problem::Problem,
-    query::{self, Cursors, Found, ListBody, PageParams, read_one},
+    query::{self, ListBody, PageParams, PageRequest, read_one},
 };
 use axum::{
     extract::{Path, State},
@@ -96,22 +96,19 @@ pub async fn events(
     caller: Caller,
     Path(id): Path<String>,
     freshness: Freshness,
-    mut params: Params,
+    params: Params,
 ) -> Result<Response, Problem> {
     caller.require(Access::AtLeast(Role::Admin))?;
     let stream: StreamId = id.parse().map_err(|_| Problem::not_found("stream"))?;
-    let cursors = Cursors::of("stream", &stream);
-    let after = cursors.take(&mut params)?.unwrap_or(0);
-    let limit = query::limit(&mut params)?;
-    params.end()?;
-    let range = Range { after, up_to: u64::MAX, limit: limit + 1 };
+    let page: PageRequest<u64> = PageRequest::of("stream", &stream, params)?;
+    let after = page.after.unwrap_or(0);
+    let range = Range { after, up_to: u64::MAX, limit: page.limit + 1 };
     let partitions = query::partition(&app, stream);
     let found = read_one(&app, ReadModel::History, &partitions, &freshness, |reads| async move {
         let events = reads.history(stream, range).await?;
         Ok(Some(events).filter(|events| after > 0 || !events.is_empty()))
     })
     .await?;
-    let value = ListBody::cut(found.value, limit, &cursors, |entry: &Entry| entry.version)?;
-    let value = value.map(RawEventBody::from);
-    Ok(query::list(&freshness, Found { value, position: found.position }))
+    let found = found.map(|entries| page.cut(entries, |entry| entry.version));
+    page.answer(&freshness, found, |next| next, RawEventBody::from)
 }

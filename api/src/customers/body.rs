@@ -1,6 +1,6 @@
 //! A customer as an answer shows them.
 
-use crate::problem::Problem;
+use crate::{problem::Problem, query::Versioned};
 use chrono::{DateTime, Utc};
 use commands::customer::Customer;
 use events::{Sealed, seal::Key};
@@ -33,6 +33,12 @@ pub struct CustomerBody {
     pub updated_at: DateTime<Utc>,
     /// Version of the customer as shown here; the same number as in `ETag`.
     pub version: u64,
+}
+
+impl Versioned for CustomerBody {
+    fn version(&self) -> u64 {
+        self.version
+    }
 }
 
 /// A customer with sealed personal data, as the log and the read model have them.

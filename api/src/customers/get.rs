@@ -54,8 +54,7 @@ pub(super) async fn show(
     if found.value.is_erased() {
         return Err(Kind::Gone.into());
     }
-    let version = found.value.version;
     let key = super::key(app, found.value.customer_id).await?.ok_or(Kind::Gone)?;
     let value: CustomerBody = SealedCustomer::from(found.value).open(&key)?;
-    Ok(query::one(freshness, Found { value, position: found.position }, version))
+    Ok(query::one(freshness, Found { value, position: found.position }))
 }

@@ -1,6 +1,6 @@
 //! An order as an answer shows it.
 
-use crate::validate::MoneyBody;
+use crate::{query::Versioned, validate::MoneyBody};
 use chrono::{DateTime, Utc};
 use commands::order::{Order, RefundState};
 use events::{
@@ -185,6 +185,12 @@ fn refund(order: &Order) -> &'static str {
         RefundState::None => "none",
         RefundState::Pending => "pending",
         RefundState::Done => "done",
+    }
+}
+
+impl Versioned for OrderBody {
+    fn version(&self) -> u64 {
+        self.version
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
 use axum::{extract, response::Response};
 use commands::State;
 use events::StreamId;
-use projections::{ReadModel, orders::Order};
+use projections::{ReadModel, ReadModels, orders::Order};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -48,8 +48,8 @@ pub async fn get(
     let owner = caller.owner()?;
     let moment = as_of::moment(&mut params)?;
     params.end()?;
+    let stream = StreamId::order(id);
     if let Some(moment) = moment {
-        let stream = StreamId::order(id);
         return as_of::answer(&app, stream, &moment, &freshness, |state| match state {
             State::Order(order) => OrderBody::of_state(id, order)
                 .filter(|body| owner.is_none_or(|owner| owner == body.customer_id)),
@@ -57,16 +57,9 @@ pub async fn get(
         })
         .await;
     }
-    let unchanged = query::unchanged(&app, ReadModel::Orders, &freshness, |reads| async move {
-        reads.order_version(id, owner).await
-    });
-    if let Some(unchanged) = unchanged.await? {
-        return Ok(unchanged);
-    }
-    let found = visible(&app, id, owner, &freshness).await?;
-    let version = found.value.version;
-    let body = Found { value: OrderBody::from(found.value), position: found.position };
-    Ok(query::one(&freshness, body, version))
+    let version = |reads: ReadModels| async move { reads.order_version(id, owner).await };
+    let row = |reads: ReadModels| async move { reads.order(id, owner).await };
+    query::get(&app, ReadModel::Orders, stream, &freshness, version, row, OrderBody::from).await
 }
 
 /// The order, if it belongs to `owner`; without an owner, whoever it belongs to.

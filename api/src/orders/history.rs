@@ -7,13 +7,13 @@ use crate::{
     causality::Freshness,
     extract::{Params, PathId},
     problem::Problem,
-    query::{self, Cursors, Found, ListBody, PageParams},
+    query::{self, ListBody, PageParams, PageRequest},
 };
 use axum::{extract::State, response::Response};
 use chrono::{DateTime, Utc};
 use events::{Position, StreamId};
 use projections::{
-    ReadModel, ReadModels,
+    ReadModel,
     history::{Entry, Range},
 };
 use serde::Serialize;
@@ -74,52 +74,22 @@ pub async fn history(
     caller: Caller,
     PathId(id): PathId,
     mut freshness: Freshness,
-    mut params: Params,
+    params: Params,
 ) -> Result<Response, Problem> {
     let owner = caller.owner()?;
     let stream = StreamId::order(id);
-    let page = HistoryPage::of(stream, &mut params)?;
-    params.end()?;
-    let reads = app.reads()?;
+    let page: PageRequest<u64> = PageRequest::of("history", &stream, params)?;
     let order = visible(&app, id, owner, &freshness).await?;
     // The history is another read model, which may be behind the one that showed the order.
     let mut at_least = freshness.at_least.clone().unwrap_or_default();
     let [partition] = query::partition(&app, stream);
     order.position.iter().filter(|at| at.partition == partition).for_each(|at| at_least.cover(at));
     freshness.at_least = Some(at_least);
-    Ok(query::list(&freshness, page.read(reads, &freshness).await?))
-}
-
-/// A page of the events of one stream.
-pub(crate) struct HistoryPage {
-    stream: StreamId,
-    cursors: Cursors,
-    after: u64,
-    limit: u32,
-}
-
-impl HistoryPage {
-    /// Reads the parameters of the query.
-    pub fn of(stream: StreamId, params: &mut Params) -> Result<Self, Problem> {
-        let cursors = Cursors::of("history", &stream);
-        let after = cursors.take(params)?.unwrap_or(0);
-        Ok(Self { stream, cursors, after, limit: query::limit(params)? })
-    }
-
-    /// Reads the events of this page.
-    pub async fn read(
-        self,
-        reads: &ReadModels,
-        freshness: &Freshness,
-    ) -> Result<Found<ListBody<EventBody>>, Problem> {
-        let range = Range { after: self.after, up_to: u64::MAX, limit: self.limit + 1 };
-        let found = query::read(reads, ReadModel::History, freshness, |reads| async move {
-            reads.history(self.stream, range).await
-        })
-        .await?;
-        let version = |entry: &Entry| entry.version;
-        let value = ListBody::cut(found.value, self.limit, &self.cursors, version)?;
-        let value = value.map(EventBody::from);
-        Ok(Found { value, position: found.position })
-    }
+    let range = Range { after: page.after.unwrap_or(0), up_to: u64::MAX, limit: page.limit + 1 };
+    let found = query::read(app.reads()?, ReadModel::History, &freshness, |reads| async move {
+        reads.history(stream, range).await
+    })
+    .await?;
+    let found = found.map(|entries| page.cut(entries, |entry| entry.version));
+    page.answer(&freshness, found, |next| next, EventBody::from)
 }

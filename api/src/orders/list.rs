@@ -7,7 +7,7 @@ use crate::{
     causality::Freshness,
     extract::{Params, PathId},
     problem::{Kind, Problem},
-    query::{self, Cursors, Found, ListBody, PageParams},
+    query::{self, ListBody, PageParams, PageRequest},
 };
 use axum::{extract::State, response::Response};
 use projections::{
@@ -102,24 +102,20 @@ async fn page(
     mut params: Params,
 ) -> Result<Response, Problem> {
     let filter = filter(customer_id, &mut params)?;
-    let cursors = Cursors::of(name, &filter);
-    let after = cursors.take(&mut params)?;
-    let after = after.map(|(placed_at, order_id)| Cursor { placed_at, order_id });
-    let limit = query::limit(&mut params)?;
-    params.end()?;
-    let reads = app.reads()?;
-    let Found { value, position } =
-        query::read(reads, ReadModel::Orders, freshness, |reads| async move {
-            reads.orders(&filter, after, limit).await
-        })
-        .await?;
-    let page = ListBody::of(value, &cursors, |next| (next.placed_at, next.order_id))?;
-    Ok(query::list(freshness, Found { value: page.map(OrderBody::from), position }))
+    let page = PageRequest::of(name, &filter, params)?;
+    let after = page.after.map(|(placed_at, order_id)| Cursor { placed_at, order_id });
+    let limit = page.limit;
+    let found = query::read(app.reads()?, ReadModel::Orders, freshness, |reads| async move {
+        reads.orders(&filter, after, limit).await
+    })
+    .await?;
+    page.answer(freshness, found, |next| (next.placed_at, next.order_id), OrderBody::from)
 }
 
 fn filter(customer_id: Option<Uuid>, params: &mut Params) -> Result<Filter, Problem> {
     let status = |name: String| {
-        name.parse().map_err(|_| Problem::invalid_parameter("status", "must be the status of an order"))
+        name.parse()
+            .map_err(|_| Problem::invalid_parameter("status", "must be the status of an order"))
     };
     let mut statuses: Vec<Status> =
         params.all("status").into_iter().map(status).collect::<Result<_, _>>()?;

@@ -1,6 +1,6 @@
 //! A product as an answer shows it.
 
-use crate::validate::MoneyBody;
+use crate::{query::Versioned, validate::MoneyBody};
 use chrono::{DateTime, Utc};
 use commands::product::Product;
 use events::Money;
@@ -63,6 +63,12 @@ impl ProductBody {
             updated_at: product.updated_at(),
             version: product.shown_version(),
         })
+    }
+}
+
+impl Versioned for ProductBody {
+    fn version(&self) -> u64 {
+        self.version
     }
 }
 

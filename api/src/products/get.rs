@@ -6,12 +6,12 @@ use crate::{
     causality::Freshness,
     extract::{Params, PathId},
     problem::Problem,
-    query::{self, Found, read_one},
+    query,
 };
 use axum::{extract, response::Response};
 use commands::State;
 use events::StreamId;
-use projections::ReadModel;
+use projections::{ReadModel, ReadModels};
 use std::sync::Arc;
 
 /// Get a product.
@@ -42,26 +42,17 @@ pub async fn get(
 ) -> Result<Response, Problem> {
     let moment = as_of::moment(&mut params)?;
     params.end()?;
+    let stream = StreamId::product(id);
     if let Some(moment) = moment {
-        let stream = StreamId::product(id);
         return as_of::answer(&app, stream, &moment, &freshness, |state| match state {
             State::Product(product) => ProductBody::of_state(id, product),
             _ => None,
         })
         .await;
     }
-    let unchanged = query::unchanged(&app, ReadModel::Products, &freshness, |reads| async move {
-        reads.product_version(id).await
-    });
-    if let Some(unchanged) = unchanged.await? {
-        return Ok(query::for_everybody(unchanged));
-    }
-    let partitions = query::partition(&app, StreamId::product(id));
-    let found = read_one(&app, ReadModel::Products, &partitions, &freshness, |reads| async move {
-        reads.product(id).await
-    })
-    .await?;
-    let version = found.value.version;
-    let body = Found { value: ProductBody::from(found.value), position: found.position };
-    Ok(query::for_everybody(query::one(&freshness, body, version)))
+    let version = |reads: ReadModels| async move { reads.product_version(id).await };
+    let row = |reads: ReadModels| async move { reads.product(id).await };
+    let model = ReadModel::Products;
+    let found = query::get(&app, model, stream, &freshness, version, row, ProductBody::from);
+    Ok(query::for_everybody(found.await?))
 }

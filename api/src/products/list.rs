@@ -6,7 +6,7 @@ use crate::{
     causality::Freshness,
     extract::Params,
     problem::Problem,
-    query::{self, Cursors, Found, ListBody, PageParams},
+    query::{self, ListBody, PageParams, PageRequest},
 };
 use axum::{extract::State, response::Response};
 use projections::{
@@ -34,18 +34,13 @@ pub async fn list(
     mut params: Params,
 ) -> Result<Response, Problem> {
     let filter = Filter { category: params.one("category")? };
-    let cursors = Cursors::of("products", &filter);
-    let after = cursors.take(&mut params)?;
-    let after = after.map(|(created_at, product_id)| Cursor { created_at, product_id });
-    let limit = query::limit(&mut params)?;
-    params.end()?;
-    let reads = app.reads()?;
-    let Found { value, position } =
-        query::read(reads, ReadModel::Products, &freshness, |reads| async move {
-            reads.products(&filter, after, limit).await
-        })
-        .await?;
-    let page = ListBody::of(value, &cursors, |next| (next.created_at, next.product_id))?;
-    let answer = query::list(&freshness, Found { value: page.map(ProductBody::from), position });
-    Ok(query::for_everybody(answer))
+    let page = PageRequest::of("products", &filter, params)?;
+    let after = page.after.map(|(created_at, product_id)| Cursor { created_at, product_id });
+    let limit = page.limit;
+    let found = query::read(app.reads()?, ReadModel::Products, &freshness, |reads| async move {
+        reads.products(&filter, after, limit).await
+    })
+    .await?;
+    let at = |next: Cursor| (next.created_at, next.product_id);
+    page.answer(&freshness, found, at, ProductBody::from).map(query::for_everybody)
 }

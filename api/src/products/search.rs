@@ -6,7 +6,7 @@ use crate::{
     causality::Freshness,
     extract::Params,
     problem::Problem,
-    query::{self, Cursors, Found, ListBody, PageParams, read_joined},
+    query::{self, ListBody, PageParams, PageRequest, read_joined},
 };
 use axum::{extract::State, response::Response};
 use projections::{
@@ -41,23 +41,15 @@ pub async fn search(
     let text = params.one("q")?.unwrap_or_default();
     let question =
         Question::of(&text).map_err(|error| Problem::invalid_parameter("q", &error.to_string()))?;
-    let cursors = Cursors::of("search", &question);
-    let after: Option<Cursor> = cursors.take(&mut params)?;
+    let mut page: PageRequest<Cursor> = PageRequest::of("search", &question, params)?;
+    let (after, limit) = (page.after.take(), page.limit);
     if !after.as_ref().is_none_or(Cursor::is_sound) {
-        return Err(Problem::invalid_parameter(
-            "cursor",
-            "must be the next_cursor of an answer",
-        ));
+        return Err(Problem::invalid_parameter("cursor", "must be the next_cursor of an answer"));
     }
-    let limit = query::limit(&mut params)?;
-    params.end()?;
     let models = [ReadModel::Search, ReadModel::Products];
-    let reads = app.reads()?;
-    let Found { value, position } = read_joined(reads, &models, &freshness, |reads| async move {
+    let found = read_joined(app.reads()?, &models, &freshness, |reads| async move {
         reads.search(&question, after, limit).await
     })
     .await?;
-    let page = ListBody::of(value, &cursors, |next| next)?;
-    let answer = query::list(&freshness, Found { value: page.map(ProductBody::from), position });
-    Ok(query::for_everybody(answer))
+    page.answer(&freshness, found, |next| next, ProductBody::from).map(query::for_everybody)
 }

@@ -7,7 +7,7 @@ use crate::{
     causality::Freshness,
     extract::Params,
     problem::Problem,
-    query::{self, Cursors, Found, ListBody, PageParams, read_joined},
+    query::{ListBody, PageParams, PageRequest, read_joined},
 };
 use axum::{extract::State, response::Response};
 use projections::ReadModel;
@@ -27,19 +27,15 @@ pub async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     freshness: Freshness,
-    mut params: Params,
+    params: Params,
 ) -> Result<Response, Problem> {
     let customer_id = super::customer(&caller)?;
-    let cursors = Cursors::of("wishlist", &customer_id);
-    let before = cursors.take(&mut params)?;
-    let limit = query::limit(&mut params)?;
-    params.end()?;
+    let page = PageRequest::of("wishlist", &customer_id, params)?;
+    let (before, limit) = (page.after, page.limit);
     let models = [ReadModel::Wishlists, ReadModel::Products];
-    let reads = app.reads()?;
-    let Found { value, position } = read_joined(reads, &models, &freshness, |reads| async move {
+    let found = read_joined(app.reads()?, &models, &freshness, |reads| async move {
         reads.wishlist(customer_id, before, limit).await
     })
     .await?;
-    let page = ListBody::of(value, &cursors, |next| next)?;
-    Ok(query::list(&freshness, Found { value: page.map(WishlistItemBody::from), position }))
+    page.answer(&freshness, found, |next| next, WishlistItemBody::from)
 }
