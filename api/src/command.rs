@@ -217,6 +217,12 @@ pub struct Answer<B> {
 }
 
 impl<B: Serialize> Answer<B> {
+    /// The answer that shows a decided aggregate as `body`.
+    pub fn of(decided: &Decided, status: StatusCode, location: String, body: B) -> Self {
+        let position = position(&decided.snapshot);
+        Self { status, location: Some(location), body, position }
+    }
+
     /// The response to the command of `envelope`.
     pub fn respond(self, envelope: &Envelope, decided: &Decided) -> Response {
         let status = if decided.settled { self.status } else { StatusCode::ACCEPTED };

@@ -128,13 +128,22 @@ impl Validator {
     /// # Errors
     /// `validation-failed` with all invalid values.
     pub fn end(self) -> Result<(), Problem> {
-        let Some(first) = self.0.first() else { return Ok(()) };
-        let detail = match first.pointer.as_str() {
-            "" => first.detail.clone(),
-            pointer => format!("{pointer} {}", first.detail),
-        };
-        Err(Problem::new(Kind::ValidationFailed, detail).with_errors(&self.0))
+        self.0.first().map_or(Ok(()), |first| Err(refusal(first, &self.0)))
     }
+
+    /// The problem of a request with one invalid value.
+    pub fn refusal(pointer: &str, detail: &str) -> Problem {
+        let error = FieldError { pointer: pointer.to_owned(), detail: detail.to_owned() };
+        refusal(&error, std::slice::from_ref(&error))
+    }
+}
+
+fn refusal(first: &FieldError, all: &[FieldError]) -> Problem {
+    let detail = match first.pointer.as_str() {
+        "" => first.detail.clone(),
+        pointer => format!("{pointer} {}", first.detail),
+    };
+    Problem::new(Kind::ValidationFailed, detail).with_errors(all)
 }
 
 fn is_email(text: &str) -> bool {

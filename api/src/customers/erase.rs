@@ -3,7 +3,7 @@
 use crate::{
     App,
     auth::{Access, Role},
-    command::{self, Answer, CommandBody, Received, carry_out, detached},
+    command::{Answer, CommandBody, Received, carry_out, detached},
     extract::{Media, PathId},
     problem::Problem,
 };
@@ -79,9 +79,7 @@ pub async fn erase(
             updated_at: customer.updated_at(),
             version: customer.shown_version(),
         };
-        let (location, position) =
-            (Some(super::location(id)), command::position(&decided.snapshot));
-        let answer = Answer { status: StatusCode::OK, location, body, position };
+        let answer = Answer::of(&decided, StatusCode::OK, super::location(id), body);
         Ok(answer.respond(&envelope, &decided))
     })
     .await

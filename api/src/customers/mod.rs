@@ -53,7 +53,10 @@ pub(crate) fn unavailable(error: &KeyError) -> Problem {
     match error {
         KeyError::Destroyed => Kind::Gone.into(),
         KeyError::Damaged(_) | KeyError::Unavailable(_) => {
-            tracing::error!(error = error as &dyn std::error::Error, "the key store did not give a key");
+            tracing::error!(
+                error = error as &dyn std::error::Error,
+                "the key store did not give a key"
+            );
             Problem::unavailable("the key store does not answer")
         }
     }
@@ -91,9 +94,7 @@ fn answer(
     }
     let sealed = SealedCustomer::of_state(id, &customer);
     let body = sealed.ok_or_else(|| Problem::not_found("customer"))?.open(key)?;
-    let position = command::position(&decided.snapshot);
-    let answer = Answer { status, location: Some(location(id)), body, position };
-    Ok(answer.respond(envelope, decided))
+    Ok(Answer::of(decided, status, location(id), body).respond(envelope, decided))
 }
 
 /// The problem for an e-mail address that another customer has, with the position and the replay

@@ -4,7 +4,7 @@ use super::{Shown, body::OrderBody, order_of};
 use crate::{
     App,
     auth::{Access, Role},
-    command::{self, Answer, CommandBody, Decided, Received, carry_out, detached},
+    command::{self, CommandBody, Decided, Received, carry_out, detached},
     extract::{Media, PathId},
     problem::Problem,
     validate::{SHORT_TEXT, Validator},
@@ -75,15 +75,14 @@ async fn cancel_order(
     validator.end()?;
     let command = Command::from(Cancel { by, reason });
     let decided = carry_out(&app, &envelope, StreamId::order(id), command).await?;
-    let Shown { mut decided, mut body, mut position } =
-        super::show(&app, &envelope, decided).await?;
+    let mut shown = super::show(&app, &envelope, decided).await?;
     if let Some(wait) = envelope.prefer.wait {
-        wait_for_refund(&app, &mut decided, wait).await?;
-        body.update(&*order_of(&decided)?);
+        let Shown { decided, body, position } = &mut shown;
+        wait_for_refund(&app, decided, wait).await?;
+        body.update(&*order_of(decided)?);
         decided.snapshot.position.into_iter().for_each(|at| position.cover(at));
     }
-    let answer = Answer { status: StatusCode::OK, location: None, body, position };
-    Ok(answer.respond(&envelope, &decided))
+    Ok(shown.respond(&envelope, StatusCode::OK))
 }
 
 /// Waits until the money is refunded, `wait` at most. Nothing else can change on a cancelled order.

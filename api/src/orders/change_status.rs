@@ -73,18 +73,20 @@ pub async fn change_status(
     PathId(id): PathId,
     Received { body, envelope }: Received<ChangeStatusRequest>,
 ) -> Result<Response, Problem> {
-    let mut validator = Validator::default();
-    let wanted = wanted_status(&body.status);
-    let detail = "must be processing, shipped, delivered or cancelled";
-    validator.check(wanted.is_some(), "/status", detail);
-    validator.end()?;
+    let command = validate(&body)?;
     detached(async move {
-        let command =
-            wanted.map(Command::ChangeStatus).ok_or_else(|| Problem::not_found("status"))?;
         let decided = carry_out(&app, &envelope, StreamId::order(id), command).await?;
-        super::answer(&app, &envelope, decided, StatusCode::OK).await
+        Ok(super::show(&app, &envelope, decided).await?.respond(&envelope, StatusCode::OK))
     })
     .await
+}
+
+fn validate(body: &ChangeStatusRequest) -> Result<Command, Problem> {
+    let Some(wanted) = wanted_status(&body.status) else {
+        let detail = "must be processing, shipped, delivered or cancelled";
+        return Err(Validator::refusal("/status", detail));
+    };
+    Ok(Command::ChangeStatus(wanted))
 }
 
 /// The status of this name, if staff may ask for it.

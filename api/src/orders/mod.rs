@@ -56,16 +56,13 @@ pub(crate) async fn show(
     Ok(Shown { decided, body, position })
 }
 
-/// The answer with a decided order.
-pub(crate) async fn answer(
-    app: &App,
-    envelope: &Envelope,
-    decided: Decided,
-    status: StatusCode,
-) -> Result<Response, Problem> {
-    let Shown { decided, body, position } = show(app, envelope, decided).await?;
-    let location = Some(location(decided.snapshot.stream.id));
-    Ok(Answer { status, location, body, position }.respond(envelope, &decided))
+impl Shown {
+    /// The answer with the order.
+    fn respond(self, envelope: &Envelope, status: StatusCode) -> Response {
+        let Self { decided, body, position } = self;
+        let location = Some(location(body.order_id));
+        Answer { status, location, body, position }.respond(envelope, &decided)
+    }
 }
 
 /// The order that a command for an order decided on.

@@ -1,10 +1,10 @@
 //! `POST /orders`.
 
-use super::{Shown, body::OrderBody};
+use super::body::OrderBody;
 use crate::{
     App,
     auth::{Access, Role},
-    command::{self, Answer, CommandBody, Decided, Envelope, Received, carry_out, detached},
+    command::{self, CommandBody, Received, carry_out, detached},
     customers,
     extract::{integer, objects},
     problem::{Kind, Problem},
@@ -112,20 +112,13 @@ async fn place_order(
         deadline: app.environment.now() + app.settings.order_deadline,
     };
     let decided = carry_out(&app, &envelope, stream, Command::from(place)).await?;
-    answer(&app, &envelope, decided).await
-}
-
-/// 201 or 202 with the order, or the problem that tells why it was rejected.
-async fn answer(app: &App, envelope: &Envelope, decided: Decided) -> Result<Response, Problem> {
-    let Shown { decided, body, position } = super::show(app, envelope, decided).await?;
-    let id = decided.snapshot.stream.id;
-    let order = super::order_of(&decided)?;
+    let shown = super::show(&app, &envelope, decided).await?;
+    let order = super::order_of(&shown.decided)?;
     if let Some(rejected) = order.detail().and_then(|detail| detail.rejected.as_ref()) {
-        let problem = Problem::of_rejection(id, rejected, decided.replayed);
-        return Err(problem.with_position(&position));
+        let problem = Problem::of_rejection(stream.id, rejected, shown.decided.replayed);
+        return Err(problem.with_position(&shown.position));
     }
-    let location = Some(super::location(id));
-    Ok(Answer { status: StatusCode::CREATED, location, body, position }.respond(envelope, &decided))
+    Ok(shown.respond(&envelope, StatusCode::CREATED))
 }
 
 fn validate(body: &PlaceOrderRequest) -> Result<Vec<Line>, Problem> {
@@ -150,7 +143,7 @@ fn merged(items: &[OrderItemRequest]) -> Result<Vec<Line>, Problem> {
         match lines.iter_mut().find(|line| line.product_id == product_id) {
             Some(line) => {
                 line.quantity = line.quantity.checked_add(quantity).ok_or_else(|| {
-                    Problem::new(Kind::ValidationFailed, "the quantities of one product add up to too large a number")
+                    Problem::new(Kind::ValidationFailed, "the quantity of one product is too large")
                 })?;
             }
             None => lines.push(Line { product_id, quantity }),

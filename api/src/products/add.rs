@@ -4,14 +4,14 @@ use super::body::ProductBody;
 use crate::{
     App,
     auth::{Access, Role},
-    command::{CommandBody, Received, carry_out, detached},
+    command::{CommandBody, Received},
     extract::{integer, object},
     problem::Problem,
     validate::{DESCRIPTION, MoneyBody, NAME, Price, SHORT_TEXT, Validator},
 };
 use axum::{extract::State, http::StatusCode, response::Response};
-use commands::product::Add;
-use events::{Currency, StreamId};
+use commands::product::{Add, Command};
+use events::Currency;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
@@ -63,18 +63,11 @@ pub async fn add(
     Received { body, envelope }: Received<AddProductRequest>,
 ) -> Result<Response, Problem> {
     let command = validate(&body, app.settings.currency)?;
-    detached(async move {
-        let stream = StreamId::product(envelope.created_id(&app));
-        let decided = carry_out(&app, &envelope, stream, command).await?;
-        super::answer(&envelope, &decided, StatusCode::CREATED)
-    })
-    .await
+    let id = envelope.created_id(&app);
+    super::carry_out(app, envelope, id, command, StatusCode::CREATED).await
 }
 
-fn validate(
-    body: &AddProductRequest,
-    currency: Currency,
-) -> Result<commands::product::Command, Problem> {
+fn validate(body: &AddProductRequest, currency: Currency) -> Result<Command, Problem> {
     let mut validator = Validator::default();
     let in_bounds = (0..=MAX_STOCK_CHANGE).contains(&body.initial_stock);
     validator.check(in_bounds, "/initial_stock", "must be from 0 to 1000000000");

@@ -4,14 +4,14 @@ use super::body::ProductBody;
 use crate::{
     App,
     auth::{Access, Role},
-    command::{CommandBody, Received, carry_out, detached},
+    command::{CommandBody, Received},
     extract::{Field, Media, PathId, object_field},
     problem::Problem,
     validate::{DESCRIPTION, MoneyBody, NAME, Price, SHORT_TEXT, Validator},
 };
 use axum::{extract::State, http::StatusCode, response::Response};
-use commands::product::Change;
-use events::{Currency, StreamId};
+use commands::product::{Change, Command};
+use events::Currency;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
@@ -71,17 +71,10 @@ pub async fn change(
     Received { body, envelope }: Received<ChangeProductRequest>,
 ) -> Result<Response, Problem> {
     let command = validate(&body, app.settings.currency)?;
-    detached(async move {
-        let decided = carry_out(&app, &envelope, StreamId::product(id), command).await?;
-        super::answer(&envelope, &decided, StatusCode::OK)
-    })
-    .await
+    super::carry_out(app, envelope, id, command, StatusCode::OK).await
 }
 
-fn validate(
-    body: &ChangeProductRequest,
-    currency: Currency,
-) -> Result<commands::product::Command, Problem> {
+fn validate(body: &ChangeProductRequest, currency: Currency) -> Result<Command, Problem> {
     let mut v = Validator::default();
     let text = |v: &mut Validator, field: &Field<String>, pointer: &str, length| {
         field.nullable().map(|text| text.map(|text| v.text(text, pointer, length)))
@@ -101,7 +94,7 @@ mod tests {
     use super::*;
     use crate::{extract::parse, problem::Kind};
 
-    fn change(json: &str) -> Result<commands::product::Command, Problem> {
+    fn change(json: &str) -> Result<Command, Problem> {
         validate(&parse(json.as_bytes())?, "GBP".parse().unwrap())
     }
 

@@ -4,14 +4,14 @@ use super::{add::MAX_STOCK_CHANGE, body::ProductBody};
 use crate::{
     App,
     auth::{Access, Role},
-    command::{CommandBody, Received, carry_out, detached},
+    command::{CommandBody, Received},
     extract::{PathId, integer},
     problem::Problem,
     validate::Validator,
 };
 use axum::{extract::State, http::StatusCode, response::Response};
-use commands::product::ChangeStock;
-use events::{StreamId, product::StockReason};
+use commands::product::{ChangeStock, Command};
+use events::product::StockReason;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
@@ -65,14 +65,10 @@ pub async fn change_stock(
     Received { body, envelope }: Received<ChangeStockRequest>,
 ) -> Result<Response, Problem> {
     let command = validate(&body)?;
-    detached(async move {
-        let decided = carry_out(&app, &envelope, StreamId::product(id), command).await?;
-        super::answer(&envelope, &decided, StatusCode::OK)
-    })
-    .await
+    super::carry_out(app, envelope, id, command, StatusCode::OK).await
 }
 
-fn validate(body: &ChangeStockRequest) -> Result<commands::product::Command, Problem> {
+fn validate(body: &ChangeStockRequest) -> Result<Command, Problem> {
     let mut validator = Validator::default();
     let reason = match body.reason.as_str() {
         "received" => StockReason::Received,

@@ -4,13 +4,12 @@ use super::body::ProductBody;
 use crate::{
     App,
     auth::{Access, Role},
-    command::{CommandBody, Received, carry_out, detached},
+    command::{CommandBody, Received},
     extract::{Media, PathId},
     problem::Problem,
 };
 use axum::{extract::State, http::StatusCode, response::Response};
 use commands::product::Command;
-use events::StreamId;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -50,10 +49,5 @@ pub async fn discontinue(
     PathId(id): PathId,
     Received { envelope, .. }: Received<DiscontinueProductRequest>,
 ) -> Result<Response, Problem> {
-    detached(async move {
-        let stream = StreamId::product(id);
-        let decided = carry_out(&app, &envelope, stream, Command::Discontinue).await?;
-        super::answer(&envelope, &decided, StatusCode::OK)
-    })
-    .await
+    super::carry_out(app, envelope, id, Command::Discontinue, StatusCode::OK).await
 }

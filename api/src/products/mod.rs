@@ -11,13 +11,14 @@ pub mod search;
 
 use crate::{
     App,
-    command::{self, Answer, Decided, Envelope},
+    command::{self, Answer, Envelope, detached},
     problem::{Kind, Problem},
 };
 use axum::{http::StatusCode, response::Response};
 use body::ProductBody;
-use commands::State;
+use commands::{State, product::Command};
 use events::StreamId;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// The path of a product.
@@ -33,19 +34,23 @@ pub(crate) async fn require_sold(app: &App, id: Uuid) -> Result<(), Problem> {
     }
 }
 
-/// The answer with a decided product.
-pub(crate) fn answer(
-    envelope: &Envelope,
-    decided: &Decided,
+/// Carries out a command for a product, and answers with the product.
+async fn carry_out(
+    app: Arc<App>,
+    envelope: Envelope,
+    id: Uuid,
+    command: Command,
     status: StatusCode,
 ) -> Result<Response, Problem> {
-    let id = decided.snapshot.stream.id;
-    let body = match &decided.snapshot.state {
-        State::Product(product) => ProductBody::of_state(id, product),
-        _ => None,
-    };
-    let body = body.ok_or_else(|| Problem::not_found("product"))?;
-    let position = command::position(&decided.snapshot);
-    let answer = Answer { status, location: Some(location(id)), body, position };
-    Ok(answer.respond(envelope, decided))
+    detached(async move {
+        let stream = StreamId::product(id);
+        let decided = command::carry_out(&app, &envelope, stream, command).await?;
+        let body = match &decided.snapshot.state {
+            State::Product(product) => ProductBody::of_state(id, product),
+            _ => None,
+        };
+        let body = body.ok_or_else(|| Problem::not_found("product"))?;
+        Ok(Answer::of(&decided, status, location(id), body).respond(&envelope, &decided))
+    })
+    .await
 }

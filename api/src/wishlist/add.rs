@@ -84,8 +84,7 @@ async fn add_item(
     let decided = carry_out(&app, &envelope, stream, Command::Add(product_id)).await?;
     let status = if decided.changed { StatusCode::CREATED } else { StatusCode::OK };
     let body = item(&decided.snapshot, product_id).ok_or_else(|| Problem::not_found("item"))?;
-    let position = command::position(&decided.snapshot);
-    let answer = Answer { status, location: Some(super::LOCATION.to_owned()), body, position };
+    let answer = Answer::of(&decided, status, super::LOCATION.to_owned(), body);
     Ok(answer.respond(&envelope, &decided))
 }
 
