@@ -13,7 +13,7 @@ use events::{Currency, Environment, keys::KeyError, keys::KeyStore, log::EventLo
 use ipnet::IpNet;
 use metrics_exporter_prometheus::PrometheusHandle;
 use projections::ReadModels;
-use std::{sync::Arc, time::Duration};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 /// The settings of the HTTP interface.
 #[derive(Clone, Debug)]
@@ -74,26 +74,10 @@ pub struct AppParts {
     pub webhook: Option<Webhook>,
 }
 
-/// The state that all handlers share.
+/// The state that all handlers share: the parts, which are read as its own fields, and what is
+/// derived from them once.
 pub struct App {
-    /// The settings.
-    pub settings: AppSettings,
-    /// Routes commands to shards; `None` on a node without the role `command`.
-    pub router: Option<Router>,
-    /// The read models; `None` on a node without the role `query`.
-    pub reads: Option<ReadModels>,
-    /// The log, to ask for the end of a partition.
-    pub log: Arc<dyn EventLog>,
-    /// The keys of personal data.
-    pub keys: Arc<dyn KeyStore>,
-    /// Clock, ids and tasks.
-    pub environment: Arc<dyn Environment>,
-    /// Checks tokens.
-    pub authenticator: Authenticator,
-    /// Renders `/metrics`.
-    pub metrics: PrometheusHandle,
-    /// Handles the gateway's notices; `None` if it sends none.
-    pub webhook: Option<Webhook>,
+    parts: AppParts,
     /// Counts the requests of each principal.
     pub(crate) limiter: RateLimiter,
     /// Counts the requests from each address.
@@ -108,6 +92,14 @@ pub struct App {
     pub(crate) fingerprint_secret: Key,
     /// The secret for the hashes of e-mail addresses, which name their streams.
     pub(crate) email_secret: Key,
+}
+
+impl Deref for App {
+    type Target = AppParts;
+
+    fn deref(&self) -> &AppParts {
+        &self.parts
+    }
 }
 
 impl App {
@@ -128,15 +120,7 @@ impl App {
             proxies: Proxies::new(parts.settings.trusted_proxies.clone()),
             fingerprint_secret: parts.keys.secret("fingerprint").await?,
             email_secret: parts.keys.secret("email").await?,
-            settings: parts.settings,
-            router: parts.router,
-            reads: parts.reads,
-            log: parts.log,
-            keys: parts.keys,
-            environment: parts.environment,
-            authenticator: parts.authenticator,
-            metrics: parts.metrics,
-            webhook: parts.webhook,
+            parts,
         })
     }
 

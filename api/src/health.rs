@@ -3,7 +3,7 @@
 use crate::{App, problem::Problem};
 use axum::{Json, extract::State, http::header, response::IntoResponse};
 use commands::{ShardState, ShardStatus};
-use projections::{StaleModel, StoppedModel};
+use projections::{QueryError, StaleModel, StoppedModel};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -104,20 +104,19 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Result<Json<ReadinessBody>, 
     }
     let (mut stopped, mut stale, mut parked) = (Vec::new(), Vec::new(), BTreeMap::new());
     if let Some(reads) = &app.reads {
-        let Ok(Ok(found)) = tokio::time::timeout(DATABASE_TIME, reads.stopped()).await else {
-            return Err(Problem::unavailable("the database does not answer"));
-        };
-        stopped = found.into_iter().map(StoppedBody::from).collect();
-        let Ok(Ok(found)) = tokio::time::timeout(DATABASE_TIME, reads.stale()).await else {
-            return Err(Problem::unavailable("the database does not answer"));
-        };
-        stale.extend(found.into_iter().map(StaleBody::from));
-        let Ok(Ok(found)) = tokio::time::timeout(DATABASE_TIME, reads.parked()).await else {
-            return Err(Problem::unavailable("the database does not answer"));
-        };
-        parked.extend(found.into_iter().map(|(model, streams)| (model.as_str(), streams)));
+        stopped.extend(in_time(reads.stopped()).await?.into_iter().map(StoppedBody::from));
+        stale.extend(in_time(reads.stale()).await?.into_iter().map(StaleBody::from));
+        let found = in_time(reads.parked()).await?.into_iter();
+        parked.extend(found.map(|(model, streams)| (model.as_str(), streams)));
     }
     Ok(Json(ReadinessBody { status: "ready", stopped, stale, parked }))
+}
+
+/// The database's answer, if it comes in time.
+async fn in_time<T>(question: impl Future<Output = Result<T, QueryError>>) -> Result<T, Problem> {
+    let answer = tokio::time::timeout(DATABASE_TIME, question).await;
+    let silent = || Problem::unavailable("the database does not answer");
+    answer.ok().and_then(Result::ok).ok_or_else(silent)
 }
 
 impl From<StoppedModel> for StoppedBody {

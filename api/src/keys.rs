@@ -5,12 +5,24 @@ use events::{
     keys::{KeyError, KeyStore},
     seal::Key,
 };
-use sqlx::{PgPool, Row, postgres::PgRow};
+use sqlx::{
+    PgPool, Postgres, Row,
+    postgres::{PgArguments, PgRow},
+    query::Query,
+};
 use uuid::Uuid;
 
 /// The advisory lock for creating the tables. Two nodes may start at once, and `if not exists`
 /// alone is not safe then.
 const CREATE_LOCK: i64 = 0x6f72_6465_726b_6579;
+
+// In both statements the update changes nothing. It makes `returning` return a row that exists.
+const CREATE_KEY: &str = "insert into keys.customer_key as stored (subject, key) values ($1, $2)
+     on conflict (subject) do update set key = stored.key
+     returning key";
+const CREATE_SECRET: &str = "insert into keys.secret as stored (name, key) values ($1, $2)
+     on conflict (name) do update set key = stored.key
+     returning key";
 
 /// The key store of a database.
 pub struct PostgresKeyStore {
@@ -40,6 +52,16 @@ impl PostgresKeyStore {
         transaction.commit().await.map_err(unavailable)?;
         Ok(Self { pool })
     }
+
+    /// The key that `insert` names, stored now if it does not exist. The last parameter of `insert`
+    /// is the new key.
+    async fn find_or_create(
+        &self,
+        insert: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Key, KeyError> {
+        let row = insert.bind(fresh()?).fetch_one(&self.pool).await.map_err(unavailable)?;
+        stored(&row)?.ok_or(KeyError::Destroyed)
+    }
 }
 
 fn unavailable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> KeyError {
@@ -65,18 +87,7 @@ fn stored(row: &PgRow) -> Result<Option<Key>, KeyError> {
 #[async_trait]
 impl KeyStore for PostgresKeyStore {
     async fn create(&self, subject: Uuid) -> Result<Key, KeyError> {
-        // The update changes nothing. It makes `returning` return the row if it exists already.
-        let row = sqlx::query(
-            "insert into keys.customer_key as stored (subject, key) values ($1, $2)
-             on conflict (subject) do update set key = stored.key
-             returning key",
-        )
-        .bind(subject)
-        .bind(fresh()?)
-        .fetch_one(&self.pool)
-        .await
-        .map_err(unavailable)?;
-        stored(&row)?.ok_or(KeyError::Destroyed)
+        self.find_or_create(sqlx::query(CREATE_KEY).bind(subject)).await
     }
 
     async fn get(&self, subjects: &[Uuid]) -> Result<Vec<Option<Key>>, KeyError> {
@@ -109,16 +120,6 @@ impl KeyStore for PostgresKeyStore {
     }
 
     async fn secret(&self, name: &str) -> Result<Key, KeyError> {
-        let row = sqlx::query(
-            "insert into keys.secret as stored (name, key) values ($1, $2)
-             on conflict (name) do update set key = stored.key
-             returning key",
-        )
-        .bind(name)
-        .bind(fresh()?)
-        .fetch_one(&self.pool)
-        .await
-        .map_err(unavailable)?;
-        stored(&row)?.ok_or(KeyError::Destroyed)
+        self.find_or_create(sqlx::query(CREATE_SECRET).bind(name)).await
     }
 }
