@@ -120,12 +120,12 @@ async fn built_by_another(
     let stale = reads.stale().await.ok()?.into_iter().find(|it| models.contains(&it.model))?;
     let (model, reason) = (stale.model, stale.reason);
     tracing::info!(%model, reason, "a query needs a rebuild of its read model");
-    let (state, seconds) = if stale.rebuilding {
+    let (now, seconds) = if stale.rebuilding {
         ("is being rebuilt for this program", REBUILT_SOON)
     } else {
         ("must be rebuilt for this program", REBUILT_LATE)
     };
-    let detail = format!("the read model {model} {state}: {reason}");
+    let detail = format!("the read model {model} {now}: {reason}");
     let problem = Problem::new(Kind::Unavailable, detail).retry_after(seconds);
     Some(problem.with("projection", model.as_str()))
 }
