@@ -1,11 +1,11 @@
-//! Builds in what `src/log/kafka/fetch.c` says, where the linker can: with those of Linux.
+//! Compiles `src/log/kafka/fetch.c` and links it in. Linux only: other linkers have no `--wrap`.
 
 use std::env;
 
-/// One function of librdkafka gives way to ours.
+/// Replaces one function of librdkafka with ours; `fetch.c` explains why.
 const WRAP: &str = "-Wl,--wrap=rd_kafka_broker_ApiVersion_supported,--undefined=__wrap_rd_kafka_broker_ApiVersion_supported";
 
-#[expect(clippy::disallowed_methods, reason = "a build reads what Cargo tells it")]
+#[expect(clippy::disallowed_methods, reason = "a build script gets its input from Cargo in environment variables")]
 fn main() {
     println!("cargo:rerun-if-changed=src/log/kafka/fetch.c");
     if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|target| target == "linux") {
@@ -14,7 +14,8 @@ fn main() {
             .warnings_into_errors(true)
             .compile("orderlog_fetch");
         println!("cargo:rustc-link-arg={WRAP}");
-        // Arguments of the linker are each package's own: `DEP_ORDERLOG_FETCH_LINK` of those that make programs.
+        // Cargo does not pass linker arguments on to dependent packages. The packages that build
+        // programs read this value from `DEP_ORDERLOG_FETCH_LINK` in their own build scripts.
         println!("cargo:link={WRAP}");
     }
 }

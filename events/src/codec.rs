@@ -1,4 +1,4 @@
-//! Domain events to log records and back.
+//! Converts domain events to log records and back.
 
 use crate::{
     Metadata, Position, Recorded, StreamId, StreamKind, Timestamp, customer, email,
@@ -13,33 +13,33 @@ use uuid::Uuid;
 /// A domain event of any stream kind.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// Of a product.
+    /// An event of a product.
     Product(product::Event),
-    /// Of an order.
+    /// An event of an order.
     Order(order::Event),
-    /// Of a customer.
+    /// An event of a customer.
     Customer(customer::Event),
-    /// Of an e-mail address.
+    /// An event of an e-mail address.
     Email(email::Event),
-    /// Of a wishlist.
+    /// An event of a wishlist.
     Wishlist(wishlist::Event),
 }
 
-/// Why a record is no event this program knows. A shard does not pass it, and a read model keeps its stream back from there
-/// on; nothing is skipped.
+/// Why this program cannot decode a record. A shard stops at such a record; a read model parks its
+/// stream from there on. No record is ever skipped.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// No event of this stream kind has this name.
-    #[error("{stream} has an event of the unknown type {event_type:?}")]
+    #[error("{stream} has an event of unknown type {event_type:?}")]
     UnknownType {
         /// The stream.
         stream: StreamId,
         /// The name found.
         event_type: String,
     },
-    /// No chain of upcasters leads from this schema version to today's.
+    /// No chain of upcasters leads from this schema version to the current one.
     #[error(
-        "{stream} has a {event_type} of schema version {found}, and this program knows up to {known}"
+        "{stream} has a {event_type} of schema version {found}; this program reads versions up to {known}"
     )]
     UnknownSchema {
         /// The stream.
@@ -52,13 +52,13 @@ pub enum DecodeError {
         known: u16,
     },
     /// The JSON does not have the shape of the event.
-    #[error("{stream} has a {event_type} that does not read")]
+    #[error("{stream} has a {event_type} whose JSON cannot be decoded")]
     Malformed {
         /// The stream.
         stream: StreamId,
         /// The event's name.
         event_type: String,
-        /// What serde found.
+        /// The error of serde.
         #[source]
         source: serde_json::Error,
     },
@@ -82,7 +82,7 @@ impl Event {
         each_kind!(self, event => event.type_name())
     }
 
-    /// The schema version written today.
+    /// The schema version that this program writes.
     pub fn schema(&self) -> u16 {
         each_kind!(self, event => event.schema())
     }
@@ -90,7 +90,7 @@ impl Event {
     /// The event's JSON.
     ///
     /// # Panics
-    /// Never: the event types have string keys only and write to memory.
+    /// Never: the event types have string keys only and are written to memory.
     #[allow(clippy::expect_used, reason = "serialising these types to memory cannot fail")]
     pub fn to_json(&self) -> Vec<u8> {
         let mut body = Vec::with_capacity(256);
@@ -98,7 +98,7 @@ impl Event {
         body
     }
 
-    /// The record of this event in `stream`; `metadata.schema` is set from the event.
+    /// Makes the record of this event in `stream`. Sets `metadata.schema` from the event.
     pub fn to_record(
         &self,
         event_id: Uuid,
@@ -134,10 +134,10 @@ impl Event {
         }
     }
 
-    /// Reads an event from the JSON of any schema version ever written.
+    /// Decodes an event from the JSON of any schema version ever written.
     ///
     /// # Errors
-    /// A [`DecodeError`] for an unknown name, a newer schema version, or JSON of another shape.
+    /// A [`DecodeError`] for an unknown name, a newer schema version, or JSON that does not fit.
     pub fn from_json(
         stream: StreamId,
         event_type: &str,
@@ -189,10 +189,10 @@ impl Event {
 }
 
 impl Record {
-    /// The domain event in this record, which stands at `position`.
+    /// Decodes the domain event of this record, which is stored at `position`.
     ///
     /// # Errors
-    /// A [`DecodeError`] when this program does not know the event.
+    /// A [`DecodeError`] when this program cannot read the event.
     pub fn decode(&self, position: Position) -> Result<Recorded<Event>, DecodeError> {
         let event =
             Event::from_json(self.stream, &self.event_type, self.metadata.schema, &self.body)?;

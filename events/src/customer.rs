@@ -1,4 +1,4 @@
-//! What happens to a customer. Personal data is sealed with the customer's own key before it gets here.
+//! Events of a customer. Personal data in them is encrypted with the customer's own key.
 
 use crate::{Sealed, Timestamp, schema::stream_events};
 use schemars::JsonSchema;
@@ -6,34 +6,35 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 stream_events! {
-    /// Somebody wants to be a customer; the e-mail address is not theirs yet.
+    /// A registration was requested; the e-mail address is not taken yet.
     RegistrationRequested(RegistrationRequested) = "RegistrationRequested" v 1;
-    /// The e-mail address is theirs: they are a customer.
+    /// The e-mail address was free: the customer is registered.
     Registered(Registered) = "CustomerRegistered" v 1;
-    /// The e-mail address belongs to another customer.
+    /// The registration failed: the e-mail address belongs to another customer.
     RegistrationRefused(RegistrationRefused) = "RegistrationRefused" v 1;
-    /// The name or the standing is another.
+    /// The name or the VIP status changed.
     Changed(Changed) = "CustomerChanged" v 1;
-    /// They want another e-mail address.
+    /// The customer asked for another e-mail address.
     EmailChangeRequested(EmailChangeRequested) = "EmailChangeRequested" v 1;
-    /// The other address is theirs.
+    /// The customer got the other address.
     EmailChanged(EmailChanged) = "EmailChanged" v 1;
-    /// The other address belongs to another customer.
+    /// The change failed: the other address belongs to another customer.
     EmailChangeRefused(EmailChangeRefused) = "EmailChangeRefused" v 1;
-    /// An address that is theirs no more has been let go. Bookkeeping.
+    /// The stream of an address that the customer no longer uses has released it. Bookkeeping.
     EmailSettled(EmailSettled) = "EmailSettled" v 1;
-    /// An order of theirs is under way.
+    /// An order of the customer is in progress.
     OrderOpened(OrderOpened) = "OrderOpened" v 1;
-    /// An order of theirs is decided.
+    /// An order of the customer is confirmed or rejected.
     OrderClosed(OrderClosed) = "OrderClosed" v 1;
-    /// They are to be forgotten: nothing personal is theirs any more.
+    /// The customer is erased; the key of the personal data is still to be destroyed.
     Erased(Erased) = "CustomerErased" v 1;
-    /// What was sealed of them can never be opened again. Bookkeeping.
+    /// The key is destroyed: the customer's personal data is unreadable for ever. Bookkeeping.
     KeyDestroyed(KeyDestroyed) = "CustomerKeyDestroyed" v 1;
 }
 
 impl Event {
-    /// Whether the customer as shown stays the same: neither their `ETag` nor `updated_at` move.
+    /// Whether the event leaves the customer, as the API shows it, unchanged: its `ETag` and
+    /// `updated_at` stay.
     pub fn is_bookkeeping(&self) -> bool {
         match self {
             Self::RegistrationRequested(_)
@@ -52,10 +53,10 @@ impl Event {
     }
 }
 
-/// Registration was asked for.
+/// A registration was requested.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RegistrationRequested {
-    /// The stream id of the e-mail address: its keyed hash.
+    /// The id of the address's stream: a keyed hash of the address.
     pub email_id: Uuid,
     /// The address.
     pub email: Sealed,
@@ -69,11 +70,11 @@ pub struct RegistrationRequested {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Registered {}
 
-/// The registration came to nothing: the address is taken.
+/// The registration was refused: the address belongs to another customer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RegistrationRefused {}
 
-/// The profile after a change: all of it but the address.
+/// The whole profile after a change, without the e-mail address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Changed {
     /// Given name.
@@ -84,14 +85,15 @@ pub struct Changed {
     pub vip: bool,
 }
 
-/// Another e-mail address was asked for. Holds the whole profile wanted: all of it comes true with the address, or none.
+/// The customer asked for another e-mail address. Holds the whole requested profile: all of it
+/// takes effect together with the address, or none of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EmailChangeRequested {
-    /// Counts the claims of this customer; the registration was 1.
+    /// Number of this request for an address among those of the customer; the registration is 1.
     pub attempt: u32,
-    /// The stream id of the address wanted.
+    /// The id of the requested address's stream.
     pub email_id: Uuid,
-    /// The address wanted.
+    /// The requested address.
     pub email: Sealed,
     /// Given name.
     pub first_name: Sealed,
@@ -101,12 +103,13 @@ pub struct EmailChangeRequested {
     pub vip: bool,
 }
 
-/// The address wanted is now theirs. Holds the whole profile after the change, so that it needs no history to be read.
+/// The customer got the requested address. Holds the whole profile after the change, so that a
+/// reader needs no earlier events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EmailChanged {
-    /// Which claim.
+    /// Number of the customer's request for an address.
     pub attempt: u32,
-    /// The stream id of the address.
+    /// The id of the address's stream.
     pub email_id: Uuid,
     /// The address.
     pub email: Sealed,
@@ -118,49 +121,52 @@ pub struct EmailChanged {
     pub vip: bool,
 }
 
-/// The address wanted is another customer's.
+/// The change was refused: the requested address belongs to another customer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EmailChangeRefused {
-    /// Which claim.
+    /// Number of the customer's request for an address.
     pub attempt: u32,
 }
 
-/// The claim is closed at the address's stream.
+/// The address's stream has recorded that this request is over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EmailSettled {
-    /// Which claim.
+    /// Number of the customer's request for an address.
     pub attempt: u32,
 }
 
-/// An order of this customer began. Says what the discounts of the order depend on.
+/// An order of this customer began. Holds the facts that the order's discounts depend on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderOpened {
     /// The order.
     pub order_id: Uuid,
     /// Whether the customer is VIP at this moment.
     pub vip: bool,
-    /// Whether there was no confirmed order and no open one.
+    /// Whether the customer had no confirmed order and no other open one.
     pub first: bool,
-    /// After this moment of log time the order can no longer be opened here.
+    /// After this moment of log time the customer's stream no longer opens the order.
     pub not_after: Timestamp,
 }
 
-/// An order of this customer is decided. Written even when it was never opened here, and it can not be opened afterwards.
+/// An order of this customer is confirmed or rejected. Written even if the order was never opened
+/// here; it cannot be opened afterwards.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderClosed {
     /// The order.
     pub order_id: Uuid,
-    /// Whether it was open here and is now confirmed: so true once an order, and the count of these is the customer's count
-    /// of confirmed orders.
+    /// Whether the order was open here and is now confirmed. True at most once per order, so the
+    /// number of such events is the customer's number of confirmed orders.
     pub confirmed: bool,
-    /// Until this moment of log time the closed door is remembered.
+    /// Until this moment of log time the stream remembers the close; afterwards an open would be
+    /// too late anyway.
     pub not_after: Timestamp,
 }
 
-/// The customer is erased. Their address is free from here on, and their key is owed to be destroyed.
+/// The customer is erased. The e-mail address is free again, and the shop owes the destruction of
+/// the key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Erased {}
 
-/// The key is destroyed, and with it all copies of what it sealed.
+/// The customer's key is destroyed. No copy of the data encrypted with it can be read any more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyDestroyed {}

@@ -1,4 +1,5 @@
-//! Who holds an e-mail address. The stream is named by the address's keyed hash: at most one customer holds it.
+//! Events of an e-mail address. A keyed hash of the address names its stream, which makes sure that
+//! at most one customer has the address.
 
 use crate::schema::stream_events;
 use schemars::JsonSchema;
@@ -6,26 +7,27 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 stream_events! {
-    /// A customer holds the address.
+    /// A customer took the address.
     Claimed(Claimed) = "EmailClaimed" v 1;
-    /// A customer's claim is over.
+    /// A customer released the address.
     Released(Released) = "EmailReleased" v 1;
 }
 
-/// The address is a customer's.
+/// The address now belongs to a customer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Claimed {
-    /// The holder.
+    /// The customer who took it.
     pub customer_id: Uuid,
-    /// Which claim of that customer, from 1.
+    /// Number of that customer's request for an address, from 1.
     pub attempt: u32,
 }
 
-/// That claim is over. Written even when it did not hold, and it can not be made afterwards.
+/// That request is over. Written even if the customer did not have the address; the same request
+/// cannot take it afterwards.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Released {
     /// The customer.
     pub customer_id: Uuid,
-    /// Which claim of that customer.
+    /// Number of that customer's request for an address.
     pub attempt: u32,
 }

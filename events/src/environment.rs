@@ -1,6 +1,7 @@
-//! The seam to the world: time, ids, chance and tasks.
+//! Access to the outside world: time, ids, random numbers and tasks.
 //!
-//! The write side takes all of these from an [`Environment`], so that it runs whole under a simulated one.
+//! The write side takes all of these from an [`Environment`], so that a simulation can run all of
+//! it.
 
 use futures::future::BoxFuture;
 use std::time::{Duration, Instant};
@@ -9,12 +10,12 @@ use uuid::Uuid;
 /// A moment in UTC, to the microsecond.
 pub type Timestamp = chrono::DateTime<chrono::Utc>;
 
-/// Clock, ids, chance and tasks.
+/// Clock, ids, random numbers and tasks.
 pub trait Environment: Send + Sync + 'static {
     /// The wall clock, to the microsecond.
     fn now(&self) -> Timestamp;
 
-    /// A clock that never runs backwards, since some fixed moment.
+    /// Time since a fixed moment, from a clock that never runs backwards.
     fn monotonic(&self) -> Duration;
 
     /// Resolves after `duration`.
@@ -26,24 +27,24 @@ pub trait Environment: Send + Sync + 'static {
     /// A random number, for jitter.
     fn random(&self) -> u64;
 
-    /// A random part of `most`, so that what failed together does not come back together.
+    /// A random part of `most`, so that tasks that failed together do not retry together.
     fn jitter(&self, most: Duration) -> Duration {
-        // A 16-bit number: it fits the type, and is fine enough.
+        // 16 random bits: they fit into the type and are fine-grained enough.
         most / (1 << 16) * u32::from((self.random() >> 48) as u16)
     }
 
-    /// Runs a task beside the others.
+    /// Runs a task concurrently with the others.
     fn spawn(&self, task: BoxFuture<'static, ()>);
 }
 
-/// The real world: the system's clocks and random numbers, tokio's timers and tasks.
+/// The real environment: the system's clocks and random numbers, tokio's timers and tasks.
 #[derive(Debug)]
 pub struct System {
     started: Instant,
 }
 
 impl System {
-    /// The real world, from now on.
+    /// Makes one whose monotonic clock starts now.
     #[allow(clippy::disallowed_methods, reason = "the one place that reads the clocks")]
     pub fn new() -> Self {
         Self { started: Instant::now() }
@@ -78,7 +79,7 @@ impl Environment for System {
     }
 
     fn random(&self) -> u64 {
-        // Jitter: any value will do when the system has no random number to give.
+        // Only jitter uses it, so any value will do when the system has no random number.
         getrandom::u64().unwrap_or_default()
     }
 
@@ -87,7 +88,7 @@ impl Environment for System {
     }
 }
 
-/// Cuts a moment to what the log keeps of it.
+/// Cuts a time to whole microseconds, the precision of the log.
 pub fn to_micros(time: Timestamp) -> Timestamp {
     Timestamp::from_timestamp_micros(time.timestamp_micros()).unwrap_or(time)
 }

@@ -1,8 +1,8 @@
-//! Errors for log lines and reports.
+//! Prints errors for log lines and reports.
 
 use std::{error::Error, fmt::Write};
 
-/// An error with its causes, in one line.
+/// The text of an error and of all its causes, on one line.
 pub fn full_text(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,7 +1,7 @@
-//! What the JSON of each event looks like: JSON Schema, draft 7, one file a version in `schemas/`.
+//! JSON Schemas (draft 7) of the events, one file per event version in `schemas/`.
 //!
-//! Today's are made from the types that write the events, and a test compares them with the files.
-//! Those of older versions stay as they were: only the files know them.
+//! The schemas of current versions are generated from the event types, and a test compares them
+//! with the files. Older versions exist as files only and never change.
 
 use crate::{StreamKind, customer, email, order, product, wishlist};
 use include_dir::{Dir, include_dir};
@@ -13,18 +13,18 @@ static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/schemas");
 /// The schema of one version of one event.
 #[derive(Clone, Debug)]
 pub struct EventSchema {
-    /// The kind of stream that it happens in.
+    /// The kind of stream that holds the event.
     pub kind: StreamKind,
     /// The wire name (`ce_type`).
     pub event_type: &'static str,
     /// The schema version.
     pub version: u16,
-    /// The schema, which refers to nothing beside it.
+    /// The schema; it contains no references to other documents.
     pub schema: Value,
 }
 
 impl EventSchema {
-    /// The name of its file.
+    /// The file name of the schema.
     pub fn file(&self) -> String {
         file(self.event_type, self.version)
     }
@@ -34,7 +34,7 @@ fn file(event_type: &str, version: u16) -> String {
     format!("{event_type}.v{version}.json")
 }
 
-/// The schemas of what is written today, from the types.
+/// Generates the schemas of the current versions from the event types.
 pub fn current() -> Vec<EventSchema> {
     let kinds = [
         (StreamKind::Product, product::Event::json_schemas()),
@@ -54,7 +54,7 @@ pub fn current() -> Vec<EventSchema> {
     kinds.into_iter().flat_map(of).collect()
 }
 
-/// The schemas of every version ever written, as they are checked in; the oldest of each event first.
+/// The checked-in schemas of every version ever written; for each event the oldest version first.
 pub fn all() -> Vec<EventSchema> {
     let versions = current().into_iter().flat_map(|today| {
         (1..=today.version).map(move |version| EventSchema { version, ..today.clone() })
@@ -66,7 +66,7 @@ pub fn all() -> Vec<EventSchema> {
     checked_in.collect()
 }
 
-/// The schema of what `T` writes.
+/// Generates the schema of the JSON that `T` is written as.
 pub(crate) fn of<T: JsonSchema>(event_type: &str) -> Value {
     let settings = SchemaSettings::draft07().for_serialize().with(|settings| {
         settings.inline_subschemas = true;
@@ -77,7 +77,7 @@ pub(crate) fn of<T: JsonSchema>(event_type: &str) -> Value {
     schema
 }
 
-/// A version has the members that it has: another one needs a new version.
+/// Forbids additional members in every object: a new member needs a new schema version.
 fn close(schema: &mut Value) {
     match schema {
         Value::Object(members) => {

@@ -1,7 +1,8 @@
-//! Where keys and secrets live: never in the log.
+//! The store of keys and secrets, which are never in the log.
 //!
-//! Everything but the log and these keys can be thrown away. A customer's key is durable before the first event sealed with
-//! it; destroying it makes their personal data unreadable in the log and in everything derived from it.
+//! Everything can be rebuilt except the log and these keys. A customer's key is durable before the
+//! first event encrypted with it is written. Destroying the key makes the customer's personal data
+//! unreadable in the log and in everything derived from it.
 
 use crate::seal::Key;
 use async_trait::async_trait;
@@ -18,13 +19,13 @@ mod memory;
 #[cfg(any(test, feature = "testing"))]
 pub use memory::MemoryKeyStore;
 
-/// Why the key store did not give a key.
+/// Why the key store did not return a key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The key existed and was destroyed.
     #[error("the key is destroyed")]
     Destroyed,
-    /// The store does not hold what it must. Trying again does not help.
+    /// The store is missing data that it must have. A retry does not help.
     #[error("the key store is damaged")]
     Damaged(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The store does not answer.
@@ -32,10 +33,10 @@ pub enum KeyError {
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// The port: keys of customers and secrets of the shop.
+/// The port of the key store: keys of customers and secrets of the shop.
 #[async_trait]
 pub trait KeyStore: Send + Sync + 'static {
-    /// The key of `subject`, made now if there was none; durable on return.
+    /// The key of `subject`, generated now if there was none; durable on return.
     ///
     /// # Errors
     /// [`KeyError::Destroyed`] once [`destroy`](Self::destroy) was called for it.
@@ -53,7 +54,7 @@ pub trait KeyStore: Send + Sync + 'static {
     /// When the store does not answer.
     async fn destroy(&self, subject: Uuid) -> Result<(), KeyError>;
 
-    /// The shop's secret of this name, made when first asked for.
+    /// The shop's secret of this name, generated on the first call.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -66,10 +67,10 @@ pub struct FileKeyStore {
 }
 
 impl FileKeyStore {
-    /// Opens the store, or makes it (readable by its owner only).
+    /// Opens the store, or creates it with a file that only its owner can read.
     ///
     /// # Errors
-    /// When the file cannot be opened or made.
+    /// When the file cannot be opened or created.
     pub fn open(path: &Path) -> Result<Self, KeyError> {
         let connection = Connection::open(path).map_err(failed)?;
         #[cfg(unix)]
@@ -83,7 +84,7 @@ impl FileKeyStore {
             .execute_batch(
                 "pragma journal_mode = wal;
                  pragma synchronous = full;
-                 -- what is destroyed must not linger in free pages
+                 -- a destroyed key must not stay in free pages
                  pragma secure_delete = on;
                  create table if not exists customer_key (subject blob primary key, key blob) without rowid;
                  create table if not exists secret (name text primary key, key blob not null) without rowid;",
@@ -105,7 +106,7 @@ impl FileKeyStore {
     }
 }
 
-/// What SQLite said, by what it means for the keys.
+/// Sorts an error of SQLite: is the store damaged or only unavailable?
 fn failed(error: rusqlite::Error) -> KeyError {
     match error.sqlite_error_code() {
         None | Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
@@ -125,7 +126,7 @@ fn fresh() -> Result<Key, KeyError> {
 
 fn key(bytes: Vec<u8>) -> Result<Key, KeyError> {
     let bytes =
-        bytes.try_into().map_err(|_| KeyError::Damaged("a stored key has not 32 bytes".into()))?;
+        bytes.try_into().map_err(|_| KeyError::Damaged("a stored key is not 32 bytes long".into()))?;
     Ok(Key::new(bytes))
 }
 
@@ -178,8 +179,8 @@ impl KeyStore for FileKeyStore {
             let busy: bool = connection
                 .query_row("pragma wal_checkpoint(truncate)", [], |row| row.get(0))
                 .map_err(failed)?;
-            // The key is gone for whoever asks, and not yet from the disk: to be asked again.
-            if busy { Err(unavailable("somebody reads what is destroyed")) } else { Ok(()) }
+            // No caller gets the key any more, but it may still be on disk: the caller must retry.
+            if busy { Err(unavailable("the destroyed key is still on disk: another process is reading the key store")) } else { Ok(()) }
         })
         .await
     }

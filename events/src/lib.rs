@@ -1,21 +1,21 @@
-//! What happened in the shop, and where it is kept.
+//! Domain events and the event log that keeps them.
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`order`], [`product`], [`customer`], [`email`], [`wishlist`] | the domain events, one enum a stream kind |
-//! | [`recorded`], [`stream`], [`position`], [`money`] | the envelope and the values in it |
-//! | [`codec`], [`upcast`] | events to JSON and back, whatever schema version wrote them |
-//! | [`json_schema`] | what that JSON looks like, for those who read the log with tools of their own |
-//! | [`keys`], [`seal`] | personal data is sealed before it enters the log; its keys live elsewhere |
-//! | [`log`] | the log port, its adapters and the discipline they share |
-//! | [`environment`] | clock, ids and tasks, so that a simulation can supply its own |
-//! | [`planted`] | known bugs, for a simulation to find |
+//! | [`order`], [`product`], [`customer`], [`email`], [`wishlist`] | the domain events, one enum per stream kind |
+//! | [`recorded`], [`stream`], [`position`], [`money`] | the envelope of an event and its value types |
+//! | [`codec`], [`upcast`] | encoding to JSON, and decoding of every schema version ever written |
+//! | [`json_schema`] | JSON Schemas of the events, for programs that read the log without this crate |
+//! | [`keys`], [`seal`] | encryption of personal data in the log, and the store of its keys outside the log |
+//! | [`log`] | the log port, its adapters and the protocol that they share |
+//! | [`environment`] | clock, ids, randomness and tasks; a simulation supplies its own |
+//! | [`planted`] | known bugs that prove that the simulator finds them |
 //!
 //! Invariants:
-//! - an event, once written, is read for ever: golden files hold every version ever written;
-//! - offsets are compared, never calculated with: every log leaves gaps;
-//! - a batch counts only when it is complete and its term is not overtaken;
-//! - nothing here knows what an order may do: that is decided in `commands`.
+//! - An event stays readable for ever. Golden files hold an example of every version ever written.
+//! - Offsets are compared, never calculated with: every log adapter leaves gaps.
+//! - A batch counts only if it is complete and no newer term was claimed before it.
+//! - This crate holds no business rules. The crate `commands` decides what an order may do.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

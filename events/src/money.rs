@@ -4,7 +4,7 @@ use schemars::{JsonSchema, json_schema};
 use serde::{Deserialize, Serialize, de};
 use std::{borrow::Cow, fmt, str::FromStr};
 
-/// Currencies whose minor unit is not a hundredth (ISO 4217), with their decimal places.
+/// The currencies whose number of decimal places is not 2 (ISO 4217).
 const DECIMALS: &[(&str, u32)] = &[
     ("BHD", 3),
     ("BIF", 0),
@@ -43,11 +43,11 @@ pub struct CurrencyError;
 impl Currency {
     /// The code, such as `GBP`.
     pub fn code(&self) -> &str {
-        // Only upper-case ASCII gets past `from_str`.
+        // `from_str` accepts upper-case ASCII only.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// Decimal places of its minor unit.
+    /// The number of decimal places of the currency.
     pub fn decimals(&self) -> u32 {
         let code = self.code();
         DECIMALS.iter().find(|(known, _)| *known == code).map_or(2, |(_, places)| *places)
@@ -127,7 +127,7 @@ impl Money {
         Self { amount, currency }
     }
 
-    /// The same currency, another amount.
+    /// Another amount in the same currency.
     #[must_use]
     pub fn with(self, amount: i64) -> Self {
         Self { amount, ..self }

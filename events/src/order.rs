@@ -1,4 +1,4 @@
-//! What happens to an order.
+//! Events of an order.
 
 use crate::{Money, Position, Sealed, Timestamp, schema::stream_events};
 use schemars::JsonSchema;
@@ -7,44 +7,45 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 stream_events! {
-    /// The customer asked for it.
+    /// The order was placed.
     Placed(Placed) = "OrderPlaced" v 1;
     /// All lines are reserved and the price is fixed.
     Priced(Priced) = "OrderPriced" v 1;
-    /// It will not be delivered: refused, declined or expired.
+    /// The order will not be delivered: it was refused, declined or expired.
     Rejected(Rejected) = "OrderRejected" v 1;
-    /// The gateway knows the payment; from here on money may move.
+    /// The payment exists at the gateway; from here on money may move.
     PaymentStarted(PaymentStarted) = "PaymentStarted" v 1;
     /// The money was taken.
     PaymentCaptured(PaymentCaptured) = "PaymentCaptured" v 1;
     /// The gateway refused the payment.
     PaymentDeclined(PaymentDeclined) = "PaymentDeclined" v 1;
-    /// No money was taken and none can be any more.
+    /// No money was taken, and none can be taken any more.
     PaymentVoided(PaymentVoided) = "PaymentVoided" v 1;
-    /// The shop will deliver it.
+    /// The order is confirmed: the shop will deliver it.
     Confirmed(Confirmed) = "OrderConfirmed" v 2;
-    /// It is being packed.
+    /// Packing began.
     ProcessingStarted(ProcessingStarted) = "OrderProcessingStarted" v 1;
-    /// It left the house.
+    /// The parcel was sent.
     Shipped(Shipped) = "OrderShipped" v 2;
-    /// It arrived.
+    /// The parcel arrived.
     Delivered(Delivered) = "OrderDelivered" v 1;
-    /// Somebody changed their mind.
+    /// The order was cancelled.
     Cancelled(Cancelled) = "OrderCancelled" v 2;
-    /// The money went back.
+    /// The money was refunded.
     RefundIssued(RefundIssued) = "RefundIssued" v 1;
-    /// The customer's stream knows how the order ended. Bookkeeping.
+    /// The customer's stream has closed the order. Bookkeeping.
     CustomerSettled(CustomerSettled) = "OrderCustomerSettled" v 1;
-    /// Every product's stream knows how the order ended. Bookkeeping.
+    /// The streams of all products have closed the order. Bookkeeping.
     StockSettled(StockSettled) = "OrderStockSettled" v 1;
-    /// A letter about it went out. Bookkeeping.
+    /// An e-mail about the order was sent. Bookkeeping.
     MailSent(MailSent) = "MailSent" v 1;
-    /// A letter about it will never go out. Bookkeeping.
+    /// An e-mail about the order can never be sent. Bookkeeping.
     MailRefused(MailRefused) = "MailRefused" v 1;
 }
 
 impl Event {
-    /// Whether the order as shown stays the same: neither its `ETag` nor `updated_at` move.
+    /// Whether the event leaves the order, as the API shows it, unchanged: its `ETag` and
+    /// `updated_at` stay.
     pub fn is_bookkeeping(&self) -> bool {
         match self {
             Self::Placed(_)
@@ -68,7 +69,7 @@ impl Event {
     }
 }
 
-/// A line as asked for; one a product, merged.
+/// A requested line. An order has one line per product: lines of the same product are merged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Line {
     /// The product.
@@ -80,16 +81,16 @@ pub struct Line {
 /// An order was placed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Placed {
-    /// Who ordered.
+    /// The customer who ordered.
     pub customer_id: Uuid,
-    /// What, one line a product.
+    /// The requested lines, one per product.
     pub lines: Arc<[Line]>,
-    /// The gateway's token for the means of payment.
+    /// The gateway's token for the payment method.
     pub payment_method: Arc<str>,
-    /// Where to, sealed with the customer's key.
+    /// Where to send the order, encrypted with the customer's key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shipping_address: Option<Sealed>,
-    /// When an order that is still pending expires.
+    /// When the order expires if it is still pending.
     pub deadline: Timestamp,
 }
 
@@ -118,16 +119,16 @@ pub enum DiscountKind {
     Volume,
     /// For a customer's first order.
     FirstOrder,
-    /// What the upper bound takes back; negative.
+    /// The correction that limits the sum of the discounts; negative.
     Cap,
 }
 
 /// One discount of an order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Discount {
-    /// What for.
+    /// Why it is given.
     pub kind: DiscountKind,
-    /// How much less to pay; negative only for the cap.
+    /// How much it takes off the subtotal; negative only for the cap.
     pub amount: Money,
 }
 
@@ -138,13 +139,13 @@ pub struct Priced {
     pub lines: Arc<[PricedLine]>,
     /// The sum of the lines.
     pub subtotal: Money,
-    /// The discounts, in the order of the rules, zeros left out.
+    /// The discounts, in the order of the rules, without those of 0.
     pub discounts: Arc<[Discount]>,
     /// The sum of the discounts.
     pub discount: Money,
-    /// What is to be paid.
+    /// The amount to pay.
     pub total: Money,
-    /// The events at the customer and the products that the price rests on.
+    /// The positions of the customer's and products' events that the price depends on.
     pub rests_on: Arc<[Position]>,
 }
 
@@ -152,22 +153,22 @@ pub struct Priced {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RejectionReason {
-    /// A product had too little free stock.
+    /// A product had too little available stock.
     InsufficientStock,
-    /// A product does not exist, or is sold no more.
+    /// A product does not exist or is discontinued.
     ProductNotFound,
-    /// The customer does not exist, or not any more.
+    /// The customer does not exist or was erased.
     CustomerNotFound,
-    /// The subtotal is beyond what money can count.
+    /// The subtotal exceeds the largest amount.
     ValidationFailed,
     /// The gateway declined the payment.
     PaymentDeclined,
-    /// It was still pending at its deadline.
+    /// The order was still pending at its deadline.
     Expired,
 }
 
 impl RejectionReason {
-    /// The name as it stands in the event, in the order and in the problem's type.
+    /// The name used in the event, in the order and in the problem type.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::InsufficientStock => "insufficient-stock",
@@ -180,7 +181,8 @@ impl RejectionReason {
     }
 }
 
-/// An order was rejected. Carries the whole problem, so that the first answer can be given again.
+/// An order was rejected. Holds the whole problem, so that a repeated request gets the first answer
+/// again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Rejected {
     /// Why.
@@ -188,28 +190,28 @@ pub struct Rejected {
     /// The product that was short or missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub product_id: Option<Uuid>,
-    /// Units that were free.
+    /// Units that were available.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub available: Option<i64>,
-    /// Units asked for.
+    /// Units requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested: Option<i64>,
-    /// The gateway's word for a declined payment.
+    /// The gateway's code for the declined payment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decline_code: Option<Arc<str>>,
-    /// The events at the customer and the products that were seen on the way.
+    /// The positions of the customer's and products' events that were read before the rejection.
     #[serde(default, skip_serializing_if = "<[Position]>::is_empty")]
     pub rests_on: Arc<[Position]>,
 }
 
-/// The gateway has the payment's object; money has not moved yet.
+/// The payment was created at the gateway; no money has moved yet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PaymentStarted {
     /// Which attempt, from 1.
     pub ordinal: u32,
     /// The gateway's id of the payment.
     pub payment_id: Arc<str>,
-    /// What will be taken.
+    /// The amount to take.
     pub amount: Money,
 }
 
@@ -218,20 +220,20 @@ pub struct PaymentStarted {
 pub struct PaymentCaptured {
     /// Which attempt.
     pub ordinal: u32,
-    /// What was taken.
+    /// The amount taken.
     pub amount: Money,
 }
 
-/// The gateway declined.
+/// The gateway declined the payment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PaymentDeclined {
     /// Which attempt.
     pub ordinal: u32,
-    /// The gateway's word for it.
+    /// The gateway's code for the reason.
     pub code: Arc<str>,
 }
 
-/// The payment was given up before money moved.
+/// The payment was cancelled before any money moved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PaymentVoided {
     /// Which attempt.
@@ -241,7 +243,7 @@ pub struct PaymentVoided {
 /// The order is confirmed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Confirmed {
-    /// Whether the customer is owed a letter about it; never in version 1.
+    /// Whether the shop owes the customer an e-mail about it; `false` for events of version 1.
     pub mail: bool,
 }
 
@@ -249,10 +251,10 @@ pub struct Confirmed {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProcessingStarted {}
 
-/// The parcel left.
+/// The parcel was sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Shipped {
-    /// Whether the customer is owed a letter about it; never in version 1.
+    /// Whether the shop owes the customer an e-mail about it; `false` for events of version 1.
     pub mail: bool,
 }
 
@@ -263,33 +265,33 @@ pub struct Delivered {}
 /// The order was cancelled.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cancelled {
-    /// The caller's words.
+    /// The reason that the caller gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Arc<str>>,
-    /// Whether the customer is owed a letter about it; never in version 1.
+    /// Whether the shop owes the customer an e-mail about it; `false` for events of version 1.
     pub mail: bool,
 }
 
-/// What was captured went back.
+/// A captured payment was refunded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RefundIssued {
-    /// The attempt whose money went back.
+    /// The attempt whose payment was refunded.
     pub ordinal: u32,
     /// The gateway's id of the refund.
     pub refund_id: Arc<str>,
-    /// What went back.
+    /// The amount refunded.
     pub amount: Money,
 }
 
-/// The customer's stream has the order's end.
+/// The customer's stream has closed the order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CustomerSettled {}
 
-/// The products' streams have the order's end.
+/// The streams of all products of the order have closed it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StockSettled {}
 
-/// What a letter to the customer tells.
+/// The kinds of e-mail that the shop sends to a customer.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
@@ -297,17 +299,17 @@ pub struct StockSettled {}
 pub enum Mail {
     /// The order is confirmed.
     Confirmed,
-    /// It left the house.
+    /// The order is shipped.
     Shipped,
-    /// It is cancelled.
+    /// The order is cancelled.
     Cancelled,
 }
 
 impl Mail {
-    /// All of them, in the order in which they can come.
+    /// All kinds, in the order in which they can be sent.
     pub const ALL: [Self; 3] = [Self::Confirmed, Self::Shipped, Self::Cancelled];
 
-    /// The name as it stands in events and Message-IDs: never change it.
+    /// The name used in events and Message-IDs. It must never change.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Confirmed => "confirmed",
@@ -317,20 +319,21 @@ impl Mail {
     }
 }
 
-/// A letter went out, or was put where letters are put.
+/// An e-mail was sent, or was written to the mail folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MailSent {
-    /// Which.
+    /// Which e-mail.
     pub mail: Mail,
     /// Its Message-ID, without angle brackets.
     pub message_id: Arc<str>,
 }
 
-/// A letter was refused for good.
+/// An e-mail was refused permanently.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MailRefused {
-    /// Which.
+    /// Which e-mail.
     pub mail: Mail,
-    /// Why: `erased`, `unreadable`, `bad-address`, or the server's code as `smtp-550`. Nothing personal.
+    /// Why: `erased`, `unreadable`, `bad-address`, or the mail server's code, such as `smtp-550`.
+    /// Contains no personal data.
     pub code: Arc<str>,
 }

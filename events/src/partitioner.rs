@@ -1,19 +1,21 @@
-//! Which partition a stream lives in: Kafka's default partitioner, so that any client finds a stream by its key.
+//! Assigns streams to partitions as Kafka's default partitioner does, so that any Kafka client
+//! finds a stream by its key.
 
 use crate::{Partition, StreamId};
 
-/// The partition of `stream` among `partitions`: `toPositive(murmur2(key)) % partitions`, the rule of Apache Kafka's
-/// `BuiltInPartitioner.partitionForKey`.
+/// The partition of `stream` in a log of `partitions` partitions: `toPositive(murmur2(key)) %
+/// partitions`, as in Apache Kafka's `BuiltInPartitioner.partitionForKey`.
 pub fn partition_of(stream: StreamId, partitions: u32) -> Partition {
     let hash = stream.with_text(|key| murmur2(key.as_bytes()));
     Partition((hash & 0x7fff_ffff) % partitions)
 }
 
-/// `MurmurHash2` by Austin Appleby, with the seed that Apache Kafka chose (`org.apache.kafka.common.utils.Utils`).
+/// `MurmurHash2` by Austin Appleby, with the seed of Apache Kafka
+/// (`org.apache.kafka.common.utils.Utils`).
 fn murmur2(data: &[u8]) -> u32 {
     const SEED: u32 = 0x9747_b28c;
     const M: u32 = 0x5bd1_e995;
-    // Kafka's lengths are 32 bits; keys are short.
+    // Kafka uses 32-bit lengths, and keys are short.
     let mut hash = SEED ^ u32::try_from(data.len()).unwrap_or(u32::MAX);
     let mut words = data.chunks_exact(4);
     for word in &mut words {
@@ -37,7 +39,7 @@ fn murmur2(data: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
-    /// The vectors of Apache Kafka's own `UtilsTest.testMurmur2`.
+    /// The test vectors of Apache Kafka's `UtilsTest.testMurmur2`.
     #[test]
     #[allow(clippy::cast_sign_loss)]
     fn agrees_with_kafka() {

@@ -1,41 +1,41 @@
-//! Known bugs, for a simulator to find: an instrument that has never found anything proves nothing.
+//! Known bugs that tests plant on purpose, to prove that the simulator finds them.
 //!
-//! They exist with the feature `planted` alone, and there only where a test has planted one in its own thread. Without the
-//! feature every question is answered `false` before the program is built.
+//! They exist only with the feature `planted`, and take effect only in a thread whose test has
+//! planted one. Without the feature, [`Bug::is_planted`] is `false` at compile time.
 
-/// A bug that somebody has made before, here or elsewhere.
+/// A bug that was made before, here or in another project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
-    /// A command is answered before its batch is in the log.
+    /// The shard answers a command before its batch is durable.
     AnswerBeforeDurable,
-    /// A partition is served as soon as the claim is committed, not when it has been read back.
+    /// The shard serves a partition once its claim is committed, without reading the claim back.
     ServeBeforeClaimIsRead,
-    /// A partition is served without a claim, behind fences alone.
+    /// The shard serves a partition without a claim and relies on Kafka's fencing alone.
     FenceWithoutClaim,
-    /// A process that was overtaken while it reopened a partition takes it back.
+    /// A process that lost a partition while it was reopening it takes the partition back.
     PartitionTakenBack,
-    /// A commit that was slow, and may be repeated late, is taken for a clean one.
+    /// The writer trusts a slow commit, whose request may be repeated late.
     SlowCommitTrusted,
-    /// What was applied before a restart is not known after it.
+    /// The shard forgets at a restart which commands it has applied.
     DedupeForgotten,
-    /// A snapshot leaves out which commands were applied.
+    /// A snapshot does not contain the ids of the applied commands.
     SnapshotForgetsCommands,
-    /// What a failed batch would have changed stays in memory.
+    /// The changes of a failed batch stay in memory.
     OverlayKept,
-    /// Closing what is not open leaves no trace.
+    /// A close of an order that is not open appends no event.
     CloseAppendsNothing,
-    /// An effect goes by the version of its stream, which moves between two tries.
+    /// An effect's identity contains the version of its stream, which can change between two tries.
     EffectNamedByVersion,
-    /// A payment under way when its order dies is forgotten.
+    /// The payment of a rejected or cancelled order is never settled.
     PaymentNotSettled,
-    /// A letter that is recorded as sent is owed still.
+    /// The order still owes an e-mail that is recorded as sent.
     MailSentTwice,
-    /// The end of an erasure is recorded without it.
+    /// An erasure is recorded as done although the key still exists.
     KeyKept,
 }
 
 impl Bug {
-    /// All of them.
+    /// All bugs.
     pub const ALL: [Self; 13] = [
         Self::AnswerBeforeDurable,
         Self::ServeBeforeClaimIsRead,
@@ -52,19 +52,19 @@ impl Bug {
         Self::KeyKept,
     ];
 
-    /// Whether this thread has it.
+    /// Whether this thread has the bug.
     #[cfg(not(feature = "planted"))]
     pub const fn is_planted(self) -> bool {
         false
     }
 
-    /// Whether this thread has it.
+    /// Whether this thread has the bug.
     #[cfg(feature = "planted")]
     pub fn is_planted(self) -> bool {
         switch::PLANTED.get() == Some(self)
     }
 
-    /// Gives it to this thread, until the guard is dropped.
+    /// Plants the bug in this thread until the guard is dropped.
     #[cfg(feature = "planted")]
     #[must_use]
     pub fn plant(self) -> switch::Planted {
@@ -82,7 +82,7 @@ mod switch {
         pub(super) static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
     }
 
-    /// Takes the bug away when dropped.
+    /// Removes the bug when dropped.
     #[derive(Debug)]
     pub struct Planted;
 

@@ -1,7 +1,7 @@
-//! Places in the log.
+//! Positions in the log.
 //!
-//! Offsets have an order and nothing else: logs leave gaps (control records, aborted batches), so there is no arithmetic
-//! on them here on purpose.
+//! Offsets can be compared, and that is all: logs leave gaps (control records, aborted batches), so
+//! this module has no arithmetic on offsets, on purpose.
 
 use schemars::{JsonSchema, json_schema};
 use serde::{Deserialize, Serialize};
@@ -18,16 +18,17 @@ impl fmt::Display for Partition {
     }
 }
 
-/// An offset in a partition. Ordered; never calculated with.
+/// An offset in a partition. Offsets are compared, never calculated with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Offset(pub i64);
 
 impl Offset {
-    /// Where every partition begins.
+    /// The start of every partition.
     pub const START: Self = Self(0);
 
-    /// Where reading goes on behind a record at this offset. What stands there is for the log to know.
+    /// The offset to continue reading from after a record at this offset. The next record may be at
+    /// a higher offset.
     #[must_use]
     pub fn after(self) -> Self {
         Self(self.0 + 1)
@@ -40,7 +41,7 @@ impl fmt::Display for Offset {
     }
 }
 
-/// The place of one event: `partition:offset` in text.
+/// The position of one event: `partition:offset` in text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Position {
     /// The partition.
@@ -49,9 +50,9 @@ pub struct Position {
     pub offset: Offset,
 }
 
-/// Not of the form `partition:offset`.
+/// The text does not have the form `partition:offset`.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a position is `partition:offset`, a token a list of them")]
+#[error("a position has the form `partition:offset`; a token is a comma-separated list of them")]
 pub struct PositionError;
 
 impl fmt::Display for Position {
@@ -60,7 +61,7 @@ impl fmt::Display for Position {
     }
 }
 
-/// Digits only: `i64` and `u32` would take a sign.
+/// Accepts digits only: the parsers of `i64` and `u32` also accept a sign.
 fn number<T: FromStr>(text: &str) -> Result<T, PositionError> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(PositionError);
@@ -100,26 +101,27 @@ impl JsonSchema for Position {
     }
 }
 
-/// The causal token of the HTTP interface: the last event, in each partition that took part.
+/// The causal token of the HTTP API: the last event of each partition that took part.
 ///
-/// It names offsets of events only, so a read model that has applied these events satisfies it whatever control records
-/// follow them. In text `3:1042,7:99`, ascending by partition.
+/// It contains offsets of events only, so a read model that has applied these events satisfies it,
+/// no matter which control records follow them. Its text form is `3:1042,7:99`, ascending by
+/// partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogPosition(BTreeMap<Partition, Offset>);
 
 impl LogPosition {
-    /// Extends the token so that it covers `position` too.
+    /// Extends the token so that it includes `position`.
     pub fn cover(&mut self, position: Position) {
         let offset = self.0.entry(position.partition).or_insert(position.offset);
         *offset = (*offset).max(position.offset);
     }
 
-    /// The positions named, one a partition.
+    /// The positions in the token, one per partition.
     pub fn iter(&self) -> impl Iterator<Item = Position> + '_ {
         self.0.iter().map(|(&partition, &offset)| Position { partition, offset })
     }
 
-    /// Whether no partition is named.
+    /// Whether the token contains no position.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

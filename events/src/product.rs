@@ -1,5 +1,5 @@
-//! What happens to a product: its description, price and stock share one stream, so that stock and price are decided
-//! together.
+//! Events of a product. Description, price and stock share one stream, so that one decision sees
+//! all of them.
 
 use crate::{Money, Timestamp, schema::stream_events};
 use schemars::JsonSchema;
@@ -8,24 +8,26 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 stream_events! {
-    /// The product exists.
+    /// The product was added to the catalogue.
     Added(Added) = "ProductAdded" v 1;
-    /// Its description or price is another.
+    /// The description or the price changed.
     Changed(Changed) = "ProductChanged" v 1;
     /// Stock arrived or was corrected.
     StockChanged(StockChanged) = "StockChanged" v 1;
-    /// Stock is held for an order.
+    /// Stock is reserved for an order.
     StockReserved(StockReserved) = "StockReserved" v 1;
-    /// What was held for an order is free again; the order can never hold stock here again.
+    /// The stock reserved for an order is available again. The order can never reserve stock here
+    /// again.
     StockReleased(StockReleased) = "StockReleased" v 1;
-    /// What was held for an order has left the house.
+    /// The stock reserved for an order was shipped.
     StockShipped(StockShipped) = "StockShipped" v 1;
-    /// It is no longer sold.
+    /// The product is no longer sold.
     Discontinued(Discontinued) = "ProductDiscontinued" v 1;
 }
 
 impl Event {
-    /// Whether the product as shown stays the same: neither its `ETag` nor `updated_at` move.
+    /// Whether the event leaves the product, as the API shows it, unchanged: its `ETag` and
+    /// `updated_at` stay.
     pub fn is_bookkeeping(&self) -> bool {
         match self {
             Self::Added(_)
@@ -42,32 +44,33 @@ impl Event {
 /// A product was added to the catalogue.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Added {
-    /// What it is called.
+    /// The product's name.
     pub name: Arc<str>,
-    /// A text about it.
+    /// The product's description.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<Arc<str>>,
-    /// The shelf it stands on.
+    /// The product's category.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub category: Option<Arc<str>>,
-    /// The price of one.
+    /// The price of one unit.
     pub price: Money,
-    /// Units on hand at the start.
+    /// Units on hand when the product was added.
     pub initial_stock: i64,
 }
 
-/// The description of a product after a change: all of it, so that it needs no history to be read.
+/// The product after a change. Holds all of its texts and its price, so that a reader needs no
+/// earlier events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Changed {
-    /// What it is called.
+    /// The product's name.
     pub name: Arc<str>,
-    /// A text about it.
+    /// The product's description.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<Arc<str>>,
-    /// The shelf it stands on.
+    /// The product's category.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub category: Option<Arc<str>>,
-    /// The price of one.
+    /// The price of one unit.
     pub price: Money,
 }
 
@@ -77,7 +80,7 @@ pub struct Changed {
 pub enum StockReason {
     /// Goods arrived.
     Received,
-    /// A count corrected the books.
+    /// A stocktaking corrected the number of units.
     Correction,
 }
 
@@ -86,48 +89,51 @@ pub enum StockReason {
 pub struct StockChanged {
     /// Units added; negative for a correction downwards.
     pub quantity: i64,
-    /// Why.
+    /// Why they changed.
     pub reason: StockReason,
 }
 
-/// Units are held for an order, at the name and price of this moment.
+/// Units are reserved for an order. Holds the product's name and price at this moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StockReserved {
-    /// The order that holds them.
+    /// The order.
     pub order_id: Uuid,
-    /// Units held.
+    /// Units reserved.
     pub quantity: i64,
     /// The product's name when it was reserved.
     pub name: Arc<str>,
-    /// The price of one when it was reserved.
+    /// The price of one unit when it was reserved.
     pub unit_price: Money,
-    /// After this moment of log time no reservation of this order is accepted.
+    /// After this moment of log time the product refuses reservations of this order.
     pub not_after: Timestamp,
 }
 
-/// The order's reservation is over without a shipment. Written even when nothing was held, so that a late reservation
-/// finds the door closed.
+/// The order's reservation ended without a shipment. Written even if nothing was reserved, so that
+/// a late reservation is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StockReleased {
     /// The order.
     pub order_id: Uuid,
-    /// Units that were held; 0 when nothing was.
+    /// Units that were reserved; 0 if there was no reservation.
     pub quantity: i64,
-    /// Until this moment of log time the closed door is remembered; afterwards an open is too late anyway.
+    /// Until this moment of log time the product remembers the release. Afterwards the order's
+    /// reservation would be too late anyway.
     pub not_after: Timestamp,
 }
 
-/// The order's reservation ended in a shipment: on hand and reserved both fall.
+/// The order's reservation ended in a shipment: the units on hand and the units reserved both
+/// decrease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StockShipped {
     /// The order.
     pub order_id: Uuid,
-    /// Units shipped; 0 when nothing was held.
+    /// Units shipped; 0 if there was no reservation.
     pub quantity: i64,
-    /// Until this moment of log time the closed door is remembered.
+    /// Until this moment of log time the product remembers the shipment.
     pub not_after: Timestamp,
 }
 
-/// The product is no longer sold: nothing more is reserved. What is held for orders still ships or is released.
+/// The product is no longer sold: new reservations are refused. Existing reservations are still
+/// shipped or released.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Discontinued {}

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use uuid::Uuid;
 
-/// A keyed hash of the canonical request that a command came from: tells a repeated request from another one under the
-/// same idempotency key, without keeping what it said.
+/// A keyed hash of the canonical form of a command's request. It tells a repeated request from a
+/// different one with the same idempotency key, without storing the request.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Fingerprint(pub [u8; 16]);
 
@@ -16,36 +16,38 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// What is known of an event besides what happened.
+/// The metadata of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metadata {
-    /// The version of the stream with this event: contiguous from 1.
+    /// The version that this event gives its stream; versions are contiguous from 1.
     pub version: u64,
-    /// The schema version of the event's JSON as written.
+    /// The schema version in which the event's JSON was written.
     pub schema: u16,
     /// The command that caused the event.
     pub command_id: Uuid,
-    /// The request the command came from; all zero for commands of the program's own.
+    /// The fingerprint of the command's request; all zeros for commands that the program itself
+    /// issued.
     pub fingerprint: Fingerprint,
-    /// The first command of the process this event belongs to.
+    /// The first command of the process that this event belongs to.
     pub correlation_id: Uuid,
-    /// What directly caused the command: an event's id, or the command itself at the edge.
+    /// The direct cause of the command: an event's id, or the command's own id if it came from a
+    /// request.
     pub causation_id: Uuid,
 }
 
-/// An event with its place in the log and all that is known of it.
+/// An event with its position in the log and its metadata.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recorded<E> {
     /// The event's own id (`ce_id`).
     pub event_id: Uuid,
     /// Its stream (`ce_subject`).
     pub stream: StreamId,
-    /// Where it stands in the log.
+    /// Its position in the log.
     pub position: Position,
-    /// When it was decided (`ce_time`); never runs backwards within a partition.
+    /// When it was decided (`ce_time`). Times never run backwards within a partition.
     pub time: Timestamp,
-    /// Versions and causes.
+    /// Its versions and causes.
     pub metadata: Metadata,
-    /// What happened.
+    /// The event itself.
     pub event: E,
 }

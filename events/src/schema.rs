@@ -1,8 +1,10 @@
-//! One declaration per stream kind gives its event enum, the wire names and schema versions, and the way to JSON and back.
+//! The macro that declares the events of a stream kind: the enum, the wire names, the schema
+//! versions, and the conversion to JSON and back.
 
 /// Declares the events of a stream kind.
 ///
-/// `Variant(Struct) = "WireName" v1` makes a variant holding a serde struct, written under that name and schema version.
+/// `Variant(Struct) = "WireName" v 1` makes a variant that holds a serde struct and is written
+/// under that wire name and schema version.
 macro_rules! stream_events {
     ($($(#[$vdoc:meta])* $variant:ident($body:ty) = $name:literal v $schema:literal;)+) => {
         /// An event of this stream kind.
@@ -20,12 +22,12 @@ macro_rules! stream_events {
                 match self { $(Self::$variant(_) => $name,)+ }
             }
 
-            /// The schema version written today.
+            /// The schema version that this program writes.
             pub fn schema(&self) -> u16 {
                 match self { $(Self::$variant(_) => $schema,)+ }
             }
 
-            /// The JSON Schema of what is written today, of each event with its name and version.
+            /// Name, current schema version and JSON Schema of each event.
             pub(crate) fn json_schemas() -> Vec<(&'static str, u16, serde_json::Value)> {
                 vec![$(($name, $schema, crate::json_schema::of::<$body>($name))),+]
             }
@@ -34,7 +36,7 @@ macro_rules! stream_events {
                 match self { $(Self::$variant(event) => serde_json::to_writer(body, event),)+ }
             }
 
-            /// Reads JSON of the current schema version; `None` when no event has this name.
+            /// Decodes JSON of the current schema version; `None` when no event has this name.
             pub(crate) fn read_json(type_name: &str, body: &[u8]) -> Option<serde_json::Result<Self>> {
                 match type_name {
                     $($name => Some(serde_json::from_slice(body).map(Self::$variant)),)+

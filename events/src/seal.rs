@@ -1,4 +1,5 @@
-//! Personal data in the log: sealed with its customer's key, unreadable once the key is gone.
+//! Encryption of personal data in the log. Each customer has a key; the data is unreadable once the
+//! key is destroyed.
 
 use aes_gcm_siv::{
     Aes256GcmSiv, KeyInit, Nonce,
@@ -10,36 +11,36 @@ use serde::{Deserialize, Serialize};
 use std::{fmt, sync::Arc};
 use uuid::Uuid;
 
-/// A 256-bit secret: a customer's data key, or a secret of the shop's.
+/// A 256-bit secret: a customer's key or a secret of the shop.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key([u8; 32]);
 
 impl Key {
-    /// A key of these bytes.
+    /// Makes a key from its bytes.
     pub fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// A fresh key from the system's random numbers.
+    /// Generates a key from the system's random numbers.
     ///
     /// # Errors
-    /// When the system has none to give.
+    /// When the system has no random numbers.
     pub fn random() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes)?;
         Ok(Self(bytes))
     }
 
-    /// The bytes, for a key store to keep.
+    /// The bytes of the key, for a key store.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// The first 128 bits of HMAC-SHA-256 of `parts` under this key. Parts are length-prefixed, so that none runs into
-    /// the next.
+    /// The first 128 bits of HMAC-SHA-256 of `parts` with this key. Each part is prefixed with its
+    /// length, so that the boundaries between parts count too.
     pub fn hmac(&self, parts: &[&[u8]]) -> [u8; 16] {
         use hmac::{Hmac, KeyInit, Mac};
-        // HMAC takes a key of any length, so 32 bytes always fit; the fallback is never reached.
+        // HMAC accepts keys of any length, so this never fails.
         let Ok(mut mac) = Hmac::<sha2::Sha256>::new_from_slice(&self.0) else { return [0; 16] };
         for part in parts {
             mac.update(&(part.len() as u64).to_be_bytes());
@@ -57,26 +58,27 @@ impl fmt::Debug for Key {
     }
 }
 
-/// A sealed text, in base64.
+/// An encrypted text, in base64.
 ///
-/// AES-256-GCM-SIV (RFC 8452) with the customer and the field as associated data and a fixed nonce: the same text of the
-/// same field of the same customer seals to the same bytes, so that an aggregate can tell "no change" without the key. The
-/// mode is made for a repeated nonce; all it then tells is that two such texts are equal.
+/// The cipher is AES-256-GCM-SIV (RFC 8452) with the customer and the field as associated data and
+/// a fixed nonce. The same text in the same field of the same customer always gives the same bytes,
+/// so an aggregate can see without the key that nothing changed. This cipher is safe with a
+/// repeated nonce: an attacker learns only that two such texts are equal.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-#[schemars(description = "Sealed with the customer's key: unreadable without it. Base64.")]
+#[schemars(description = "Encrypted with the customer's key, in base64.")]
 pub struct Sealed(Arc<str>);
 
-/// The text does not open with this key: another key, another field, or damage.
+/// The text cannot be decrypted: wrong key, customer or field, or damaged text.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a sealed text does not open with its key")]
+#[error("an encrypted text cannot be decrypted with its key")]
 pub struct UnsealError;
 
 impl Sealed {
-    /// Seals `text`, which is the `field` of customer `subject`.
+    /// Encrypts `text`, the `field` of customer `subject`.
     ///
     /// # Errors
-    /// When the text is beyond the cipher's limit (64 GiB).
+    /// When the text exceeds the cipher's limit (64 GiB).
     pub fn seal(key: &Key, subject: Uuid, field: &str, text: &str) -> Result<Self, UnsealError> {
         let aad = associated(subject, field);
         let sealed = cipher(key)
@@ -85,10 +87,10 @@ impl Sealed {
         Ok(Self(STANDARD_NO_PAD.encode(sealed).into()))
     }
 
-    /// The text, which must be the `field` of customer `subject`.
+    /// Decrypts the text, which must be the `field` of customer `subject`.
     ///
     /// # Errors
-    /// [`UnsealError`] for another key, subject or field, or damaged text.
+    /// [`UnsealError`] for a wrong key, subject or field, or damaged text.
     pub fn open(&self, key: &Key, subject: Uuid, field: &str) -> Result<String, UnsealError> {
         let sealed = STANDARD_NO_PAD.decode(&*self.0).map_err(|_| UnsealError)?;
         let aad = associated(subject, field);
@@ -98,14 +100,14 @@ impl Sealed {
         String::from_utf8(text).map_err(|_| UnsealError)
     }
 
-    /// The sealed form, as it stands in events and read models.
+    /// The encrypted text, as events and read models hold it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
 impl From<String> for Sealed {
-    /// Takes a sealed form read back from a read model.
+    /// Takes an encrypted text that was read from a read model.
     fn from(sealed: String) -> Self {
         Self(sealed.into())
     }

@@ -4,11 +4,11 @@ use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 use uuid::Uuid;
 
-/// What a stream is about.
+/// The kind of thing that a stream describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum StreamKind {
-    /// The records of a partition's writers: claims and beats. No domain events.
+    /// The records of a partition's writers (claims and beats); no domain events.
     Writer = 0,
     /// A product: its description, price and stock.
     Product = 1,
@@ -18,16 +18,16 @@ pub enum StreamKind {
     Customer = 3,
     /// One e-mail address, named by its keyed hash.
     Email = 4,
-    /// A customer's wishlist; it has the customer's id.
+    /// A customer's wishlist; its id is the customer's id.
     Wishlist = 5,
 }
 
 impl StreamKind {
-    /// All of them, in the order of their numbers.
+    /// All kinds, in the order of their numbers.
     pub const ALL: [Self; 6] =
         [Self::Writer, Self::Product, Self::Order, Self::Customer, Self::Email, Self::Wishlist];
 
-    /// The name in front of the id.
+    /// The name that precedes the id.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Writer => "writer",
@@ -39,7 +39,7 @@ impl StreamKind {
         }
     }
 
-    /// The kind of this number, for the binary frames of the embedded log.
+    /// The kind with this number, for the binary frames of the embedded log.
     pub fn from_u8(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u8 == number)
     }
@@ -53,18 +53,18 @@ impl FromStr for StreamKind {
     }
 }
 
-/// The name of a stream: the unit of versions, and the key that chooses the partition.
+/// The name of a stream. Versions count per stream, and the name decides the partition.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId {
-    /// What the stream is about.
+    /// The kind of thing.
     pub kind: StreamKind,
-    /// Which one of its kind.
+    /// The id of the thing.
     pub id: Uuid,
 }
 
-/// Not of the form `<kind>-<uuid>`.
+/// The text does not have the form `<kind>-<uuid>`.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a stream id is `<kind>-<uuid>`")]
+#[error("a stream id has the form `<kind>-<uuid>`")]
 pub struct StreamIdError;
 
 impl StreamId {
@@ -98,14 +98,15 @@ impl StreamId {
         Self { kind: StreamKind::Writer, id: Uuid::from_u128(u128::from(partition.0)) }
     }
 
-    /// The text form without an allocation: the key on Kafka, and what the partitioner hashes.
+    /// Passes the text form to `use_text` without an allocation. It is the key of the Kafka records
+    /// and the input of the partitioner's hash.
     pub fn with_text<T>(&self, use_text: impl FnOnce(&str) -> T) -> T {
         let kind = self.kind.as_str();
         let mut text = [0u8; 48];
         text[..kind.len()].copy_from_slice(kind.as_bytes());
         text[kind.len()] = b'-';
         self.id.hyphenated().encode_lower(&mut text[kind.len() + 1..]);
-        // A kind, a hyphen and a hyphenated UUID are ASCII.
+        // The kind, the hyphen and the UUID are ASCII.
         use_text(std::str::from_utf8(&text[..kind.len() + 37]).unwrap_or_default())
     }
 }

@@ -1,28 +1,29 @@
-//! Old events in today's shape.
+//! Converts events of old schema versions to the current version.
 //!
-//! An upcaster takes the JSON of one event from one schema version to the next, purely; a chain of them takes any version
-//! ever written to the current one. Events of the current version never come here.
+//! An upcaster is a pure function that converts the JSON of an event from one schema version to the
+//! next. A chain of upcasters converts any version ever written to the current one. Events of the
+//! current version skip this module.
 
 use serde_json::Value;
 
-/// One step: the JSON of `event_type` from schema version `from` to `from + 1`.
+/// One step: converts the JSON of `event_type` from schema version `from` to `from + 1`.
 pub struct Upcaster {
     /// The wire name of the event.
     pub event_type: &'static str,
-    /// The schema version it takes.
+    /// The schema version that it converts.
     pub from: u16,
-    /// The step.
+    /// The conversion.
     pub step: fn(Value) -> Value,
 }
 
-/// Every step there is. A new schema version adds a row and a golden file, and removes nothing.
+/// All steps. A new schema version adds a line here and a golden file, and removes nothing.
 pub const UPCASTERS: &[Upcaster] = &[
     Upcaster { event_type: "OrderConfirmed", from: 1, step: owes_no_mail },
     Upcaster { event_type: "OrderShipped", from: 1, step: owes_no_mail },
     Upcaster { event_type: "OrderCancelled", from: 1, step: owes_no_mail },
 ];
 
-/// The duty to write begins with version 2.
+/// The shop owes no e-mail for events of version 1.
 fn owes_no_mail(mut body: Value) -> Value {
     if let Value::Object(members) = &mut body {
         members.insert("mail".to_owned(), false.into());
@@ -30,7 +31,8 @@ fn owes_no_mail(mut body: Value) -> Value {
     body
 }
 
-/// Takes `body` from version `from` to version `to`; `None` when a step is missing or `from` is newer.
+/// Converts `body` from version `from` to version `to`; `None` if a step is missing or `from` is
+/// newer than `to`.
 pub fn upcast(
     steps: &[Upcaster],
     event_type: &str,

@@ -1,4 +1,4 @@
-//! What a customer wishes for. The stream has the customer's id; nothing personal is in it.
+//! Events of a customer's wishlist. The stream has the customer's id and holds no personal data.
 
 use crate::schema::stream_events;
 use schemars::JsonSchema;
@@ -6,20 +6,20 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 stream_events! {
-    /// A product is on the list.
+    /// A product was added to the wishlist.
     ItemAdded(ItemAdded) = "WishlistItemAdded" v 1;
-    /// It no longer is.
+    /// A product was removed from the wishlist.
     ItemRemoved(ItemRemoved) = "WishlistItemRemoved" v 1;
 }
 
-/// A product was put on the list.
+/// A product was added to the wishlist.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ItemAdded {
     /// The product.
     pub product_id: Uuid,
 }
 
-/// A product was taken off the list.
+/// A product was removed from the wishlist.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ItemRemoved {
     /// The product.

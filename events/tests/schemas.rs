@@ -1,6 +1,8 @@
-//! `schemas/` holds the JSON Schema of each type and schema version ever written, and stays.
+//! `schemas/` holds the JSON Schema of each event type in each schema version ever written. Files
+//! of older versions never change.
 //!
-//! `UPDATE_SCHEMAS=1 cargo test -p events --test schemas today` writes those of today anew.
+//! `UPDATE_SCHEMAS=1 cargo test -p events --test schemas current` writes the files of the current
+//! versions anew.
 
 #![allow(clippy::unwrap_used)]
 
@@ -27,14 +29,14 @@ fn files(name: &str) -> BTreeMap<String, Value> {
     paths.map(read).collect()
 }
 
-/// `OrderPlaced.v1.minimal.json` is of the version `OrderPlaced.v1.json`.
+/// `OrderPlaced.v1.minimal.json` belongs to the schema `OrderPlaced.v1.json`.
 fn version_of(file: &str) -> String {
     let parts: Vec<&str> = file.split('.').collect();
     format!("{}.{}.json", parts[0], parts[1])
 }
 
 #[test]
-fn today_s_schemas_are_those_of_the_types() {
+fn the_schemas_of_current_versions_match_the_types() {
     let update = std::env::vars().any(|(name, _)| name == "UPDATE_SCHEMAS");
     for event in json_schema::current() {
         let path = folder("schemas").join(event.file());
@@ -44,8 +46,8 @@ fn today_s_schemas_are_those_of_the_types() {
             fs::write(&path, &text).unwrap();
         }
         let checked_in = fs::read_to_string(&path).unwrap_or_default();
-        // What was written once has its version for ever: change the version, not the schema.
-        assert!(checked_in == text, "{} is not what the type writes", event.file());
+        // A version that was ever written keeps its schema: a change of shape needs a new version.
+        assert!(checked_in == text, "{} differs from the schema of the event type", event.file());
     }
 }
 
@@ -61,7 +63,7 @@ fn every_version_of_every_event_has_a_schema() {
 }
 
 #[test]
-fn every_golden_file_is_what_the_schema_of_its_version_describes() {
+fn every_golden_file_is_valid_for_the_schema_of_its_version() {
     let schemas = files("schemas");
     let mut used = BTreeSet::new();
     for (file, event) in files("golden") {
@@ -77,7 +79,7 @@ fn every_golden_file_is_what_the_schema_of_its_version_describes() {
 }
 
 #[test]
-fn a_schema_takes_nothing_that_it_does_not_name() {
+fn a_schema_forbids_members_that_it_does_not_name() {
     for event in json_schema::current() {
         let validator = jsonschema::validator_for(&event.schema).unwrap();
         let unknown = serde_json::json!({ "colour": "red" });

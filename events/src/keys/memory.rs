@@ -1,4 +1,5 @@
-//! Keys in memory, for tests: nothing outlives the store, and the same subject always gets the same key.
+//! A key store in memory, for tests. The key of a subject is derived from its id, so it is always
+//! the same.
 
 use super::{KeyError, KeyStore};
 use crate::seal::Key;
@@ -9,10 +10,10 @@ use std::{
 };
 use uuid::Uuid;
 
-/// A key store that is gone with its process.
+/// A key store that keeps nothing on disk.
 #[derive(Debug, Default)]
 pub struct MemoryKeyStore {
-    /// Whether the key of a subject is still there.
+    /// Whether the key of a subject still exists; `false` once it is destroyed.
     subjects: Mutex<BTreeMap<Uuid, bool>>,
 }
 
@@ -22,7 +23,7 @@ impl MemoryKeyStore {
         self.subjects().get(&subject) == Some(&false)
     }
 
-    /// As [`create`](KeyStore::create), for who cannot wait.
+    /// The same as [`create`](KeyStore::create), for callers that are not async.
     ///
     /// # Errors
     /// [`KeyError::Destroyed`].

@@ -1,29 +1,30 @@
-//! Raw records to whole batches: the reading half of the log's discipline, the same for every adapter and every reader.
+//! Assembles raw records into whole batches. This is the reading half of the log's protocol; it is
+//! the same for every adapter and every reader.
 //!
-//! - A batch counts only when all its records have been read in order; an incomplete one that is followed by another batch
-//!   is void.
-//! - A claim counts only if its term is higher than every term before it; a record of a lower term than the last claim's is
-//!   a dead writer's and void.
+//! - A batch counts only if all its records were read in order. An incomplete batch that another
+//!   batch follows is void.
+//! - A claim counts only if its term is higher than every term before it. A record of a lower term
+//!   than the last claim's comes from a former writer and is void.
 //!
-//! Both rules look only at what was read before, and a [`Cursor`] carries what they need, so a reader that starts in the
-//! middle sees exactly the batches that one from the start sees.
+//! Both rules depend only on earlier records, and a [`Cursor`] holds all that they need. So a
+//! reader that starts in the middle sees exactly the batches that a reader from the start sees.
 
 use super::{EventLog, RawChunk, RawRecord, ReadError, Record, RecordReader};
 use crate::{Offset, Partition, Position};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Where a reader stands in a partition: the next offset to look at, and the highest term seen before it.
+/// A reader's place in a partition: the next offset to read, and the highest term before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
-    /// Reading goes on with the first record at or after this.
+    /// Reading continues with the first record at or after this offset.
     pub offset: Offset,
     /// The highest term before it; 0 before the first claim.
     pub term: u64,
 }
 
 impl Cursor {
-    /// Before everything.
+    /// The start of a partition.
     pub const START: Self = Self { offset: Offset::START, term: 0 };
 }
 
@@ -36,16 +37,16 @@ pub struct StoredRecord {
     pub record: Record,
 }
 
-/// A batch that counts.
+/// A complete batch that is not void.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredBatch {
     /// The partition it was read from.
     pub partition: Partition,
-    /// Its name.
+    /// Its id.
     pub id: Uuid,
     /// The term of its writer.
     pub term: u64,
-    /// Its records, all of them.
+    /// All its records.
     pub records: Vec<StoredRecord>,
 }
 
@@ -59,39 +60,39 @@ impl StoredBatch {
     }
 }
 
-/// What was read: whole batches, and where the reader stands behind them.
+/// The result of one read: whole batches, and the reader's place after them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chunk {
     /// The batches, in order.
     pub batches: Vec<StoredBatch>,
-    /// Where a new reader would go on after these batches.
+    /// The place from which a new reader continues after these batches.
     pub cursor: Cursor,
-    /// Whether this was all there is for now.
+    /// Whether the reader has reached the end of the partition.
     pub at_end: bool,
 }
 
-/// Something a reader passed over, as `audit` reports it.
+/// Records that do not count and that a reader skipped; `audit` reports them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Void {
-    /// A batch that is not whole.
+    /// An incomplete batch.
     Torn {
-        /// Its name.
+        /// The id of the batch.
         batch_id: Uuid,
-        /// Where it begins.
+        /// The offset of its first record that was found.
         offset: Offset,
     },
-    /// A record of a writer whose term was over.
+    /// A record of a writer whose term had ended.
     Overtaken {
-        /// The name of its batch.
+        /// The id of its batch.
         batch_id: Uuid,
-        /// Where it stands.
+        /// Its offset.
         offset: Offset,
         /// Its term.
         term: u64,
     },
 }
 
-/// Puts batches together.
+/// Assembles batches from records.
 #[derive(Debug)]
 pub struct Assembler {
     partition: Partition,
@@ -101,12 +102,12 @@ pub struct Assembler {
 }
 
 impl Assembler {
-    /// For a reader that starts behind everything of terms up to `term`.
+    /// Makes an assembler for a reader that starts where `term` is the highest term so far.
     pub fn new(partition: Partition, term: u64) -> Self {
         Self { partition, term, open: None, void: Vec::new() }
     }
 
-    /// Takes the next raw record; gives the batch that it completes.
+    /// Takes the next raw record. Returns the batch that it completes.
     pub fn push(&mut self, raw: RawRecord) -> Option<StoredBatch> {
         let RawRecord { offset, stamp, record } = raw;
         let claims = Claim::is_claim(&record);
@@ -131,7 +132,8 @@ impl Assembler {
             partition,
             id,
             term,
-            // The length is from the log: believe it only as far as a batch can go.
+            // The length comes from the log and may be damaged: allocate no more than the largest
+            // batch needs.
             records: Vec::with_capacity((stamp.len as usize).min(super::MAX_BATCH_RECORDS)),
         });
         open.records.push(StoredRecord { offset, record });
@@ -149,13 +151,13 @@ impl Assembler {
         }
     }
 
-    /// The cursor behind all whole batches, when the raw reader goes on at `next`.
+    /// The cursor after all whole batches, if the raw reader continues at `next`.
     fn cursor(&self, next: Offset) -> Cursor {
         let offset = self.open.as_ref().map_or(next, |open| open.records[0].offset);
         Cursor { offset, term: self.term }
     }
 
-    /// What was passed over since the last call.
+    /// The records skipped as void since the last call.
     pub fn take_void(&mut self) -> Vec<Void> {
         std::mem::take(&mut self.void)
     }
@@ -163,7 +165,8 @@ impl Assembler {
 
 use super::opening::Claim;
 
-/// Reads a partition's batches in order: an adapter's reader and the rules above.
+/// Reads a partition's batches in order: applies the rules of this module to the records of an
+/// adapter's reader.
 pub struct BatchReader {
     reader: Box<dyn RecordReader>,
     assembler: Assembler,
@@ -171,10 +174,10 @@ pub struct BatchReader {
 }
 
 impl BatchReader {
-    /// Reads `partition` from `from` on.
+    /// Starts reading `partition` at `from`.
     ///
     /// # Errors
-    /// When the log cannot be read there.
+    /// When the log cannot be read from there.
     pub async fn open(
         log: &dyn EventLog,
         partition: Partition,
@@ -184,10 +187,11 @@ impl BatchReader {
         Ok(Self { reader, assembler: Assembler::new(partition, from.term), cursor: from })
     }
 
-    /// What comes next; waits for it at the end. May be dropped while waiting.
+    /// Returns the next chunk; at the end of the partition it waits for one. The future may be
+    /// dropped while it waits.
     ///
     /// # Errors
-    /// As the adapter's reader.
+    /// The errors of the adapter's reader.
     pub async fn next(&mut self) -> Result<Chunk, ReadError> {
         let RawChunk { records, next, at_end } = self.reader.next().await?;
         let mut batches = Vec::new();
@@ -199,12 +203,12 @@ impl BatchReader {
         Ok(Chunk { batches, cursor: self.cursor, at_end })
     }
 
-    /// Where the reader stands.
+    /// The reader's current place.
     pub fn cursor(&self) -> Cursor {
         self.cursor
     }
 
-    /// What was passed over since the last call.
+    /// The records skipped as void since the last call.
     pub fn take_void(&mut self) -> Vec<Void> {
         self.assembler.take_void()
     }

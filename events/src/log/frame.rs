@@ -1,20 +1,21 @@
-//! Batches in the embedded log: one row a batch, its records in length-prefixed frames.
+//! The format of batches in the embedded log: one row per batch, with its records in
+//! length-prefixed frames.
 //!
-//! A frame, big-endian: event id (16), stream kind (1), stream id (16), time in µs since 1970 (8), packed header
-//! ([`header::LEN`]), length (1) and text of the type, length (1) and text of the trace context, length (4) and bytes of the
-//! body.
+//! A frame has these fields, in bytes, big-endian: event id (16), stream kind (1), stream id (16),
+//! time in µs since 1970 (8), packed header ([`header::LEN`]), length (1) and text of the type,
+//! length (1) and text of the trace context, length (4) and bytes of the body.
 
 use super::{Batch, RawRecord, Record, header};
 use crate::{Offset, StreamId, StreamKind, Timestamp};
 use bytes::{Buf, Bytes};
 use uuid::Uuid;
 
-/// The bytes are no frames.
+/// The bytes are not valid frames.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a frame of the batch does not read")]
+#[error("a frame of the batch cannot be decoded")]
 pub struct FrameError;
 
-/// The frames of a batch.
+/// Encodes a batch as frames.
 ///
 /// # Errors
 /// [`FrameError`] when a type or trace context is over 255 bytes, or a body over 4 GiB.
@@ -38,7 +39,7 @@ pub fn encode(batch: &Batch) -> Result<Vec<u8>, FrameError> {
     Ok(frames)
 }
 
-/// The records of a batch's frames; `offset_of` tells the offset of the record at an index.
+/// Decodes the records of a batch's frames. `offset_of` gives the offset of the record at an index.
 ///
 /// # Errors
 /// [`FrameError`] for damaged bytes.

@@ -1,6 +1,7 @@
-//! The packed header: what rides with each record beside the CloudEvents attributes.
+//! The packed header: the metadata of a record that has no CloudEvents attribute.
 //!
-//! Fixed layout, big-endian, 107 bytes (Kafka header `ol`, and part of the embedded log's frames):
+//! The layout is fixed, big-endian, 107 bytes. On Kafka it is the record header `ol`; in the
+//! embedded log it is part of each frame:
 //!
 //! ```text
 //! 0    layout version (1)        1    stream version, u64       9    schema version, u16
@@ -13,17 +14,17 @@ use super::Stamp;
 use crate::{Fingerprint, Metadata};
 use uuid::Uuid;
 
-/// Bytes of a packed header.
+/// Length of a packed header, in bytes.
 pub const LEN: usize = 107;
 
 const LAYOUT: u8 = 1;
 
-/// The bytes are no packed header of a layout this program knows.
+/// The bytes are not a packed header of a known layout.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the packed header does not read")]
+#[error("the packed header cannot be decoded")]
 pub struct HeaderError;
 
-/// Packs what rides along.
+/// Packs the metadata and the stamp of a record.
 pub fn pack(metadata: &Metadata, stamp: &Stamp) -> [u8; LEN] {
     let mut packed = [0; LEN];
     let mut at = 0;
@@ -45,10 +46,10 @@ pub fn pack(metadata: &Metadata, stamp: &Stamp) -> [u8; LEN] {
     packed
 }
 
-/// Unpacks what [`pack`] made.
+/// Unpacks the bytes that [`pack`] made.
 ///
 /// # Errors
-/// [`HeaderError`] for another length or layout, or an index outside its batch.
+/// [`HeaderError`] for a wrong length or layout, or an index outside its batch.
 pub fn unpack(packed: &[u8]) -> Result<(Metadata, Stamp), HeaderError> {
     let packed: &[u8; LEN] = packed.try_into().map_err(|_| HeaderError)?;
     let mut rest = packed.as_slice();
@@ -75,7 +76,7 @@ pub fn unpack(packed: &[u8]) -> Result<(Metadata, Stamp), HeaderError> {
     Ok((metadata, stamp))
 }
 
-/// The next `N` bytes; the caller has checked the length of the whole.
+/// Takes the next `N` bytes. The caller has checked the total length.
 fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
     let mut bytes = [0; N];
     let (head, tail) = rest.split_at(N);

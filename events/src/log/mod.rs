@@ -1,14 +1,16 @@
-//! The event log: its port, and the discipline that all adapters share.
+//! The event log: its port, and the protocol that all adapters share.
 //!
-//! An adapter does three small things: it fences and commits on a [`Lane`], it reads raw records in order, and it tells
-//! where a partition ends. What makes a log of it is here, once:
+//! An adapter does three things: it fences a [`Lane`] and commits batches through it, it reads raw
+//! records in order, and it reports where a partition ends. The rest is the same for all adapters:
 //!
-//! - [`header`]: what rides along with each event;
-//! - [`assembler`]: a batch counts only when it is complete and its term is not overtaken;
-//! - [`opening`]: fence every lane, claim, read until the own claim comes back, only then serve;
-//! - [`writer`]: one open batch at a time, lanes in turn, spent after anything but a clean OK.
+//! - [`header`]: the metadata stored with each event;
+//! - [`assembler`]: a batch counts only if it is complete and no newer term was claimed before it;
+//! - [`opening`]: a writer fences every lane, appends its claim, reads until the claim comes back,
+//!   and only then serves;
+//! - [`writer`]: it has one batch in flight at a time, uses its lanes in turn, and is spent after
+//!   any append that did not end in a clean OK.
 //!
-//! [`contract`] holds the suite that every adapter passes.
+//! [`contract`] holds the test suite that every adapter passes.
 
 pub mod assembler;
 #[cfg(any(test, feature = "testing"))]
@@ -31,22 +33,23 @@ pub use assembler::{BatchReader, Chunk, Cursor, StoredBatch, StoredRecord};
 pub use opening::{Claim, Opening};
 pub use writer::Writer;
 
-/// Lanes of a partition's writer: a constant of the log, never a setting. A successor with fewer lanes would leave one of
-/// its predecessor's unfenced.
+/// The number of lanes of a partition's writer. It is a constant and never a setting: a new writer
+/// with fewer lanes would leave a lane of the previous writer unfenced.
 pub const LANES: usize = 2;
 
-/// The most records in one batch.
+/// The largest number of records in one batch.
 pub const MAX_BATCH_RECORDS: usize = 5_000;
 
-/// The most bytes of bodies and headers in one batch: what leaves a Kafka producer as one record batch.
+/// The largest size of one batch, bodies and headers together, in bytes. A Kafka producer sends
+/// that much as one record batch.
 pub const MAX_BATCH_BYTES: usize = 900_000;
 
-/// One event as the log keeps it: JSON in the body, the rest beside it.
+/// One event as the log stores it: JSON in the body, everything else in its own field.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
     /// The event's own id (`ce_id`).
     pub event_id: Uuid,
-    /// The stream (`ce_subject`, and the key).
+    /// The stream (`ce_subject`, and the key on Kafka).
     pub stream: StreamId,
     /// The wire name (`ce_type`).
     pub event_type: Cow<'static, str>,
@@ -54,38 +57,38 @@ pub struct Record {
     pub time: Timestamp,
     /// Versions and causes.
     pub metadata: Metadata,
-    /// The W3C trace context of the request it came from.
+    /// The W3C trace context of the request that caused the event.
     pub traceparent: Option<Box<str>>,
-    /// JSON.
+    /// The event's JSON.
     pub body: Bytes,
 }
 
 impl Record {
-    /// About how many bytes the record takes in a batch.
+    /// Approximate size of the record in a batch, in bytes.
     pub fn size(&self) -> usize {
-        /// Key, CloudEvents headers and the packed header on Kafka.
+        /// The key, the CloudEvents headers and the packed header on Kafka.
         const ENVELOPE: usize = 512;
         self.body.len() + ENVELOPE
     }
 }
 
-/// Where a record stands in its batch, and whose batch it is.
+/// A record's place in its batch, and the writer of the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     /// The term of the writer.
     pub term: u64,
-    /// The batch.
+    /// The id of the batch.
     pub batch_id: Uuid,
-    /// The record's place in the batch, from 0.
+    /// The record's index in the batch, from 0.
     pub index: u32,
-    /// Records in the batch.
+    /// The number of records in the batch.
     pub len: u32,
 }
 
-/// Records that become visible together or not at all.
+/// Records that become visible all together or not at all.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
-    /// Names the batch, so that it can be looked for when the outcome of its append is unknown.
+    /// The batch's id, by which a reader finds it when the outcome of its append is unknown.
     pub id: Uuid,
     /// The term of the writer.
     pub term: u64,
@@ -101,7 +104,7 @@ impl Batch {
     }
 }
 
-/// A record as an adapter reads it, before batches are put together.
+/// A record as an adapter reads it, before batches are assembled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RawRecord {
     /// Its offset.
@@ -112,14 +115,16 @@ pub struct RawRecord {
     pub record: Record,
 }
 
-/// What an adapter read.
+/// The records of one read of an adapter.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RawChunk {
-    /// Records in order of offset; may be empty when `at_end`.
+    /// The records in order of offset; may be empty if `at_end`.
     pub records: Vec<RawRecord>,
-    /// Where reading goes on: past the last record, and past the gap behind it once the end has been reached.
+    /// The offset at which reading continues: after the last record and, at the end of the
+    /// partition, also after the gap that follows it.
     pub next: Option<Offset>,
-    /// Whether this was all there is for now. Then `next` is what [`EventLog::end`] said at that moment.
+    /// Whether the reader has reached the end of the partition. If so, `next` is the value of
+    /// [`EventLog::end`] at that moment.
     pub at_end: bool,
 }
 
@@ -128,18 +133,18 @@ pub struct RawChunk {
 pub struct Committed {
     /// The offsets of its records, in order.
     pub offsets: Vec<Offset>,
-    /// Whether the answer is true but a stray duplicate of the commit request may still be under way (KAFKA-17754): the
-    /// writer must be reopened before the next batch.
+    /// Whether a duplicate of the commit request may still arrive at the broker (KAFKA-17754). The
+    /// batch is committed, but the partition must be reopened before the next batch.
     pub suspect: bool,
 }
 
-/// Why an append did not end in a clean OK.
+/// Why an append was not acknowledged.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    /// Nothing of the batch is or will be in the log.
+    /// No record of the batch is or ever will be in the log.
     #[error("the batch was not appended")]
     NotApplied(#[source] LogFault),
-    /// The batch may or may not be in the log; reopening tells.
+    /// The batch may or may not be in the log. Reopening the partition tells.
     #[error("it is unknown whether the batch was appended")]
     Unknown(#[source] LogFault),
 }
@@ -147,15 +152,15 @@ pub enum AppendError {
 /// Why the log could not be opened or read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The log cannot be reached right now; trying again may help.
+    /// The log cannot be reached now; a retry may help.
     #[error("the log cannot be read")]
     Unavailable(#[source] LogFault),
-    /// The log does not hold what it must: a damaged record, or history that is gone. Trying again does not help.
+    /// A record is damaged, or part of the history is missing. A retry does not help.
     #[error("the log is damaged in partition {partition} at offset {offset}")]
     Damaged {
         /// The partition.
         partition: Partition,
-        /// The offset, or where reading was to begin.
+        /// The offset of the damage, or the offset at which reading was to start.
         offset: Offset,
         /// What is wrong there.
         #[source]
@@ -163,18 +168,18 @@ pub enum ReadError {
     },
 }
 
-/// Why a log is refused at start, or cannot be reached.
+/// Why the program cannot use a log.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The log would lose history or has another shape than it must have.
+    /// The log's settings could lose history or do not fit this program.
     #[error("the log {log} is refused: {reason}")]
     Refused {
         /// Which log.
         log: String,
-        /// What is wrong with it, and what it must be.
+        /// Which setting is wrong, and what it must be.
         reason: String,
     },
-    /// The log does not hold what it must. Trying again does not help.
+    /// The log is damaged. A retry does not help.
     #[error(
         "the log {log} is damaged: {reason}. Change nothing there before you have read \"Hostile disk \
          and input\" in the README"
@@ -185,13 +190,13 @@ pub enum ConnectError {
         /// What is wrong with it.
         reason: String,
     },
-    /// Another process writes this log.
+    /// Another process writes to this log.
     #[error("the log {log} is in use by another process")]
     InUse {
         /// Which log.
         log: String,
     },
-    /// The log cannot be reached or made.
+    /// The log cannot be reached or created.
     #[error("the log {log} cannot be opened")]
     Unavailable {
         /// Which log.
@@ -202,40 +207,41 @@ pub enum ConnectError {
     },
 }
 
-/// What an adapter's library said.
+/// The error of an adapter's library.
 pub type LogFault = Box<dyn std::error::Error + Send + Sync>;
 
-/// The port: one log of a fixed number of partitions.
+/// The port of the log: one log with a fixed number of partitions.
 #[async_trait]
 pub trait EventLog: Send + Sync + 'static {
-    /// Partitions, numbered from 0; fixed when the log is made.
+    /// The number of partitions. They are numbered from 0 and fixed when the log is created.
     fn partitions(&self) -> u32;
 
-    /// Takes lane `lane` (below [`LANES`]) of a partition: from its return on, nothing that an earlier holder of the lane
-    /// has under way can become visible, and its commits fail.
+    /// Takes lane `lane` (below [`LANES`]) of a partition. Once this returns, commits of an earlier
+    /// owner of the lane fail, and a commit that it had in flight can no longer become visible.
     ///
     /// # Errors
-    /// When the lane cannot be taken now.
+    /// When the lane cannot be taken.
     async fn fence(&self, partition: Partition, lane: usize) -> Result<Box<dyn Lane>, LogFault>;
 
-    /// Reads a partition's visible records from `from` on (the first record at or after it), and then as they come.
+    /// Reads a partition's visible records, starting with the first one at or after `from`, and
+    /// waits for new ones at the end.
     ///
     /// # Errors
-    /// When reading cannot begin.
+    /// When reading cannot start.
     async fn read(
         &self,
         partition: Partition,
         from: Offset,
     ) -> Result<Box<dyn RecordReader>, ReadError>;
 
-    /// Where the visible part of a partition ends now: every visible record is before it.
+    /// The current end of the visible part of a partition: every visible record is before it.
     ///
     /// # Errors
     /// When the log does not answer.
     async fn end(&self, partition: Partition) -> Result<Offset, ReadError>;
 
-    /// Where everything ends that was acknowledged by now. That may be past [`end`](Self::end) for a moment, where an
-    /// append is acknowledged before readers see it, as on Kafka.
+    /// The end of everything acknowledged so far. On Kafka an append is acknowledged shortly before
+    /// readers see it, so this may be past [`end`](Self::end) for a moment.
     ///
     /// # Errors
     /// When the log does not answer.
@@ -243,35 +249,39 @@ pub trait EventLog: Send + Sync + 'static {
         self.end(partition).await
     }
 
-    /// This log for readers in the background, where that is another one: what threads of its own do for readers, they do
-    /// with the priority of the current runtime's threads, and for no other readers.
+    /// A second instance of this log for background readers, if the adapter has one. Its own
+    /// threads run with the priority of the current runtime's threads and serve background readers
+    /// only.
     fn in_background(&self) -> Option<Arc<dyn EventLog>> {
         None
     }
 }
 
-/// One way for a partition's writer to commit batches.
+/// A channel through which a partition's writer commits batches.
 #[async_trait]
 pub trait Lane: Send {
-    /// Appends a batch, atomically and durably. After any error the lane must not be used again.
+    /// Appends a batch atomically and durably. After any error the lane must not be used again.
     ///
     /// # Errors
-    /// [`AppendError::NotApplied`] only when certain; everything in doubt is [`AppendError::Unknown`].
+    /// [`AppendError::NotApplied`] only if that is certain; [`AppendError::Unknown`] in every other
+    /// case.
     async fn commit(&mut self, batch: &Batch) -> Result<Committed, AppendError>;
 }
 
 /// Reads one partition in order.
 #[async_trait]
 pub trait RecordReader: Send {
-    /// What comes next. Tells once when the end is reached, then waits for more without polling delay. May be dropped while
-    /// waiting: nothing is lost by it.
+    /// Returns the next records. At the end of the partition it says so once, then waits for new
+    /// records without a polling delay. The future may be dropped while it waits; no record is
+    /// lost.
     ///
     /// # Errors
-    /// [`ReadError::Damaged`] for what does not read, [`ReadError::Unavailable`] when a later try may work.
+    /// [`ReadError::Damaged`] for a record that cannot be decoded, [`ReadError::Unavailable`] when
+    /// a retry may help.
     async fn next(&mut self) -> Result<RawChunk, ReadError>;
 }
 
-/// The wire name without an allocation where this program knows it.
+/// The wire name, without an allocation if this program knows it.
 pub(crate) fn known_type(kind: crate::StreamKind, name: &str) -> Cow<'static, str> {
     let known = crate::Event::types(kind).iter().map(|&(known, _)| known);
     match known.chain([Claim::TYPE, Writer::BEAT]).find(|known| *known == name) {

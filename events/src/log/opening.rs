@@ -1,9 +1,11 @@
-//! How a partition gets its one writer.
+//! Opens a partition for its one writer.
 //!
-//! In exactly this order: fence lane 0, fence the other lanes, commit a claim through lane 0, read until that claim comes
-//! back. Two openers whose steps interleave cannot both get through: the claim of the one that lost lane 0 fails, and the
-//! other took every lane after it. And what the winner has read up to its own claim is all there is: an end of partition
-//! may be stale, an acknowledged record that was read back is not.
+//! The steps, in exactly this order: fence lane 0, fence the other lanes, commit a claim through
+//! lane 0, read until that claim comes back. If the steps of two openers interleave, at most one
+//! succeeds: the claim of the opener that lost lane 0 fails, and the other opener takes every lane
+//! after it. What the winner has read up to its own claim is the whole history. A broker's end of
+//! partition may be stale, but a claim that was read back proves that everything before it was
+//! read.
 
 use super::{
     Batch, BatchReader, Chunk, Cursor, EventLog, LANES, Lane, LogFault, ReadError, Record,
@@ -16,12 +18,13 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// A writer's announcement: this node owns the partition from this term on.
+/// The record with which a writer takes over a partition: its node owns the partition from this
+/// term on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
-    /// The process that claims; new at each start.
+    /// The id of the claiming process; new at each start.
     pub node: Uuid,
-    /// The lanes it has fenced.
+    /// The number of lanes that it has fenced.
     pub lanes: usize,
 }
 
@@ -34,7 +37,7 @@ impl Claim {
         record.stream.kind == StreamKind::Writer && record.event_type == Self::TYPE
     }
 
-    /// The claim that a batch consists of, if it is one.
+    /// The claim in a batch, if the batch is one.
     pub fn of(batch: &StoredBatch) -> Option<Self> {
         match batch.records.as_slice() {
             [only] if Self::is_claim(&only.record) => {
@@ -45,7 +48,7 @@ impl Claim {
     }
 }
 
-/// A record of the writer's own, in the stream of the partition's writers.
+/// A claim or beat: a record in the stream of the partition's writers.
 pub(super) fn writer_record(
     environment: &dyn Environment,
     partition: Partition,
@@ -72,7 +75,7 @@ pub(super) fn writer_record(
     }
 }
 
-/// Why a partition did not open.
+/// Why a partition could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// A lane could not be fenced.
@@ -84,28 +87,30 @@ pub enum OpenError {
         #[source]
         source: LogFault,
     },
-    /// The claim did not get a clean OK: somebody else is opening, or the log is out of reach.
+    /// The claim was not acknowledged: another process is opening the partition, or the log cannot
+    /// be reached.
     #[error("the claim was not committed")]
     Claim(#[source] LogFault),
     /// The partition's history could not be read.
     #[error("the history could not be read")]
     Read(#[from] ReadError),
-    /// Another process has claimed the partition, and this one was to leave it to others.
-    #[error("the process {node} has claimed the partition")]
+    /// Another process has claimed the partition, and this one was told to yield.
+    #[error("process {node} has claimed the partition")]
     Taken {
         /// That process.
         node: Uuid,
     },
-    /// A newer program fences more lanes than this one knows.
-    #[error("the last writer used {found} lanes, and this program fences {LANES}")]
+    /// The last writer was a newer program that uses more lanes than this one.
+    #[error("the last writer used {found} lanes, but this program fences only {LANES}")]
     Lanes {
-        /// Lanes of the last claim.
+        /// The number of lanes in the last claim.
         found: usize,
     },
 }
 
-/// An opening under way. The caller drives it: [`fence_lane`](Self::fence_lane) for every lane, then [`next`](Self::next)
-/// until it is done, taking in the batches that come.
+/// An opening in progress. The caller drives it: it calls [`fence_lane`](Self::fence_lane) for
+/// every lane, then [`next`](Self::next) until the writer is there, and applies the batches on the
+/// way.
 pub struct Opening<'a> {
     log: &'a dyn EventLog,
     environment: &'a dyn Environment,
@@ -115,20 +120,20 @@ pub struct Opening<'a> {
     reader: BatchReader,
     yields: bool,
     claimed: Option<(u64, Uuid)>,
-    /// The latest log time read: it never runs backwards, whatever the clock says.
+    /// The latest log time read. Log time never runs backwards, even if the clock does.
     latest: Timestamp,
 }
 
 /// A step of an opening.
 pub enum Step<'a> {
-    /// History, to be taken in; the opening goes on.
+    /// History for the caller to apply; the opening continues.
     Read(Chunk, Opening<'a>),
-    /// The own claim came back, behind this last history: the writer may serve.
+    /// The opener's own claim came back in this chunk: after applying it, the writer may serve.
     Open(Chunk, Writer),
 }
 
 impl<'a> Opening<'a> {
-    /// Begins, for a caller who has taken in everything before `from`.
+    /// Starts an opening for a caller that has already applied everything before `from`.
     ///
     /// # Errors
     /// When the partition cannot be read.
@@ -153,26 +158,28 @@ impl<'a> Opening<'a> {
         })
     }
 
-    /// Tells the latest log time before the cursor it begins at.
+    /// Sets the latest log time before the cursor at which the opening starts.
     #[must_use]
     pub fn not_before(mut self, latest: Timestamp) -> Self {
         self.latest = latest.max(self.latest);
         self
     }
 
-    /// Ends without a claim when it meets another process's: for who held the partition before and may have been followed.
-    /// Looking beforehand is not enough, since a claim may come between the look and the first lane.
+    /// With `true`, the opening fails when it reads another process's claim, instead of claiming
+    /// the partition itself. A former owner uses this: it may have a successor. A check before the
+    /// opening is not enough, because a claim may come between the check and the first fence.
     #[must_use]
     pub fn yielding(self, yields: bool) -> Self {
         Self { yields, ..self }
     }
 
-    /// Whether a claim was committed: whatever is read from then on may be older than a successor's.
+    /// Whether this opening has committed a claim. From then on, another process's claim that is
+    /// read may be older than this one.
     pub fn has_claimed(&self) -> bool {
         self.claimed.is_some()
     }
 
-    /// Fences the next lane; `true` while there are more.
+    /// Fences the next lane. Returns `true` while there are more.
     ///
     /// # Errors
     /// When the lane cannot be taken.
@@ -187,13 +194,14 @@ impl<'a> Opening<'a> {
         Ok(self.lanes.len() < LANES)
     }
 
-    /// Goes on: reads; at the end of the partition commits the claim, and again if another claim came before it.
+    /// Takes the next step: reads, and at the end of the partition commits the claim. If another
+    /// claim got in first, it commits a new one.
     ///
     /// # Errors
-    /// When the partition cannot be read, the claim is not committed, the last writer used more lanes, or another process
-    /// has claimed it and this one [yields](Self::yielding).
+    /// When the partition cannot be read, the claim is not committed, the last writer used more
+    /// lanes, or another process has claimed the partition and this one [yields](Self::yielding).
     pub async fn next(mut self) -> Result<Step<'a>, OpenError> {
-        debug_assert_eq!(self.lanes.len(), LANES, "every lane is fenced before the claim");
+        debug_assert_eq!(self.lanes.len(), LANES, "the caller must fence every lane before the claim");
         let chunk = self.reader.next().await?;
         for claim in chunk.batches.iter().filter_map(Claim::of) {
             if claim.lanes > LANES {
@@ -206,7 +214,7 @@ impl<'a> Opening<'a> {
             if chunk.batches.iter().any(|batch| batch.id == batch_id) {
                 return Ok(Step::Open(chunk, self.writer(term)));
             }
-            // A claim of at least our term got in before ours, which is void by that.
+            // Another claim of our term or a higher one got in first, so ours is void.
             if chunk.cursor.term >= term {
                 self.claimed = None;
             }
@@ -245,19 +253,21 @@ impl<'a> Opening<'a> {
         let committed =
             self.lanes[0].commit(&batch).await.map_err(|error| OpenError::Claim(error.into()))?;
         if committed.suspect {
-            // A stray commit request of this lane may hit its next transaction: begin anew with fresh lanes.
+            // A late duplicate of the commit request may hit this lane's next transaction: start
+            // again with new lanes.
             return Err(OpenError::Claim(
-                "the claim's commit was slow, and may be repeated late".into(),
+                "the claim's commit was slow; a duplicate of it may arrive later".into(),
             ));
         }
         Ok((term, id))
     }
 }
 
-/// Opens a partition in one go, for callers that keep no state of their own; gives what was read on the way to `fold`.
+/// Opens a partition in one call, for callers that need no control over the steps. Passes the
+/// batches read on the way to `fold`.
 ///
 /// # Errors
-/// As the single steps.
+/// The errors of the single steps.
 pub async fn open(
     log: &dyn EventLog,
     environment: &dyn Environment,

@@ -1,4 +1,4 @@
-//! Cases: what an append promises.
+//! Cases about appending.
 
 use super::{
     Harness, P, PARTITIONS, append, batch, commit_raw, ids, open, open_from, read_to, within,
@@ -7,7 +7,7 @@ use crate::log::{AppendError, Cursor, MAX_BATCH_BYTES, StoredBatch, Writer, asse
 use crate::{Partition, environment::System};
 use futures::future::join_all;
 
-/// Records, order and offsets are what was appended, on each partition alone.
+/// A reader of a partition sees the appended records, in their order, at the acknowledged offsets.
 pub async fn what_was_appended_reads_back_in_order(harness: &dyn Harness) {
     let log = harness.log().await;
     for partition in [Partition(0), Partition(PARTITIONS - 1)] {
@@ -22,7 +22,7 @@ pub async fn what_was_appended_reads_back_in_order(harness: &dyn Harness) {
         let (read, void) = read_to(&*log, partition, Cursor::START, last).await;
         assert!(void.is_empty(), "{void:?}");
         let read: Vec<&StoredBatch> = read.iter().skip(1).collect();
-        assert_eq!(read.len(), appended.len(), "each batch once, behind the claim");
+        assert_eq!(read.len(), appended.len(), "each batch once, after the claim");
         for (stored, (batch, offsets)) in read.iter().zip(&appended) {
             assert_eq!((stored.id, stored.term, stored.partition), (batch.id, 1, partition));
             let records: Vec<_> = stored.records.iter().map(|s| s.record.clone()).collect();
@@ -39,7 +39,7 @@ fn assert_ascending<'a>(batches: impl Iterator<Item = &'a StoredBatch>) {
     assert!(offsets.is_sorted_by(|a, b| a < b), "{offsets:?}");
 }
 
-/// A batch as large as a shard makes them.
+/// A batch of the largest size that a shard makes.
 pub async fn the_largest_batch_reads_back(harness: &dyn Harness) {
     let log = harness.log().await;
     let mut writer = open(&*log, P).await;
@@ -57,7 +57,7 @@ pub async fn the_largest_batch_reads_back(harness: &dyn Harness) {
     assert!(read[1].records.iter().map(|stored| &stored.record).eq(&large.records));
 }
 
-/// Writers of all partitions append at once, and each partition keeps its own order.
+/// The writers of all partitions append concurrently, and each partition keeps its order.
 pub async fn partitions_are_written_side_by_side(harness: &dyn Harness) {
     const ROUNDS: usize = 20;
     let log = harness.log().await;
@@ -75,7 +75,7 @@ pub async fn partitions_are_written_side_by_side(harness: &dyn Harness) {
     .await;
 }
 
-/// The record that proves ownership takes the same way as all others.
+/// A beat is appended and read like any other batch.
 pub async fn a_beat_is_a_batch(harness: &dyn Harness) {
     let log = harness.log().await;
     let mut writer = open(&*log, P).await;
@@ -87,8 +87,8 @@ pub async fn a_beat_is_a_batch(harness: &dyn Harness) {
     assert_eq!(read[1].records[0].record.event_type, Writer::BEAT);
 }
 
-/// The writer that lost its lanes learns it at its next append, its batch is not in the log, and it
-/// never tries again.
+/// The next append of a writer that lost its lanes fails, its batch is not in the log, and the
+/// writer refuses further appends.
 pub async fn a_fenced_writer_is_told_and_spent(harness: &dyn Harness) {
     let (log, other) = (harness.log().await, harness.log().await);
     let mut old = open(&*log, P).await;
@@ -107,8 +107,8 @@ pub async fn a_fenced_writer_is_told_and_spent(harness: &dyn Harness) {
     assert_eq!(ids(&read), [first.id, second.id]);
 }
 
-/// Losing either lane stops a writer within two appends, and reopening tells by its id that the
-/// failed batch is not there.
+/// A writer that lost one lane fails within two appends. The history read at the reopening does not
+/// contain the failed batch.
 pub async fn one_fenced_lane_is_enough(harness: &dyn Harness) {
     let log = harness.log().await;
     for lane in 0..crate::log::LANES {
@@ -122,17 +122,17 @@ pub async fn one_fenced_lane_is_enough(harness: &dyn Harness) {
                 Ok(_) => acknowledged.push(batch.id),
                 Err(_) => break batch.id,
             }
-            assert!(acknowledged.len() <= 2, "a lane's turn comes every second batch");
+            assert!(acknowledged.len() <= 2, "each lane is used for every second batch");
         };
         let (_, history) = open_from(&*log, P, Cursor::START).await;
         let history = ids(&history);
         assert!(acknowledged.iter().all(|id| history.contains(id)));
-        assert!(!history.contains(&failed), "nothing of a fenced lane becomes visible");
+        assert!(!history.contains(&failed), "a batch of a fenced lane became visible");
     }
 }
 
-/// What lacks its last records counts for nobody, whoever reads, from wherever, before and after
-/// others write.
+/// A batch without its last records is void for every reader, from every starting place, before and
+/// after later writes.
 pub async fn an_incomplete_batch_is_void_for_everybody(harness: &dyn Harness) {
     let log = harness.log().await;
     let mut writer = open(&*log, P).await;
@@ -142,7 +142,7 @@ pub async fn an_incomplete_batch_is_void_for_everybody(harness: &dyn Harness) {
     harness.tear(P, &torn, 2).await;
 
     let (mut writer, history) = open_from(&*log, P, Cursor::START).await;
-    assert_eq!(ids(&history), [before.id], "the opener passes over it");
+    assert_eq!(ids(&history), [before.id], "the opener skips the torn batch");
     let after = append(&mut writer, 1).await;
     let observer = harness.observer().await;
     for log in [&log, &observer] {
@@ -150,13 +150,13 @@ pub async fn an_incomplete_batch_is_void_for_everybody(harness: &dyn Harness) {
         assert_eq!(ids(&read), [before.id, after.id]);
         assert!(
             matches!(*void, [Void::Torn { batch_id, .. }] if batch_id == torn.id),
-            "an audit can tell: {void:?}"
+            "an audit reports the torn batch: {void:?}"
         );
     }
 }
 
-/// A batch of a writer whose term is over is void, for readers from everywhere, and so is its late
-/// claim.
+/// A batch of a writer whose term has ended is void for every reader, from every starting place; so
+/// is its late claim.
 pub async fn a_batch_of_a_dead_term_is_void(harness: &dyn Harness) {
     let log = harness.log().await;
     let mut old = open(&*log, P).await;
@@ -176,11 +176,10 @@ pub async fn a_batch_of_a_dead_term_is_void(harness: &dyn Harness) {
     assert!(newest.term() > new.term());
     let third = append(&mut newest, 1).await;
 
-    // From the start, and from behind each batch that counts, with the term that a cursor there
-    // carries.
+    // Read from the start, and from each batch that counts with the term of a cursor there.
     let (all, void) = read_to(&*log, P, Cursor::START, third.id).await;
     assert_eq!(ids(&all), [first.id, second.id, third.id]);
-    assert_eq!(void.len(), 4, "three records and a claim are overtaken: {void:?}");
+    assert_eq!(void.len(), 4, "three records and a claim are of an ended term: {void:?}");
     let mut term = 0;
     for (index, stored) in last_good.iter().enumerate() {
         let from = Cursor { offset: stored.records[0].offset, term };
@@ -190,8 +189,7 @@ pub async fn a_batch_of_a_dead_term_is_void(harness: &dyn Harness) {
     }
 }
 
-/// Opened, written, killed, opened: all that was acknowledged is there, and the term grows each
-/// time.
+/// After a kill and a reopening, every acknowledged batch is there, and the term has grown.
 pub async fn what_was_acknowledged_survives_a_kill(harness: &dyn Harness) {
     let mut acknowledged = Vec::new();
     let mut term = 0;
@@ -203,7 +201,8 @@ pub async fn what_was_acknowledged_survives_a_kill(harness: &dyn Harness) {
         for len in [1, 5] {
             acknowledged.push(append(&mut writer, len).await.id);
         }
-        // Dropped while it waits: it may land or not, but not by half, and reopening tells.
+        // The append is dropped while it waits. The batch may be in the log or not, but never in
+        // part; the reopening shows which.
         let unanswered = batch(&writer, 2);
         let _ = futures::poll!(std::pin::pin!(writer.append(&unanswered)));
         drop((writer, log));

@@ -1,10 +1,10 @@
-//! Cases: claims.
+//! Cases about claims.
 
 use super::{Harness, P, append, commit_raw, ids, open, open_from, read_to};
 use crate::log::{Batch, Claim, Cursor, LANES, assembler::Void, opening::writer_record};
 use crate::{Environment, Partition};
 
-/// A claim as a writer of `term` commits it.
+/// The claim that a writer of `term` commits.
 pub(super) fn claim_of_term(
     environment: &dyn Environment,
     partition: Partition,
@@ -17,7 +17,8 @@ pub(super) fn claim_of_term(
     Batch { id, term, records: vec![record] }
 }
 
-/// Of two claims of one term the first counts; the second is void, as are all lower ones.
+/// If two claims have the same term, the first one counts. The second is void, and so is every
+/// claim of a lower term.
 pub async fn a_claim_needs_a_higher_term(harness: &dyn Harness) {
     let environment = crate::environment::System::new();
     let log = harness.log().await;
@@ -27,13 +28,13 @@ pub async fn a_claim_needs_a_higher_term(harness: &dyn Harness) {
     commit_raw(&*log, 0, &twin).await;
     let (mut next, history) = open_from(&*log, P, Cursor::START).await;
     assert_eq!(ids(&history), [first.id]);
-    assert!(next.term() > writer.term(), "a void claim is no reason to take its term");
+    assert!(next.term() > writer.term(), "the new claim must have a higher term");
     let last = append(&mut next, 1).await;
 
     let (read, void) = read_to(&*log, P, Cursor::START, last.id).await;
     assert_eq!(read.iter().filter(|batch| Claim::of(batch).is_some()).count(), 2);
     assert!(
         matches!(*void, [Void::Overtaken { batch_id, .. }] if batch_id == twin.id),
-        "an audit can tell: {void:?}"
+        "an audit reports the void claim: {void:?}"
     );
 }

@@ -1,4 +1,4 @@
-//! The case of two openers, in every order of their steps.
+//! The case of two openers whose steps interleave in every possible order.
 
 use super::{Harness, P, append, batch_of, ids, open_from, within};
 use crate::log::{
@@ -8,10 +8,10 @@ use crate::log::{
 use crate::{Environment, environment::System};
 use uuid::Uuid;
 
-/// Two lanes, a claim, the claim read back, an append.
+/// Fence two lanes, commit a claim, read it back, append a batch.
 const STEPS: usize = 5;
 
-/// How far an opener has come.
+/// The progress of an opener.
 enum Stage<'a> {
     Fencing(Opening<'a>),
     Reading(Opening<'a>),
@@ -67,13 +67,13 @@ impl<'a> Opener<'a> {
     }
 }
 
-/// However their steps interleave: at most one of two openers ends up serving, all that was
-/// acknowledged is visible, nothing else is, and nothing of the loser is in the log behind the
-/// winner's claim.
+/// In every order of their steps, at most one of two openers can serve in the end, exactly the
+/// acknowledged batches are visible, and the log has no batch of the loser after the winner's
+/// claim.
 pub async fn two_openers_in_every_order(harness: &dyn Harness) {
     let (one, two) = (harness.log().await, harness.log().await);
     let environment = System::new();
-    // The schedules are played one after another on one partition, each from where the last one
+    // All schedules run one after another on one partition. Each starts where the previous one
     // ended.
     let mut from = Cursor::START;
     let schedules = schedules();
@@ -88,7 +88,7 @@ pub async fn two_openers_in_every_order(harness: &dyn Harness) {
     }
 }
 
-/// Plays the steps in order, then lets both come to their end, in turn.
+/// Runs the steps in the order of the schedule, then lets both openers finish in turn.
 async fn play(openers: &mut [Opener<'_>; 2], schedule: u32) {
     for turn in 0..2 * STEPS {
         openers[(schedule >> turn & 1) as usize].step().await;
@@ -117,25 +117,26 @@ async fn assert_one_survivor(
         acknowledged.extend(opener.acknowledged);
         refused.extend(opener.refused);
     }
-    assert!(survivors <= 1, "both serve after schedule {schedule:010b}");
+    assert!(survivors <= 1, "both openers can append after schedule {schedule:010b}");
 
     let (mut judge, history) = open_from(log, P, from).await;
     let last: Batch = append(&mut judge, 1).await;
     let visible = ids(&history);
-    assert!(acknowledged.iter().all(|id| visible.contains(id)), "lost: {schedule:010b}");
-    assert!(visible.iter().all(|id| acknowledged.contains(id)), "unasked: {schedule:010b}");
+    assert!(acknowledged.iter().all(|id| visible.contains(id)), "an acknowledged batch is missing: {schedule:010b}");
+    assert!(visible.iter().all(|id| acknowledged.contains(id)), "a refused batch is visible: {schedule:010b}");
 
     let (read, void, cursor) = read_behind(log, from, last.id).await;
     let ours = |id: &Uuid| acknowledged.contains(id) || refused.contains(id);
     let is_late = void.iter().any(|void| match void {
         Void::Torn { batch_id, .. } | Void::Overtaken { batch_id, .. } => ours(batch_id),
     });
-    assert!(!is_late, "something of the loser is behind a claim: {schedule:010b}");
+    assert!(!is_late, "a batch of the loser follows the winner's claim: {schedule:010b}");
     assert_terms_grow(&read);
     cursor
 }
 
-/// Everything from `from` to the batch `last`, what was passed over, and the cursor behind it.
+/// Reads from `from` to the batch `last`. Returns the batches, the void records and the cursor
+/// after `last`.
 async fn read_behind(
     log: &dyn EventLog,
     from: Cursor,
@@ -152,7 +153,7 @@ async fn read_behind(
     .await
 }
 
-/// Each claim is of a higher term, and what follows it is of that term.
+/// Every claim has a higher term than the one before, and the batches after a claim have its term.
 fn assert_terms_grow(read: &[StoredBatch]) {
     let mut term = 0;
     for batch in read {
@@ -164,7 +165,7 @@ fn assert_terms_grow(read: &[StoredBatch]) {
     }
 }
 
-/// Every order of the steps of the two: the bit of a turn says whose it is.
+/// Every order of the steps of the two openers. Bit n tells which opener takes turn n.
 fn schedules() -> Vec<u32> {
     let turns = 2 * STEPS;
     (0..1u32 << turns).filter(|schedule| schedule.count_ones() as usize == STEPS).collect()

@@ -1,9 +1,9 @@
-//! The suite that every adapter of the log passes.
+//! The contract: the test suite that every adapter of the log passes.
 //!
-//! An adapter brings a [`Harness`] and calls [`log_contract!`](crate::log_contract) in a test file:
-//! each case becomes a test of its own, with a log of its own. No case counts on a batch being
-//! visible the moment its commit is answered: on Kafka the markers of a transaction follow the
-//! answer.
+//! A test file implements [`Harness`] for an adapter and calls
+//! [`log_contract!`](crate::log_contract). Each case becomes a test with a log of its own. No case
+//! expects a batch to be visible as soon as its commit is acknowledged: on Kafka the markers of a
+//! transaction are written after the acknowledgement.
 
 #![allow(
     clippy::unwrap_used,
@@ -32,42 +32,41 @@ use futures::future::{Either, select};
 use std::{pin::pin, sync::Arc, time::Duration};
 use uuid::Uuid;
 
-/// One log of an adapter, empty at first, with at least [`PARTITIONS`] partitions.
+/// A log of an adapter, initially empty, with at least [`PARTITIONS`] partitions.
 #[async_trait]
 pub trait Harness: Send + Sync {
-    /// A handle that reads and writes, as another node has it; the same one again where the adapter
-    /// allows only one.
+    /// A handle that reads and writes, like that of another node. If the adapter allows only one
+    /// such handle, every call returns it.
     async fn log(&self) -> Arc<dyn EventLog>;
 
-    /// A handle of another process that reads only.
+    /// A read-only handle, like that of another process.
     async fn observer(&self) -> Arc<dyn EventLog> {
         self.log().await
     }
 
-    /// Kills the process that writes. The case has dropped every handle, lane and reader, and
-    /// closed none; the next
-    /// [`log`](Self::log) is of a new process.
+    /// Simulates a kill of the writing process. The case has dropped every handle, lane and reader
+    /// without closing it. The next [`log`](Self::log) belongs to a new process.
     async fn kill(&self) {}
 
-    /// Commits only the first `keep` records of `batch`, stamped as the whole: what a broken writer
-    /// leaves. May fence the partition's lanes to do so.
+    /// Commits only the first `keep` records of `batch`, with the stamps of the whole batch, as a
+    /// broken writer would. May fence the partition's lanes to do so.
     async fn tear(&self, partition: Partition, batch: &Batch, keep: usize);
 
-    /// How many interleavings of two openers to try, spread evenly over all of them.
+    /// How many interleavings of two openers to try. They are spread evenly over all of them.
     fn interleavings(&self) -> usize {
         usize::MAX
     }
 
-    /// Called when the case has passed: removes what the harness has made outside the process.
+    /// Removes what the harness created outside the process. Called when the case has passed.
     async fn finish(&self) {}
 }
 
-/// Partitions that the suite uses.
+/// The number of partitions that the suite uses.
 pub const PARTITIONS: u32 = 3;
 
-/// Makes a test of each case: `log_contract!(harness)`, where `harness` is an expression of
-/// `Option<impl Harness>` that may await. `None` passes over the case: the adapter cannot be tested
-/// here, and has said why.
+/// Makes a test of each case. In `log_contract!(harness)`, `harness` is an expression of type
+/// `Option<impl Harness>` that may await. `None` skips the case: the adapter cannot be tested on
+/// this machine and has printed why.
 #[macro_export]
 macro_rules! log_contract {
     ($harness:expr) => {
@@ -107,10 +106,10 @@ macro_rules! log_contract {
 
 const P: Partition = Partition(0);
 
-/// Far beyond anything a working log takes, so that a case that hangs fails instead.
+/// Far longer than a working log needs. A case that hangs fails after this time.
 const BOUND: Duration = Duration::from_mins(1);
 
-/// What `work` gives, which must come within a generous bound.
+/// Waits for `work`, which must finish within a generous bound.
 async fn within<T>(work: impl Future<Output = T>) -> T {
     match select(pin!(work), System::new().sleep(BOUND)).await {
         Either::Left((done, _)) => done,
@@ -118,7 +117,7 @@ async fn within<T>(work: impl Future<Output = T>) -> T {
     }
 }
 
-/// An event that says `text`, in a stream of its own.
+/// An event that contains `text`, in a new stream.
 pub fn record(text: &str) -> Record {
     let environment = System::new();
     let stream = StreamId::order(environment.uuid());
@@ -144,7 +143,7 @@ pub fn record(text: &str) -> Record {
     record
 }
 
-/// A batch of `len` records in the term of `writer`.
+/// A batch of `len` records with the term of `writer`.
 fn batch(writer: &Writer, len: usize) -> Batch {
     batch_of(writer.term(), len)
 }
@@ -154,7 +153,7 @@ fn batch_of(term: u64, len: usize) -> Batch {
     Batch { id: System::new().uuid(), term, records }
 }
 
-/// Appends a batch that must be taken, and gives it back.
+/// Appends a batch, which must succeed, and returns it.
 async fn append(writer: &mut Writer, len: usize) -> Batch {
     let batch = batch(writer, len);
     let offsets = within(writer.append(&batch)).await.expect("the batch is appended");
@@ -162,7 +161,7 @@ async fn append(writer: &mut Writer, len: usize) -> Batch {
     batch
 }
 
-/// Opens the partition as a new node; gives the writer and all batches from `from` to its claim.
+/// Opens the partition as a new node. Returns the writer and all batches from `from` to its claim.
 async fn open_from(
     log: &dyn EventLog,
     partition: Partition,
@@ -178,12 +177,13 @@ async fn open_from(
     (writer, history)
 }
 
-/// Opens the partition for a test that does not look at the history.
+/// Opens the partition for a test that does not need the history.
 async fn open(log: &dyn EventLog, partition: Partition) -> Writer {
     open_from(log, partition, Cursor::START).await.0
 }
 
-/// Everything from `from` up to and with the batch `last`, and what was passed over on the way.
+/// Reads from `from` up to and including the batch `last`. Returns the batches and the void records
+/// on the way.
 async fn read_to(
     log: &dyn EventLog,
     partition: Partition,
@@ -201,12 +201,12 @@ async fn read_to(
     .await
 }
 
-/// The names of the batches, claims left out.
+/// The ids of the batches that are not claims.
 fn ids(batches: &[StoredBatch]) -> Vec<Uuid> {
     batches.iter().filter(|batch| Claim::of(batch).is_none()).map(|batch| batch.id).collect()
 }
 
-/// Commits a batch as it is through lane `lane`, past every writer: fences the lane.
+/// Fences lane `lane` and commits a batch through it unchanged, without a writer.
 async fn commit_raw(log: &dyn EventLog, lane: usize, batch: &Batch) {
     let mut lane = within(log.fence(P, lane)).await.expect("the lane is taken");
     within(lane.commit(batch)).await.expect("the batch is committed");

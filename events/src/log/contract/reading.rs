@@ -1,4 +1,4 @@
-//! Cases: what a reader sees, wherever and whenever it starts.
+//! Cases about reading.
 
 use super::{Harness, P, append, batch, ids, open, open_from, read_to, within};
 use crate::Offset;
@@ -6,7 +6,7 @@ use crate::log::{BatchReader, Chunk, Cursor, EventLog, RawChunk, ReadError, Stor
 use futures::future::join;
 use uuid::Uuid;
 
-/// While batches are appended, no moment exists at which the visible records end within one.
+/// While batches are being appended, the visible records never end in the middle of a batch.
 pub async fn a_reader_never_sees_a_part_of_a_batch(harness: &dyn Harness) {
     const BATCHES: usize = 40;
     let log = harness.log().await;
@@ -39,8 +39,8 @@ async fn assert_ends_are_whole(log: &dyn EventLog, last: Uuid) {
     }
 }
 
-/// From every offset, on records, in gaps and at the end, come exactly the batches that begin there
-/// or later.
+/// A reader may start at any offset: at a record, in a gap or at the end. It reads exactly the
+/// batches that begin there or later.
 pub async fn reading_may_begin_at_any_offset(harness: &dyn Harness) {
     let log = harness.log().await;
     let mut writer = open(&*log, P).await;
@@ -59,8 +59,8 @@ pub async fn reading_may_begin_at_any_offset(harness: &dyn Harness) {
     }
 }
 
-/// From every cursor that a reader ever gave comes the same rest, past torn batches and several
-/// terms too.
+/// A reader that starts at any cursor of another reader reads the same batches from there on, also
+/// past torn batches and several terms.
 pub async fn reading_goes_on_from_any_cursor(harness: &dyn Harness) {
     let log = harness.log().await;
     let mut reader = BatchReader::open(&*log, P, Cursor::START).await.unwrap();
@@ -87,7 +87,7 @@ pub async fn reading_goes_on_from_any_cursor(harness: &dyn Harness) {
     }
 }
 
-/// Reads on until the batch is there; gives the cursors on the way.
+/// Reads until the batch appears. Returns the cursors on the way.
 async fn follow(reader: &mut BatchReader, until: Uuid) -> Vec<Cursor> {
     let mut cursors = Vec::new();
     loop {
@@ -99,7 +99,7 @@ async fn follow(reader: &mut BatchReader, until: Uuid) -> Vec<Cursor> {
     }
 }
 
-/// A reader that waits at the end is woken by an append, in this process and in another.
+/// An append wakes a reader that waits at the end, in this process and in another.
 pub async fn a_waiting_reader_gets_what_comes(harness: &dyn Harness) {
     let log = harness.log().await;
     let observer = harness.observer().await;
@@ -119,7 +119,7 @@ pub async fn a_waiting_reader_gets_what_comes(harness: &dyn Harness) {
     }
 }
 
-/// Reads to the end of the partition, which is not before the batch `known`.
+/// Reads to the end of the partition, which must come after the batch `known`.
 async fn read_to_end(reader: &mut BatchReader, known: Uuid) {
     let mut seen = false;
     loop {
@@ -131,7 +131,7 @@ async fn read_to_end(reader: &mut BatchReader, known: Uuid) {
     }
 }
 
-/// The next chunk that holds a batch.
+/// The next chunk that contains a batch.
 async fn next_batches(reader: &mut BatchReader) -> Chunk {
     loop {
         let chunk = reader.next().await.expect("the log reads");
@@ -141,7 +141,7 @@ async fn next_batches(reader: &mut BatchReader) -> Chunk {
     }
 }
 
-/// `next` may be dropped at any moment.
+/// The future of `next` may be dropped at any moment.
 pub async fn a_reader_dropped_while_waiting_loses_nothing(harness: &dyn Harness) {
     let log = harness.log().await;
     let mut writer = open(&*log, P).await;
@@ -150,7 +150,8 @@ pub async fn a_reader_dropped_while_waiting_loses_nothing(harness: &dyn Harness)
     for round in 0..20 {
         let batch = append(&mut writer, 1 + round % 3).await;
         appended.push(batch.id);
-        // One poll each: some find something, some are dropped on the way to it.
+        // Polls once and drops the future: some polls return records, the others are dropped while
+        // waiting.
         for _ in 0..=round % 4 {
             if let std::task::Poll::Ready(chunk) = futures::poll!(std::pin::pin!(reader.next())) {
                 read.extend(chunk.expect("the log reads").batches);
@@ -163,8 +164,8 @@ pub async fn a_reader_dropped_while_waiting_loses_nothing(harness: &dyn Harness)
     assert_eq!(ids(&read), appended);
 }
 
-/// What was acknowledged is before this end at once, whether readers see it yet or not; and they
-/// get there.
+/// `acknowledged` covers a batch as soon as it is acknowledged, even if readers do not see it yet.
+/// Readers reach that end later.
 pub async fn what_is_acknowledged_is_known_at_once(harness: &dyn Harness) {
     let log = harness.log().await;
     let mut writer = open(&*log, P).await;
@@ -173,25 +174,25 @@ pub async fn what_is_acknowledged_is_known_at_once(harness: &dyn Harness) {
         let offsets = writer.append(&appended).await.expect("the batch is appended");
         let end = log.acknowledged(P).await.unwrap();
         assert!(offsets.iter().all(|offset| *offset < end), "{offsets:?} are not before {end}");
-        assert!(idle_end(&*log, Some(appended.id)).await >= end, "readers do not get to {end}");
+        assert!(idle_end(&*log, Some(appended.id)).await >= end, "readers do not reach {end}");
     }
 }
 
-/// Every visible record is before the end, and an idle reader stands at it.
+/// Every visible record is before the end, and an idle reader is at the end.
 pub async fn the_end_is_behind_all_that_is_visible(harness: &dyn Harness) {
     let log = harness.log().await;
-    assert_eq!(idle_end(&*log, None).await, log.end(P).await.unwrap(), "of an empty partition");
+    assert_eq!(idle_end(&*log, None).await, log.end(P).await.unwrap(), "the end of an empty partition");
     let mut writer = open(&*log, P).await;
     let mut ends = vec![log.end(P).await.unwrap()];
     for len in [1, 3, 2] {
         let last = append(&mut writer, len).await;
         let next = idle_end(&*log, Some(last.id)).await;
         let end = log.end(P).await.unwrap();
-        assert_eq!(next, end, "an idle reader stands at the end");
+        assert_eq!(next, end, "an idle reader is at the end");
         assert!(*ends.last().unwrap() < end);
         let (read, _) = read_to(&*log, P, Cursor::START, last.id).await;
         assert!(read.iter().flat_map(|batch| &batch.records).all(|stored| stored.offset < end));
-        // From the end itself comes what is appended next, and nothing else.
+        // A reader that starts at the end reads the next append and nothing else.
         let next = append(&mut writer, 1).await;
         let (rest, _) = read_to(&*log, P, Cursor { offset: end, term: 0 }, next.id).await;
         assert_eq!(ids(&rest), [next.id]);
@@ -200,7 +201,8 @@ pub async fn the_end_is_behind_all_that_is_visible(harness: &dyn Harness) {
     assert_eq!(harness.observer().await.end(P).await.unwrap(), log.end(P).await.unwrap());
 }
 
-/// Where a raw reader stands once it has seen the batch `known` and is told the end.
+/// The offset at which a raw reader continues once it has read the batch `known` and reached the
+/// end.
 async fn idle_end(log: &dyn EventLog, known: Option<Uuid>) -> Offset {
     within(async {
         let mut reader = log.read(P, Offset::START).await.expect("reading begins");
@@ -216,8 +218,8 @@ async fn idle_end(log: &dyn EventLog, known: Option<Uuid>) -> Offset {
     .await
 }
 
-/// A reader whose place is not in the log is told so: it has read another log, or this one has lost
-/// its end.
+/// Reading from an offset beyond the end fails: the reader has read another log, or this log has
+/// lost its last records.
 pub async fn reading_cannot_begin_beyond_the_end(harness: &dyn Harness) {
     let log = harness.log().await;
     let mut writer: Writer = open(&*log, P).await;

@@ -1,13 +1,13 @@
-//! The one thread that writes: takes all that waits, commits it in one durable transaction, answers
-//! everybody.
+//! The one thread that writes. It takes all waiting requests, commits their batches in one durable
+//! transaction, and answers the callers.
 //!
-//! Fencing goes through the same queue as the appends, so its answer means that every earlier
-//! append has been committed and shown, or never will be.
+//! Fence requests use the same queue as appends. So when a fence is answered, every earlier append
+//! is either committed and visible, or will never be committed.
 
 use super::EmbeddedFault;
 use super::mark::{Edge, Mark, ends};
 use super::reader::Shared;
-use super::store::{self, Opened, Row};
+use super::store::{self, BatchRow, WritableLog};
 use crate::environment::System;
 use crate::log::{AppendError, Committed, LANES, LogFault, MAX_BATCH_BYTES, MAX_BATCH_RECORDS};
 use crate::{Environment, Offset, Partition};
@@ -19,16 +19,17 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-/// Requests that may wait; a lane has one under way.
+/// The most requests that may wait; a lane has at most one in flight.
 const QUEUE: usize = 1_024;
 
-/// Requests in one transaction.
+/// The most requests in one transaction.
 const ROUND: usize = 256;
 
-/// What the caller estimates of a batch and what its frames take are not the same.
+/// The largest size of a batch's frames, in bytes. It is generous because a caller only estimates
+/// the size of its batch.
 const MAX_BYTES: usize = 2 * MAX_BATCH_BYTES;
 
-/// A batch to be appended.
+/// A batch to append.
 pub(super) struct Append {
     pub partition: Partition,
     pub lane: usize,
@@ -45,7 +46,7 @@ pub(super) enum Request {
     Close(oneshot::Sender<()>),
 }
 
-/// The way to the thread. Dropping it lets the thread finish what waits, and waits for that.
+/// The queue to the thread. Dropping it waits until the thread has finished the waiting requests.
 pub(super) struct Queue {
     requests: Option<mpsc::Sender<Request>>,
     thread: Option<JoinHandle<()>>,
@@ -64,7 +65,7 @@ impl Queue {
 
     pub async fn close(&self) {
         let (answer, answered) = oneshot::channel();
-        // Closed before: nothing to wait for.
+        // An error means that the queue is closed already.
         if self.send(Request::Close(answer)).await.is_ok() {
             let _ = answered.await;
         }
@@ -81,16 +82,16 @@ impl Drop for Queue {
     fn drop(&mut self) {
         self.requests = None;
         if let Some(thread) = self.thread.take() {
-            // It has answered everybody, or broken off and so answered "unknown".
+            // The thread has answered all requests. If it panicked, their callers get "unknown".
             let _ = thread.join();
         }
     }
 }
 
-/// The thread's own state.
+/// The state of the thread.
 pub(super) struct Committer {
     connection: Connection,
-    /// Held as long as the thread may write.
+    /// Keeps the lock file locked as long as the thread may write.
     lock: File,
     mark: Mark,
     edges: Vec<Edge>,
@@ -101,14 +102,15 @@ pub(super) struct Committer {
     clock: System,
 }
 
-/// What the last rounds were like: how long to wait for company before a commit.
+/// Decides how long to wait for more requests before a commit, from the timing of recent rounds.
 ///
-/// A commit costs a sync of the disk, however much is in it. Writers that the last round answered come back a moment after
-/// the next one has begun, and so would fall into two groups that wait for each other's syncs. A short wait brings them
-/// together; with a single writer there is none.
+/// A commit costs one disk sync, no matter how many batches it contains. Writers answered in one
+/// round send their next batch shortly after the next round has begun. Without a wait they would
+/// split into two groups, each waiting for the other's sync. A short wait brings them together. A
+/// single writer does not wait.
 struct Pace {
     rounds: u64,
-    /// The round each partition was last written in: it has one append under way.
+    /// The round in which each partition was last written. A partition has one append in flight.
     written: Vec<u64>,
     /// How long the last commit took.
     commit: Duration,
@@ -119,7 +121,7 @@ impl Pace {
     const STEP: Duration = Duration::from_micros(50);
 
     fn new(partitions: usize) -> Self {
-        // Nobody has written yet.
+        // At round 2, round 0 counts as long ago: no partition has written recently.
         Self { rounds: 2, written: vec![0; partitions], commit: Duration::ZERO }
     }
 
@@ -131,7 +133,8 @@ impl Pace {
         self.commit = commit;
     }
 
-    /// Waits for those who wrote in the last two rounds, at most a quarter of what a commit takes.
+    /// Waits for requests of the partitions written in the last two rounds, for at most a quarter
+    /// of the duration of a commit.
     fn gather(&self, queue: &mut mpsc::Receiver<Request>, round: &mut Vec<Request>) {
         let company = self.written.iter().filter(|&&round| round + 1 >= self.rounds).count();
         let mut left = (self.commit / 4).min(Self::MOST);
@@ -149,25 +152,25 @@ impl Pace {
     }
 }
 
-/// A batch that is in the open transaction.
+/// A batch in the current transaction.
 struct Staged {
     partition: Partition,
-    row: Row,
+    row: BatchRow,
     records: usize,
     answer: oneshot::Sender<Result<Committed, AppendError>>,
 }
 
-/// How a transaction ended badly.
+/// How a transaction failed.
 enum Failure {
-    /// Before the commit: nothing of it is in the file.
+    /// It failed before the commit: the file contains nothing of it.
     RolledBack(rusqlite::Error),
-    /// At the commit.
+    /// The commit itself failed.
     InDoubt(rusqlite::Error),
 }
 
 impl Committer {
-    pub fn new(opened: Opened, shared: Arc<Shared>) -> Self {
-        let Opened { connection, lock, mark, edges } = opened;
+    pub fn new(opened: WritableLog, shared: Arc<Shared>) -> Self {
+        let WritableLog { connection, lock, mark, edges } = opened;
         let epochs = vec![[0; LANES]; edges.len()];
         let (pace, clock) = (Pace::new(edges.len()), System::new());
         Self { connection, lock, mark, edges, epochs, shared, poisoned: false, pace, clock }
@@ -187,7 +190,8 @@ impl Committer {
             self.pace.gather(&mut queue, &mut round);
             closed = self.round(&mut round);
         }
-        // What comes now finds the queue closed; the file is closed and unlocked before the answer.
+        // Later requests fail because the queue is closed. The file is closed and unlocked before
+        // the answer.
         drop(queue);
         self.mark.sync();
         drop((self.connection, self.lock));
@@ -196,14 +200,14 @@ impl Committer {
         }
     }
 
-    /// One transaction with all the appends of a round. Gives whom to tell when the log is to be
-    /// closed.
+    /// Commits all appends of a round in one transaction. Returns the channel to answer on if the
+    /// round contained a request to close.
     fn round(&mut self, round: &mut Vec<Request>) -> Option<oneshot::Sender<()>> {
         let (mut appends, mut fences, mut closed) = (Vec::new(), Vec::new(), None);
         for request in round.drain(..) {
             match request {
-                // Behind a close nothing is taken any more: dropping an append would leave it in
-                // doubt.
+                // After a close request, appends are refused. If they were only dropped, their
+                // outcome would be unknown to the caller.
                 Request::Append(append) if closed.is_some() => {
                     refuse(append.answer, EmbeddedFault::Closed);
                 }
@@ -221,7 +225,7 @@ impl Committer {
             self.commit(appends);
         }
         for (epoch, answer) in fences {
-            // Whoever asked may be gone.
+            // The caller may have gone away.
             let _ = answer.send(if self.poisoned {
                 Err(EmbeddedFault::Poisoned.into())
             } else {
@@ -260,7 +264,7 @@ impl Committer {
         for Append { partition, frames, records, checksum, answer, .. } in appends {
             let edge = &mut edges[partition.0 as usize];
             let place = (edge.end, behind(edge.end, records));
-            let row = Row::new(partition, place, frames, checksum);
+            let row = BatchRow::new(partition, place, frames, checksum);
             *edge = Edge::behind(&row);
             staged.push(Staged { partition, row, records, answer });
         }
@@ -290,7 +294,8 @@ impl Committer {
         commit().map(drop).map_err(Failure::InDoubt)
     }
 
-    /// Shows what is durable to the readers, then answers: whoever is answered can read it.
+    /// Makes the durable batches visible to readers, then answers the callers, so that a caller can
+    /// read its own batch.
     fn show(&self, staged: Vec<Staged>) {
         let mut answers = Vec::with_capacity(staged.len());
         for Staged { partition, row, records, answer } in staged {
@@ -303,9 +308,10 @@ impl Committer {
         }
     }
 
-    /// Whether the log can go on after a failed transaction: when it is certain that nothing of it is to be seen, and that
-    /// everything before it is durable. A commit that failed stays in doubt until the next one has taken its place in the
-    /// write-ahead log, so whoever asks is told that it is unknown, and reads behind their next claim.
+    /// Whether the log can continue after a failed transaction. It can if nothing of the
+    /// transaction is visible and everything before it is durable, both for certain. A failed
+    /// commit stays in doubt until the next commit has overwritten it in the write-ahead log. So
+    /// its callers are told "unknown" and find out when they read up to their next claim.
     fn recovers(&self, in_doubt: bool, error: &rusqlite::Error) -> bool {
         if in_doubt && !is_before_sync(error) {
             return false;
@@ -334,8 +340,9 @@ impl Committer {
     }
 }
 
-/// Whether nothing was written that the system may have lost: a full disk says so before, a failed sync too late. It may
-/// have dropped the pages it could not write, and call the next sync a success.
+/// Whether the error occurred before the sync, so that the system cannot have lost written pages. A
+/// full disk is reported before the sync. A failed sync is not safe: the system may have dropped
+/// the pages that it could not write, and report success for the next sync.
 fn is_before_sync(error: &rusqlite::Error) -> bool {
     let code = error.sqlite_error().map(|error| error.extended_code);
     match error.sqlite_error_code() {
@@ -346,14 +353,14 @@ fn is_before_sync(error: &rusqlite::Error) -> bool {
 }
 
 fn refuse(answer: oneshot::Sender<Result<Committed, AppendError>>, fault: EmbeddedFault) {
-    // Whoever asked may be gone.
+    // The caller may have gone away.
     let _ = answer.send(Err(AppendError::NotApplied(fault.into())));
 }
 
-/// Where the next batch begins, behind one of `records` records at `first` and a gap.
+/// The offset of the next batch: after the `records` records that begin at `first`, and a gap.
 ///
-/// The gaps are there on purpose, and of different widths: Kafka leaves them too, and who counts on
-/// an offset is to find out here.
+/// The gaps are deliberate and vary in width. Kafka leaves gaps too, so code that calculates with
+/// offsets must fail here first.
 fn behind(first: Offset, records: usize) -> Offset {
     let gap = 1 + records % 3;
     Offset(first.0.saturating_add_unsigned((records + gap) as u64))

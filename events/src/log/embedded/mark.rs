@@ -1,63 +1,64 @@
-//! The mark: what was acknowledged, kept beside the log's file.
+//! The mark: a record of what was acknowledged, in a file next to the log's database.
 //!
-//! SQLite passes over the end of its write-ahead log from the first frame that does not check, without a word: it cannot
-//! tell an end that was torn while nobody had been told of it from damage to what was acknowledged. So after each commit,
-//! and before anybody is answered, the end and the checksum of each partition's last batch go into `log.mark`, and a log
-//! that does not hold them is refused.
+//! SQLite silently ignores its write-ahead log from the first frame with a wrong checksum on. It
+//! cannot tell a torn commit that was never acknowledged from damage to acknowledged data. So after
+//! each commit, and before any caller is answered, the end of each partition and the checksum of
+//! its last batch are written to `log.mark`. A log that does not contain them is refused.
 //!
-//! The mark is not synced with each commit. After the end of the process, however hard, it is exact; after a power cut it
-//! may be as old as the system's write-back (about half a minute), and is never ahead of the log. Two slots are written in
-//! turn, so that one torn write leaves the other.
+//! The mark is not synced with each commit. After a crash of the process it is exact. After a power
+//! cut it may be as old as the system's write-back delay (about half a minute), but it is never
+//! ahead of the log. Two slots are written in turn, so that a torn write leaves the other slot
+//! intact.
 
-use super::store::Row;
+use super::store::BatchRow;
 use crate::Offset;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// Slots begin at multiples of this: a page, so that small ones are never torn by the system.
+/// Slots begin at multiples of the page size, so that the system never tears a small slot.
 const PAGE: usize = 4_096;
 
-/// Checksum, number of partitions, sequence number.
+/// Size of a slot's head: checksum, number of partitions, sequence number.
 const HEAD: usize = 4 + 4 + 8;
 
-/// End and checksum of a partition's last batch.
+/// Size of one edge: end of the partition and checksum of its last batch.
 const EDGE: usize = 8 + 4;
 
-/// More partitions than any log has: what claims more is no mark.
+/// An upper bound for the number of partitions. A slot with more is not a mark.
 const MAX_EDGES: usize = 1 << 16;
 
-/// Where a partition ends, and with which batch.
+/// The end of a partition: its offset and its last batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Edge {
-    /// Where the next batch begins.
+    /// The offset at which the next batch begins.
     pub end: Offset,
-    /// The checksum of the last batch; 0 when there is none.
+    /// The checksum of the last batch; 0 if there is none.
     pub crc: u32,
 }
 
 impl Edge {
-    /// Of a partition in which nothing was written.
+    /// The edge of an empty partition.
     pub const START: Self = Self { end: Offset::START, crc: 0 };
 
-    /// Behind a batch.
-    pub fn behind(row: &Row) -> Self {
+    /// The edge after a batch.
+    pub fn behind(row: &BatchRow) -> Self {
         Self { end: row.next, crc: row.crc }
     }
 }
 
-/// Where the partitions end.
+/// The end offsets of the partitions.
 pub(super) fn ends(edges: &[Edge]) -> Vec<Offset> {
     edges.iter().map(|edge| edge.end).collect()
 }
 
-/// The file of the mark in `dir`.
+/// The path of the mark in `dir`.
 pub(super) fn path(dir: &Path) -> PathBuf {
     dir.join("log.mark")
 }
 
-/// What was acknowledged, as far as the mark tells; `None` without one that reads.
+/// Reads the edges from the mark; `None` if there is no valid mark.
 pub(super) fn read(dir: &Path) -> io::Result<Option<Vec<Edge>>> {
     let bytes = match std::fs::read(path(dir)) {
         Ok(bytes) => bytes,
@@ -67,10 +68,10 @@ pub(super) fn read(dir: &Path) -> io::Result<Option<Vec<Edge>>> {
     Ok(newest(&bytes).map(|(_, edges)| edges))
 }
 
-/// The newer of the slots that read.
+/// The newer one of the valid slots.
 fn newest(bytes: &[u8]) -> Option<(u64, Vec<Edge>)> {
-    // A slot that reads tells how far away the other one is; the first always begins the file, and where it is torn the
-    // second is at one of few places.
+    // The distance between the slots depends on the number of partitions, so try every page. There
+    // are only a few.
     let slots = (0..bytes.len()).step_by(PAGE).filter_map(|at| unpack(&bytes[at..]));
     slots.max_by_key(|&(sequence, _)| sequence)
 }
@@ -109,16 +110,16 @@ fn unpack(bytes: &[u8]) -> Option<(u64, Vec<Edge>)> {
     Some((sequence, edges.iter().map(edge).collect::<Option<_>>()?))
 }
 
-/// The mark of a log that this process writes.
+/// The mark of a log that this process writes to.
 pub(super) struct Mark {
     file: File,
     sequence: u64,
-    /// Whether the last write failed: told once.
+    /// Whether the last write failed; only the first failure is logged as a warning.
     failing: bool,
 }
 
 impl Mark {
-    /// Makes the mark say `edges`, which is where the log ends, and durably so.
+    /// Opens the mark and writes `edges`, the current ends of the log, to it durably.
     pub fn open(dir: &Path, edges: &[Edge]) -> io::Result<Self> {
         let options =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
@@ -133,26 +134,27 @@ impl Mark {
         Ok(mark)
     }
 
-    /// Notes where the log ends now. A mark that cannot be written is an old mark and no reason to refuse what is durable.
+    /// Writes the current ends of the log. If that fails, the mark is only out of date, which is no
+    /// reason to fail a durable commit.
     pub fn note(&mut self, edges: &[Edge]) {
         let failing = match self.put(edges) {
             Ok(()) => false,
             Err(error) if self.failing => {
-                tracing::debug!(%error, "the mark of the log is still not written");
+                tracing::debug!(%error, "the mark of the log still cannot be written");
                 true
             }
             Err(error) => {
-                tracing::warn!(%error, "the mark of the log cannot be written: it falls behind");
+                tracing::warn!(%error, "the mark of the log cannot be written and is out of date");
                 true
             }
         };
         self.failing = failing;
     }
 
-    /// Makes what was noted durable.
+    /// Syncs the mark to disk.
     pub fn sync(&self) {
         if let Err(error) = self.file.sync_data() {
-            tracing::warn!(%error, "the mark of the log is not synced");
+            tracing::warn!(%error, "the mark of the log could not be synced to disk");
         }
     }
 

@@ -1,15 +1,16 @@
-//! The log in one SQLite file, for one machine: the default when no Kafka is configured.
+//! The log in one SQLite file, for a single machine. It is the default when no Kafka is configured.
 //!
-//! One process writes, behind a lock; others can read and follow while it runs. In the writing
-//! process one thread commits the appends of all partitions, as many as wait in one durable
-//! transaction; readers that keep up are served from what the thread has just committed, and the
-//! rest from the file.
+//! One process writes, protected by a lock file. Other processes can read and follow the log
+//! meanwhile. In the writing process one thread commits the appends of all partitions: all that are
+//! waiting, in one durable transaction. Readers that keep up get their batches from memory, the
+//! others from the file.
 //!
-//! - `store`: the tables, what they must hold, and reading them;
-//! - `mark`: what was acknowledged, kept beside the file, so that a file that lost its end is found out;
+//! - `store`: the tables, their checks, and reads from them;
+//! - `mark`: a record of what was acknowledged, which reveals a log that has lost its end;
 //! - `committer`: the thread that commits;
-//! - `tail`: the most recent batches, and where each partition ends;
-//! - `reader`: the two put together.
+//! - `tail`: the most recent batches and the end of each partition, in memory;
+//! - `reader`: reads from the tail or from the file;
+//! - `watcher`: follows a log that another process writes.
 
 mod committer;
 mod mark;
@@ -32,20 +33,20 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use watcher::Watcher;
 
-/// What goes wrong here and not in SQLite.
+/// Faults of this adapter itself, not of SQLite.
 #[derive(Debug, thiserror::Error)]
 enum EmbeddedFault {
     #[error("the lane was fenced")]
     Fenced,
-    #[error("a batch of {records} records and {bytes} bytes is none, or is too large")]
+    #[error("a batch of {records} records and {bytes} bytes is empty or too large")]
     Size { records: usize, bytes: usize },
-    #[error("the log has no partition {0}, or no lane {1}")]
+    #[error("the log has no partition {0} or no lane {1}")]
     NoSuchLane(Partition, usize),
     #[error("the log is closed")]
     Closed,
     #[error("this process only reads the log")]
     ReadOnly,
-    #[error("a commit failed before: the log must be opened anew")]
+    #[error("an earlier commit failed: the log must be reopened")]
     Poisoned,
     #[error("the transaction was rolled back: {0}")]
     RolledBack(Arc<rusqlite::Error>),
@@ -53,7 +54,7 @@ enum EmbeddedFault {
     CommitFailed(Arc<rusqlite::Error>),
     #[error("the checksum does not match")]
     Checksum,
-    #[error("a batch is missing before this one")]
+    #[error("the batch before this one is missing")]
     Missing,
     #[error("the partition ends at {0}")]
     BeyondEnd(Offset),
@@ -61,29 +62,30 @@ enum EmbeddedFault {
 
 /// The log in `log.sqlite` of a directory; see the [module](self).
 ///
-/// Dropping the last handle and lane waits for the commits under way, a transaction at most.
+/// Dropping the last handle and lane waits for the commits in flight, one transaction at most.
 pub struct EmbeddedLog {
     shared: Arc<Shared>,
     source: Source,
 }
 
-/// Where news of the partitions comes from.
+/// The part that reports new batches to the readers.
 enum Source {
     Committer(Arc<Queue>),
-    /// Held for its thread.
+    /// Kept because dropping it stops its thread.
     Watcher {
         _watcher: Watcher,
     },
 }
 
 impl EmbeddedLog {
-    /// Opens the log to write, and makes it where there is none. `partitions` counts for a new log
-    /// (12 unless given), and must agree with an old one. Does blocking I/O, once.
+    /// Opens the log for writing and creates it if it does not exist. `partitions` is the number of
+    /// partitions of a new log (12 by default) and must match that of an existing one. Blocks on
+    /// I/O.
     ///
     /// # Errors
-    /// [`ConnectError::InUse`] when another process writes it, [`ConnectError::Refused`] for
+    /// [`ConnectError::InUse`] when another process writes to it, [`ConnectError::Refused`] for
     /// another number of partitions or another format, [`ConnectError::Damaged`] when part of the
-    /// history is gone.
+    /// history is missing.
     pub fn open(dir: &Path, partitions: Option<u32>) -> Result<Self, ConnectError> {
         let opened = store::open_to_write(dir, partitions)?;
         let shared = Arc::new(Shared::new(dir, &mark::ends(&opened.edges), true));
@@ -95,11 +97,11 @@ impl EmbeddedLog {
         Ok(Self { shared, source: Source::Committer(Arc::new(queue)) })
     }
 
-    /// Opens the log to read, whether or not another process writes it. Readers follow it with a
-    /// delay of up to 20 ms. Does blocking I/O, once.
+    /// Opens the log for reading, also while another process writes to it. Readers follow the
+    /// writer with a delay of up to 20 ms. Blocks on I/O.
     ///
     /// # Errors
-    /// As [`open`](Self::open); and [`ConnectError::Unavailable`] when there is no log.
+    /// The errors of [`open`](Self::open), and [`ConnectError::Unavailable`] when there is no log.
     pub fn open_read_only(dir: &Path) -> Result<Self, ConnectError> {
         let (connection, ends) = store::open_to_read(dir)?;
         let shared = Arc::new(Shared::new(dir, &ends, false));
@@ -112,19 +114,19 @@ impl EmbeddedLog {
         Ok(Self { shared, source: Source::Watcher { _watcher: watcher } })
     }
 
-    /// Finishes the appends under way and lets go of the file and its lock. Later appends are not
-    /// applied; readers can read on what is there.
+    /// Finishes the appends in flight, then closes the file and releases its lock. Later appends
+    /// are not applied. Readers can still read the existing records.
     pub async fn close(&self) {
         if let Source::Committer(queue) = &self.source {
             queue.close().await;
         }
     }
 
-    /// Commits only the first `keep` records of a batch, stamped as the whole: what a broken writer
-    /// would leave.
+    /// Commits only the first `keep` records of a batch, with the stamps of the whole batch, as a
+    /// broken writer would.
     ///
     /// # Errors
-    /// As [`Lane::commit`].
+    /// The errors of [`Lane::commit`].
     #[cfg(any(test, feature = "testing"))]
     pub async fn tear(
         &self,
@@ -139,7 +141,8 @@ impl EmbeddedLog {
         let lane = EmbeddedLane { queue: Arc::clone(queue), partition, lane: 0, epoch };
         let kept = Batch { records: batch.records[..keep].to_vec(), ..batch.clone() };
         let (mut whole, part) = (frames(batch)?, frames(&kept)?);
-        // Stamps are of one size, so the part is as long as the beginning of the whole.
+        // All stamps have the same size, so the frames of the part tell how many bytes of the whole
+        // to keep.
         lane.append(whole.split_to(part.len()), keep).await
     }
 }

@@ -1,4 +1,5 @@
-//! Reading: from the tail while it reaches back far enough, else from the file.
+//! Readers of the embedded log. They read from the tail if it reaches back far enough, else from
+//! the file.
 
 use super::EmbeddedFault;
 use super::store::{self, connect_to_read};
@@ -11,16 +12,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Semaphore, watch};
 
-/// Connections that read at once; more would only share the same cores.
+/// The most connections that read concurrently; more would only compete for the same cores.
 const CONNECTIONS: usize = 4;
 
-/// Bytes of recent batches kept for all partitions together.
+/// Size of the recent batches kept in memory for all partitions together, in bytes.
 const TAIL_BYTES: usize = 16 << 20;
 
-/// What readers share: the tails, and the connections to the file.
+/// The state that readers share: the tails and the connections to the file.
 pub(super) struct Shared {
     pub tails: Vec<Tail>,
-    /// Whether this process writes: then the tails are always up to date.
+    /// Whether this process writes. If so, the tails are always up to date.
     writes: bool,
     dir: PathBuf,
     idle: Mutex<Vec<Connection>>,
@@ -43,7 +44,7 @@ impl Shared {
         u32::try_from(self.tails.len()).unwrap_or(u32::MAX)
     }
 
-    /// Where the partition ends: as of now, also when another process writes it.
+    /// The current end of the partition, also if another process writes to it.
     pub async fn end(self: &Arc<Self>, partition: Partition) -> Result<Offset, ReadError> {
         if !self.writes {
             let unreadable = move |error| store::unreadable(error, partition, Offset::START);
@@ -60,12 +61,12 @@ impl Shared {
         })
     }
 
-    /// Takes in where the partitions were seen to end.
+    /// Moves the ends of the partitions forward to `ends`.
     pub fn move_ends(&self, ends: &[Offset]) {
         self.tails.iter().zip(ends).for_each(|(tail, &end)| tail.move_end(end));
     }
 
-    /// Runs `work` on a thread that may block, with a connection that reads.
+    /// Runs `work` with a read connection, on a thread that may block.
     async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&Connection) -> Result<T, ReadError> + Send + 'static,
@@ -99,7 +100,7 @@ pub(super) struct EmbeddedReader {
     partition: Partition,
     next: Offset,
     end: watch::Receiver<Offset>,
-    /// Whether the caller knows that `next` is the end.
+    /// Whether the caller was told that `next` is the end.
     told: bool,
 }
 
@@ -144,8 +145,7 @@ impl RecordReader for EmbeddedReader {
             let end = *self.end.borrow_and_update();
             if self.next < end {
                 let (records, next) = self.read(end).await?;
-                // Of another process's log only the file knows the end; it is asked before it is
-                // told.
+                // If another process writes, only the file knows the end; the next call asks it.
                 let at_end = self.shared.writes && next >= end;
                 (self.next, self.told) = (next, at_end);
                 return Ok(RawChunk { records, next: Some(next), at_end });

@@ -1,8 +1,9 @@
-//! The file: a table a partition, one row a batch, and a table of what is true of the whole.
+//! The SQLite file. It has a table per partition with a row per batch, and a table `meta` for the
+//! whole log.
 //!
-//! Each row says where the next batch begins, and `ends` where each partition ends, in the same
-//! transaction: so a row that is gone is noticed, wherever it stood. That whole transactions are gone
-//! from the end, the [mark](super::mark) tells.
+//! Each row contains the offset at which the next batch begins, and `ends` in `meta` contains the
+//! end of each partition, written in the same transaction. So a missing row is always noticed. The
+//! [mark](super::mark) reveals whole transactions missing at the end.
 
 use super::EmbeddedFault;
 use super::mark::{self, Edge, Mark};
@@ -15,28 +16,29 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The format of the file: its tables, the frames, the checksum.
+/// The version of the file's format: its tables, the frames, the checksum.
 const FORMAT: u32 = 1;
 
 const DEFAULT_PARTITIONS: u32 = 12;
 
-/// More than anybody has use for; each is a table.
+/// An upper bound, because each partition is a table.
 const MAX_PARTITIONS: u32 = 1_024;
 
-/// Pages of 4 KiB in the write-ahead log before they are moved to their places, which takes two
-/// more syncs.
+/// The number of 4 KiB pages in the write-ahead log at which SQLite moves them into the database,
+/// which costs two more syncs.
 const CHECKPOINT_PAGES: u32 = 4_000;
 
-/// Bytes that the write-ahead log shrinks to after it had to grow.
+/// The size to which SQLite truncates the write-ahead log after it has grown, in bytes.
 const WAL_LIMIT: u32 = 64 << 20;
 
-/// How long to wait for another connection, such as one that recovers the file after a kill.
+/// How long to wait for a lock of another connection, such as one that recovers the file after a
+/// kill.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// Where a chunk ends, in records and in bytes.
+/// The limits of a chunk, in records and in bytes.
 pub(super) const CHUNK: (usize, usize) = (2_000, 1 << 20);
 
-/// The file of the log in `dir`.
+/// The path of the log in `dir`.
 pub(super) fn path(dir: &Path) -> PathBuf {
     dir.join("log.sqlite")
 }
@@ -56,7 +58,7 @@ impl Site<'_> {
         ConnectError::Damaged { log: self.name(), reason: reason.into() }
     }
 
-    /// What SQLite said, by what it means for the log.
+    /// Sorts an error of SQLite: is the log damaged or only unavailable?
     fn fault(&self) -> impl Fn(rusqlite::Error) -> ConnectError {
         |error| {
             if is_damage(&error) {
@@ -72,17 +74,21 @@ impl Site<'_> {
     }
 }
 
-/// The log as it was opened to write.
-pub(super) struct Opened {
+/// The log, opened for writing.
+pub(super) struct WritableLog {
     pub connection: Connection,
-    /// Held as long as the connection may write.
+    /// Keeps the lock file locked as long as the connection may write.
     pub lock: File,
     pub mark: Mark,
     pub edges: Vec<Edge>,
 }
 
-/// Opens or makes the file to write. What is refused is left as it is, for whoever repairs it.
-pub(super) fn open_to_write(dir: &Path, partitions: Option<u32>) -> Result<Opened, ConnectError> {
+/// Opens the file for writing, or creates it. A file that is refused stays unchanged, so that it
+/// can be repaired.
+pub(super) fn open_to_write(
+    dir: &Path,
+    partitions: Option<u32>,
+) -> Result<WritableLog, ConnectError> {
     let site = Site(dir);
     std::fs::create_dir_all(dir).map_err(site.unavailable())?;
     let lock = File::create(dir.join("log.lock")).map_err(site.unavailable())?;
@@ -98,43 +104,43 @@ pub(super) fn open_to_write(dir: &Path, partitions: Option<u32>) -> Result<Opene
     create(&mut connection, dir, partitions)?;
     let edges = check(&connection, dir, partitions, marked.as_deref())?;
     if marked.is_none() && edges.iter().any(|edge| edge.end > Offset::START) {
-        tracing::warn!(log = site.name(), "the log had no mark: that its end is whole is believed");
+        tracing::warn!(log = site.name(), "the log has no mark: a loss at its end cannot be noticed");
     }
     keep_wal(&connection, false).map_err(site.fault())?;
     let mark = Mark::open(dir, &edges).map_err(site.unavailable())?;
     sync_directory(dir).map_err(site.unavailable())?;
-    Ok(Opened { connection, lock, mark, edges })
+    Ok(WritableLog { connection, lock, mark, edges })
 }
 
-/// Opens the file to read: a connection, and where each partition ends.
+/// Opens the file for reading. Returns a connection and the end of each partition.
 pub(super) fn open_to_read(dir: &Path) -> Result<(Connection, Vec<Offset>), ConnectError> {
     let site = Site(dir);
-    // First the mark: a writer that goes on meanwhile only adds to what must be there.
+    // Read the mark before the file: a writer that continues meanwhile only adds to the file.
     let marked = marked(dir)?;
     let connection = connect_to_read(dir).map_err(site.fault())?;
     let edges = check(&connection, dir, None, marked.as_deref())?;
     Ok((connection, mark::ends(&edges)))
 }
 
-/// What the mark says. Where it tells of history, there must be a file: SQLite would make a new one, and throw away the
-/// write-ahead log of an empty one.
+/// Reads the mark. If it records any history, the file must exist: SQLite would create a missing
+/// file, and discard the write-ahead log of an empty one.
 fn marked(dir: &Path) -> Result<Option<Vec<Edge>>, ConnectError> {
     let site = Site(dir);
     let marked = mark::read(dir).map_err(site.unavailable())?;
     let told = marked.iter().flatten().any(|edge| edge.end > Offset::START);
     let is_there = std::fs::metadata(path(dir)).is_ok_and(|file| file.len() > 0);
     if told && !is_there {
-        return Err(site.damaged("the file is gone or empty, and its mark tells of history"));
+        return Err(site.damaged("the file is missing or empty, but its mark says that the log has history"));
     }
     Ok(marked)
 }
 
-/// Whether closing the connection leaves the write-ahead log alone.
+/// With `keep`, closing the connection leaves the write-ahead log as it is.
 fn keep_wal(connection: &Connection, keep: bool) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep).map(drop)
 }
 
-/// A connection that reads.
+/// Opens a read-only connection.
 pub(super) fn connect_to_read(dir: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path(dir), flags)?;
@@ -153,7 +159,7 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The file's own name must survive a power cut, as its contents do.
+/// Syncs the directory and its parent, because the file's name must survive a power cut too.
 fn sync_directory(dir: &Path) -> std::io::Result<()> {
     File::open(dir)?.sync_all()?;
     match dir.canonicalize()?.parent() {
@@ -162,7 +168,7 @@ fn sync_directory(dir: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Makes the tables where there are none, all or nothing.
+/// Creates the tables if the file has none, in one transaction.
 fn create(
     connection: &mut Connection,
     dir: &Path,
@@ -176,7 +182,7 @@ fn create(
     }
     let partitions = partitions.unwrap_or(DEFAULT_PARTITIONS);
     if !(1..=MAX_PARTITIONS).contains(&partitions) {
-        return Err(site.refused(format!("it must have 1 to {MAX_PARTITIONS} partitions")));
+        return Err(site.refused(format!("the number of partitions must be from 1 to {MAX_PARTITIONS}")));
     }
     let meta = "CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;".to_owned();
     let tables = (0..partitions).map(|partition| {
@@ -200,7 +206,7 @@ fn create(
     create(connection).map_err(site.fault())
 }
 
-/// Refuses a file of another shape, or one that lacks history; gives where each partition ends.
+/// Refuses a file of another format or with missing history. Returns the edge of each partition.
 fn check(
     connection: &Connection,
     dir: &Path,
@@ -216,24 +222,24 @@ fn check(
     };
     let format = number("format")?;
     if format != Some(FORMAT) {
-        return Err(site.refused(format!("its format is {format:?}, it must be {FORMAT}")));
+        return Err(site.refused(format!("its format is {format:?} but must be {FORMAT}")));
     }
     let found = number("partitions")?.unwrap_or_default();
     if let Some(asked) = partitions
         && asked != found
     {
         return Err(site.refused(format!(
-            "it has {found} partitions, not {asked}; the number is fixed when a log is made"
+            "it has {found} partitions, not {asked}; the number is fixed when a log is created"
         )));
     }
-    // One transaction, so that a writer who goes on meanwhile does not look like damage.
+    // In one transaction, so that a concurrent writer does not look like damage.
     let transaction = connection.unchecked_transaction().map_err(site.fault())?;
     let ends = read_ends(&transaction).map_err(site.fault())?;
     if ends.len() != found as usize {
-        return Err(site.damaged("its table of ends does not read"));
+        return Err(site.damaged("its list of partition ends cannot be decoded"));
     }
     if marked.is_some_and(|marked| marked.len() != ends.len()) {
-        return Err(site.damaged("its mark is of a log with another number of partitions"));
+        return Err(site.damaged("its mark belongs to a log with another number of partitions"));
     }
     let mut edges = Vec::with_capacity(ends.len());
     for (partition, &end) in ends.iter().enumerate() {
@@ -244,7 +250,7 @@ fn check(
         if first != is_written.then_some(Offset::START)
             || last.map(|edge| edge.end) != is_written.then_some(end)
         {
-            return Err(site.damaged(format!("history of partition {partition} is gone")));
+            return Err(site.damaged(format!("part of the history of partition {partition} is missing")));
         }
         if let Some(&told) = marked.and_then(|marked| marked.get(partition))
             && told != Edge::START
@@ -260,21 +266,21 @@ fn check(
 fn lost(partition: usize, end: Offset, told: Offset) -> String {
     if end < told {
         format!(
-            "partition {partition} ends at {end}, and everything up to {told} was acknowledged: the end of the \
-             write-ahead log is cut off or damaged"
+            "partition {partition} ends at {end}, but everything up to {told} was acknowledged: the \
+             end of the write-ahead log is cut off or damaged"
         )
     } else {
-        format!("before {told} partition {partition} holds another history than was acknowledged")
+        format!("partition {partition} holds another history before {told} than the one acknowledged")
     }
 }
 
-/// Where the first batch of a partition begins.
+/// The offset of the first batch of a partition.
 fn first(connection: &Connection, partition: usize) -> rusqlite::Result<Option<Offset>> {
     let first = format!("SELECT offset FROM p{partition} ORDER BY offset LIMIT 1");
     connection.query_row(&first, [], |row| row.get(0).map(Offset)).optional()
 }
 
-/// The edge behind the last batch of a partition that begins before `before`.
+/// The edge after the last batch of a partition that begins before `before`.
 fn last(
     connection: &Connection,
     partition: usize,
@@ -291,7 +297,7 @@ fn pack_ends(ends: &[Offset]) -> Vec<u8> {
     ends.iter().flat_map(|end| end.0.to_be_bytes()).collect()
 }
 
-/// Where each partition ends.
+/// Reads the end of each partition.
 pub(super) fn read_ends(connection: &Connection) -> rusqlite::Result<Vec<Offset>> {
     let mut read = connection.prepare_cached("SELECT value FROM meta WHERE key = 'ends'")?;
     let packed: Vec<u8> = read.query_one([], |row| row.get(0))?;
@@ -299,7 +305,7 @@ pub(super) fn read_ends(connection: &Connection) -> rusqlite::Result<Vec<Offset>
     Ok(ends.iter().map(|end| Offset(i64::from_be_bytes(*end))).collect())
 }
 
-/// Notes where each partition ends, within the transaction that moves it.
+/// Writes the end of each partition, in the same transaction as the batches.
 pub(super) fn write_ends(connection: &Connection, ends: &[Offset]) -> rusqlite::Result<()> {
     connection
         .prepare_cached("UPDATE meta SET value = ?1 WHERE key = 'ends'")?
@@ -307,26 +313,27 @@ pub(super) fn write_ends(connection: &Connection, ends: &[Offset]) -> rusqlite::
     Ok(())
 }
 
-/// A batch as it is stored.
+/// A batch as stored.
 #[derive(Clone)]
-pub(super) struct Row {
+pub(super) struct BatchRow {
     /// The offset of its first record; the others follow.
     pub first: Offset,
-    /// Where the next batch begins: behind this one and its gap.
+    /// The offset at which the next batch begins: after this one and its gap.
     pub next: Offset,
-    /// Of the frames and the place.
+    /// The checksum of the frames, the partition and the offsets.
     pub crc: u32,
     pub frames: Bytes,
 }
 
-/// The part of the checksum that needs no offsets, for the caller's own thread.
+/// Computes the part of the checksum that needs no offsets, so that the caller's thread can do it.
 pub(super) fn begin_checksum(frames: &[u8]) -> crc32fast::Hasher {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(frames);
     hasher
 }
 
-/// The checksum of a row: a sound batch in a wrong place is damage too.
+/// Completes the checksum of a row with its place, because an intact batch in a wrong place is
+/// damage too.
 fn finish_checksum(
     mut hasher: crc32fast::Hasher,
     partition: Partition,
@@ -339,11 +346,11 @@ fn finish_checksum(
     hasher.finalize()
 }
 
-/// Inserts a row at the right edge of its table.
+/// Inserts a row at the end of its table.
 pub(super) fn insert(
     connection: &Connection,
     partition: Partition,
-    row: &Row,
+    row: &BatchRow,
 ) -> rusqlite::Result<()> {
     connection
         .prepare_cached(&format!("INSERT INTO p{partition} VALUES (?1, ?2, ?3, ?4)"))?
@@ -351,8 +358,8 @@ pub(super) fn insert(
     Ok(())
 }
 
-impl Row {
-    /// A batch at its place; `checksum` has been [begun](begin_checksum) with its frames.
+impl BatchRow {
+    /// Makes the row of a batch. `checksum` was [begun](begin_checksum) with its frames.
     pub fn new(
         partition: Partition,
         (first, next): (Offset, Offset),
@@ -365,7 +372,7 @@ impl Row {
 
     /// Adds the records at or after `from` to `records`.
     pub fn decode(&self, from: Offset, records: &mut Vec<RawRecord>) -> Result<(), LogFault> {
-        // This adapter hands out the offsets, so here it counts them.
+        // This adapter assigns the offsets, so it may calculate with them.
         let offset_of = |index| Offset(self.first.0.saturating_add_unsigned(index as u64));
         let decoded = frame::decode(self.frames.clone(), offset_of)?;
         if decoded.last().is_none_or(|last| last.offset >= self.next) {
@@ -376,8 +383,8 @@ impl Row {
     }
 }
 
-/// Reads records from `from`, which is before `end`, up to a chunk of them; gives where reading
-/// goes on.
+/// Reads a chunk of records from `from`, which is before `end`. Returns them and the offset at
+/// which reading continues.
 pub(super) fn read(
     connection: &Connection,
     partition: Partition,
@@ -415,9 +422,9 @@ pub(super) fn read(
     }
 }
 
-fn row(columns: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+fn row(columns: &rusqlite::Row<'_>) -> rusqlite::Result<BatchRow> {
     let frames = columns.get_ref(3)?.as_blob()?;
-    Ok(Row {
+    Ok(BatchRow {
         first: Offset(columns.get(0)?),
         next: Offset(columns.get(1)?),
         crc: columns.get(2)?,
@@ -425,7 +432,7 @@ fn row(columns: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     })
 }
 
-/// A busy file or one that cannot be reached may be read later; damage does not heal.
+/// Sorts an error: a busy or unreachable file may be read later, a damaged one may not.
 pub(super) fn unreadable(
     error: rusqlite::Error,
     partition: Partition,
@@ -437,8 +444,8 @@ pub(super) fn unreadable(
     ReadError::Unavailable(error.into())
 }
 
-/// Whether the file is no database any more, or does not hold what it must: a table that is not there, a column that
-/// holds something else, a page beyond its end.
+/// Whether the file is damaged: it is not a database, a table is missing, a column has the wrong
+/// type, or a page is beyond the end of the file.
 fn is_damage(error: &rusqlite::Error) -> bool {
     let code = error.sqlite_error().map(|error| error.extended_code);
     match error.sqlite_error_code() {

@@ -1,6 +1,6 @@
-//! The most recent batches of a partition, for readers that keep up, and where the partition ends.
+//! The most recent batches of a partition, for readers that keep up, and the end of the partition.
 
-use super::store::{CHUNK, Row};
+use super::store::{BatchRow, CHUNK};
 use crate::Offset;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,14 +10,14 @@ use tokio::sync::watch;
 pub(super) struct Tail {
     recent: Mutex<Recent>,
     end: watch::Sender<Offset>,
-    /// Bytes of batches kept.
+    /// Size of the batches to keep, in bytes.
     limit: usize,
 }
 
 #[derive(Default)]
 struct Recent {
-    /// In order and without a hole, up to the end.
-    rows: VecDeque<Row>,
+    /// In order and without holes, up to the end.
+    rows: VecDeque<BatchRow>,
     bytes: usize,
 }
 
@@ -26,12 +26,12 @@ impl Tail {
         Self { recent: Mutex::default(), end: watch::Sender::new(end), limit }
     }
 
-    /// Where the partition ends.
+    /// The end of the partition.
     pub fn end(&self) -> Offset {
         *self.end.borrow()
     }
 
-    /// Where the partition ends, to be waited on.
+    /// A receiver that is notified when the end moves.
     pub fn watch(&self) -> watch::Receiver<Offset> {
         self.end.subscribe()
     }
@@ -40,8 +40,8 @@ impl Tail {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Shows a batch that is durable.
-    pub fn push(&self, row: Row) {
+    /// Adds a durable batch and makes it visible.
+    pub fn push(&self, row: BatchRow) {
         let end = row.next;
         let mut recent = self.recent();
         recent.bytes += row.frames.len();
@@ -55,7 +55,7 @@ impl Tail {
         self.move_end(end);
     }
 
-    /// The partition ends here, or has been seen to end even further on.
+    /// Moves the end of the partition to `end`, unless it is already further on.
     pub fn move_end(&self, end: Offset) {
         self.end.send_if_modified(|known| {
             let moves = *known < end;
@@ -64,9 +64,9 @@ impl Tail {
         });
     }
 
-    /// The batches from the one that covers `from` on, a chunk at most; `None` when they are no
-    /// longer kept.
-    pub fn since(&self, from: Offset) -> Option<Vec<Row>> {
+    /// At most a chunk of batches, beginning with the one that contains `from`; `None` if they are
+    /// no longer kept.
+    pub fn since(&self, from: Offset) -> Option<Vec<BatchRow>> {
         let recent = self.recent();
         if recent.rows.front().is_none_or(|row| row.first > from) {
             return None;
@@ -74,7 +74,7 @@ impl Tail {
         let begin = recent.rows.partition_point(|row| row.next <= from);
         let (mut rows, mut bytes) = (Vec::new(), 0);
         for row in recent.rows.range(begin..) {
-            // Each record takes more than a hundred bytes, so this bounds the records too.
+            // Each record has more than a hundred bytes, so this limits the number of records too.
             if bytes >= CHUNK.1 {
                 break;
             }

@@ -1,4 +1,4 @@
-//! Following a log that another process writes.
+//! Follows a log that another process writes.
 
 use super::reader::Shared;
 use super::store;
@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// How often the file is asked for news: one small read each.
+/// How often to read the ends of the partitions from the file; each time is one small read.
 const INTERVAL: Duration = Duration::from_millis(20);
 
-/// A thread that looks where the partitions end, until it is dropped.
+/// A thread that reads the ends of the partitions until this is dropped.
 pub(super) struct Watcher {
     stopped: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -23,7 +23,8 @@ impl Watcher {
         let stop = Arc::clone(&stopped);
         let watch = move || {
             while !stop.load(Ordering::Acquire) {
-                // A read that fails is a delay: whoever reads the records learns of what stays.
+                // A failed read only causes a delay. If the fault persists, readers of the records
+                // report it.
                 if let Ok(ends) = store::read_ends(&connection) {
                     shared.move_ends(&ends);
                 }
@@ -40,7 +41,7 @@ impl Drop for Watcher {
         self.stopped.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
-            // It ends after the read under way; how it ended changes nothing any more.
+            // The thread ends after its current read. Its result does not matter any more.
             let _ = thread.join();
         }
     }

@@ -1,7 +1,8 @@
-//! The consumers that all readers of a process share, a partition at a time.
+//! The consumers that all readers of a process share.
 //!
-//! A consumer has one position a partition, so each reader leases its partition from the first consumer that has it free:
-//! there are as many consumers as readers of one partition at a time. Each leased partition has its own queue.
+//! A consumer has one position per partition. So each reader leases its partition from the first
+//! consumer in which that partition is free. There are as many consumers as there are concurrent
+//! readers of one partition. Each leased partition has its own queue.
 
 use super::{KafkaSettings, Logging, partition_number};
 use crate::{Offset, Partition, log::LogFault};
@@ -22,22 +23,25 @@ use std::{
 };
 use tokio::{runtime::Handle, sync::Notify};
 
-/// The most consumers: readers of one partition at the same time.
+/// The most consumers, and so the most concurrent readers of one partition.
 const MAX_CONSUMERS: usize = 16;
 
 fn consumer_config(settings: &KafkaSettings) -> ClientConfig {
     let mut config = settings.consumer();
     config
-        // Without a group there is no consumer queue. Partitions are assigned by hand and the group is never joined.
+        // librdkafka needs a group id to make a consumer queue. The group is never joined:
+        // partitions are assigned manually.
         .set("group.id", "orderlog-readers")
         .set("group.protocol", "classic")
-        // New records end the wait at once. The end of a partition is told after it, so it must not be long.
+        // New records end the wait at once. The end of a partition is reported only after the wait,
+        // so keep it short.
         .set("fetch.wait.max.ms", "100")
         .set("fetch.min.bytes", "1")
-        // For each partition, as each has its own queue.
+        // These limits hold for each partition, because each has its own queue.
         .set("queued.min.messages", "20000")
         .set("queued.max.messages.kbytes", "8192")
-        // A full queue is looked at again after this; the library's default of a second starves a fast reader.
+        // A full queue is checked again after this time. The library's default of a second starves
+        // a fast reader.
         .set("fetch.queue.backoff.ms", "5");
     config
 }
@@ -46,14 +50,15 @@ fn consumer_config(settings: &KafkaSettings) -> ClientConfig {
 pub(super) struct Consumers {
     topic: String,
     config: ClientConfig,
-    /// Whose threads start consumers. A consumer's own threads inherit the priority of the one that starts it, and are used by
-    /// others later: never that of whoever happens to need it first, which may be a rebuild in the background.
+    /// The runtime whose threads start consumers. A consumer's own threads inherit the priority of
+    /// the thread that starts it, and they later serve other readers. So a consumer must not be
+    /// started by its first reader, which may be a rebuild in the background.
     runtime: Handle,
     started: Mutex<Vec<Arc<SharedConsumer>>>,
 }
 
 impl Consumers {
-    /// In a runtime that lives as long as the log is used.
+    /// Call this in a runtime that lives as long as the log is used.
     pub(super) fn new(settings: &KafkaSettings) -> Self {
         Self {
             topic: settings.topic.clone(),
@@ -63,7 +68,7 @@ impl Consumers {
         }
     }
 
-    /// Starts to fetch a partition from an offset on.
+    /// Starts to fetch a partition from an offset.
     pub(super) async fn lease(
         self: &Arc<Self>,
         partition: Partition,
@@ -78,7 +83,7 @@ impl Consumers {
         lease.await?
     }
 
-    /// The first consumer that has the partition free, with the partition marked as taken.
+    /// Reserves the partition in the first consumer in which it is free.
     fn reserve(&self, partition: i32) -> Result<Arc<SharedConsumer>, LogFault> {
         let mut consumers = lock(&self.started);
         consumers.retain(|consumer| !consumer.is_broken());
@@ -96,15 +101,15 @@ impl Consumers {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Sets and lists that are whole at any time.
+    // The guarded sets and lists are consistent at any time, so a poisoned lock is harmless.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A consumer and the partitions that are leased from it.
+/// A consumer and the partitions leased from it.
 struct SharedConsumer {
     client: Arc<BaseConsumer<Logging>>,
     leased: Mutex<BTreeSet<i32>>,
-    /// Set once it cannot be trusted any more: no new leases, and its readers end.
+    /// Set when the consumer has failed: it gets no new leases, and its readers end.
     broken: Arc<AtomicBool>,
 }
 
@@ -118,12 +123,13 @@ impl SharedConsumer {
         });
         let broken = Arc::clone(&shared.broken);
         let owner = Arc::downgrade(&shared);
-        // Serves the consumer's own events, and is the last to hold it: closing a consumer blocks.
+        // This thread serves the consumer's own events. It also drops the consumer last, because
+        // closing a consumer blocks.
         thread::Builder::new().name("kafka-consumer".to_owned()).spawn(move || {
             while owner.strong_count() > 0 {
                 let event = client.poll(Duration::from_secs(1));
-                // A record here is one its reader will never see. Other errors are told by the context, and repaired by the
-                // library.
+                // A record that arrives here is one that its reader will never see. Other errors
+                // are logged by the context and repaired by the library.
                 if let Some(Ok(_) | Err(KafkaError::MessageConsumptionFatal(_))) = event {
                     broken.store(true, Relaxed);
                 }
@@ -141,19 +147,19 @@ impl SharedConsumer {
     }
 }
 
-/// A partition of a consumer, for one reader. Dropped without blocking.
+/// A partition of a consumer, leased to one reader. Dropping it does not block.
 pub(super) struct Lease {
     partition: Partition,
     number: i32,
     topic: String,
     consumer: Arc<SharedConsumer>,
-    /// There until the lease is dropped.
+    /// `Some` until the lease is dropped.
     queue: Option<PartitionQueue<Logging>>,
     wake: Arc<Notify>,
 }
 
 impl Lease {
-    /// For a partition that is reserved: given back when this is dropped.
+    /// Starts a lease for a reserved partition. Dropping the lease frees the partition.
     fn start(
         consumer: Arc<SharedConsumer>,
         topic: &str,
@@ -166,7 +172,8 @@ impl Lease {
             Self { partition, number, topic, consumer, queue: None, wake: Arc::default() };
         let mut assignment = TopicPartitionList::with_capacity(1);
         assignment.add_partition_offset(&lease.topic, number, rdkafka::Offset::Offset(from.0))?;
-        // The queue comes before the assignment, or the first records would go to the consumer's own queue.
+        // Make the queue before the assignment; otherwise the first records would go to the
+        // consumer's own queue.
         let queue = lease.consumer.client.split_partition_queue(&lease.topic, number);
         let queue = lease.queue.insert(queue.ok_or("the partition has no queue")?);
         let wake = Arc::clone(&lease.wake);
@@ -180,13 +187,13 @@ impl Lease {
         self.partition
     }
 
-    /// What waits next in the queue.
+    /// The next entry in the queue.
     pub(super) fn poll(&self) -> Option<KafkaResult<BorrowedMessage<'_>>> {
         self.queue.as_ref()?.poll(Duration::ZERO)
     }
 
-    /// Where the application stands: behind the last record handed over, and behind the control records that followed.
-    /// `None` before any.
+    /// The application's position: after the last record handed over and after the control records
+    /// that follow it. `None` before the first record.
     pub(super) fn position(&self) -> KafkaResult<Option<Offset>> {
         let positions = self.consumer.client.position()?;
         let place = positions.find_partition(&self.topic, self.number);
@@ -194,22 +201,23 @@ impl Lease {
         Ok(place.filter(|&place| place >= 0).map(Offset))
     }
 
-    /// Resolves once something was put into an empty queue, be it before this call. Nothing is lost by dropping it.
+    /// Resolves when an entry is added to the empty queue, also if that happened before this call.
+    /// The future may be dropped without losing the wake-up.
     pub(super) fn woken(&self) -> impl Future<Output = ()> + '_ {
         self.wake.notified()
     }
 
-    /// Lets the next [`woken`](Self::woken) resolve at once.
+    /// Makes the next [`woken`](Self::woken) resolve at once.
     pub(super) fn wake(&self) {
         self.wake.notify_one();
     }
 
-    /// Whether the consumer cannot be trusted any more.
+    /// Whether the consumer has failed.
     pub(super) fn is_broken(&self) -> bool {
         self.consumer.is_broken()
     }
 
-    /// Ends all readers of the consumer; others get a new one.
+    /// Marks the consumer as failed: all its readers end, and new readers get another one.
     pub(super) fn give_up(&self) {
         self.consumer.broken.store(true, Relaxed);
     }
@@ -223,15 +231,16 @@ impl Drop for Lease {
             let mut assignment = TopicPartitionList::with_capacity(1);
             assignment.add_partition(&topic, number);
             if let Err(error) = consumer.client.incremental_unassign(&assignment) {
-                tracing::debug!(%error, number, "the partition was not assigned");
+                tracing::debug!(%error, number, "the partition could not be unassigned");
             }
             drop(queue);
             lock(&consumer.leased).remove(&number);
         };
-        // Waits for the library's own thread, so not here. Without a thread the partition stays taken, and nothing else.
+        // Unassigning waits for the library's own thread, so it must not happen here. If no thread
+        // can be started, the partition stays reserved in this consumer.
         let started = thread::Builder::new().name("kafka-release".to_owned()).spawn(give_back);
         if let Err(error) = started {
-            tracing::warn!(%error, number, "a partition could not be given back");
+            tracing::warn!(%error, number, "a leased partition could not be freed");
         }
     }
 }
@@ -244,7 +253,7 @@ mod tests {
     use rustix::process::{Pid, getpriority_process, setpriority_process};
     use std::fs::{self, DirEntry};
 
-    /// Keeps what the library tells of its requests.
+    /// Collects the library's log lines.
     #[derive(Clone, Default)]
     struct Told(Arc<Mutex<Vec<String>>>);
 
@@ -256,7 +265,7 @@ mod tests {
 
     impl ConsumerContext for Told {}
 
-    /// How nice the library's threads are.
+    /// The nice values of the library's threads.
     fn niceness() -> Vec<i32> {
         let ours = |thread: &DirEntry| {
             fs::read_to_string(thread.path().join("comm"))
@@ -284,14 +293,15 @@ mod tests {
             Arc::new(Consumers::new(&settings))
         };
         let (aside, ours) = (consumers(&background), consumers(&usual));
-        // Whoever asks.
+        // Lease from the other runtime each time: the caller must not matter.
         let _ours = background.block_on(ours.lease(Partition(0), Offset::START)).unwrap();
         assert!(!niceness().is_empty() && !niceness().contains(&NICE));
         let _aside = usual.block_on(aside.lease(Partition(0), Offset::START)).unwrap();
         assert!(niceness().contains(&NICE));
     }
 
-    /// As `fetch.c` has it. A new librdkafka has to be looked at: is the fault still there, are the functions the same?
+    /// Tests the workaround in `fetch.c`. With a new librdkafka, check whether it still has the
+    /// fault and the same functions.
     #[test]
     fn kafka_is_not_asked_who_leads_with_a_fetch() {
         assert_eq!(rdkafka::util::get_rdkafka_version().1, "2.12.1");

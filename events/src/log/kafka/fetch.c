@@ -1,12 +1,14 @@
-/* Keeps librdkafka from asking for more than version 15 of Fetch.
+/* Keeps librdkafka from using a newer version of the Fetch request than 15.
  *
- * From version 16 on a broker may tell with an error who leads the partitions now (KIP-951). Where some of them have no leader, as
- * while a broker starts, librdkafka counts these too but does not fill them in (`rd_kafka_handle_Fetch_metadata_update`), then takes
- * what lies in memory there for numbers of partitions and brokers, and writes by them: the process dies or is damaged.
- * https://github.com/confluentinc/librdkafka/issues/5280, open as of 2.14. Without that hint the library asks for the leaders
- * itself, a request later.
+ * From version 16 on, a broker may send the new leaders of partitions with an error (KIP-951). If
+ * some of the partitions have no leader, for example while a broker starts, librdkafka counts these
+ * partitions but does not fill in their entries (`rd_kafka_handle_Fetch_metadata_update`). It then
+ * takes uninitialised memory for the numbers of partitions and brokers and writes to memory by
+ * them: the process dies or its memory is damaged.
+ * https://github.com/confluentinc/librdkafka/issues/5280, open as of 2.14. Without that part of the
+ * response the library asks for the leaders itself, one request later.
  *
- * The linker puts this in the place of the function of the library (`--wrap`, see `events/build.rs`). */
+ * The linker replaces the library's function with this one (`--wrap`, see `events/build.rs`). */
 
 #include <stdint.h>
 

@@ -1,11 +1,11 @@
-//! A broker inside the library that does as it is told; reached over loopback.
+//! A mock broker of librdkafka, reached over loopback, that returns the errors a test asks for.
 
 use super::KafkaSettings;
 use crate::environment::System;
 use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
 use std::sync::Arc;
 
-/// A broker with a topic of one partition.
+/// A mock broker with a topic of one partition.
 pub(super) struct Mock {
     pub cluster: MockCluster<'static, DefaultProducerContext>,
     pub settings: KafkaSettings,

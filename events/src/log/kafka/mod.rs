@@ -2,14 +2,14 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | `topic` | makes the topic, and refuses one that would lose history |
-//! | `writer` | a lane: one transactional producer on a thread of its own |
+//! | `topic` | creates the topic, and refuses one that would lose history |
+//! | `writer` | a lane: one transactional producer on its own thread |
 //! | `reader` | a reader of one partition |
-//! | `consumers` | the few consumers that all readers share |
-//! | `record` | a record's key, headers and payload, there and back |
+//! | `consumers` | the consumers that all readers share |
+//! | `record` | conversion of a record to key, headers and payload, and back |
 //!
-//! Kafka enforces that a partition has one writer: taking a lane makes the broker refuse every earlier holder of its
-//! transactional id. Readers see committed records only.
+//! Kafka enforces that a partition has one writer: when a lane is taken, the broker refuses every
+//! earlier producer with the same transactional id. Readers see committed records only.
 
 mod consumers;
 #[cfg(test)]
@@ -30,33 +30,34 @@ use rdkafka::{
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-/// How long one request to the cluster may take, its retries included.
+/// How long one request to the cluster may take, including its retries.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where the log is, and how to get there.
+/// The settings of a log on Kafka.
 #[derive(Clone)]
 pub struct KafkaSettings {
-    /// Brokers to start from: `host:port`, separated by commas.
+    /// The brokers to connect to first: `host:port`, separated by commas.
     pub bootstrap_servers: String,
-    /// The topic; made when it is missing.
+    /// The topic; created if it is missing.
     pub topic: String,
-    /// The partitions it must have; `None` takes what is there, and makes a missing topic with
-    /// [`DEFAULT_PARTITIONS`](Self::DEFAULT_PARTITIONS).
+    /// The number of partitions that the topic must have. With `None`, any number is accepted, and
+    /// a missing topic is created with [`DEFAULT_PARTITIONS`](Self::DEFAULT_PARTITIONS).
     pub partitions: Option<u32>,
-    /// More properties of librdkafka, for TLS and SASL. What the log depends on cannot be overridden by them.
+    /// More properties of librdkafka, for TLS and SASL. They cannot override the properties that
+    /// the log depends on.
     pub extra: BTreeMap<String, String>,
-    /// Clock and chance.
+    /// Clock and random numbers.
     pub environment: Arc<dyn Environment>,
 }
 
 impl KafkaSettings {
-    /// The topic where none is configured.
+    /// The topic if none is configured.
     pub const DEFAULT_TOPIC: &'static str = "orderlog.events";
 
-    /// The partitions of a new topic where none are configured.
+    /// The number of partitions of a new topic if none is configured.
     pub const DEFAULT_PARTITIONS: u32 = 12;
 
-    /// The default topic on these brokers, without TLS and SASL.
+    /// Settings for the default topic on these brokers, without TLS and SASL.
     pub fn new(bootstrap_servers: impl Into<String>, environment: Arc<dyn Environment>) -> Self {
         Self {
             bootstrap_servers: bootstrap_servers.into(),
@@ -67,7 +68,8 @@ impl KafkaSettings {
         }
     }
 
-    /// What all clients share. The caller sets its own properties on top, so that `extra` cannot override them.
+    /// The properties of all clients. The caller sets its own properties afterwards, so that
+    /// `extra` cannot override them.
     fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         for (property, value) in &self.extra {
@@ -77,13 +79,14 @@ impl KafkaSettings {
             .set("bootstrap.servers", &self.bootstrap_servers)
             .set("client.id", "orderlog")
             .set("log.connection.close", "false")
-            // A broker that comes back is found at once; the library's default backs off up to 10 s.
+            // Reconnect to a restarted broker quickly; the library's default backs off up to 10 s.
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000");
         config
     }
 
-    /// What all consumers share. Most of the library's defaults here are unfit for a log of record.
+    /// The properties of all consumers. Most of the library's defaults do not suit a log that must
+    /// lose nothing.
     fn consumer(&self) -> ClientConfig {
         let mut config = self.client();
         config
@@ -97,7 +100,7 @@ impl KafkaSettings {
         config
     }
 
-    /// How errors name this log.
+    /// The name of this log in errors.
     fn log(&self) -> String {
         format!("{} at {}", self.topic, self.bootstrap_servers)
     }
@@ -128,20 +131,23 @@ impl KafkaSettings {
 pub struct KafkaLog {
     settings: KafkaSettings,
     partitions: u32,
-    /// Asks for the ends of partitions; reads nothing.
+    /// Asks for the committed ends of partitions; reads no records.
     inquirer: Arc<Inquirer>,
-    /// The same, of what was written but is perhaps not visible yet.
+    /// Asks for the ends of partitions including records that may not be visible yet.
     uncommitted: Arc<Inquirer>,
     consumers: Arc<consumers::Consumers>,
 }
 
 impl KafkaLog {
-    /// Connects; makes the topic when it is missing, and refuses one that does not keep history for ever.
+    /// Connects to the cluster. Creates the topic if it is missing, and refuses one that does not
+    /// keep history for ever.
     ///
     /// # Errors
-    /// [`ConnectError::Refused`] for a topic of another shape, or for TLS or SASL in a build without the feature `tls`;
-    /// [`ConnectError::Damaged`] for one that has lost its beginning;
-    /// [`ConnectError::Unavailable`] when the cluster does not answer.
+    /// [`ConnectError::Refused`] for a topic with unsuitable settings, or for TLS or SASL in a
+    /// build without the feature `tls`; [`ConnectError::Damaged`] for a topic that has lost its
+    /// beginning; [`ConnectError::Unavailable`] when the cluster does not answer.
+    /// [`ConnectError::Damaged`] for one that has lost its beginning; [`ConnectError::Unavailable`]
+    /// when the cluster does not answer.
     pub async fn connect(settings: KafkaSettings) -> Result<Self, ConnectError> {
         settings.check()?;
         let inquirer = |isolation| {
@@ -172,7 +178,7 @@ impl EventLog for KafkaLog {
     ) -> Result<Box<dyn RecordReader>, ReadError> {
         let (start, end) = self.inquirer.bounds(partition).await.map_err(ReadError::Unavailable)?;
         if from < start {
-            let source = format!("the history before offset {start} is gone").into();
+            let source = format!("the history before offset {start} is missing").into();
             return Err(ReadError::Damaged { partition, offset: from, source });
         }
         let lease = self.consumers.lease(partition, from).await.map_err(ReadError::Unavailable)?;
@@ -190,21 +196,23 @@ impl EventLog for KafkaLog {
         Ok(end)
     }
 
-    /// A commit is answered before its marker is written, and readers wait for the marker: the last stable offset may
-    /// still lie before what was just acknowledged. The high watermark does not.
+    /// Kafka acknowledges a commit before it writes the commit marker, and readers wait for the
+    /// marker. So the last stable offset may still be before a batch that was just acknowledged.
+    /// The high watermark is after it.
     async fn acknowledged(&self, partition: Partition) -> Result<Offset, ReadError> {
         let (_, end) = self.uncommitted.bounds(partition).await.map_err(ReadError::Unavailable)?;
         Ok(end)
     }
 
-    /// The library takes apart what it fetches ahead on threads of its own, megabytes at a time.
+    /// librdkafka decodes prefetched data on its own threads, megabytes at a time, so background
+    /// readers get their own consumers.
     fn in_background(&self) -> Option<Arc<dyn EventLog>> {
         let consumers = Arc::new(consumers::Consumers::new(&self.settings));
         Some(Arc::new(Self { consumers, ..self.clone() }))
     }
 }
 
-/// A client that only asks: for metadata and for the bounds of partitions.
+/// A client that only asks for metadata and for the bounds of partitions.
 struct Inquirer {
     topic: String,
     client: BaseConsumer<Logging>,
@@ -212,16 +220,17 @@ struct Inquirer {
 }
 
 impl Inquirer {
-    /// What is committed ends where `isolation` says: at the last stable offset, or at the high watermark.
+    /// `isolation` decides which end is reported: `read_committed` the last stable offset,
+    /// `read_uncommitted` the high watermark.
     fn new(settings: &KafkaSettings, isolation: &str) -> Result<Self, KafkaError> {
-        // Without a group there is nothing to poll.
+        // Without a group the client need not be polled.
         let mut config = settings.consumer();
         let client = config.set("isolation.level", isolation).create_with_context(Logging)?;
         let environment = Arc::clone(&settings.environment);
         Ok(Self { topic: settings.topic.clone(), client, environment })
     }
 
-    /// The first offset of a partition, and its end for this isolation.
+    /// The first offset of a partition, and its end at this isolation level.
     async fn bounds(self: &Arc<Self>, partition: Partition) -> Result<(Offset, Offset), LogFault> {
         let number = partition_number(partition)?;
         insist(&*self.environment, || {
@@ -230,8 +239,8 @@ impl Inquirer {
                 let Self { topic, client, .. } = &*inquirer;
                 let bounds = client.fetch_watermarks(topic, number, REQUEST_TIMEOUT);
                 if let Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownPartition)) = bounds {
-                    // It had no leader when the library last asked who leads, and a client that fetches nothing asks
-                    // again only every five minutes.
+                    // The partition had no leader when the library last refreshed its metadata. A
+                    // client that fetches no records refreshes it only every five minutes.
                     client.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
                 }
                 let (start, end) = bounds?;
@@ -242,8 +251,8 @@ impl Inquirer {
     }
 }
 
-/// Asks again until there is an answer or [`REQUEST_TIMEOUT`] is over: a partition that is new or changes its leader is out
-/// of reach for a moment.
+/// Retries until it gets an answer or [`REQUEST_TIMEOUT`] is over: a partition that is new or
+/// changes its leader is unreachable for a moment.
 async fn insist<T, A>(
     environment: &dyn Environment,
     mut ask: impl FnMut() -> A,
@@ -261,20 +270,20 @@ where
     }
 }
 
-/// Kafka's partition numbers have a sign.
+/// Converts to Kafka's partition numbers, which are signed.
 fn partition_number(partition: Partition) -> Result<i32, LogFault> {
     Ok(i32::try_from(partition.0)?)
 }
 
-/// Runs a blocking call of the library where it does not hold up the tasks.
+/// Runs a blocking call of the library on a thread that may block.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, LogFault> + Send + 'static,
 ) -> Result<T, LogFault> {
     tokio::task::spawn_blocking(work).await?
 }
 
-/// Puts what the library says into our logs. Its errors are mostly connections it is about to repair: what matters comes
-/// back from the calls as well.
+/// Forwards the library's log lines to our log. Most of its errors are connections that it repairs
+/// by itself; important errors are also returned by the calls.
 #[derive(Clone, Copy)]
 struct Logging;
 
@@ -291,7 +300,7 @@ impl ClientContext for Logging {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        // The end of a partition comes this way too.
+        // The library also reports the end of a partition here.
         if !matches!(error, KafkaError::Global(RDKafkaErrorCode::PartitionEOF)) {
             tracing::debug!(%error, reason, "kafka client");
         }
@@ -320,7 +329,8 @@ mod tests {
         assert_eq!(config.get("sasl.username"), Some("orders"));
     }
 
-    /// librdkafka 2.12.1 takes a leader that it remembers as missing for a partition that does not exist.
+    /// If librdkafka 2.12.1 remembers that a partition had no leader, it reports that the partition
+    /// does not exist.
     #[tokio::test]
     async fn kafka_partition_that_gets_its_leader_back_is_found_at_once() {
         let Mock { cluster, settings } = Mock::new();

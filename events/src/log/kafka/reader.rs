@@ -1,8 +1,10 @@
-//! A reader of one partition: drains the partition's queue on the task that asks, woken by the library. No thread and no
-//! copy in between, and what waits is bounded by the library's prefetch.
+//! A reader of one partition. It drains the partition's queue on the calling task and is woken by
+//! the library. No thread and no copy is in between, and the library's prefetch limits bound the
+//! queue.
 //!
-//! Where the queue is empty, the reader's place is what the library says it has handed over, control records included: not an
-//! offset plus one, which may stand before them for ever, and never a watermark, which may be ahead of what was handed over.
+//! When the queue is empty, the reader's offset is the position that the library reports, which
+//! includes control records. The last record's offset plus one may stay before control records for
+//! ever, and a watermark may be ahead of the records handed over.
 
 use super::{Inquirer, consumers::Lease, record};
 use crate::{
@@ -19,13 +21,13 @@ use rdkafka::{
 };
 use std::{pin::pin, sync::Arc, time::Duration};
 
-/// The most records of one chunk, so that a task that reads does not keep others waiting.
+/// The most records in one chunk, so that a reading task does not block others for long.
 const CHUNK_RECORDS: usize = 1_000;
 
-/// The most bytes of bodies in one chunk, but for the last one's.
+/// The size of the bodies at which a chunk ends, in bytes; the last record may exceed it.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// How often a reader that hears nothing asks whether there is something to hear.
+/// How often an idle reader checks whether it should have received records.
 const WATCH: Duration = Duration::from_secs(10);
 
 /// Reads one partition.
@@ -33,33 +35,34 @@ pub(super) struct KafkaReader {
     lease: Lease,
     inquirer: Arc<Inquirer>,
     environment: Arc<dyn Environment>,
-    /// Where reading goes on.
+    /// The offset at which reading continues.
     next: Offset,
-    /// The end when reading began, if that was not behind it: reaching it is told at once, where the library would wait a
-    /// fetch longer.
+    /// The end of the partition when reading began, unless reading began after it. The reader
+    /// reports this end at once; the library would report it one fetch later.
     first_end: Option<Offset>,
-    /// Records in the last chunk: room for the next one, which is about as long while reading catches up.
+    /// Number of records in the last chunk; used as the capacity of the next one.
     room: usize,
-    /// What is left of the memory for bodies.
+    /// The rest of the memory for bodies.
     bodies: BytesMut,
-    /// The last end that was told.
+    /// The last end that was reported.
     told: Option<Offset>,
-    /// What came behind the records of the last chunk.
+    /// The error that followed the records of the last chunk.
     failed: Option<ReadError>,
-    /// It has failed and cannot go on; another reader may.
+    /// The reader has failed and cannot continue; a new reader may.
     over: bool,
 }
 
-/// What was in the queue.
+/// The entries taken from the queue.
 #[derive(Default)]
 struct Drained {
     records: Vec<RawRecord>,
-    /// The queue held nothing more.
+    /// Whether the queue was emptied.
     empty: bool,
-    /// The library met the end of the partition, and nothing after it.
+    /// Whether the library reported the end of the partition and no record after it.
     eof: bool,
     failed: Option<ReadError>,
-    /// The record that was handed over and is refused: reading goes on with it, not behind it.
+    /// A record that was handed over but cannot be decoded. Reading continues at this record, not
+    /// after it.
     refused: Option<Offset>,
 }
 
@@ -71,7 +74,8 @@ impl KafkaReader {
         inquirer: Arc<Inquirer>,
         environment: Arc<dyn Environment>,
     ) -> Self {
-        // Beyond the end is for the broker to judge: a new leader may not know yet how much is committed.
+        // If `from` is beyond the end, let the broker decide: a new leader may not know yet how
+        // much is committed.
         let first_end = Some(end).filter(|&end| from <= end);
         Self {
             lease,
@@ -87,7 +91,7 @@ impl KafkaReader {
         }
     }
 
-    /// A chunk, if there is anything to tell.
+    /// Returns a chunk if there are records or a new end to report.
     fn take(&mut self) -> Result<Option<RawChunk>, ReadError> {
         if let Some(failed) = self.failed.take() {
             self.over = true;
@@ -100,7 +104,8 @@ impl KafkaReader {
         self.room = records.len();
         self.next = match (refused, records.last()) {
             (Some(refused), _) => refused,
-            // In the midst of records any place behind the last one will do, be it a control record's.
+            // With more records waiting, any offset after the last record will do, even one of a
+            // control record.
             (None, Some(last)) if !empty && !eof && failed.is_none() => Offset(last.offset.0 + 1),
             _ => {
                 let place = self.lease.position();
@@ -123,7 +128,8 @@ impl KafkaReader {
         let mut drained = Drained { records: Vec::with_capacity(self.room), ..Drained::default() };
         let (mut place, mut bytes) = (self.next, 0);
         let mut bodies = std::mem::take(&mut self.bodies);
-        // To the last entry, whatever it is: the library wakes nobody for a queue that was not empty.
+        // Drain the queue to its last entry: the library wakes the reader only when an empty queue
+        // gets an entry.
         while drained.records.len() < CHUNK_RECORDS && bytes < CHUNK_BYTES {
             match self.lease.poll() {
                 None => {
@@ -175,7 +181,8 @@ impl KafkaReader {
         let damage =
             [AutoOffsetReset, BadCompression, BadMessage, InvalidMessage, OffsetOutOfRange];
         match error {
-            // The library does not say where: it is the first record after the last one it handed over.
+            // The library does not report the offset. The damage is at the first record after the
+            // last one handed over.
             KafkaError::MessageConsumption(code) if damage.contains(&code) => {
                 let stands = self.lease.position().ok().flatten().unwrap_or(place);
                 self.damaged(stands.max(place), error)
@@ -188,8 +195,8 @@ impl KafkaReader {
         ReadError::Damaged { partition: self.lease.partition(), offset, source: source.into() }
     }
 
-    /// Waits for the library to report something, at most for [`WATCH`]: then asks the log whether there should have been
-    /// something. Consumers that stall without a word were seen in the field.
+    /// Waits until the library has new entries. After [`WATCH`] it asks the broker whether there
+    /// should have been records, because consumers that stall silently have been seen in practice.
     async fn wait(&self) -> Result<(), ReadError> {
         let woken = pin!(self.lease.woken());
         match select(woken, self.environment.sleep(WATCH)).await {
@@ -204,10 +211,10 @@ impl KafkaReader {
         if end <= self.next {
             return Ok(());
         }
-        // It may have come just now: give it the time of a few fetches.
+        // The records may be new: give the consumer the time of a few fetches.
         match select(pin!(self.lease.woken()), self.environment.sleep(WATCH)).await {
             Either::Left(_) => {
-                // Was taken from the next wait.
+                // This wake-up was consumed here; restore it for the next wait.
                 self.lease.wake();
                 Ok(())
             }

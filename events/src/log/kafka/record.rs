@@ -1,4 +1,4 @@
-//! A record on Kafka: CloudEvents 1.0 in binary mode, and one packed header of ours.
+//! The format of a record on Kafka: CloudEvents 1.0 in binary mode, and one packed header of ours.
 
 use crate::{
     Offset, StreamId, Timestamp,
@@ -13,13 +13,13 @@ use rdkafka::{
 };
 use uuid::Uuid;
 
-/// `ce_source`: what all events of this program have in common.
+/// `ce_source`, the same for all events of this program.
 const SOURCE: &str = "/orderlog";
 
-/// The packed header.
+/// The name of the packed header.
 const PACKED: &str = "ol";
 
-/// The headers of a record.
+/// Makes the headers of a record.
 pub(super) fn headers(record: &Record, stamp: &Stamp) -> OwnedHeaders {
     fn text<'a>(key: &'a str, value: &'a str) -> Header<'a, &'a str> {
         Header { key, value: Some(value) }
@@ -42,13 +42,13 @@ pub(super) fn headers(record: &Record, stamp: &Stamp) -> OwnedHeaders {
     }
 }
 
-/// The record has no part of this name, or one that does not read.
+/// A part of the record is missing or cannot be decoded.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the record's {0} is missing or does not read")]
+#[error("the record's {0} is missing or cannot be decoded")]
 pub(super) struct BadPart(&'static str);
 
-/// Reads a record back. Its body is put at the end of `bodies`, memory that many records share: it is taken and freed once for
-/// all of them, and freed on another thread as a rule.
+/// Decodes a record. Its body is appended to `bodies`, a buffer that many records share, so that
+/// memory is allocated and freed once for many records. It is usually freed on another thread.
 pub(super) fn read(message: &impl Message, bodies: &mut BytesMut) -> Result<RawRecord, BadPart> {
     let stream: StreamId = text(message.key()).and_then(parse).ok_or(BadPart("key"))?;
     let headers = message.headers().ok_or(BadPart("headers"))?;
@@ -56,14 +56,14 @@ pub(super) fn read(message: &impl Message, bodies: &mut BytesMut) -> Result<RawR
     let event_type = text(find(headers, 2, "ce_type"));
     let time = text(find(headers, 4, "ce_time")).and_then(timestamp);
     let packed = find(headers, 6, PACKED).and_then(|packed| header::unpack(packed).ok());
-    // Behind all others, if it is there at all.
+    // The trace context is the last header, if it exists.
     let traceparent = (headers.count() > 8).then(|| find(headers, 8, "traceparent")).flatten();
     let traceparent = text(traceparent).map(Box::from);
     let (metadata, stamp) = packed.ok_or(BadPart("packed header"))?;
     let body = message.payload().ok_or(BadPart("payload"))?;
     let event_type = event_type.ok_or(BadPart("ce_type"))?;
     let (event_id, time) = (id.ok_or(BadPart("ce_id"))?, time.ok_or(BadPart("ce_time"))?);
-    // Once nothing can be missing any more: `split` takes all that is there.
+    // Append only after all checks: `split` takes everything in the buffer.
     bodies.extend_from_slice(body);
     let record = Record {
         event_id,
@@ -77,7 +77,8 @@ pub(super) fn read(message: &impl Message, bodies: &mut BytesMut) -> Result<RawR
     Ok(RawRecord { offset: Offset(message.offset()), stamp, record })
 }
 
-/// The value of a header. It is looked for first where [`headers`] puts it: each look takes the library a while.
+/// The value of a header. Tries the place where [`headers`] puts it first, because each access is
+/// slow.
 fn find<'a>(headers: &'a impl Headers, place: usize, key: &str) -> Option<&'a [u8]> {
     let at = |place| headers.try_get(place).filter(|header| header.key == key);
     at(place).or_else(|| (0..headers.count()).find_map(at))?.value
@@ -154,20 +155,20 @@ mod tests {
         ) {
             let raw = record(ids, micros, trace, body);
             prop_assert_eq!(read(&written(&raw)), Ok(raw.clone()));
-            // Wherever the headers are.
+            // With the headers in another order.
             let mut turned = OwnedHeaders::new();
             let headers = headers(&raw.record, &raw.stamp);
             for place in (0..headers.count()).rev() {
                 turned = turned.insert(headers.get(place));
             }
             prop_assert_eq!(read(&written_with(&raw, turned)), Ok(raw.clone()));
-            // Behind others.
+            // With several records in one buffer.
             let mut bodies = BytesMut::new();
             let read_twice = [&raw, &raw].map(|raw| super::read(&written(raw), &mut bodies));
             prop_assert_eq!(read_twice, [Ok(raw.clone()), Ok(raw)]);
         }
 
-        /// A header that another program wrote, or none at all.
+        /// Headers with a missing, foreign or damaged value.
         #[test]
         fn no_header_makes_it_panic(which in 0..9_usize, bytes: Option<Vec<u8>>, flip: Index) {
             let raw = record([1, 2, 3], 0, Some("00-1-2-3".into()), b"{}".to_vec());
@@ -191,7 +192,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_nothing_of_ours_is_refused(key: Option<Vec<u8>>, body: Option<Vec<u8>>) {
+        fn a_record_without_our_headers_is_refused(key: Option<Vec<u8>>, body: Option<Vec<u8>>) {
             prop_assert!(read(&message(key, OwnedHeaders::new(), body)).is_err());
         }
     }

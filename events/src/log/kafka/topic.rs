@@ -1,4 +1,4 @@
-//! Makes the topic, and refuses one that would lose history.
+//! Creates the topic, and refuses one that would lose history.
 
 use super::{Inquirer, KafkaSettings, Logging, REQUEST_TIMEOUT, blocking, insist};
 use crate::{
@@ -14,21 +14,22 @@ use rdkafka::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// Where Kafka keeps the outcomes of transactions: as precious as the log, since it says which of its records count.
+/// The topic in which Kafka keeps the outcomes of transactions. It is as important as the log,
+/// because it decides which records count.
 const TRANSACTIONS: &str = "__transaction_state";
 
-/// A new topic is known to all brokers within this.
+/// How long a new topic may take until its partitions have leaders.
 const CREATION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A topic as the cluster describes it.
 #[derive(Debug)]
 struct Shape {
     partitions: u32,
-    /// Replicas of the partition that has fewest.
+    /// The smallest number of replicas of a partition.
     replication: usize,
 }
 
-/// Makes the topic if it is missing and checks it; gives its number of partitions.
+/// Creates the topic if it is missing, and checks it. Returns its number of partitions.
 pub(super) async fn prepare(
     settings: &KafkaSettings,
     inquirer: &Arc<Inquirer>,
@@ -50,23 +51,24 @@ pub(super) async fn prepare(
     for partition in (0..shape.partitions).map(Partition) {
         let (start, _) = inquirer.bounds(partition).await.map_err(unavailable)?;
         if start > Offset::START {
-            let reason = format!("partition {partition} has lost what was before offset {start}");
+            let reason = format!("partition {partition} has lost its records before offset {start}");
             return Err(ConnectError::Damaged { log: settings.log(), reason });
         }
     }
-    // Made by the cluster for the first transaction.
+    // The cluster creates this topic at the first transaction.
     let (_, transactions) = inquirer.describe(TRANSACTIONS).await.map_err(unavailable)?;
     for risk in risks(&config, &shape, transactions.as_ref()) {
         if brokers > 1 {
             return Err(settings.refused(risk));
         }
-        tracing::warn!(topic = settings.topic, risk, "one broker only: its loss is the log's loss");
+        tracing::warn!(topic = settings.topic, risk, "a risk that a single broker cannot avoid: if it loses its disk, the log is lost");
     }
     Ok(shape.partitions)
 }
 
 impl Inquirer {
-    /// How many brokers there are, and the shape of a topic if it exists and its partitions have leaders.
+    /// The number of brokers, and the shape of a topic if it exists and all its partitions have
+    /// leaders.
     async fn describe(self: &Arc<Self>, topic: &str) -> Result<(usize, Option<Shape>), LogFault> {
         let inquirer = Arc::clone(self);
         let topic = topic.to_owned();
@@ -111,19 +113,19 @@ async fn create(
     .set("max.message.bytes", "2097152");
     let results = admin.create_topics([&topic], &options()).await?;
     for (_, code) in results.into_iter().filter_map(Result::err) {
-        // Another process was faster, or the topic was there and has no leaders yet.
+        // Another process created it first, or it exists but has no leaders yet.
         if code != RDKafkaErrorCode::TopicAlreadyExists {
             return Err(KafkaError::AdminOp(code).into());
         }
     }
-    tracing::info!(topic = settings.topic, partitions, replication, "topic made");
+    tracing::info!(topic = settings.topic, partitions, replication, "topic created");
     let began = settings.environment.monotonic();
     loop {
         if let (_, Some(shape)) = inquirer.describe(&settings.topic).await? {
             return Ok(shape);
         }
         if settings.environment.monotonic().saturating_sub(began) > CREATION_TIMEOUT {
-            return Err("the topic exists but has no leaders".into());
+            return Err("the topic exists but its partitions have no leaders".into());
         }
         settings.environment.sleep(Duration::from_millis(50)).await;
     }
@@ -131,7 +133,7 @@ async fn create(
 
 async fn config_of(admin: &AdminClient<Logging>, topic: &str) -> Result<ConfigResource, LogFault> {
     let described = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options()).await?;
-    let config = described.into_iter().next().ok_or("the cluster does not describe the topic")?;
+    let config = described.into_iter().next().ok_or("the cluster returned no description of the topic")?;
     Ok(config?)
 }
 
@@ -151,13 +153,13 @@ fn check_config(config: &ConfigResource) -> Result<(), String> {
     {
         let found = value(config, name);
         if found != wanted {
-            return Err(format!("{name} is {found:?} and must be {wanted:?}, or history is lost"));
+            return Err(format!("{name} is {found:?} but must be {wanted:?}, else history is lost"));
         }
     }
     let largest = value(config, "max.message.bytes");
     if largest.parse().is_ok_and(|largest: usize| largest < MAX_BATCH_BYTES) {
         return Err(format!(
-            "max.message.bytes is {largest} and a batch may take {MAX_BATCH_BYTES}"
+            "max.message.bytes is {largest} but a batch may have {MAX_BATCH_BYTES} bytes"
         ));
     }
     Ok(())
@@ -166,14 +168,15 @@ fn check_config(config: &ConfigResource) -> Result<(), String> {
 fn check_partitions(settings: &KafkaSettings, shape: &Shape) -> Result<(), ConnectError> {
     match settings.partitions {
         Some(wanted) if wanted != shape.partitions => Err(settings.refused(format!(
-            "it has {} partitions and {wanted} are configured; their number never changes",
+            "it has {} partitions but {wanted} are configured; the number can never change",
             shape.partitions
         ))),
         _ => Ok(()),
     }
 }
 
-/// What loses history when a broker does. With one broker there is no remedy, and no cause to refuse.
+/// The settings that lose history if one broker loses its data. On a single broker they cannot be
+/// avoided, so they are only a warning there.
 fn risks(
     config: &ConfigResource,
     shape: &Shape,
@@ -183,11 +186,11 @@ fn risks(
         (shape.replication < 2, "the topic has one replica"),
         (
             value(config, "unclean.leader.election.enable") == "true",
-            "unclean.leader.election.enable is true: a replica that is behind may take over",
+            "unclean.leader.election.enable is true: a replica that is behind may become leader",
         ),
         (
             transactions.is_some_and(|topic| topic.replication < 2),
-            "__transaction_state has one replica: it says which records count",
+            "__transaction_state, which decides which records count, has one replica",
         ),
     ]
     .into_iter()

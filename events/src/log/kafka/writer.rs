@@ -1,12 +1,14 @@
-//! A lane on Kafka: one transactional producer, driven by a thread of its own because its calls block.
+//! A lane on Kafka: one transactional producer, driven by its own thread because its calls block.
 //!
-//! - Nothing is ever aborted or resumed: after any error the producer is dropped, and whoever fences the lane next ends its
-//!   transaction.
-//! - Until `commit_transaction` is called no commit request of this batch has left the process, and none of an earlier
-//!   batch is still under way (each was answered fast enough to prove that it was sent once). So what fails before that
-//!   call is certainly not in the log, and what fails in it is unknown.
-//! - Deliveries are drained before the commit: the call is then one request, and its duration tells whether the library
-//!   can have repeated it. The library's own wait inside `commit_transaction` would take a flat 100 ms.
+//! - A transaction is never aborted or resumed. After any error the producer is dropped, and the
+//!   broker ends its transaction when the lane is fenced next.
+//! - Before `commit_transaction` is called, no commit request of this batch has left the process,
+//!   and no commit request of an earlier batch is still in flight (each was answered so fast that
+//!   it was certainly sent only once). So a batch that fails before that call is certainly not in
+//!   the log, and the outcome of a batch that fails in that call is unknown.
+//! - All deliveries are awaited before the commit. The call is then one request, and its duration
+//!   shows whether the library can have repeated it. The library's own wait inside
+//!   `commit_transaction` would take a fixed 100 ms.
 
 use super::{KafkaSettings, Logging, partition_number, record};
 use crate::{
@@ -28,19 +30,20 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// The broker aborts a transaction that takes longer, and with it what its writer's death left open.
+/// The broker aborts a transaction that takes longer than this, such as one of a writer that died.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A record that is not delivered by then has failed; below the transaction's own time-out.
+/// A record that is not delivered within this time has failed. Shorter than the time-out of the
+/// transaction.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The library repeats a request after 80 % of this at the earliest.
 const RETRY_BACKOFF: Duration = Duration::from_secs(1);
 
-/// A commit answered in less was asked for once: see [`RETRY_BACKOFF`].
+/// A commit answered faster than this was requested only once: see [`RETRY_BACKOFF`].
 const CLEAN_COMMIT: Duration = Duration::from_millis(800);
 
-/// How often an idle lane takes in what its producer has to report.
+/// How often an idle lane polls its producer for events.
 const IDLE_SERVICE: Duration = Duration::from_secs(5);
 
 fn producer_config(settings: &KafkaSettings, partition: Partition, lane: usize) -> ClientConfig {
@@ -51,7 +54,8 @@ fn producer_config(settings: &KafkaSettings, partition: Partition, lane: usize) 
         .set("enable.idempotence", "true")
         .set("acks", "all")
         .set("compression.type", "lz4")
-        // The whole batch is handed over before the first record may leave: nothing to linger for.
+        // The whole batch is handed over before the first record is sent, so there is nothing to
+        // wait for.
         .set("linger.ms", "0")
         .set("batch.size", "1000000")
         .set("retry.backoff.ms", millis(RETRY_BACKOFF))
@@ -67,14 +71,16 @@ struct Commit {
     answer: oneshot::Sender<Result<Committed, AppendError>>,
 }
 
-/// A fenced lane. Dropping it does not block: its thread sees to the producer.
+/// A fenced lane. Dropping it does not block: its thread drops the producer.
 pub(super) struct KafkaLane {
-    /// Holds one commit at a time, as the port allows no more. `None` while one is under way, and after an error.
+    /// Takes one commit at a time, as the port requires. `None` while a commit is in flight, and
+    /// after an error.
     commits: Option<mpsc::SyncSender<Commit>>,
 }
 
 impl KafkaLane {
-    /// Takes the lane: when this returns, the transaction of any earlier holder has been ended by the broker.
+    /// Takes the lane. When this returns, the broker has ended the transaction of any earlier
+    /// owner.
     pub(super) async fn fence(
         settings: &KafkaSettings,
         partition: Partition,
@@ -103,7 +109,7 @@ impl KafkaLane {
                         producer.serve(&waiting);
                     }
                 }
-                // The receiver is gone when the caller has given up: nobody is left to tell.
+                // If the receiver is gone, the caller has given up and needs no answer.
                 Err(error) => drop(fenced.send(Err(error))),
             }
         })?;
@@ -116,7 +122,7 @@ impl KafkaLane {
 impl Lane for KafkaLane {
     async fn commit(&mut self, batch: &Batch) -> Result<Committed, AppendError> {
         let unusable = || AppendError::NotApplied("the lane has failed or is in use".into());
-        // Taken out, so that a caller who is dropped while waiting leaves a lane behind that is not used again.
+        // Taken out, so that the lane is not used again if this future is dropped.
         let commits = self.commits.take().ok_or_else(unusable)?;
         let (answer, answered) = oneshot::channel();
         commits.try_send(Commit { batch: batch.clone(), answer }).map_err(|_| unusable())?;
@@ -132,7 +138,7 @@ struct LaneProducer {
     topic: String,
     partition: i32,
     environment: Arc<dyn Environment>,
-    /// How long deliveries have taken lately: how long to sleep before looking.
+    /// The usual duration of recent deliveries: how long to sleep before the first check.
     usual_delivery: Duration,
 }
 
@@ -148,7 +154,7 @@ impl LaneProducer {
                 Ok(Commit { batch, answer }) => {
                     let outcome = self.commit(&batch);
                     let failed = outcome.is_err();
-                    // The caller may have given up; the outcome is in the log then, or is not.
+                    // The caller may have given up; reopening the partition then shows the outcome.
                     let _ = answer.send(outcome);
                     if failed {
                         return;
@@ -163,7 +169,8 @@ impl LaneProducer {
     fn commit(&mut self, batch: &Batch) -> Result<Committed, AppendError> {
         let offsets = self.produce(batch).map_err(AppendError::NotApplied)?;
         let began = self.environment.monotonic();
-        // The library's bound is only reached when the coordinator is gone; the outcome is unknown then, as after any error.
+        // This time-out is reached only if the coordinator is unreachable. The outcome is then
+        // unknown, as after any error.
         self.producer
             .commit_transaction(TRANSACTION_TIMEOUT)
             .map_err(|error| AppendError::Unknown(error.into()))?;
@@ -171,7 +178,8 @@ impl LaneProducer {
         Ok(Committed { offsets, suspect: took >= CLEAN_COMMIT })
     }
 
-    /// Everything up to the commit: the records are in the partition and nobody sees them.
+    /// Does everything before the commit: afterwards the records are in the partition, but not
+    /// visible.
     fn produce(&mut self, batch: &Batch) -> Result<Vec<Offset>, LogFault> {
         self.producer.begin_transaction()?;
         self.producer.context().expect(batch.records.len());
@@ -212,8 +220,9 @@ impl LaneProducer {
         }
     }
 
-    /// Waits until nothing is in flight. The producer's own `poll` cannot be told to return at the first event, so this
-    /// looks without waiting, first when deliveries usually arrive and then in growing steps.
+    /// Waits until nothing is in flight. The producer's own `poll` cannot return at the first
+    /// event, so this polls without blocking: first at the usual time of a delivery, then in
+    /// growing steps.
     fn drain(&mut self, began: Duration) -> Result<(), LogFault> {
         const LEAST: Duration = Duration::from_micros(50);
         const MOST: Duration = Duration::from_millis(5);
@@ -233,7 +242,7 @@ impl LaneProducer {
         Ok(())
     }
 
-    /// How long the batch has been under way; an error when it cannot be delivered any more.
+    /// The time since the batch was started; an error if it can no longer be delivered.
     fn check(&self, began: Duration) -> Result<Duration, LogFault> {
         self.producer.context().check()?;
         if let Some((code, reason)) = self.producer.client().fatal_error() {
@@ -251,7 +260,7 @@ fn is_queue_full(error: &KafkaError) -> bool {
     matches!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull))
 }
 
-/// What the broker says of the records under way.
+/// The broker's delivery reports of the records in flight.
 #[derive(Default)]
 struct Deliveries(Mutex<Pending>);
 
@@ -264,7 +273,7 @@ struct Pending {
 
 impl Deliveries {
     fn pending(&self) -> MutexGuard<'_, Pending> {
-        // Plain values, whole at any time.
+        // The guarded values are consistent at any time, so a poisoned lock is harmless.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -281,7 +290,7 @@ impl Deliveries {
         self.check()?;
         let offsets: Option<Vec<_>> =
             std::mem::take(&mut self.pending().offsets).into_iter().collect();
-        // A record that the broker took for a repetition is reported without its offset.
+        // The broker reports a record that it took for a duplicate without its offset.
         let offsets = offsets.ok_or("a record was delivered without its offset")?;
         if !offsets.is_sorted_by(|a, b| a < b) {
             return Err("the records were delivered out of order".into());

@@ -1,9 +1,9 @@
-//! The log in memory, for tests and simulations: everything a real log may do to its users, on
-//! demand.
+//! The log in memory, for tests and simulations. It can produce on demand every fault of a real
+//! log.
 //!
-//! Every clone is a handle of the same log, so its users can be killed and started again. It needs
-//! no runtime and reads no clock but its [`Environment`]'s. Like all logs here it leaves gaps
-//! between batches.
+//! Every clone is a handle of the same log, so a test can kill and restart the log's users. It
+//! needs no runtime and uses only its [`Environment`]'s clock. Like every log adapter it leaves
+//! gaps between batches.
 
 mod state;
 
@@ -14,32 +14,36 @@ use super::{
 use crate::{Environment, Offset, Partition};
 use async_trait::async_trait;
 use futures::future::poll_fn;
-use state::{Held, State, Veil};
+use state::{DelayedCommit, State, Veil};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
-/// What is to happen to a commit that comes, claims and beats among them.
+/// What happens to one of the next commits, including those of claims and beats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing: for the commits before the one that is meant.
+    /// The commit succeeds. Use it for the commits before the one that is to fail.
     Clean,
-    /// Nothing of it lands, and the writer is told so.
+    /// The batch does not land, and the writer is told so.
     NotApplied,
-    /// It lands, and the writer is told that nobody knows.
+    /// The batch lands, and the writer is told that the outcome is unknown.
     UnknownLanded,
-    /// It does not land, and the writer is told that nobody knows.
+    /// The batch does not land, and the writer is told that the outcome is unknown.
     UnknownLost,
-    /// The writer is told that nobody knows, and it lands whenever [`MemoryLog::deliver_ghosts`]
-    /// says: past every fence, as a delayed request of an old transaction may.
+    /// The writer is told that the outcome is unknown. The batch lands when
+    /// [`MemoryLog::deliver_ghosts`] is called, in spite of any fence, like a delayed request of an
+    /// old transaction.
     Ghost,
-    /// Only the first so many records ever land, and the writer is told that nobody knows.
+    /// Only this many records of the batch land, and the writer is told that the outcome is
+    /// unknown.
     Cut(usize),
-    /// It lands, and the writer is told that the request may be repeated late. That comes true at the lane's next commit,
-    /// if there is one: half of it lands, and it is answered as if all of it had.
+    /// The batch lands, and the writer is told that the request may be repeated late. If the lane
+    /// commits again, the late request hits that commit: half of the new batch lands, and the
+    /// writer is told that all of it did.
     Suspect,
-    /// It waits until [`MemoryLog::release`], or until its lane is fenced: then it never lands.
+    /// The commit waits until [`MemoryLog::release`] is called. If its lane is fenced before that,
+    /// the batch never lands.
     Hold,
 }
 
@@ -47,15 +51,15 @@ pub enum Fault {
 enum MemoryFault {
     #[error("the lane was fenced")]
     Fenced,
-    #[error("the log was told to fail")]
+    #[error("a test made this commit fail")]
     Told,
     #[error("the log is gone")]
     Gone,
-    #[error("a batch of {0} records is none")]
+    #[error("a batch of {0} records is empty or too large")]
     Size(usize),
-    #[error("the log has no partition {0}, or no lane {1}")]
+    #[error("the log has no partition {0} or no lane {1}")]
     NoSuchLane(Partition, usize),
-    #[error("the log ends before that")]
+    #[error("the offset is beyond the end of the log")]
     BeyondEnd,
 }
 
@@ -69,72 +73,72 @@ struct Inner {
     latency: Mutex<Duration>,
 }
 
-/// A partition, and the bell that rings when more of it can be seen.
+/// A partition, and the channel that wakes readers when more of it is visible.
 struct Slot {
     state: Mutex<State>,
     bell: watch::Sender<()>,
 }
 
-/// The switches. Each panics for a partition that the log does not have.
+/// The switches for tests. They panic for a partition that the log does not have.
 impl MemoryLog {
-    /// An empty log.
+    /// Makes an empty log.
     pub fn new(partitions: u32, environment: Arc<dyn Environment>) -> Self {
         let slot = |_| Slot { state: Mutex::default(), bell: watch::Sender::new(()) };
         let partitions = (0..partitions).map(slot).collect();
         Self(Arc::new(Inner { partitions, environment, latency: Mutex::default() }))
     }
 
-    /// What happens to the next commits of a partition, one each; those behind them go well.
+    /// Sets the faults of a partition's next commits, one for each. Later commits succeed.
     pub fn inject(&self, partition: Partition, faults: impl IntoIterator<Item = Fault>) {
         self.state(partition).faults.extend(faults);
     }
 
-    /// Every commit takes this long by the environment's clock, before it lands.
+    /// Makes every commit wait this long, by the environment's clock, before it lands.
     pub fn set_latency(&self, latency: Duration) {
         *self.0.latency.lock().unwrap_or_else(PoisonError::into_inner) = latency;
     }
 
-    /// From now on commits are answered but not seen, until [`reveal`](Self::reveal).
+    /// From now on commits are acknowledged but not visible until [`reveal`](Self::reveal) is
+    /// called.
     pub fn hide(&self, partition: Partition) {
         self.state(partition).veil = Veil::UntilRevealed;
     }
 
-    /// From now on commits are answered but not seen, until somebody has looked in vain `looks`
-    /// times: asked for the end, or read and found nothing new.
+    /// From now on commits are acknowledged but not visible until readers have looked in vain
+    /// `looks` times: asked for the end, or read without finding new records.
     pub fn hide_for(&self, partition: Partition, looks: u32) {
         self.state(partition).veil = Veil::ForLooks(looks);
     }
 
-    /// Shows what was hidden, and hides no more.
+    /// Makes hidden commits visible, and hides no more.
     pub fn reveal(&self, partition: Partition) {
         self.state(partition).reveal();
         self.ring(partition);
     }
 
-    /// Lets the held commits land, in the order they came.
+    /// Lets the delayed commits land, in the order in which they came.
     pub fn release(&self, partition: Partition) {
         let mut state = self.state(partition);
-        let held = std::mem::take(&mut state.held);
-        let landed: Vec<_> = held
-            .into_iter()
-            .map(|held| {
-                (state.land(&held.batch, held.batch.records.len(), self.gap()), held.answer)
-            })
-            .collect();
+        let delayed = std::mem::take(&mut state.delayed);
+        let mut land = |DelayedCommit { batch, answer, .. }: DelayedCommit| {
+            (state.land(&batch, batch.records.len(), self.gap()), answer)
+        };
+        let landed: Vec<_> = delayed.into_iter().map(&mut land).collect();
         drop(state);
         self.ring(partition);
         for (offsets, answer) in landed {
-            // Whoever asked may be gone; it has landed all the same.
+            // The caller may have gone away; the batch has landed anyway.
             let _ = answer.send(Ok(Committed { offsets, suspect: false }));
         }
     }
 
-    /// How many commits are held.
+    /// The number of delayed commits.
     pub fn held(&self, partition: Partition) -> usize {
-        self.state(partition).held.len()
+        self.state(partition).delayed.len()
     }
 
-    /// Lands the ghosts, as they were committed, behind everything that is there by now.
+    /// Lets the ghosts land, in the order of their commits, after everything that has landed so
+    /// far.
     pub fn deliver_ghosts(&self, partition: Partition) {
         let mut state = self.state(partition);
         for batch in std::mem::take(&mut state.ghosts) {
@@ -144,21 +148,22 @@ impl MemoryLog {
         self.ring(partition);
     }
 
-    /// Lands the first `keep` records of a batch, past every lane.
+    /// Lets the first `keep` records of a batch land, without a lane.
     pub fn cut(&self, partition: Partition, batch: &Batch, keep: usize) {
         self.state(partition).land(batch, keep, self.gap());
         self.ring(partition);
     }
 
-    /// Forgets the faults that are still to come, shows what is hidden and lets the held commits land. Ghosts stay.
+    /// Removes pending faults, makes hidden commits visible and lets the delayed ones land. Keeps
+    /// ghosts.
     pub fn heal(&self, partition: Partition) {
         self.state(partition).faults.clear();
         self.reveal(partition);
         self.release(partition);
     }
 
-    /// What has landed from `from` on, hidden or not, and where the next batch will begin: for those who check, not for
-    /// those who are checked.
+    /// All records that have landed from `from` on, hidden or not, and the offset of the next
+    /// batch. For the checks of a test only.
     pub fn landed(&self, partition: Partition, from: Offset) -> (Vec<RawRecord>, Offset) {
         self.state(partition).landed(from)
     }
@@ -177,7 +182,7 @@ impl MemoryLog {
         if self.0.environment.random().is_multiple_of(2) { 1 } else { 3 }
     }
 
-    /// Somebody looked in vain. Whether looking again will show more one day.
+    /// Counts a look in vain. Returns whether hidden commits will become visible after more looks.
     fn look(&self, partition: Partition) -> bool {
         let mut state = self.state(partition);
         let end = state.end();
@@ -202,8 +207,8 @@ impl EventLog for MemoryLog {
             return Err(MemoryFault::NoSuchLane(partition, lane).into());
         }
         let (epoch, fenced) = self.state(partition).fence(lane);
-        for held in fenced {
-            let _ = held.answer.send(Err(AppendError::NotApplied(MemoryFault::Fenced.into())));
+        for commit in fenced {
+            let _ = commit.answer.send(Err(AppendError::NotApplied(MemoryFault::Fenced.into())));
         }
         Ok(Box::new(MemoryLane { log: self.clone(), partition, lane, epoch }))
     }
@@ -240,14 +245,14 @@ struct MemoryLane {
     epoch: u64,
 }
 
-/// When a commit is answered.
+/// The answer to a commit, now or later.
 enum Answer {
     Now(Result<Committed, AppendError>),
     Later(oneshot::Receiver<Result<Committed, AppendError>>),
 }
 
 impl MemoryLane {
-    fn settle(&self, batch: &Batch) -> Answer {
+    fn answer(&self, batch: &Batch) -> Answer {
         let mut state = self.log.state(self.partition);
         let len = batch.records.len();
         if state.epochs[self.lane] != self.epoch {
@@ -283,7 +288,8 @@ impl MemoryLane {
             }
             Fault::Hold => {
                 let (answer, later) = oneshot::channel();
-                state.held.push(Held { batch: batch.clone(), lane: self.lane, answer });
+                let lane = self.lane;
+                state.delayed.push(DelayedCommit { batch: batch.clone(), lane, answer });
                 return Answer::Later(later);
             }
         })
@@ -297,7 +303,7 @@ impl Lane for MemoryLane {
         if !latency.is_zero() {
             self.log.0.environment.sleep(latency).await;
         }
-        let answer = self.settle(batch);
+        let answer = self.answer(batch);
         self.log.ring(self.partition);
         match answer {
             Answer::Now(answer) => answer,
@@ -312,7 +318,7 @@ struct MemoryReader {
     log: MemoryLog,
     partition: Partition,
     next: Offset,
-    /// Whether the caller knows that `next` is the end.
+    /// Whether the caller was told that `next` is the end.
     told: bool,
     bell: watch::Receiver<()>,
 }

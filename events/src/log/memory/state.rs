@@ -1,4 +1,4 @@
-//! One partition in memory.
+//! The state of one partition of the log in memory.
 
 use super::Fault;
 use crate::Offset;
@@ -6,38 +6,39 @@ use crate::log::{AppendError, Batch, Committed, LANES, RawRecord};
 use std::collections::VecDeque;
 use tokio::sync::oneshot;
 
-/// Where a reader's chunk ends, in records: small, so that histories come in pieces.
+/// The number of records at which a reader's chunk ends. It is small, so that histories are read in
+/// pieces.
 const CHUNK_RECORDS: usize = 100;
 
 #[derive(Default)]
 pub(super) struct State {
-    /// In order; each begins behind the gap of the one before.
+    /// In order; each begins after the gap of the previous one.
     batches: Vec<Landed>,
-    /// Batches that readers can see.
+    /// The number of batches that readers can see.
     visible: usize,
     pub veil: Veil,
     pub epochs: [u64; LANES],
-    /// Lanes whose last commit request will come again.
+    /// Whether the last commit request of a lane will arrive a second time.
     pub strays: [bool; LANES],
     pub faults: VecDeque<Fault>,
-    pub held: Vec<Held>,
+    pub delayed: Vec<DelayedCommit>,
     pub ghosts: Vec<Batch>,
 }
 
 struct Landed {
     records: Vec<RawRecord>,
-    /// Behind the batch and its gap.
+    /// The offset after the batch and its gap.
     next: Offset,
 }
 
-/// A commit that waits to be let go.
-pub(super) struct Held {
+/// A commit that waits for [`MemoryLog::release`](super::MemoryLog::release).
+pub(super) struct DelayedCommit {
     pub batch: Batch,
     pub lane: usize,
     pub answer: oneshot::Sender<Result<Committed, AppendError>>,
 }
 
-/// How long what lands stays unseen.
+/// How long a batch that has landed stays invisible.
 #[derive(Default)]
 pub(super) enum Veil {
     #[default]
@@ -47,30 +48,31 @@ pub(super) enum Veil {
 }
 
 impl State {
-    /// Where the next batch begins.
+    /// The offset of the next batch.
     pub fn next(&self) -> Offset {
         self.batches.last().map_or(Offset::START, |landed| landed.next)
     }
 
-    /// Where the visible part ends.
+    /// The end of the visible part.
     pub fn end(&self) -> Offset {
         self.visible.checked_sub(1).map_or(Offset::START, |last| self.batches[last].next)
     }
 
-    /// Takes a lane: gives its new epoch, and the held commits that will never land.
-    pub fn fence(&mut self, lane: usize) -> (u64, Vec<Held>) {
+    /// Takes a lane. Returns its new epoch, and the delayed commits that will now never land.
+    pub fn fence(&mut self, lane: usize) -> (u64, Vec<DelayedCommit>) {
         self.epochs[lane] += 1;
         self.strays[lane] = false;
-        let held = std::mem::take(&mut self.held);
-        let (fenced, held) = held.into_iter().partition(|held| held.lane == lane);
-        self.held = held;
+        let delayed = std::mem::take(&mut self.delayed);
+        let (fenced, delayed) = delayed.into_iter().partition(|commit| commit.lane == lane);
+        self.delayed = delayed;
         (self.epochs[lane], fenced)
     }
 
-    /// Lands the first `keep` records of a batch and a gap of `gap` offsets behind them; gives
+    /// Lands the first `keep` records of a batch, with a gap of `gap` offsets after them. Returns
     /// their offsets.
     pub fn land(&mut self, batch: &Batch, keep: usize, gap: i64) -> Vec<Offset> {
-        // The log itself hands out offsets, so here alone they are counted.
+        // The log itself assigns the offsets, so this is the one place that may calculate with
+        // them.
         let first = self.next().0;
         let records: Vec<RawRecord> = (batch.records.iter().zip(batch.stamps()).zip(first..))
             .take(keep)
@@ -89,7 +91,7 @@ impl State {
         offsets
     }
 
-    /// Lands the first half of a batch; gives the offsets that all of it would have.
+    /// Lands the first half of a batch. Returns the offsets that the whole batch would have.
     pub fn land_half(&mut self, batch: &Batch, gap: i64) -> Vec<Offset> {
         let first = self.next().0;
         self.land(batch, batch.records.len() / 2, gap);
@@ -101,7 +103,7 @@ impl State {
         self.visible = self.batches.len();
     }
 
-    /// Somebody looked in vain. Whether looking again will show more one day.
+    /// Counts a look in vain. Returns whether hidden batches will become visible after more looks.
     pub fn look(&mut self) -> bool {
         let hidden = self.visible < self.batches.len();
         let Veil::ForLooks(looks) = &mut self.veil else { return false };
@@ -114,14 +116,14 @@ impl State {
         hidden
     }
 
-    /// All records from `from` on, and where the next batch begins.
+    /// All records from `from` on, and the offset of the next batch.
     pub fn landed(&self, from: Offset) -> (Vec<RawRecord>, Offset) {
         let begin = self.batches.partition_point(|landed| landed.next <= from);
         let records = self.batches[begin..].iter().flat_map(|landed| &landed.records);
         (records.filter(|raw| raw.offset >= from).cloned().collect(), self.next())
     }
 
-    /// Visible records from `from` on, where the next ones begin, and whether these were all.
+    /// Visible records from `from` on, the offset of the next ones, and whether these were all.
     pub fn read(&self, from: Offset) -> (Vec<RawRecord>, Offset, bool) {
         let mut records = Vec::new();
         let mut next = from;
