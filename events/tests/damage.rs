@@ -1,10 +1,11 @@
-//! The embedded log on a disk that loses and changes what it was given: everything that was acknowledged is there, or the
-//! log says that it is damaged. Never silently a shorter or another history.
+//! The embedded log on a disk that loses or changes data. Either every acknowledged batch is there,
+//! or the log reports that it is damaged. It never silently returns a shorter or different history.
 //!
-//! Each run takes samples; `DAMAGE_SAMPLES=all` takes every byte and every bit, `DAMAGE_SEED=n` other samples.
+//! Each run tries samples. `DAMAGE_SAMPLES=all` tries every byte and every bit, `DAMAGE_SEED=n`
+//! other samples.
 
 #![allow(clippy::unwrap_used)]
-#![allow(clippy::disallowed_methods, reason = "a test is told how much of it to run")]
+#![allow(clippy::disallowed_methods, reason = "environment variables say how many samples to run")]
 
 use events::environment::System;
 use events::log::contract::record;
@@ -20,10 +21,10 @@ const FILE: &str = "log.sqlite";
 const WAL: &str = "log.sqlite-wal";
 const MARK: &str = "log.mark";
 
-/// The batches of each partition that are no claims.
+/// The batches of each partition, without claims.
 type History = Vec<Vec<Uuid>>;
 
-/// A folder that costs no sync, where there is one.
+/// A temporary folder, in memory if possible, where a sync costs nothing.
 fn folder() -> TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
@@ -60,7 +61,7 @@ async fn read(log: &EmbeddedLog) -> Result<History, String> {
     Ok(history)
 }
 
-/// The files of a log, as a killed process leaves them, and what it had acknowledged.
+/// The files of a log as a killed process leaves them, and the history that it acknowledged.
 #[derive(Clone)]
 struct Image {
     files: BTreeMap<&'static str, Vec<u8>>,
@@ -83,8 +84,8 @@ impl Image {
     }
 }
 
-/// A log with a part in its place and a part in the write-ahead log: after so many batches of the second part, and after
-/// all of them.
+/// Images of a log with one part in the database and one in the write-ahead log: before and after
+/// the last batch.
 async fn images() -> [Image; 2] {
     let dir = folder();
     let mut acknowledged: History = vec![vec![]; 2];
@@ -111,8 +112,8 @@ async fn append(log: &EmbeddedLog, acknowledged: &mut History, batches: usize) {
     }
 }
 
-/// What became of a damaged log: its history, as it is after one more batch was appended and the program started again, or
-/// what the damage is called.
+/// Opens a damaged log, appends a batch and reopens it. Returns the history without that batch, or
+/// the text of the error.
 async fn outcome(image: &Image) -> Result<History, String> {
     let dir = image.put();
     let told = |error: ConnectError| full_text(&error);
@@ -124,12 +125,12 @@ async fn outcome(image: &Image) -> Result<History, String> {
     log.close().await;
     drop(log);
     let mut after = read(&EmbeddedLog::open(dir.path(), None).map_err(told)?).await?;
-    assert_eq!(after[0].pop(), Some(more.id), "the log took a batch and lost it");
+    assert_eq!(after[0].pop(), Some(more.id), "the log acknowledged a batch and lost it");
     assert_eq!(before, after);
     Ok(before)
 }
 
-/// What the disk did.
+/// What the disk did to a file.
 #[derive(Clone, Copy, Debug)]
 enum Damage {
     Cut(usize),
@@ -151,7 +152,7 @@ impl Damage {
     }
 }
 
-/// Some of `0..most`, or all: the same ones for the same seed.
+/// Some numbers of `0..most`, or all of them; the same ones for the same seed.
 fn samples(most: usize, usually: usize) -> Vec<usize> {
     let wanted = std::env::var("DAMAGE_SAMPLES").unwrap_or_default();
     if wanted == "all" {
@@ -169,7 +170,8 @@ fn samples(most: usize, usually: usize) -> Vec<usize> {
     (0..count).map(|_| usize::try_from(next() % most as u64).unwrap()).collect()
 }
 
-/// Damages one file in many ways; gives how often the log was whole, and how often it said that it is not.
+/// Damages one file in many ways. Returns how often the log was whole, and how often it reported
+/// the damage.
 async fn suffer(image: &Image, name: &'static str, damages: Vec<Damage>) -> (usize, usize) {
     let (mut whole, mut told) = (0, 0);
     for damage in damages {
@@ -178,7 +180,7 @@ async fn suffer(image: &Image, name: &'static str, damages: Vec<Damage>) -> (usi
         suffered.files.insert(name, bytes);
         match outcome(&suffered).await {
             Ok(history) => {
-                assert_eq!(history, image.acknowledged, "{name} {damage:?}: another history");
+                assert_eq!(history, image.acknowledged, "{name} {damage:?}: a different history");
                 whole += 1;
             }
             Err(text) => {
@@ -187,11 +189,11 @@ async fn suffer(image: &Image, name: &'static str, damages: Vec<Damage>) -> (usi
             }
         }
     }
-    println!("{name}: {whole} whole, {told} told");
+    println!("{name}: {whole} whole, {told} reported as damaged");
     (whole, told)
 }
 
-/// All that a disk does, to one file.
+/// Tries all kinds of damage on one file.
 async fn suffer_all(name: &'static str) -> (usize, usize) {
     let [_, image] = images().await;
     let len = image.files[name].len();
@@ -202,27 +204,27 @@ async fn suffer_all(name: &'static str) -> (usize, usize) {
 }
 
 #[tokio::test]
-async fn a_file_that_is_cut_or_changed_is_whole_or_told() {
+async fn a_cut_or_changed_file_is_whole_or_reported_as_damaged() {
     let (_, told) = suffer_all(FILE).await;
     assert!(told > 0);
 }
 
 #[tokio::test]
-async fn a_write_ahead_log_that_is_cut_or_changed_is_whole_or_told() {
+async fn a_cut_or_changed_write_ahead_log_is_whole_or_reported_as_damaged() {
     let (_, told) = suffer_all(WAL).await;
     assert!(told > 0);
 }
 
-/// The mark is a witness, and no part of the history.
+/// The mark only proves what was acknowledged; it is not part of the history.
 #[tokio::test]
-async fn a_mark_that_is_cut_or_changed_costs_nothing() {
+async fn a_cut_or_changed_mark_loses_nothing() {
     let (whole, told) = suffer_all(MARK).await;
     assert!(whole > 0);
     assert_eq!(told, 0);
 }
 
 #[tokio::test]
-async fn a_file_that_is_gone_or_empty_is_told_and_what_is_left_is_kept() {
+async fn a_missing_or_empty_file_is_reported_and_the_other_files_stay_as_they_are() {
     let [_, image] = images().await;
     for (name, empty) in [(FILE, true), (FILE, false), (WAL, true), (WAL, false)] {
         let mut damaged = image.clone();
@@ -243,9 +245,9 @@ async fn a_file_that_is_gone_or_empty_is_told_and_what_is_left_is_kept() {
     }
 }
 
-/// What a kill or a power cut leaves: the end of a transaction that nobody was told of.
+/// A kill or a power cut leaves the torn end of a transaction that was never acknowledged.
 #[tokio::test]
-async fn a_torn_end_that_nobody_was_told_of_needs_no_hand() {
+async fn a_torn_end_that_was_never_acknowledged_needs_no_repair() {
     let [before, after] = images().await;
     let (short, long) = (before.files[WAL].len(), after.files[WAL].len());
     let mut landed = 0;
@@ -263,7 +265,7 @@ async fn a_torn_end_that_nobody_was_told_of_needs_no_hand() {
 }
 
 #[tokio::test]
-async fn another_log_in_its_place_is_told_and_taken_when_the_mark_is_gone() {
+async fn another_log_in_its_place_is_reported_and_accepted_once_the_mark_is_gone() {
     let ([_, mut image], [_, other]) = (images().await, images().await);
     image.files.insert(FILE, other.files[FILE].clone());
     image.files.insert(WAL, other.files[WAL].clone());
@@ -273,9 +275,9 @@ async fn another_log_in_its_place_is_told_and_taken_when_the_mark_is_gone() {
     assert_eq!(outcome(&image).await.unwrap(), other.acknowledged);
 }
 
-/// The way out that the error names: without its mark the log goes on with what is left.
+/// The documented way out: without its mark, the log continues with the remaining history.
 #[tokio::test]
-async fn what_is_left_is_served_once_the_mark_is_taken_away() {
+async fn the_remaining_history_is_served_once_the_mark_is_deleted() {
     let [before, mut image] = images().await;
     let cut = before.files[WAL].len() + 100;
     image.files.get_mut(WAL).unwrap().truncate(cut);

@@ -1,4 +1,4 @@
-//! The embedded log: the suite of all adapters, what it refuses, and what survives.
+//! The embedded log: the contract suite, the files it refuses, and crashes.
 
 #![allow(clippy::unwrap_used)]
 
@@ -92,7 +92,7 @@ async fn writer(log: &EmbeddedLog) -> Writer {
     open(log, &environment, P, node, Cursor::START, |_| {}).await.unwrap().0
 }
 
-/// Everything in the partition; claims left out.
+/// The ids of all batches in the partition, without claims.
 async fn read(log: &EmbeddedLog) -> Result<Vec<Uuid>, ReadError> {
     let mut reader = BatchReader::open(log, P, Cursor::START).await?;
     let mut read = Vec::new();
@@ -106,7 +106,7 @@ async fn read(log: &EmbeddedLog) -> Result<Vec<Uuid>, ReadError> {
     }
 }
 
-/// A log with some batches in it, closed.
+/// Writes a log with some batches and closes it.
 async fn written(dir: &Path, batches: usize) -> Vec<Uuid> {
     let log = EmbeddedLog::open(dir, Some(2)).unwrap();
     let mut writer = writer(&log).await;
@@ -145,7 +145,7 @@ async fn one_process_writes_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_closed_log_takes_nothing_and_finishes_what_it_took() {
+async fn a_closed_log_finishes_accepted_appends_and_refuses_new_ones() {
     let dir = TempDir::new().unwrap();
     let log = EmbeddedLog::open(dir.path(), None).unwrap();
     let mut writer = writer(&log).await;
@@ -156,7 +156,7 @@ async fn a_closed_log_takes_nothing_and_finishes_what_it_took() {
     assert!(matches!(refused, Err(AppendError::NotApplied(_))), "{refused:?}");
     assert!(log.fence(P, 0).await.is_err());
     log.close().await;
-    assert_eq!(read(&log).await.unwrap(), [first.id], "it can still be read");
+    assert_eq!(read(&log).await.unwrap(), [first.id], "the log can still be read");
 }
 
 #[tokio::test]
@@ -189,14 +189,14 @@ async fn missing_history_is_refused() {
         let dir = TempDir::new().unwrap();
         written(dir.path(), 3).await;
         tamper(dir.path(), lost);
-        assert!(refusal(dir.path(), None).contains("partition 0 is gone"), "{lost}");
+        assert!(refusal(dir.path(), None).contains("partition 0 is missing"), "{lost}");
         std::fs::remove_file(dir.path().join("log.mark")).unwrap();
-        assert!(refusal(dir.path(), None).contains("partition 0 is gone"), "{lost}");
+        assert!(refusal(dir.path(), None).contains("partition 0 is missing"), "{lost}");
     }
 }
 
 #[tokio::test]
-async fn what_is_damaged_does_not_read() {
+async fn reading_damaged_rows_fails() {
     let middle = "(SELECT offset FROM p0 ORDER BY offset LIMIT 1 OFFSET 2)";
     for damage in [
         format!("UPDATE p0 SET batch = CAST(batch || x'00' AS BLOB) WHERE offset = {middle}"),
@@ -232,7 +232,7 @@ async fn too_large_a_batch_is_not_applied() {
     assert_eq!(read(&log).await.unwrap(), Vec::<Uuid>::new());
 }
 
-/// An insert that fails is rolled back with its whole transaction, and the log goes on.
+/// A failed insert rolls back its whole transaction, and the log continues.
 #[tokio::test]
 async fn a_transaction_that_rolls_back_applies_nothing() {
     let dir = TempDir::new().unwrap();
@@ -250,7 +250,7 @@ async fn a_transaction_that_rolls_back_applies_nothing() {
     assert_eq!(read(&log).await.unwrap(), [batch.id]);
 }
 
-/// More than the tail keeps, so that the beginning comes from the file, and in many chunks.
+/// Appends more than the tail keeps, so that the beginning is read from the file in many chunks.
 #[tokio::test]
 async fn a_reader_far_behind_catches_up_while_others_write() {
     const BATCHES: usize = 300;
@@ -284,7 +284,7 @@ async fn a_reader_far_behind_catches_up_while_others_write() {
 }
 
 #[tokio::test]
-async fn another_process_reads_what_is_there_and_writes_nothing() {
+async fn a_read_only_log_reads_everything_and_cannot_write() {
     let dir = TempDir::new().unwrap();
     assert!(matches!(
         EmbeddedLog::open_read_only(dir.path()),
@@ -294,7 +294,7 @@ async fn another_process_reads_what_is_there_and_writes_nothing() {
     let reading = EmbeddedLog::open_read_only(dir.path()).unwrap();
     assert_eq!(read(&reading).await.unwrap(), ids);
     assert!(reading.fence(P, 0).await.is_err());
-    // Others may write meanwhile, and what they append can be read at once by who asks for it.
+    // Another process may write meanwhile, and its appends can be read at once.
     let log = EmbeddedLog::open(dir.path(), None).unwrap();
     let mut writer = writer(&log).await;
     for _ in 0..20 {
@@ -319,10 +319,9 @@ async fn offsets_have_gaps() {
 
 const CHILD_DIR: &str = "ORDERLOG_TEST_LOG_DIR";
 
-/// Not a test of its own: the process that the next one kills. Tells each batch that was
-/// acknowledged.
+/// Not a test: this is the process that the next test kills. It prints each acknowledged batch.
 #[tokio::test]
-#[allow(clippy::disallowed_methods, reason = "how the parent tells the child what it is")]
+#[allow(clippy::disallowed_methods, reason = "the parent test passes the directory to the child in an environment variable")]
 async fn child_that_appends_until_it_is_killed() {
     let Some(dir) = std::env::var_os(CHILD_DIR) else { return };
     let log = EmbeddedLog::open(Path::new(&dir), Some(1)).unwrap();
@@ -334,7 +333,8 @@ async fn child_that_appends_until_it_is_killed() {
     }
 }
 
-/// `kill -9`, several times over: all that was acknowledged is there, in order, and the lock is free.
+/// After each of several `kill -9`, every acknowledged batch is there, in order, and the lock is
+/// free.
 #[tokio::test]
 async fn what_was_acknowledged_survives_kill_9() {
     let dir = TempDir::new().unwrap();

@@ -1,4 +1,4 @@
-//! The frames of the embedded log: what was encoded decodes, and nothing makes them panic.
+//! The frames of the embedded log: encoded batches decode, and no bytes make the decoder panic.
 
 #![allow(clippy::unwrap_used)]
 
@@ -72,7 +72,7 @@ proptest! {
         let _ = decode(bytes.into(), offset_of);
     }
 
-    /// Sound frames with one byte changed.
+    /// Valid frames with one byte changed.
     #[test]
     fn no_damage_makes_decoding_panic(batch in batch(), at: prop::sample::Index, byte: u8) {
         let mut frames = encode(&batch).unwrap();
@@ -81,9 +81,10 @@ proptest! {
         let _ = decode(frames.into(), offset_of);
     }
 
-    /// Cut anywhere, it reads only where a record ends, and then only the whole ones.
+    /// Frames cut short decode only if the cut is between two records, and then only to the records
+    /// before the cut.
     #[test]
-    fn what_is_cut_short_is_told(batch in batch(), at: prop::sample::Index) {
+    fn frames_cut_short_are_refused_or_shorter(batch in batch(), at: prop::sample::Index) {
         let frames = encode(&batch).unwrap();
         let at = at.index(frames.len());
         match decode(Bytes::from(frames).slice(..at), offset_of) {
@@ -94,7 +95,7 @@ proptest! {
 }
 
 #[test]
-fn what_does_not_fit_is_refused() {
+fn a_type_name_that_does_not_fit_is_refused() {
     let mut batch = Batch { id: Uuid::nil(), term: 1, records: Vec::new() };
     let metadata = Metadata {
         version: 1,

@@ -1,4 +1,4 @@
-//! Whatever stands in the log, or is said to: it reads or it does not, and nothing panics.
+//! Whatever bytes the log contains, decoding returns an event or an error and never panics.
 //!
 //! `PROPTEST_CASES=n` runs more cases.
 
@@ -21,7 +21,7 @@ const KINDS: [StreamKind; 5] = [
     StreamKind::Wishlist,
 ];
 
-/// Every body that was ever written: its stream kind, its type, its schema version.
+/// An example body of every schema version ever written, with its stream kind, type and version.
 fn golden() -> Vec<(StreamKind, String, u16, Value)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/golden")).unwrap() {
@@ -32,7 +32,7 @@ fn golden() -> Vec<(StreamKind, String, u16, Value)> {
         let schema = schema.trim_start_matches('v').parse().unwrap();
         let body = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         let of = |kind: &StreamKind| Event::types(*kind).iter().any(|&(known, _)| known == wire);
-        let kind = KINDS.into_iter().find(of).unwrap_or_else(|| panic!("{wire} is of no kind"));
+        let kind = KINDS.into_iter().find(of).unwrap_or_else(|| panic!("no stream kind has the type {wire}"));
         found.push((kind, wire.to_owned(), schema, body));
     }
     assert!(found.len() > 30);
@@ -80,7 +80,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 }
 
 #[test]
-fn every_golden_body_reads() {
+fn every_golden_body_decodes() {
     for (kind, wire, schema, body) in golden() {
         record(kind, wire, schema, body.to_string().into_bytes()).decode(AT).unwrap();
     }
@@ -95,7 +95,7 @@ proptest! {
         let _ = record(*kind, wire.clone(), schema, bytes).decode(AT);
     }
 
-    /// A good body with one thing changed: what still reads is whole.
+    /// A valid body with one member or one bit changed.
     #[test]
     fn no_changed_body_makes_the_codec_panic(
         which: Index, member: Index, new in any_json(), flip: Index, bit in 0..8_u8,
@@ -114,7 +114,7 @@ proptest! {
         let _ = record(kind, wire, schema, bytes).decode(AT);
     }
 
-    /// What a later program writes is never taken for what this one knows.
+    /// An event of a later program is never decoded as one that this program knows.
     #[test]
     fn a_type_or_schema_of_the_future_is_refused(which: Index, wire in "[A-Z][A-Za-z]{3,20}Future") {
         let all = golden();

@@ -1,7 +1,7 @@
-//! Every event ever written can be read: `golden/` holds the JSON of each type and schema version,
-//! and stays.
+//! Every event ever written can be decoded. `golden/` holds an example of each type in each schema
+//! version; these files never change.
 //!
-//! A file is `<type>.v<schema>.json`, with further shapes of the same version as
+//! A file is named `<type>.v<schema>.json`. More examples of the same version are named
 //! `<type>.v<schema>.<shape>.json`.
 
 #![allow(clippy::unwrap_used)]
@@ -30,13 +30,13 @@ struct Golden {
     body: String,
 }
 
-/// Every type that the program knows.
+/// All types that the program knows.
 fn types() -> impl Iterator<Item = (StreamKind, &'static str, u16)> {
     let of = |kind| Event::types(kind).iter().map(move |&(name, schema)| (kind, name, schema));
     KINDS.into_iter().flat_map(of)
 }
 
-/// Every file there is.
+/// All golden files.
 fn golden() -> Vec<Golden> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
     let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
@@ -83,9 +83,10 @@ fn every_golden_file_decodes() {
     }
 }
 
-/// What is written today has exactly this shape, so a changed field needs a new version.
+/// The program writes the current version in exactly the shape of its file, so a changed field
+/// needs a new version.
 #[test]
-fn the_current_version_is_written_as_it_stands_in_its_file() {
+fn the_current_version_is_written_as_in_its_golden_file() {
     for Golden { stream, event_type, schema, current, file, body } in golden() {
         if schema == current {
             let event = Event::from_json(stream, event_type, schema, body.as_bytes()).unwrap();
@@ -102,7 +103,7 @@ fn wire_names_are_unique() {
     assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
 }
 
-/// Nothing newer is guessed at.
+/// The program does not guess at newer versions.
 #[test]
 fn a_newer_version_is_refused() {
     for Golden { stream, event_type, current, body, .. } in golden() {
@@ -122,7 +123,7 @@ proptest! {
         let _ = Event::from_json(stream, name.1, schema, &body);
     }
 
-    /// Sound JSON with one field taken away, doubled or of another type.
+    /// A golden body with one byte changed.
     #[test]
     fn no_damaged_event_makes_decoding_panic(
         file: prop::sample::Index,

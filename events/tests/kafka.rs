@@ -1,7 +1,7 @@
-//! The log on a real Apache Kafka: the suite of all adapters, and what is Kafka's own.
+//! The log on a real Apache Kafka: the contract suite, and tests specific to Kafka.
 //!
-//! Needs a broker at `KAFKA_BOOTSTRAP_SERVERS`; without one each test says that it is skipped, or fails when
-//! `ORDERLOG_REQUIRE_KAFKA=1`.
+//! The tests need a broker at `KAFKA_BOOTSTRAP_SERVERS`. Without one each test prints that it is
+//! skipped, or fails if `ORDERLOG_REQUIRE_KAFKA=1`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -42,7 +42,7 @@ use uuid::Uuid;
 const P: Partition = Partition(0);
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-#[allow(clippy::disallowed_methods, reason = "a test is told where its broker is")]
+#[allow(clippy::disallowed_methods, reason = "environment variables say where the broker is")]
 fn brokers() -> Option<String> {
     let brokers = std::env::var("KAFKA_BOOTSTRAP_SERVERS").ok().filter(|it| !it.is_empty());
     let required = std::env::var("ORDERLOG_REQUIRE_KAFKA").is_ok_and(|value| value == "1");
@@ -53,7 +53,7 @@ fn brokers() -> Option<String> {
     brokers
 }
 
-/// A topic of the test's own.
+/// A topic for one test.
 struct Topic {
     brokers: String,
     name: String,
@@ -85,7 +85,7 @@ impl Topic {
         self.config().create().unwrap()
     }
 
-    /// Makes the topic as somebody else might have: right but for `changes`.
+    /// Creates the topic like another program might: correct except for `changes`.
     async fn make(&self, changes: &[(&str, &str)]) {
         let right =
             [("retention.ms", "-1"), ("retention.bytes", "-1"), ("cleanup.policy", "delete")];
@@ -102,7 +102,7 @@ impl Topic {
         deleted.unwrap().into_iter().for_each(|result| drop(result.unwrap()));
     }
 
-    /// Removes what partition 0 holds before `offset`.
+    /// Deletes the records of partition 0 before `offset`.
     async fn delete_records(&self, offset: Offset) {
         let mut offsets = TopicPartitionList::new();
         offsets.add_partition_offset(&self.name, 0, rdkafka::Offset::Offset(offset.0)).unwrap();
@@ -110,7 +110,7 @@ impl Topic {
         deleted.elements().iter().for_each(|partition| partition.error().unwrap());
     }
 
-    /// A producer of somebody else's, in an open transaction.
+    /// A producer of another program, in an open transaction.
     fn transaction(&self, id: &str) -> BaseProducer {
         let producer: BaseProducer =
             self.config().set("transactional.id", id).set("linger.ms", "0").create().unwrap();
@@ -134,7 +134,7 @@ impl Topic {
     }
 }
 
-/// The headers as they are documented.
+/// The headers as documented.
 fn headers(record: &Record, packed: &[u8]) -> OwnedHeaders {
     let time = record.time.to_rfc3339();
     let (id, subject) = (record.event_id.to_string(), record.stream.to_string());
@@ -168,7 +168,7 @@ impl Harness for Topic {
     }
 
     fn interleavings(&self) -> usize {
-        // Each takes some twenty producers.
+        // Each interleaving takes about twenty producers.
         6
     }
 
@@ -218,7 +218,7 @@ async fn open_partition(log: &dyn EventLog, partition: Partition) -> Writer {
     opened.await.expect("the partition opens").0
 }
 
-/// The records from `from` to the end, which is not before `until`.
+/// Reads the records from `from` to the end, which must be after `until`.
 async fn read_to(log: &dyn EventLog, from: Offset, until: Offset) -> Vec<(Offset, Uuid)> {
     let mut reader = log.read(P, from).await.unwrap();
     let mut read = Vec::new();
@@ -240,7 +240,7 @@ async fn refusal(settings: KafkaSettings) -> String {
 }
 
 #[tokio::test]
-async fn kafka_topic_is_made_to_keep_history_for_ever() {
+async fn kafka_topic_is_created_to_keep_history_for_ever() {
     let Some(topic) = Topic::new() else { return };
     let settings = KafkaSettings { partitions: None, ..topic.settings() };
     let log = KafkaLog::connect(settings.clone()).await.unwrap();
@@ -265,7 +265,7 @@ async fn kafka_topic_is_made_to_keep_history_for_ever() {
 }
 
 #[tokio::test]
-async fn kafka_topic_made_by_two_nodes_at_once_is_one() {
+async fn kafka_topic_created_by_two_nodes_at_once_is_one_topic() {
     let Some(topic) = Topic::new() else { return };
     let (one, two) = futures::future::join(topic.connect(), topic.connect()).await;
     assert_eq!((one.partitions(), two.partitions()), (PARTITIONS, PARTITIONS));
@@ -302,7 +302,7 @@ async fn kafka_topic_of_another_partition_count_is_refused() {
 }
 
 #[tokio::test]
-async fn kafka_topic_whose_beginning_is_gone_is_refused_and_not_read() {
+async fn kafka_topic_whose_beginning_is_missing_is_refused_and_not_read() {
     let Some(topic) = Topic::new() else { return };
     let log = topic.connect().await;
     let mut writer = open(&log).await;
@@ -314,7 +314,7 @@ async fn kafka_topic_whose_beginning_is_gone_is_refused_and_not_read() {
     assert!(reason.contains("has lost"), "{reason}");
     let late = log.read(P, Offset::START).await;
     assert!(matches!(late, Err(ReadError::Damaged { .. })));
-    // What is left still reads, by a reader that knows where it stands.
+    // A reader that starts at the remaining records can still read them.
     let (rest, _) =
         futures::future::join(read_to(&log, offsets[1], offsets[2]), early.next()).await;
     assert_eq!(rest.iter().map(|(offset, _)| *offset).collect::<Vec<_>>(), offsets[1..]);
@@ -322,11 +322,11 @@ async fn kafka_topic_whose_beginning_is_gone_is_refused_and_not_read() {
 }
 
 #[tokio::test]
-async fn kafka_out_of_reach_is_unavailable() {
+async fn kafka_that_cannot_be_reached_is_unavailable() {
     if brokers().is_none() {
         return;
     }
-    // Nobody listens on the port of the discard service.
+    // Nothing listens on the port of the discard service.
     let settings = KafkaSettings::new("127.0.0.1:9", Arc::new(System::new()));
     let error = KafkaLog::connect(settings).await.err().unwrap();
     assert!(matches!(error, ConnectError::Unavailable { .. }), "{error:?}");
@@ -337,7 +337,7 @@ fn header_of<'a>(message: &'a BorrowedMessage<'_>, key: &str) -> Option<&'a [u8]
 }
 
 #[tokio::test]
-async fn kafka_records_read_with_any_client() {
+async fn kafka_records_can_be_read_with_any_client() {
     let Some(topic) = Topic::new() else { return };
     let log = topic.connect().await;
     let mut writer = open(&log).await;
@@ -393,8 +393,8 @@ async fn kafka_transaction_that_is_open_or_aborted_is_not_visible() {
 
     let foreign = topic.transaction(&format!("{}-foreign", topic.name));
     topic.produce(&foreign, P, &batch(&writer, 3), 3);
-    assert_eq!(log.end(P).await.unwrap(), end, "an open transaction is behind the end");
-    // Committed behind the open one: hidden until that is ended.
+    assert_eq!(log.end(P).await.unwrap(), end, "the end is before an open transaction");
+    // A batch committed after the open transaction is hidden until that transaction ends.
     let after = writer.append(&batch(&writer, 1)).await.unwrap();
     assert!(after[0] > end);
     assert_eq!(log.end(P).await.unwrap(), end);
@@ -402,7 +402,7 @@ async fn kafka_transaction_that_is_open_or_aborted_is_not_visible() {
     let chunk = reader.next().await.unwrap();
     assert_eq!((chunk.records, chunk.next, chunk.at_end), (vec![], Some(end), true));
 
-    // The next holder of the id ends it.
+    // The next producer with the same id ends it.
     let successor = topic.transaction(&format!("{}-foreign", topic.name));
     let read = read_to(&log, Offset::START, after[0]).await;
     assert_eq!(read[..first.len()], first);
@@ -412,7 +412,7 @@ async fn kafka_transaction_that_is_open_or_aborted_is_not_visible() {
 }
 
 #[tokio::test]
-async fn kafka_record_that_does_not_read_stops_the_reader_in_front_of_it() {
+async fn kafka_record_that_cannot_be_decoded_stops_the_reader_before_it() {
     let Some(topic) = Topic::new() else { return };
     let log = topic.connect().await;
     let mut writer = open(&log).await;
@@ -436,8 +436,8 @@ async fn kafka_record_that_does_not_read_stops_the_reader_in_front_of_it() {
     };
     assert_eq!(read[1..], good, "the claim and the batch before it");
     assert!(good[1] < offset && offset < last[0]);
-    assert!(next <= offset, "nobody who goes on where the reader stood passes over the record");
-    assert!(matches!(reader.next().await, Err(ReadError::Unavailable(_))), "it is over");
+    assert!(next <= offset, "a reader that continues from `next` must not skip the record");
+    assert!(matches!(reader.next().await, Err(ReadError::Unavailable(_))), "the reader must not continue");
     topic.delete().await;
 }
 
@@ -462,10 +462,10 @@ async fn kafka_readers_of_one_partition_do_not_disturb_each_other() {
     topic.delete().await;
 }
 
-/// The library takes a flat 100 ms for a commit with anything in flight, and 20 ms when an id's transactions follow each
-/// other at once: with both lanes in turn a commit pays neither.
+/// librdkafka waits 100 ms in a commit with records in flight, and 20 ms if a transactional id
+/// starts its next transaction at once. A writer that uses both lanes in turn avoids both waits.
 #[tokio::test]
-async fn kafka_commit_pays_neither_of_the_fixed_waits() {
+async fn kafka_commit_avoids_both_fixed_waits() {
     let Some(topic) = Topic::new() else { return };
     let log = topic.connect().await;
     let mut writer = open(&log).await;
@@ -482,8 +482,8 @@ async fn kafka_commit_pays_neither_of_the_fixed_waits() {
     topic.delete().await;
 }
 
-/// The means to kill the broker, where the caller has given them.
-#[allow(clippy::disallowed_methods, reason = "a test is told where its broker is")]
+/// A command that controls the broker, if the caller has configured one.
+#[allow(clippy::disallowed_methods, reason = "environment variables say where the broker is")]
 fn control(command: &'static str) -> Option<std::process::Command> {
     let program = std::env::var_os("ORDERLOG_KAFKA_CONTROL");
     let Some((program, dir)) = program.zip(std::env::var_os("ORDERLOG_KAFKA_DIR")) else {
@@ -500,7 +500,7 @@ async fn run(mut control: std::process::Command) {
     assert!(done.unwrap().success());
 }
 
-/// Opens the partition as soon as it can be; gives the names of all batches in it.
+/// Opens the partition as soon as possible. Returns the writer and the ids of all batches in it.
 async fn reopen(log: &dyn EventLog) -> (Writer, Vec<Uuid>) {
     let environment = System::new();
     for _ in 0..120 {
@@ -514,11 +514,11 @@ async fn reopen(log: &dyn EventLog) -> (Writer, Vec<Uuid>) {
             Err(_) => environment.sleep(Duration::from_millis(250)).await,
         }
     }
-    panic!("the partition does not open any more");
+    panic!("the partition could not be reopened within 30 s");
 }
 
-/// Appends until an append fails, or until the trouble is over: an append may live through a short one. Gives the batch that
-/// failed.
+/// Appends until an append fails or until `over` is set, because an append may survive a short
+/// outage. Returns the batch that failed.
 async fn append_until_failure(
     mut writer: Writer,
     acknowledged: Sender<Uuid>,
@@ -534,7 +534,7 @@ async fn append_until_failure(
     None
 }
 
-/// Follows the partition from one reader to the next until it has seen `last`.
+/// Follows the partition until it has read `last`, with a new reader after each failure.
 async fn follow(log: Arc<KafkaLog>, mut last: oneshot::Receiver<Uuid>) -> Vec<Uuid> {
     let (mut cursor, mut read, mut until) = (Cursor::START, Vec::new(), None);
     loop {
@@ -585,13 +585,13 @@ async fn kafka_killed_under_a_writer_and_a_reader_loses_nothing() {
     let acknowledged: Vec<Uuid> = all.into_iter().collect();
     let is_unknown = |id: &Uuid| failed.contains(&(*id, false));
     let landed: Vec<Uuid> = read.iter().copied().filter(|id| !is_unknown(id)).collect();
-    assert_eq!(landed, acknowledged, "each once, in order, and nothing that was said not to be");
+    assert_eq!(landed, acknowledged, "the log must have each acknowledged batch once, in order, and no batch reported as not applied");
     println!("{} batches, {} appends failed", read.len(), failed.len());
-    assert_eq!(reopen(&*log).await.1, read, "an opener sees what the reader saw");
+    assert_eq!(reopen(&*log).await.1, read, "an opener reads the same history as the reader");
     topic.delete().await;
 }
 
-#[allow(clippy::disallowed_methods, reason = "a test measures")]
+#[allow(clippy::disallowed_methods, reason = "the test measures durations")]
 fn now() -> Instant {
     Instant::now()
 }

@@ -1,4 +1,4 @@
-//! The log in memory: the suite of all adapters, and what its switches do.
+//! The log in memory: the contract suite, and tests of its switches.
 
 #![allow(clippy::unwrap_used)]
 
@@ -39,7 +39,7 @@ mod contract {
     events::log_contract!(Some(Memory(MemoryLog::new(PARTITIONS, Arc::new(System::new())))));
 }
 
-/// All that follows runs without any runtime.
+/// The tests below run without a runtime.
 fn log() -> MemoryLog {
     MemoryLog::new(1, Arc::new(System::new()))
 }
@@ -72,7 +72,7 @@ async fn opened(log: &MemoryLog) -> (Writer, Vec<Uuid>) {
     (writer, history.iter().map(|batch| batch.id).collect())
 }
 
-/// Appends a batch under `fault`, reopens, and tells the answer and whether the batch is there.
+/// Appends a batch with `fault`, then reopens. Returns the answer and whether the batch landed.
 fn outcome_of(fault: Fault) -> (Result<(), AppendError>, bool) {
     block_on(async {
         let log = log();
@@ -96,12 +96,12 @@ fn each_fault_answers_and_lands_as_it_says() {
     assert!(matches!(outcome_of(Fault::UnknownLanded), (Err(AppendError::Unknown(_)), true)));
     assert!(matches!(outcome_of(Fault::UnknownLost), (Err(AppendError::Unknown(_)), false)));
     assert!(matches!(outcome_of(Fault::Cut(2)), (Err(AppendError::Unknown(_)), false)));
-    // Before the next claim a ghost is just a late batch.
+    // Before the next claim a ghost is only a late batch and counts.
     assert!(matches!(outcome_of(Fault::Ghost), (Err(AppendError::Unknown(_)), true)));
 }
 
 #[test]
-fn a_ghost_behind_the_next_claim_is_void() {
+fn a_ghost_after_the_next_claim_is_void() {
     block_on(async {
         let log = log();
         let (mut writer, _) = opened(&log).await;
@@ -125,7 +125,7 @@ fn a_held_commit_lands_when_released() {
         log.inject(P, [Fault::Hold]);
         let held = batch(&writer, 1);
         let release = async {
-            assert_eq!(log.held(P), 1);
+            assert_eq!(log.delayed(P), 1);
             log.release(P);
         };
         join(writer.append(&held), release).await.0.unwrap();
@@ -148,8 +148,8 @@ fn a_held_commit_never_lands_once_its_lane_is_fenced() {
     });
 }
 
-/// The end an opener sees is stale, so it claims a term that is taken: it must find out, and claim
-/// again.
+/// An opener that reads a stale end claims a term that is already taken. It must notice that and
+/// claim again.
 #[test]
 fn an_opener_that_saw_a_stale_end_claims_again() {
     block_on(async {
@@ -169,14 +169,13 @@ fn an_opener_that_saw_a_stale_end_claims_again() {
                 Step::Open(_, writer) => break writer,
             }
         };
-        assert_eq!(writer.term(), 2, "term 1 was the first one's");
+        assert_eq!(writer.term(), 2, "term 1 belongs to the first opener");
     });
 }
 
-/// Drives an opening to where its claim is committed and not seen.
-/// The second one claims between the first one's look at the log and its first lane.
+/// Another process claims between this one's read of the log and its first fence.
 #[test]
-fn who_yields_claims_nothing_behind_anothers_claim() {
+fn a_yielding_opener_does_not_claim_after_another_process() {
     block_on(async {
         let (log, environment) = (log(), System::new());
         let [first, second] = [environment.uuid(), environment.uuid()];
@@ -192,20 +191,21 @@ fn who_yields_claims_nothing_behind_anothers_claim() {
         let taken = loop {
             match opening.next().await {
                 Ok(Step::Read(_, next)) => opening = next,
-                Ok(Step::Open(..)) => panic!("taken back from its new owner"),
+                Ok(Step::Open(..)) => panic!("the partition was taken back from its new owner"),
                 Err(error) => break error,
             }
         };
         assert!(matches!(taken, OpenError::Taken { node } if node == second), "{taken:?}");
         assert_eq!(log.end(P).await.unwrap(), end, "nothing was claimed");
 
-        // Its own claims are no reason to.
+        // It does not yield to its own claims.
         let (_, looked) = open(&log, &environment, P, first, start, |_| {}).await.unwrap();
         let opening = Opening::begin(&log, &environment, P, first, looked).await.unwrap();
         claimed(opening.yielding(true)).await;
     });
 }
 
+/// Drives an opening until its claim is committed but not yet read back.
 async fn claimed(mut opening: Opening<'_>) -> Opening<'_> {
     while opening.fence_lane().await.unwrap() {}
     match opening.next().await.unwrap() {
@@ -215,7 +215,7 @@ async fn claimed(mut opening: Opening<'_>) -> Opening<'_> {
 }
 
 #[test]
-fn what_is_hidden_shows_after_so_many_looks() {
+fn hidden_commits_become_visible_after_the_given_number_of_looks() {
     block_on(async {
         let log = log();
         let (mut writer, _) = opened(&log).await;
@@ -226,9 +226,9 @@ fn what_is_hidden_shows_after_so_many_looks() {
         let hidden = batch(&writer, 1);
         writer.append(&hidden).await.unwrap();
         for _ in 0..2 {
-            assert_eq!(log.end(P).await.unwrap(), end, "answered, and not seen");
+            assert_eq!(log.end(P).await.unwrap(), end, "the commit is acknowledged but not visible");
         }
-        // The reader's own look is the third.
+        // The reader's look is the third one.
         assert_eq!(reader.next().await.unwrap().batches[0].id, hidden.id);
         assert!(log.end(P).await.unwrap() > end);
     });

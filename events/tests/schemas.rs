@@ -1,7 +1,7 @@
 //! `schemas/` holds the JSON Schema of each event type in each schema version ever written. Files
 //! of older versions never change.
 //!
-//! `UPDATE_SCHEMAS=1 cargo test -p events --test schemas current` writes the files of the current
+//! `UPDATE_SCHEMAS=1 cargo test -p events --test schemas today` writes the files of the current
 //! versions anew.
 
 #![allow(clippy::unwrap_used)]
@@ -36,7 +36,7 @@ fn version_of(file: &str) -> String {
 }
 
 #[test]
-fn the_schemas_of_current_versions_match_the_types() {
+fn the_schemas_written_today_match_the_types() {
     let update = std::env::vars().any(|(name, _)| name == "UPDATE_SCHEMAS");
     for event in json_schema::current() {
         let path = folder("schemas").join(event.file());

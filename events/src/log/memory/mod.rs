@@ -133,7 +133,7 @@ impl MemoryLog {
     }
 
     /// The number of delayed commits.
-    pub fn held(&self, partition: Partition) -> usize {
+    pub fn delayed(&self, partition: Partition) -> usize {
         self.state(partition).delayed.len()
     }
 
