@@ -1,4 +1,4 @@
-//! `cargo bench -p bench --bench faults -- [OPTIONS]`; `--help` tells which.
+//! Run it with `cargo bench -p bench --bench faults -- [OPTIONS]`; `--help` lists the options.
 
 use bench::faults::{Args, run};
 use clap::Parser;
@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // Cargo tells a benchmark apart from a test of the same file by this flag: a test run must not
-    // start servers.
+    // Cargo passes this flag to a benchmark, but not when it runs the file as a test. A test run
+    // must not start servers.
     if !std::env::args().any(|arg| arg == "--bench") {
         println!("faults: runs under `cargo bench` only");
         return ExitCode::SUCCESS;

@@ -1,8 +1,9 @@
-//! `cargo bench -p bench --bench live -- [OPTIONS]`: what those who listen to orders cost the program.
+//! Run it with `cargo bench -p bench --bench live -- [OPTIONS]`. It measures what clients that
+//! listen to the events of orders cost the program.
 
 #![allow(
     clippy::disallowed_methods,
-    reason = "a harness measures real time, and its clients are tasks of its own"
+    reason = "the harness measures real time, and its clients are its own tasks"
 )]
 
 use anyhow::{Context, Result, ensure};
@@ -27,27 +28,28 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// Nothing that is waited for takes longer.
+/// The longest time to wait for anything.
 const PATIENCE: Duration = Duration::from_mins(3);
-/// Orders that are listened to.
+/// The number of orders that clients listen to.
 const LISTENED: usize = 500;
-/// Clock ticks in a second, as Linux counts them for `/proc`.
+/// Clock ticks per second in `/proc` on Linux.
 const TICKS: f64 = 100.0;
 
-/// What those who listen to orders cost the program, in a process of its own.
+/// Measures what clients that listen to the events of orders cost the program, which runs in its
+/// own process.
 #[derive(Parser)]
 #[command(name = "live", bin_name = "cargo bench -p bench --bench live --")]
 struct Args {
-    /// Who listen; each is a connection (`ulimit -n`).
+    /// Number of listening clients; each has a connection (see `ulimit -n`).
     #[arg(long, default_value_t = 5_000)]
     listeners: usize,
-    /// Who place orders, one after the other.
+    /// Number of clients that place orders, each one order after another.
     #[arg(long, default_value_t = 16)]
     clients: usize,
-    /// Seconds that are measured each time.
+    /// Duration of each measurement, in seconds.
     #[arg(long, default_value_t = 20)]
     seconds: u64,
-    /// The program [default: beside this one].
+    /// The program to measure [default: `orderlog` in the target folder of this harness].
     #[arg(long)]
     program: Option<PathBuf>,
     #[arg(long, hide = true)]
@@ -64,9 +66,9 @@ struct Program {
 impl Program {
     async fn start(args: &Args) -> Result<Self> {
         let beside = std::env::current_exe()?;
-        let beside = beside.parent().and_then(|deps| deps.parent()).context("no folder")?;
+        let beside = beside.parent().and_then(|deps| deps.parent()).context("this harness is not in a target folder")?;
         let program = args.program.clone().unwrap_or_else(|| beside.join("orderlog"));
-        // The account of a private PostgreSQL must reach it too.
+        // The user account of a private PostgreSQL must be able to read it.
         let open = std::fs::Permissions::from_mode(0o755);
         let dir = tempfile::Builder::new().prefix("live-").permissions(open).tempdir()?;
         let mut command = Command::new(&program);
@@ -78,33 +80,33 @@ impl Program {
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| program.display().to_string())?;
-        let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
+        let mut lines = BufReader::new(child.stdout.take().context("the program has no standard output")?).lines();
         let (mut address, mut token) = (None, None);
         while token.is_none() {
-            let line = timeout(PATIENCE, lines.next_line()).await??.context("it ended")?;
+            let line = timeout(PATIENCE, lines.next_line()).await??.context("the program ended")?;
             let word = |start: &str| line.split(' ').find_map(|word| word.strip_prefix(start));
             address = address.or_else(|| word("http://").map(str::to_owned));
             token = word("eyJ").map(|rest| format!("eyJ{rest}"));
         }
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        let (address, token) = (address.context("no address")?, token.context("no token")?);
+        let (address, token) = (address.context("the program printed no address")?, token.context("no token")?);
         Ok(Self { child, address, token, _dir: dir })
     }
 
-    /// Softly, so that its PostgreSQL ends too.
+    /// Stops the program with SIGTERM, so that its PostgreSQL ends too.
     async fn stop(&mut self) -> Result<()> {
-        let id = self.child.id().context("it has ended")?;
+        let id = self.child.id().context("the program has ended")?;
         Command::new("kill").arg("-TERM").arg(id.to_string()).status().await?;
         timeout(PATIENCE, self.child.wait()).await??;
         Ok(())
     }
 
     fn proc(&self, file: &str) -> Result<String> {
-        let id = self.child.id().context("it has ended")?;
+        let id = self.child.id().context("the program has ended")?;
         Ok(std::fs::read_to_string(format!("/proc/{id}/{file}"))?)
     }
 
-    /// Memory in KiB.
+    /// Resident memory, in KiB.
     fn memory(&self) -> Result<f64> {
         let status = self.proc("status")?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -112,7 +114,7 @@ impl Program {
         Ok(number.context("no VmRSS")?.parse()?)
     }
 
-    /// Processor time in seconds.
+    /// Processor time so far, in seconds.
     fn cpu(&self) -> Result<f64> {
         let stat = self.proc("stat")?;
         let fields = stat.rsplit_once(')').context("no stat")?.1.split_whitespace();
@@ -134,7 +136,8 @@ impl Program {
         Ok(self.post(client, "/orders", body).await?["order_id"].clone())
     }
 
-    /// Places orders for a while: how many a second, and the processor time of the program.
+    /// Places orders for the measured time. Returns the orders per second and the number of
+    /// processors that the program used.
     async fn flow(&self, args: &Args, customer: &Value, product: &Value) -> Result<(f64, f64)> {
         let (began, before) = (Instant::now(), self.cpu()?);
         let until = began + Duration::from_secs(args.seconds);
@@ -152,7 +155,7 @@ impl Program {
         Ok((f64::from(placed) / seconds, (self.cpu()? - before) / seconds))
     }
 
-    /// Listens to an order, and counts what comes.
+    /// Listens to an order, and counts it in `heard` once its confirmation has arrived.
     async fn listen(&self, order: &Value, heard: Arc<AtomicUsize>) -> Result<()> {
         let mut stream = TcpStream::connect(&self.address).await?;
         let (order, token) = (order.as_str().context("no id")?, &self.token);
@@ -196,7 +199,7 @@ async fn measure(args: &Args, program: &Program) -> Result<()> {
         orders.push(program.order(&client, &customer, &product).await?);
     }
     let (alone, alone_cpu) = program.flow(args, &customer, &product).await?;
-    println!("nobody listens:    {alone:.0} orders/s, {alone_cpu:.2} processors");
+    println!("no listeners:         {alone:.0} orders/s, {alone_cpu:.2} processors");
     sleep(Duration::from_secs(5)).await;
 
     let (memory, heard) = (program.memory()?, Arc::new(AtomicUsize::new(0)));
@@ -208,25 +211,25 @@ async fn measure(args: &Args, program: &Program) -> Result<()> {
             sleep(Duration::from_millis(50)).await;
         }
     };
-    timeout(PATIENCE, all).await.context("not everybody was told the history")?;
+    timeout(PATIENCE, all).await.context("some listeners did not receive the history of their order")?;
     sleep(Duration::from_secs(5)).await;
     #[expect(clippy::cast_precision_loss, reason = "a few thousands")]
     let each = (program.memory()? - memory) / args.listeners as f64;
-    println!("{} listen: {each:.1} KiB each", args.listeners);
+    println!("{} listeners:       {each:.1} KiB each", args.listeners);
     let before = program.cpu()?;
     sleep(Duration::from_secs(args.seconds)).await;
     #[expect(clippy::cast_precision_loss, reason = "a few seconds")]
     let idle = (program.cpu()? - before) / args.seconds as f64;
-    println!("nothing happens:   {idle:.3} processors");
+    println!("listeners, no orders: {idle:.3} processors");
     let (busy, busy_cpu) = program.flow(args, &customer, &product).await?;
-    println!("others order:      {busy:.0} orders/s, {busy_cpu:.2} processors");
+    println!("listeners and orders: {busy:.0} orders/s, {busy_cpu:.2} processors");
     Ok(())
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // Cargo tells a benchmark apart from a test of the same file by this flag: a test run must not
-    // start servers.
+    // Cargo passes this flag to a benchmark, but not when it runs the file as a test. A test run
+    // must not start servers.
     if !std::env::args().any(|arg| arg == "--bench") {
         println!("live: measures under `cargo bench` only");
         return ExitCode::SUCCESS;

@@ -1,18 +1,19 @@
-//! `cargo bench -p bench --bench load -- WORKLOAD [OPTIONS]`; `--help` tells which.
+//! Run it with `cargo bench -p bench --bench load -- WORKLOAD [OPTIONS]`; `--help` lists workloads
+//! and options.
 
 use bench::Args;
 use clap::Parser;
 use mimalloc::MiMalloc;
 use std::process::ExitCode;
 
-/// The program's.
+/// The same allocator as the program's.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // Cargo tells a benchmark apart from a test of the same file by this flag: a test run must not
-    // put load on anything.
+    // Cargo passes this flag to a benchmark, but not when it runs the file as a test. A test run
+    // must not measure anything.
     if !std::env::args().any(|arg| arg == "--bench") {
         println!("load: measures under `cargo bench` only");
         return ExitCode::SUCCESS;

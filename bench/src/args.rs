@@ -1,102 +1,106 @@
-//! The command line.
+//! The command line of the load harness.
 
 use crate::measure::Load;
 use clap::{Parser, ValueEnum, value_parser};
 use std::{path::PathBuf, time::Duration};
 
 const LEGEND: &str = "\
-The table: latencies are a client's, in a closed loop. `events/s` and `events/batch` count what
-reached the log. `cpu` is this process's, clients included and the database not. `of the floor` is
-events/s by the rows/s of the raw storage in the same run: SQLite or Kafka with batches of as many
-rows as there are clients, or COPY into a table without index.";
+How to read the table: latencies are those of a client in a closed loop. `events/s` and
+`events/batch` count the events that reached the log. `cpu` is the processor time of this process,
+which includes the clients but not the database. `of the floor` is events/s divided by the rows/s of
+the raw storage in the same run. The raw storage is SQLite or Kafka with one row per client in a
+batch, or COPY into a table without indexes.";
 
-/// Measures orderlog, and the floor below it.
+/// Measures orderlog, and the raw storage below it as a floor.
 #[derive(Clone, Debug, Parser)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 #[command(name = "load", bin_name = "cargo bench -p bench --bench load --", after_help = LEGEND)]
 pub struct Args {
-    /// What to measure; without it, this help.
+    /// What to measure. Without it, this help is printed.
     pub workload: Option<Workload>,
 
-    /// Where the log is kept.
+    /// Which log to use.
     #[arg(long, value_enum, default_value_t = LogKind::Embedded)]
     pub log: LogKind,
 
-    /// How commands and queries get there.
+    /// How commands and queries reach the program.
     #[arg(long, value_enum, default_value_t = Over::Process)]
     pub over: Over,
 
-    /// Clients at once, each with one operation under way.
+    /// Number of concurrent clients, each with one operation in flight.
     #[arg(long, default_value_t = 64, value_parser = value_parser!(u16).range(1..=8192))]
     pub clients: u16,
 
-    /// Seconds that are measured.
+    /// Measured time, in seconds.
     #[arg(long, default_value_t = 10, value_parser = value_parser!(u64).range(1..=600))]
     pub seconds: u64,
 
-    /// Seconds before that.
+    /// Warm-up time before it, in seconds.
     #[arg(long, default_value_t = 3, value_parser = value_parser!(u64).range(0..=600))]
     pub warm_up: u64,
 
-    /// Partitions of the log.
+    /// Number of partitions of the log.
     #[arg(long, default_value_t = 12, value_parser = value_parser!(u32).range(1..=1024))]
     pub partitions: u32,
 
-    /// Products that the load is spread over; `hot` and `hot-order` use one.
+    /// Number of products that the load is spread over; `hot` and `hot-order` use one.
     #[arg(long, default_value_t = 1000, value_parser = value_parser!(u32).range(2..=1_000_000))]
     pub products: u32,
 
-    /// Customers who order.
+    /// Number of customers who order.
     #[arg(long, default_value_t = 1000, value_parser = value_parser!(u32).range(1..=1_000_000))]
     pub customers: u32,
 
-    /// Events in the log that `project`, `rebuild`, `start`, `beside` and `floor-copy` read, about; `query`
-    /// reads a tenth of them [default: 1000000 for `rebuild`, `start` and `beside`, 200000 for the others].
+    /// Approximate number of events in the log that `project`, `rebuild`, `start`, `beside` and
+    /// `floor-copy` read; `query` uses a tenth of it [default: 1000000 for `rebuild`, `start` and
+    /// `beside`, 200000 for the others].
     #[arg(long, value_parser = value_parser!(u64).range(1_000..=20_000_000))]
     pub events: Option<u64>,
 
-    /// Each command with an idempotency key of its own, as a careful client sends it.
+    /// Send each command with its own idempotency key, as a careful client does.
     #[arg(long)]
     pub keyed: bool,
 
-    /// The rebuilds of `beside` take little of the machine.
+    /// Throttle the rebuilds of `beside`, so that they use little of the machine.
     #[arg(long)]
     pub throttle: bool,
 
-    /// Which read models `rebuild` and `beside` build anew, all of them at the same time; without it, each in turn.
+    /// Read models that `rebuild` and `beside` rebuild, all at the same time. Without it they
+    /// rebuild every read model, one after another.
     #[arg(long, value_enum, value_delimiter = ',')]
     pub model: Vec<Model>,
 
-    /// Rows a commit, and bytes of a body, of `floor-embedded` and `floor-kafka`.
+    /// Rows per commit of `floor-embedded` and `floor-kafka`.
     #[arg(long, value_name = "ROWS")]
     #[arg(value_parser = value_parser!(u32).range(1..=100_000))]
     pub batch: Option<u32>,
 
-    /// Kafka, for `--log kafka` and `floor-kafka`; each run has a topic of its own there and
+    /// Address of Kafka, for `--log kafka` and `floor-kafka`. Each run creates its own topic and
     /// deletes it.
     #[arg(long, env = "KAFKA_BOOTSTRAP_SERVERS", value_name = "HOST:PORT")]
     pub kafka: Option<String>,
 
-    /// Where the files of the run lie until its end; a disk, not memory [default: the system's
-    /// temporary folder].
+    /// Folder for the temporary files of the run; it must be on a disk, not in memory [default: the
+    /// system's temporary folder].
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
 
-    /// Without the floor below it.
+    /// Do not measure the floor.
     #[arg(long)]
     pub no_floor: bool,
 
-    /// Which of the program's log lines go to standard error, in the syntax of tracing's filters.
+    /// Which log lines of the program to print to standard error, in the filter syntax of
+    /// `tracing`.
     #[arg(long, env = "RUST_LOG", default_value = "warn", value_name = "FILTER")]
     pub log_filter: String,
 
-    /// What cargo passes to benchmarks.
+    /// The flag that Cargo passes to benchmarks.
     #[arg(long, hide = true)]
     pub bench: bool,
 }
 
 impl Args {
-    /// How hard, and for how long.
+    /// The number of clients and the duration.
     pub fn load(&self) -> Load {
         Load {
             clients: usize::from(self.clients),
@@ -106,59 +110,62 @@ impl Args {
     }
 }
 
-/// What is measured.
+/// The workloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Workload {
-    /// One command, one event, spread over the products.
+    /// One command with one event, spread over the products.
     Append,
-    /// The same, all on one product.
+    /// The same, but all commands go to one product.
     Hot,
-    /// Whole orders of two lines, from placing to confirmation: customer, stock, price, sandbox
-    /// payment.
+    /// Whole orders with two lines, from the request to the confirmation: customer, stock, price,
+    /// sandbox payment.
     Order,
-    /// Whole orders of one line, all for one product.
+    /// Whole orders with one line, all for the same product.
     HotOrder,
-    /// Reads: half an order, a third a product, a sixth the list of a customer's orders.
+    /// Reads: one half of single orders, a third of single products, a sixth of the list of a
+    /// customer's orders.
     Query,
-    /// Reads of orders and products over HTTP: whole, by callers who hold them, and of nothing, which asks no read model.
+    /// Reads of orders and products over HTTP: with a body, with `If-None-Match` (304), and of a
+    /// missing path, which uses no read model.
     Held,
-    /// Searches of a catalogue of `--products`, each sort of question on a line of its own.
+    /// Searches in a catalogue of `--products` products, with a line for each sort of query.
     Search,
-    /// A log of orders into all read models.
+    /// Projection of a log of orders into all read models.
     Project,
-    /// A read model built anew from the same log beside the serving one, and switched to.
+    /// Rebuild of a read model from the same log beside the serving one, including the switch.
     Rebuild,
-    /// The whole program from its start until it is ready, with snapshots and without, on a log of orders.
+    /// Start of the whole program on a log of orders until it is ready, with and without snapshots.
     Start,
-    /// Queries and lag while orders arrive at half of what the node can take: alone, and beside rebuilds.
+    /// Queries and lag while orders arrive at half the highest rate of the node: alone, and beside
+    /// rebuilds.
     Beside,
     /// Raw `SQLite` commits.
     FloorEmbedded,
-    /// Raw Kafka transactions, one lane.
+    /// Raw Kafka transactions on one lane.
     FloorKafka,
-    /// Raw `COPY` of the history's rows, without and with indexes.
+    /// Raw `COPY` of the rows of the history, without and with indexes.
     FloorCopy,
     /// The table of the README: all of the above on all logs that are at hand.
     All,
 }
 
-/// Where the log is kept.
+/// The kinds of log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogKind {
     /// `SQLite` in a temporary folder.
     Embedded,
-    /// The Kafka that `--kafka` names.
+    /// A topic of the Kafka at `--kafka`.
     Kafka,
-    /// Nowhere: what the rest costs.
+    /// Memory only: shows the cost of everything but the log.
     Memory,
 }
 
-/// How commands and queries get there.
+/// The ways to the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Over {
-    /// By function calls, without HTTP and authentication.
+    /// Function calls, without HTTP and authentication.
     Process,
-    /// Through the whole program, on a loopback socket.
+    /// HTTP to the whole program, over a loopback socket.
     Http,
 }
 
@@ -171,17 +178,17 @@ pub enum Model {
     Products,
     /// Customers.
     Customers,
-    /// Every event.
+    /// The history of every stream.
     History,
     /// Wishlists.
     Wishlists,
-    /// The words of products.
+    /// The search index of products.
     Search,
-    /// Sums of sales.
+    /// The sums of the sales report.
     Sales,
 }
 
-/// The name on the command line.
+/// The name of a value on the command line.
 pub fn name(value: impl ValueEnum + Copy) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }

@@ -1,24 +1,24 @@
-//! The load harness: closed-loop clients against the real program, and in the same run the floor:
-//! what the storage below it does with the same rows and nothing else.
+//! The load harness. It measures the real program with closed-loop clients and, in the same run,
+//! the floor: the speed of the raw storage with the same rows.
 //!
 //! | module | holds |
 //! |---|---|
 //! | [`args`] | the command line |
 //! | [`measure`] | closed loops, their throughput and latencies |
-//! | [`place`], [`observed`] | where the log of a run is kept; what is appended to it |
-//! | [`shop`] | products, customers, orders: by function call, or over HTTP to the whole program |
-//! | [`workload`] | what is measured |
+//! | [`place`], [`observed`] | the log and the database of a run; a counter of what is appended |
+//! | [`shop`] | products, customers and orders, by function call or over HTTP to the whole program |
+//! | [`workload`] | the workloads |
 //! | [`floor`] | raw `SQLite` commits, raw Kafka transactions, raw `COPY` |
-//! | [`report`] | the table |
-//! | [`faults`] | the other harness: real faults, and whether anything was lost |
+//! | [`report`] | the printed table |
+//! | [`faults`] | the other harness: it injects real faults and checks that nothing was lost |
 //!
-//! Absolute figures depend on the machine and on what else it does; the ratio to the floor of the
-//! same run says more. Everything is bounded, stays on this machine (or the Kafka that was named)
-//! and is removed at the end.
+//! Absolute figures depend on the machine and its other load, so the ratio to the floor of the same
+//! run says more. Everything is bounded, stays on this machine (or the given Kafka) and is removed
+//! at the end.
 
 #![allow(
     clippy::disallowed_methods,
-    reason = "a harness measures real time, and its clients are tasks of its own"
+    reason = "the harness measures real time, and its clients are its own tasks"
 )]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

@@ -1,4 +1,4 @@
-//! Closed loops: each client sends its next operation when the last one has been answered.
+//! Closed loops: each client starts its next operation when the last one is answered.
 
 use crate::observed::Appended;
 use anyhow::{Context, Result};
@@ -9,56 +9,56 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// Latencies are kept in µs up to this, to three digits.
+/// The longest latency recorded, in µs; latencies are kept with three significant digits.
 const LONGEST_US: u64 = 60_000_000;
 
-/// How hard, and for how long.
+/// The number of clients and the duration of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// Clients at once.
+    /// Concurrent clients.
     pub clients: usize,
-    /// Not measured: caches, connections and lanes get warm.
+    /// Time before the measurement, in which caches, connections and lanes warm up.
     pub warm_up: Duration,
-    /// Measured.
+    /// Measured time.
     pub measured: Duration,
 }
 
-/// What a run did in its measured time.
+/// The result of a run, for its measured time.
 #[derive(Clone, Debug)]
 pub struct Measured {
     /// Operations answered.
     pub operations: u64,
     /// The measured time.
     pub took: Duration,
-    /// Of the operations, in µs; `None` where single operations are not timed.
+    /// Latencies of the operations, in µs; `None` if single operations are not timed.
     pub latency: Option<Histogram<u64>>,
-    /// What reached the log meanwhile.
+    /// Events and batches appended to the log in this time.
     pub appended: Appended,
-    /// Processor time of this process meanwhile, its clients included; zero where the system does
-    /// not tell.
+    /// Processor time of this process in this time, including its clients; zero if the system does
+    /// not report it.
     pub cpu: Duration,
 }
 
 impl Measured {
-    /// Operations a second.
+    /// Operations per second.
     pub fn per_second(&self) -> f64 {
         rate(self.operations, self.took)
     }
 
-    /// Events a second.
+    /// Events per second.
     pub fn events_per_second(&self) -> f64 {
         rate(self.appended.events, self.took)
     }
 
-    /// A latency that this part of the operations (0 to 1) did not exceed.
+    /// The latency at a quantile from 0 to 1.
     pub fn latency_at(&self, quantile: f64) -> Option<Duration> {
         let latency = self.latency.as_ref()?;
         Some(Duration::from_micros(latency.value_at_quantile(quantile)))
     }
 }
 
-/// So many in that time, a second.
-#[allow(clippy::cast_precision_loss, reason = "a rate is shown with a few digits")]
+/// The rate of `count` in the time `took`, per second.
+#[allow(clippy::cast_precision_loss, reason = "rates are printed with a few digits")]
 pub fn rate(count: u64, took: Duration) -> f64 {
     count as f64 / took.as_secs_f64()
 }
@@ -71,16 +71,17 @@ pub fn latencies() -> Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1, LONGEST_US, 3)?)
 }
 
-/// Puts a latency into its histogram.
+/// Records a latency in a histogram.
 pub fn record(latency: &mut Histogram<u64>, took: Duration) {
     latency.saturating_record(u64::try_from(took.as_micros()).unwrap_or(LONGEST_US));
 }
 
-/// Runs `step` in a closed loop a client, and measures. `appended` tells what has reached the log
-/// so far.
+/// Runs `step` in a closed loop for each client, and measures. `appended` returns what was appended
+/// to the log so far.
 ///
 /// # Errors
-/// The first error of a step ends the run: an operation that fails is never measured as a fast one.
+/// The first error of a step ends the run, so that a failed operation is never counted as a fast
+/// one.
 pub async fn closed_loop<Step, Stepping>(
     load: Load,
     appended: impl AsyncFn() -> Result<Appended>,
@@ -103,7 +104,7 @@ where
 
     let mut latency = latencies()?;
     while let Some(client) = clients.join_next().await {
-        latency.add(client.context("a client died")??)?;
+        latency.add(client.context("a client panicked")??)?;
     }
     Ok(Measured {
         operations: latency.len(),
@@ -137,23 +138,24 @@ where
     Ok(latency)
 }
 
-/// Processor time of this process so far. Linux counts it in hundredths of a second for every
-/// program.
+/// Processor time of this process so far. Linux reports it in hundredths of a second.
 pub fn cpu_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The second field, in brackets, may hold blanks; behind it user time is the 12th field and
+    // The second field, in brackets, may contain blanks. After it, user time is the 12th field and
     // system time the 13th.
     ticks(stat.rsplit_once(')').map_or("", |(_, fields)| fields), 11, 2)
 }
 
-/// Time in which a core of this machine, if that is a virtual one, had work to do and its host let it wait; so far, of all cores.
+/// The steal time of a virtual machine so far, summed over all cores: the time in which a core had
+/// work but the host did not run it.
 pub fn stolen_time() -> Duration {
-    // The first line is of all cores together; `man 5 proc_stat`: behind its name the eighth field.
+    // The first line sums all cores; steal time is the eighth field after the name (`man 5
+    // proc_stat`).
     let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
     ticks(stat.lines().next().unwrap_or_default(), 8, 1)
 }
 
-/// The sum of some fields that count hundredths of a second.
+/// The sum of some fields, which are in hundredths of a second.
 fn ticks(fields: &str, from: usize, count: usize) -> Duration {
     let fields = fields.split_whitespace().skip(from).take(count);
     Duration::from_millis(fields.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() * 10)
@@ -195,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_operation_that_fails_ends_the_run() {
+    async fn a_failed_operation_ends_the_run() {
         let failing = closed_loop(
             load(1),
             async || Ok(Appended::default()),

@@ -12,19 +12,19 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-/// What was appended, claims and beats included.
+/// Number of batches, events and bytes appended, including claims and beats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Appended {
-    /// Batches: the log may make several durable at once.
+    /// Batches; the log may commit several in one transaction.
     pub batches: u64,
     /// Events in them.
     pub events: u64,
-    /// Bytes of their bodies.
+    /// Size of their bodies, in bytes.
     pub body_bytes: u64,
 }
 
 impl Appended {
-    /// The part that came after `before`.
+    /// The difference to the earlier value `before`.
     #[must_use]
     pub fn since(self, before: Self) -> Self {
         Self {
@@ -34,7 +34,7 @@ impl Appended {
         }
     }
 
-    /// Bytes of a body on average.
+    /// Mean size of a body, in bytes.
     pub fn mean_body(self) -> usize {
         usize::try_from(self.body_bytes / self.events.max(1)).unwrap_or(usize::MAX)
     }
@@ -47,7 +47,7 @@ struct Counters {
     body_bytes: AtomicU64,
 }
 
-/// A log, observed.
+/// A log whose appends are counted.
 #[derive(Clone)]
 pub struct Observed {
     log: Arc<dyn EventLog>,
@@ -55,12 +55,12 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// Observes `log`.
+    /// Wraps `log`.
     pub fn new(log: Arc<dyn EventLog>) -> Self {
         Self { log, counters: Arc::default() }
     }
 
-    /// What has been appended through this so far.
+    /// What was appended through this log so far.
     pub fn appended(&self) -> Appended {
         Appended {
             batches: self.counters.batches.load(Relaxed),

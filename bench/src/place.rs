@@ -1,4 +1,4 @@
-//! Where a run keeps its log and its database, and how they go away again.
+//! The log and the database of a run, and their removal.
 
 use crate::{
     args::{Args, LogKind},
@@ -20,9 +20,9 @@ use std::{fs::Permissions, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// The place of one run.
+/// The place where one run keeps its log and its database.
 pub struct Place {
-    /// The real clock, real ids.
+    /// The real clock and real ids.
     pub environment: Arc<dyn Environment>,
     kind: LogKind,
     partitions: u32,
@@ -48,18 +48,18 @@ impl OpenLog {
 }
 
 impl Place {
-    /// An empty place.
+    /// Makes an empty place.
     ///
     /// # Errors
-    /// When no folder can be made, or Kafka is asked for and not named.
+    /// When the folder cannot be created, or the run needs Kafka and no address was given.
     pub fn make(args: &Args, kind: LogKind) -> Result<Self> {
         let base = args.dir.clone().unwrap_or_else(std::env::temp_dir);
-        // A database server that runs as another user has to get through.
+        // A database server that runs as another user must be able to enter the folder.
         let folder = tempfile::Builder::new()
             .prefix("orderlog-bench-")
             .permissions(Permissions::from_mode(0o711))
             .tempdir_in(&base)
-            .with_context(|| format!("cannot make a folder in {}", base.display()))?;
+            .with_context(|| format!("cannot create a folder in {}", base.display()))?;
         if kind == LogKind::Kafka {
             args.kafka.as_ref().context("--log kafka needs --kafka HOST:PORT")?;
         }
@@ -78,26 +78,26 @@ impl Place {
         self.folder.path()
     }
 
-    /// What the log is kept in.
+    /// The kind of log.
     pub fn kind(&self) -> LogKind {
         self.kind
     }
 
-    /// Partitions of the log.
+    /// The number of partitions of the log.
     pub fn partitions(&self) -> u32 {
         self.partitions
     }
 
-    /// Kafka's address and the topic, if the log is there.
+    /// Kafka's address and the topic, if the log is on Kafka.
     pub fn kafka(&self) -> Option<(&str, &str)> {
         let servers = self.kafka.as_deref().filter(|_| self.kind == LogKind::Kafka)?;
         Some((servers, &self.topic))
     }
 
-    /// Makes or opens the log.
+    /// Opens the log and creates it if necessary.
     ///
     /// # Errors
-    /// When it does not open.
+    /// When the log cannot be opened.
     pub async fn open_log(&self) -> Result<OpenLog> {
         Ok(match (self.kind, self.kafka()) {
             (LogKind::Memory, _) => {
@@ -118,10 +118,10 @@ impl Place {
         })
     }
 
-    /// A private database, as durable as the program's own; gone when dropped.
+    /// Starts a private database, as durable as the program's own. It is removed when dropped.
     ///
     /// # Errors
-    /// When there is none to be had.
+    /// When no database can be started.
     pub async fn postgres(&self) -> Result<LocalPostgres> {
         let options = LocalOptions {
             lifetime: Lifetime::Bound,
@@ -131,10 +131,10 @@ impl Place {
         Ok(LocalPostgres::start(options).await?)
     }
 
-    /// Removes what is not on this machine; the folder goes by itself.
+    /// Removes the topic on Kafka. The folder is removed when this is dropped.
     ///
     /// # Errors
-    /// When the topic does not go.
+    /// When the topic cannot be deleted.
     pub async fn remove(&self) -> Result<()> {
         match self.kafka() {
             Some((servers, topic)) => delete_topic(servers, topic).await,

@@ -1,6 +1,9 @@
-//! The table, in markdown.
+//! The printed table, in Markdown.
 
-use crate::measure::Measured;
+use crate::{
+    args::{Over, name},
+    measure::Measured,
+};
 use std::time::Duration;
 
 /// One line of the table.
@@ -8,19 +11,19 @@ use std::time::Duration;
 pub struct Line {
     /// What was measured.
     pub what: String,
-    /// On which log, or in which table.
+    /// The log, or the table.
     pub on: String,
-    /// How it got there.
+    /// How operations reached the program.
     pub over: String,
-    /// Clients at once.
+    /// Concurrent clients.
     pub clients: Option<usize>,
-    /// What is counted: commands, orders, events, rows.
+    /// The unit that is counted: commands, orders, events, rows.
     pub unit: &'static str,
-    /// So many of them a second.
+    /// Units per second.
     pub per_second: f64,
     /// The measurement.
     pub measured: Measured,
-    /// Rows a second of the floor below it.
+    /// Rows per second of the floor.
     pub floor: Option<f64>,
 }
 
@@ -30,7 +33,38 @@ pub const HEAD: &str = "\
 |---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|";
 
 impl Line {
-    /// The line in markdown.
+    /// A line of a run in this process, without closed-loop clients.
+    pub fn new(
+        what: impl Into<String>,
+        on: impl Into<String>,
+        unit: &'static str,
+        measured: Measured,
+    ) -> Self {
+        Self {
+            what: what.into(),
+            on: on.into(),
+            over: name(Over::Process),
+            clients: None,
+            unit,
+            per_second: measured.per_second(),
+            measured,
+            floor: None,
+        }
+    }
+
+    /// A line of the raw storage, which counts rows.
+    pub fn raw(what: impl Into<String>, on: &str, measured: Measured) -> Self {
+        let per_second = measured.events_per_second();
+        Self { over: none(), per_second, ..Self::new(what, on, "rows", measured) }
+    }
+
+    /// The same line for closed-loop clients that reach the program in the way `over`.
+    #[must_use]
+    pub fn of_clients(self, over: Over, clients: u16) -> Self {
+        Self { over: name(over), clients: Some(usize::from(clients)), ..self }
+    }
+
+    /// The line in Markdown.
     pub fn markdown(&self) -> String {
         let Self { what, on, over, unit, measured, .. } = self;
         let clients = self.clients.map_or_else(none, |clients| clients.to_string());
@@ -60,7 +94,7 @@ fn millis(duration: Duration) -> String {
     format!("{:.2}", duration.as_secs_f64() * 1e3)
 }
 
-#[allow(clippy::cast_precision_loss, reason = "a mean is shown with a few digits")]
+#[allow(clippy::cast_precision_loss, reason = "means are printed with a few digits")]
 fn per(sum: u64, count: u64, digits: usize) -> String {
     if sum == 0 || count == 0 {
         return none();
@@ -68,7 +102,7 @@ fn per(sum: u64, count: u64, digits: usize) -> String {
     format!("{:.digits$}", sum as f64 / count as f64)
 }
 
-/// `12345.6` as `12,346`.
+/// Formats `12345.6` as `12,346`.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

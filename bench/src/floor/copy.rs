@@ -1,4 +1,4 @@
-//! Raw `COPY`: the rows that the history of a log has, into its table with and without indexes.
+//! Raw `COPY` of the history's rows into its table, with and without indexes.
 
 use crate::{
     measure::{Measured, latencies, record},
@@ -12,14 +12,15 @@ use events::{
 use sqlx::{Connection, Executor, PgConnection, postgres::PgConnectOptions};
 use std::time::{Duration, Instant};
 
-/// Rows a statement, each in a transaction of its own: as many as a projector takes at most.
+/// Rows per statement; each statement is its own transaction. It is the largest batch of a
+/// projector.
 const CHUNK: usize = 5_000;
 
-/// The table as the read model has it.
+/// The table and the indexes of the read model.
 const TABLES: &str = include_str!("../../../migrations/projections/history/tables.sql");
 const INDEXES: &str = include_str!("../../../migrations/projections/history/indexes.sql");
 
-/// Microseconds from 1970 to 2000, where PostgreSQL's time begins.
+/// Microseconds from 1970 to 2000, the epoch of PostgreSQL.
 const Y2K_MICROS: i64 = 946_684_800_000_000;
 
 /// The rows of a log's history, in the binary format of `COPY`.
@@ -34,7 +35,7 @@ struct Chunk {
 }
 
 impl History {
-    /// Reads the whole log as it is now.
+    /// Reads the whole log up to its current end.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -58,7 +59,7 @@ impl History {
         Ok(Self { chunks })
     }
 
-    /// How many rows there are.
+    /// The number of rows.
     pub fn rows(&self) -> u64 {
         self.chunks.iter().map(|chunk| chunk.rows).sum()
     }
@@ -79,11 +80,11 @@ fn add_rows(chunks: &mut Vec<Chunk>, batch: &StoredBatch) {
 }
 
 impl Chunk {
-    /// The columns in the order of the table.
+    /// Adds a row, with the columns in the order of the table.
     fn add(&mut self, partition: Partition, offset: i64, record: &Record) {
         const COLUMNS: i16 = 13;
         if self.rows == 0 {
-            // The signature, no flags, no extension of the header.
+            // The signature, no flags, no header extension.
             self.bytes.extend_from_slice(b"PGCOPY\n\xff\r\n\0");
             self.bytes.extend_from_slice(&[0; 8]);
         }
@@ -107,15 +108,15 @@ impl Chunk {
     }
 
     fn field(&mut self, value: &[u8]) {
-        // Bodies are a few hundred bytes; the log takes none near 2 GiB.
+        // Bodies have a few hundred bytes; the log accepts none near 2 GiB.
         let len = i32::try_from(value.len()).unwrap_or(i32::MAX);
         self.bytes.extend_from_slice(&len.to_be_bytes());
         self.bytes.extend_from_slice(value);
     }
 }
 
-/// Copies the rows into a table of its own, with or without its indexes, and drops it. Without
-/// waiting for the disk at each commit, as the projector. Operations are chunks of rows.
+/// Copies the rows into a new table, with or without indexes, and drops it. Like the projector, it
+/// does not wait for the disk at each commit. Operations are chunks of rows.
 ///
 /// # Errors
 /// When the database fails.

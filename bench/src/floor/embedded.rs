@@ -1,4 +1,4 @@
-//! Raw `SQLite`: rows of an event's size, committed durably in batches, one after the other.
+//! Raw `SQLite`: rows with the size of an event, committed durably in batches, one after another.
 
 use super::Rows;
 use crate::{
@@ -12,11 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Ids, time, packed header and type of an event, as in the embedded log.
+/// Size of an event's ids, time, packed header and type in the embedded log, in bytes.
 const ENVELOPE: usize = 165;
 
-/// Commits for this long. WAL and `synchronous=FULL`, as the embedded log; operations are commits,
-/// events are rows.
+/// Commits batches for `duration`, with WAL and `synchronous=FULL` like the embedded log.
+/// Operations are commits, events are rows.
 ///
 /// # Errors
 /// When `SQLite` fails.

@@ -1,6 +1,6 @@
-//! Raw transactions of `rdkafka`: one producer, one partition, one batch after the other, as a
-//! writer with a single lane would commit. The library makes each transaction of an id wait for the
-//! markers of the last one.
+//! Raw transactions of `rdkafka`: one producer, one partition, one batch after another, like a
+//! writer with a single lane. The library makes each transaction of a transactional id wait for the
+//! markers of the previous one.
 
 use super::Rows;
 use crate::{
@@ -21,15 +21,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// `CloudEvents` headers and the packed one, as in the log on Kafka.
+/// Size of the `CloudEvents` headers and the packed header in the log on Kafka, in bytes.
 const ENVELOPE: usize = 330;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Between two looks at deliveries under way.
+/// Time between two checks for outstanding deliveries.
 const LOOK: Duration = Duration::from_micros(100);
 
-/// Commits to a topic of its own for this long, and deletes the topic. Operations are transactions.
+/// Commits batches to a new topic for `duration`, and deletes the topic. Operations are
+/// transactions.
 ///
 /// # Errors
 /// When Kafka fails.
@@ -38,7 +39,7 @@ pub async fn run(servers: &str, topic: &str, rows: Rows, duration: Duration) -> 
     let new = NewTopic::new(topic, 1, TopicReplication::Fixed(1));
     for created in admin.create_topics([&new], &AdminOptions::new()).await? {
         created
-            .map_err(|(topic, code)| anyhow::anyhow!("cannot make the topic {topic}: {code}"))?;
+            .map_err(|(topic, code)| anyhow::anyhow!("cannot create the topic {topic}: {code}"))?;
     }
     let (servers, name) = (servers.to_owned(), topic.to_owned());
     let measured =
@@ -50,7 +51,7 @@ pub async fn run(servers: &str, topic: &str, rows: Rows, duration: Duration) -> 
 /// Deletes a topic.
 ///
 /// # Errors
-/// When it is there and does not go.
+/// When the topic exists and cannot be deleted.
 pub async fn delete_topic(servers: &str, topic: &str) -> Result<()> {
     delete_with(&admin(servers)?, topic).await
 }
@@ -59,7 +60,7 @@ fn admin(servers: &str) -> Result<AdminClient<DefaultClientContext>> {
     ClientConfig::new()
         .set("bootstrap.servers", servers)
         .create()
-        .context("cannot make a Kafka client")
+        .context("cannot create a Kafka client")
 }
 
 async fn delete_with(admin: &AdminClient<DefaultClientContext>, topic: &str) -> Result<()> {
@@ -87,7 +88,7 @@ fn commit(servers: &str, topic: &str, rows: Rows, duration: Duration) -> Result<
         || OwnedHeaders::new_with_capacity(1).insert(Header { key: "h", value: Some(&envelope) });
     let (mut latency, mut appended) = (latencies()?, Appended::default());
     let mut started = Instant::now();
-    // The first transaction makes the coordinator and its topic: it is not counted.
+    // The first transaction is not counted: it creates the coordinator and its topic.
     let mut warm = false;
     while started.elapsed() < duration {
         let began = Instant::now();
@@ -96,7 +97,7 @@ fn commit(servers: &str, topic: &str, rows: Rows, duration: Duration) -> Result<
             let key = format!("product-{row:036}");
             send(&producer, BaseRecord::to(topic).key(&key).payload(&body).headers(headers()))?;
         }
-        // Committing with deliveries under way would cost a flat 100 ms.
+        // A commit with outstanding deliveries would take a fixed 100 ms.
         while producer.in_flight_count() > 0 {
             producer.poll(Duration::ZERO);
             thread::sleep(LOOK);

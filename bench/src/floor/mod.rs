@@ -1,21 +1,21 @@
-//! The floor below the log and the read models: what the storage does with the same rows, and
-//! nothing else of ours.
+//! The floor below the log and the read models: the raw storage with the same rows, without our own
+//! code.
 
 pub mod copy;
 pub mod embedded;
 pub mod kafka;
 pub mod rebuild;
 
-/// What a batch of the floor looks like.
+/// The shape of a batch of the floor.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows {
-    /// Rows a commit.
+    /// Rows per commit.
     pub batch: usize,
-    /// Bytes of an event's body.
+    /// Size of an event's body, in bytes.
     pub body_bytes: usize,
 }
 
 impl Rows {
-    /// Rows like those of a `StockChanged` event.
+    /// Size of the body of a `StockChanged` event, in bytes.
     pub const PLAIN_BODY: usize = 40;
 }

@@ -1,4 +1,4 @@
-//! Orders as `orderlog demo` places them.
+//! Orders like those of `orderlog demo`.
 
 use super::{PATIENCE, Shop, process::DEADLINE};
 use anyhow::{Context, Result, ensure};
@@ -8,11 +8,11 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 impl Shop {
-    /// The `number`-th order: one to three products, one or two of each, and every 25th is declined. Its id, once it is
-    /// decided.
+    /// Places order number `number` with one to three products, one or two of each; every 25th is
+    /// declined. Waits until the order is confirmed or rejected, and returns its id.
     ///
     /// # Errors
-    /// When it is not decided in time.
+    /// When it is still pending after the time limit.
     pub async fn demo_order(&self, number: u64) -> Result<Uuid> {
         let (number, products) = (usize::try_from(number)?, self.products.len());
         let pick = |nth| self.products[(number * 5 + nth * 7) % products];
@@ -31,7 +31,7 @@ impl Shop {
         let stream = StreamId::order(order_id);
         self.send(stream, order::Command::from(place)).await?;
         let settled = self.router.settled(stream, PATIENCE).await?;
-        let state = settled.context("an order was not decided in time")?.state;
+        let state = settled.context("an order was still pending after the time limit")?.state;
         ensure!(matches!(state, State::Order(_)), "an order is {state:?}");
         Ok(order_id)
     }

@@ -1,4 +1,4 @@
-//! Requests over HTTP, against the whole program.
+//! Requests over HTTP to the whole program.
 
 use super::PATIENCE;
 use anyhow::{Context, Result, ensure};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::net::SocketAddr;
 use uuid::Uuid;
 
-/// A client of the program; its connections are kept open.
+/// A client of the program that keeps its connections open.
 #[derive(Clone)]
 pub struct Http {
     client: Client,
@@ -17,10 +17,10 @@ pub struct Http {
 }
 
 impl Http {
-    /// A client of the program at `address`, with a token of the staff.
+    /// Makes a client of the program at `address` with a token of role `staff`.
     ///
     /// # Errors
-    /// When the client cannot be made.
+    /// When the client cannot be created.
     pub fn new(address: SocketAddr, token: String) -> Result<Self> {
         let client = Client::builder().no_proxy().timeout(PATIENCE).build()?;
         Ok(Self { client, base: format!("http://{address}/api/v1"), token })
@@ -69,22 +69,23 @@ impl Http {
         Ok(order["order_id"].as_str().context("an order without an id")?.parse()?)
     }
 
-    /// Asks for what stands at `path` below `/api/v1`, as one who holds it already.
+    /// Gets `path` below `/api/v1` as a client that already has the current version
+    /// (`If-None-Match`).
     ///
     /// # Errors
-    /// When it is not answered with 304.
-    pub async fn get_held(&self, path: &str) -> Result<()> {
+    /// When the status is not 304.
+    pub async fn get_not_modified(&self, path: &str) -> Result<()> {
         let request = self.client.get(format!("{}{path}", self.base)).bearer_auth(&self.token);
         let status = request.header("If-None-Match", "*").send().await?.status();
         ensure!(status == StatusCode::NOT_MODIFIED, "{status} instead of 304");
         Ok(())
     }
 
-    /// Asks for what is not there: everything but the read models has its part in it.
+    /// Gets a missing order by an invalid id: everything but the read models is involved.
     ///
     /// # Errors
-    /// When it is not answered with 404.
-    pub async fn get_nothing(&self) -> Result<()> {
+    /// When the status is not 404.
+    pub async fn get_missing(&self) -> Result<()> {
         let request = self.client.get(format!("{}/orders/nothing", self.base));
         let response = request.bearer_auth(&self.token).send().await?;
         let status = response.status();
@@ -93,10 +94,10 @@ impl Http {
         Ok(())
     }
 
-    /// What stands at `path` below `/api/v1`.
+    /// Gets `path` below `/api/v1`.
     ///
     /// # Errors
-    /// When it is not answered with 200 and JSON.
+    /// When the answer is not 200 with JSON.
     pub async fn get(&self, path: &str) -> Result<Value> {
         self.ask(self.client.get(format!("{}{path}", self.base)), StatusCode::OK).await
     }

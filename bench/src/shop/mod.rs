@@ -1,4 +1,4 @@
-//! The shop under load: what clients ask of it, through the write side or over HTTP.
+//! The shop under load: the operations of clients, through the write side or over HTTP.
 
 mod demo;
 mod http;
@@ -20,13 +20,13 @@ use std::{
 };
 use uuid::Uuid;
 
-/// Commands under way while the shop is filled.
+/// Concurrent commands while the shop is being filled.
 const FILLING: usize = 256;
 
-/// Units of each product: no run sells out.
+/// Units of each product, so many that no run sells out.
 const PLENTY: i64 = 1_000_000_000;
 
-/// No operation takes longer, or it counts as failed.
+/// The longest time of an operation; after it the operation has failed.
 const PATIENCE: Duration = Duration::from_mins(5);
 
 /// The currency of the shop.
@@ -49,7 +49,7 @@ pub struct Shop {
     again: AtomicU64,
 }
 
-/// Numbers that look random and are the same in every run (`SplitMix64`).
+/// Pseudorandom numbers, the same in every run (`SplitMix64`).
 #[derive(Default)]
 struct Dice(AtomicU64);
 
@@ -58,7 +58,7 @@ impl Dice {
         let mut z = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        // Below `sides`, so it fits.
+        // The number is below `sides`, so it fits.
         usize::try_from((z ^ (z >> 31)) % (sides.max(1) as u64)).unwrap_or_default()
     }
 
@@ -68,10 +68,10 @@ impl Dice {
 }
 
 impl Shop {
-    /// Fills a shop with products and customers, through the write side in any case.
+    /// Fills a shop with products and customers, always through the write side.
     ///
     /// # Errors
-    /// When it does not take them.
+    /// When a product or customer is not accepted.
     pub async fn fill(
         router: Router,
         environment: Arc<dyn Environment>,
@@ -112,10 +112,10 @@ impl Shop {
         Ok(())
     }
 
-    /// Puts a product into the catalogue, beside those that are ordered here.
+    /// Adds a product to the catalogue that no order of this run uses.
     ///
     /// # Errors
-    /// When it is not added.
+    /// When the product is not added.
     pub async fn add(&self, add: Add) -> Result<()> {
         let stream = StreamId::product(self.environment.uuid());
         let added = self.send(stream, commands::product::Command::from(add)).await?;
@@ -123,7 +123,7 @@ impl Shop {
         Ok(())
     }
 
-    /// With a key that nobody keeps: nothing here reads names.
+    /// Registers a customer, with a key that is not stored, because nothing here reads the names.
     async fn register(&self, number: usize, id: Uuid) -> Result<()> {
         let key = Key::random()?;
         let seal = |field, text: &str| Sealed::seal(&key, id, field, text);
@@ -144,7 +144,7 @@ impl Shop {
         Ok(())
     }
 
-    /// How operations get there.
+    /// How operations reach the program.
     pub fn over(&self) -> Over {
         if self.http.is_some() { Over::Http } else { Over::Process }
     }
@@ -154,42 +154,42 @@ impl Shop {
         self.http.as_ref()
     }
 
-    /// How many commands were certainly not applied, and sent again.
+    /// How many commands were sent again because they were certainly not applied.
     pub fn sent_again(&self) -> u64 {
         self.again.load(Relaxed)
     }
 
-    /// Some product.
+    /// A random product.
     pub fn any_product(&self) -> Uuid {
         self.dice.pick(&self.products)
     }
 
-    /// The product everybody wants.
+    /// The product of the `hot` workloads.
     pub fn hot_product(&self) -> Uuid {
         self.products[0]
     }
 
-    /// Two products.
+    /// Two different random products.
     pub fn two_products(&self) -> [Uuid; 2] {
         let first = self.dice.roll(self.products.len());
         let second = (first + 1 + self.dice.roll(self.products.len() - 1)) % self.products.len();
         [self.products[first], self.products[second]]
     }
 
-    /// Some customer.
+    /// A random customer.
     pub fn any_customer(&self) -> Uuid {
         self.dice.pick(&self.customers)
     }
 
-    /// A number below `sides`.
+    /// A random number below `sides`.
     pub fn roll(&self, sides: usize) -> usize {
         self.dice.roll(sides)
     }
 
-    /// One more unit of a product: one command, one event.
+    /// Adds one unit to a product's stock: one command, one event.
     ///
     /// # Errors
-    /// When it is not answered as it must be.
+    /// When the command does not succeed.
     pub async fn change_stock(&self, product: Uuid) -> Result<()> {
         match &self.http {
             Some(http) => http.change_stock(product, self.key()).await,
@@ -197,10 +197,11 @@ impl Shop {
         }
     }
 
-    /// A whole order of one unit of each of these products, until it is confirmed. Its id.
+    /// Orders one unit of each of these products and waits for the confirmation. Returns the
+    /// order's id.
     ///
     /// # Errors
-    /// When it is not confirmed in time.
+    /// When the order is not confirmed within the time limit.
     pub async fn order(&self, products: &[Uuid]) -> Result<Uuid> {
         let customer = self.any_customer();
         let line = |&product_id| Line { product_id, quantity: 1 };

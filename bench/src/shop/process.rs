@@ -1,4 +1,4 @@
-//! Commands by function call.
+//! Commands as function calls.
 
 use super::{PATIENCE, Shop};
 use anyhow::{Context, Result, bail, ensure};
@@ -11,15 +11,16 @@ use std::{
 use tokio::time::sleep;
 use uuid::Uuid;
 
-/// The rest of a client whose command was certainly not applied, before it sends it again.
+/// How long a client waits before it sends a command again that was certainly not applied.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// As the program's own default.
+/// The deadline of an order; the program's default.
 pub(super) const DEADLINE: Duration = Duration::from_mins(15);
 
 impl Shop {
-    /// Sends a command, and again while it is certainly not applied, as a client would, but not for ever: a partition whose
-    /// last commit was slow is opened anew, which may take longer than commands are let wait.
+    /// Sends a command, and again for a bounded time while it is certainly not applied, as a client
+    /// would. A partition is reopened after a slow commit, which may take longer than a command may
+    /// wait.
     pub(super) async fn send(
         &self,
         stream: StreamId,
@@ -29,7 +30,7 @@ impl Shop {
         let request = Request {
             stream,
             command: command.into(),
-            // The name of a key that a client may repeat is remembered; others are not.
+            // Only an id derived from an idempotency key (UUIDv5) is remembered; other ids are not.
             command_id: if self.keyed { Uuid::new_v5(&id, b"idempotency-key") } else { id },
             fingerprint: Fingerprint(id.into_bytes()),
             expected_version: None,
@@ -53,7 +54,7 @@ impl Shop {
         let change = product::ChangeStock { quantity: 1, reason: StockReason::Received };
         let stream = StreamId::product(product);
         let outcome = self.send(stream, product::Command::ChangeStock(change)).await?;
-        ensure!(outcome.changed, "a change of stock changed nothing");
+        ensure!(outcome.changed, "a change of stock had no effect");
         Ok(())
     }
 
@@ -73,7 +74,7 @@ impl Shop {
         let stream = StreamId::order(order_id);
         self.send(stream, order::Command::from(place)).await?;
         let settled = self.router.settled(stream, PATIENCE).await?;
-        match settled.context("an order was not decided in time")?.state {
+        match settled.context("an order was still pending after the time limit")?.state {
             State::Order(order) if order.status() == Some(order::Status::Confirmed) => Ok(order_id),
             State::Order(order) => {
                 bail!("an order is {:?}, because {:?}", order.status(), order.reason())

@@ -1,11 +1,12 @@
-//! `beside`: queries, orders and the lag of what serves, with orders arriving at half of what the node can take; first alone,
-//! then beside rebuilds of all read models, one after another, or of some at the same time.
+//! `beside`: queries, orders and the lag of the serving read models, while orders arrive at half
+//! the highest rate of the node. They are measured first alone, then beside rebuilds: of every read
+//! model, one after another, or of some at the same time.
 
 use super::{
     query::Known,
     reading::ReadSide,
     rebuild::{fill, names, rebuilds, until_serving},
-    seen::{Kept, Seen, Sight},
+    samples::{Recorder, Samples, Window},
     system::Writing,
 };
 use crate::{
@@ -31,26 +32,26 @@ use std::{
 use tokio::{task::JoinSet, time};
 use tokio_util::sync::CancellationToken;
 
-/// Events in the log at the beginning, about, unless told otherwise.
+/// Approximate number of events in the log at the beginning, by default.
 const EVENTS: u64 = 1_000_000;
 
-/// How long the node's capacity is measured.
+/// How long to measure the highest rate of orders.
 const CAPACITY: Duration = Duration::from_secs(5);
 
-/// Orders are placed at these intervals, as many as the rate wants.
-const BEAT: Duration = Duration::from_millis(10);
+/// The interval at which orders are placed, as many as the rate requires.
+const TICK: Duration = Duration::from_millis(10);
 
-/// Clients that query, each with this rest between two queries.
+/// Number of querying clients, and the pause of each between two queries.
 const READERS: usize = 8;
-const READER_RESTS: Duration = Duration::from_millis(20);
+const READER_PAUSE: Duration = Duration::from_millis(20);
 
-/// The rest between two looks at the lag.
-const LOOK: Duration = Duration::from_millis(10);
+/// The pause between two measurements of the lag.
+const LAG_PAUSE: Duration = Duration::from_millis(10);
 
-/// Longer than any lag that can be told.
+/// The longest lag that is waited for.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// When something began, and what had been done by then.
+/// The time and the counters at the beginning of a measurement.
 struct Began {
     at: Instant,
     cpu: Duration,
@@ -63,10 +64,10 @@ impl Began {
     }
 }
 
-/// Measures queries and lag alone, and beside rebuilds.
+/// Measures queries, orders and lag, alone and beside rebuilds.
 ///
 /// # Errors
-/// When anything fails, a query above all.
+/// When anything fails, even a single query.
 pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
     let writing = Writing::start(place).await?;
     let shop = Arc::new(writing.shop(args, &place.environment).await?);
@@ -88,26 +89,26 @@ pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
     let half = placed.per_second() / 2.0;
     side.caught_up().await?;
 
-    let (seen, ending, mut tasks) = (Seen::new()?, CancellationToken::new(), JoinSet::new());
-    tasks.spawn(place_orders(Arc::clone(&shop), half, seen.clone(), ending.clone()));
+    let (samples, ending, mut tasks) = (Recorder::new()?, CancellationToken::new(), JoinSet::new());
+    tasks.spawn(place_orders(Arc::clone(&shop), half, samples.clone(), ending.clone()));
     let known = Arc::new(Known { shop: Arc::clone(&shop), orders });
     for _ in 0..READERS {
         let (reads, known) = (side.reads.clone(), Arc::clone(&known));
-        tasks.spawn(query(reads, known, seen.clone(), ending.clone()));
+        tasks.spawn(query(reads, known, samples.clone(), ending.clone()));
     }
-    tasks.spawn(seen.clone().watch_the_host(ending.clone()));
-    tasks.spawn(lag(side.reads.clone(), place.partitions(), seen.clone(), ending.clone()));
+    tasks.spawn(samples.clone().watch_the_host(ending.clone()));
+    tasks.spawn(lag(side.reads.clone(), place.partitions(), samples.clone(), ending.clone()));
 
     let lines = tokio::select! {
-        lines = look(args, place, &shop, &side, &seen) => lines?,
-        // None ends before it is told to.
+        lines = measure_all(args, place, &shop, &side, &samples) => lines?,
+        // No client ends before `ending` is cancelled, unless it fails.
         failed = ended(&mut tasks) => return Err(failed),
     };
     ending.cancel();
     while let Some(ended) = tasks.join_next().await {
-        ended.context("a client died")??;
+        ended.context("a client panicked")??;
     }
-    let order = line("order".to_owned(), "orders", name(place.kind()), placed);
+    let order = Line::new("order", name(place.kind()), "orders", placed);
     side.stop().await;
     writing.stop().await.close().await;
     Ok([vec![order], lines].concat())
@@ -116,26 +117,26 @@ pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
 async fn ended(clients: &mut JoinSet<Result<()>>) -> anyhow::Error {
     match clients.join_next().await {
         Some(Ok(Err(error))) => error,
-        Some(Err(died)) => anyhow!(died).context("a client died"),
+        Some(Err(died)) => anyhow!(died).context("a client panicked"),
         Some(Ok(Ok(()))) | None => anyhow!("a client ended early"),
     }
 }
 
-/// Looks at what clients see, without a rebuild and beside each.
-async fn look(
+/// Measures what clients see, without a rebuild and beside each rebuild.
+async fn measure_all(
     args: &Args,
     place: &Place,
     shop: &Shop,
     side: &ReadSide,
-    seen: &Seen,
+    samples: &Recorder,
 ) -> Result<Vec<Line>> {
     time::sleep(Duration::from_secs(2)).await;
-    seen.take()?;
+    samples.take()?;
     let began = Began::now(shop);
-    seen.for_a_while(args.load().measured).await;
-    let mut lines = lines(place, shop, "alone", seen, &began)?;
+    samples.until_enough(args.load().measured).await;
+    let mut lines = lines(place, shop, "alone", samples, &began)?;
     for models in rebuilds(&args.model) {
-        seen.take()?;
+        samples.take()?;
         let began = Began::now(shop);
         let manner = Manner { gentle: args.throttle, verify_only: false };
         let versions = rebuild::request_all(side.reads.pool(), &models, manner).await?;
@@ -143,7 +144,7 @@ async fn look(
             until_serving(side, *model, version).await?;
         }
         let when = format!("beside {}", names(&models));
-        lines.extend(self::lines(place, shop, &when, seen, &began)?);
+        lines.extend(self::lines(place, shop, &when, samples, &began)?);
         for model in models {
             rebuild::drop_old(side.reads.pool(), model).await?;
         }
@@ -151,24 +152,24 @@ async fn look(
     Ok(lines)
 }
 
-fn lines(place: &Place, shop: &Shop, when: &str, seen: &Seen, began: &Began) -> Result<Vec<Line>> {
+fn lines(place: &Place, shop: &Shop, when: &str, samples: &Recorder, began: &Began) -> Result<Vec<Line>> {
     let (took, cpu) = (began.at.elapsed(), cpu_time().saturating_sub(began.cpu));
     let again = shop.sent_again() - began.sent_again;
-    let Kept { all, undisturbed, in_doubt, .. } = seen.take()?;
+    let Window { all, undisturbed, in_doubt, .. } = samples.take()?;
     let of = |what: &str, when: &str, unit, latency: Histogram<u64>, took, cpu| {
         let (operations, appended) = (latency.len(), Appended::default());
         let measured = Measured { operations, took, latency: Some(latency), appended, cpu };
-        line(format!("{what} {when}"), unit, name(place.kind()), measured)
+        Line::new(format!("{what} {when}"), name(place.kind()), unit, measured)
     };
-    let lines = |when: &str, Sight { queries, orders, lag, .. }, took, cpu| {
+    let lines = |when: &str, Samples { queries, orders, lag, .. }, took, cpu| {
         [
             of("queries", when, "queries", queries, took, cpu),
             of("orders", when, "orders", orders, took, Duration::ZERO),
-            of("lag", when, "looks", lag, took, Duration::ZERO),
+            of("lag", when, "samples", lag, took, Duration::ZERO),
         ]
     };
     let (seconds, whole) = (undisturbed.seconds, all.seconds);
-    let some = format!("{when}, in {seconds} of {whole} s with the cores for itself");
+    let some = format!("{when}, in the {seconds} of {whole} s without steal");
     let mut when = when.to_owned();
     for (count, what) in [(again, "commands sent again"), (in_doubt, "orders in doubt")] {
         if count > 0 {
@@ -183,52 +184,39 @@ fn lines(place: &Place, shop: &Shop, when: &str, seen: &Seen, began: &Began) -> 
     Ok(rows)
 }
 
-fn line(what: String, unit: &'static str, on: String, measured: Measured) -> Line {
-    Line {
-        what,
-        on,
-        over: "process".to_owned(),
-        clients: None,
-        unit,
-        per_second: measured.per_second(),
-        measured,
-        floor: None,
-    }
-}
-
-/// So many orders a second, whether or not the earlier ones are done.
+/// Places `rate` orders per second, without waiting for the earlier ones.
 async fn place_orders(
     shop: Arc<Shop>,
     rate: f64,
-    seen: Seen,
+    samples: Recorder,
     ending: CancellationToken,
 ) -> Result<()> {
-    let (mut beats, mut due, mut placing) =
-        (time::interval(BEAT), 0.0, JoinSet::<Result<()>>::new());
-    beats.set_missed_tick_behavior(time::MissedTickBehavior::Burst);
+    let (mut ticks, mut due, mut placing) =
+        (time::interval(TICK), 0.0, JoinSet::<Result<()>>::new());
+    ticks.set_missed_tick_behavior(time::MissedTickBehavior::Burst);
     while !ending.is_cancelled() {
-        beats.tick().await;
-        due += rate * BEAT.as_secs_f64();
+        ticks.tick().await;
+        due += rate * TICK.as_secs_f64();
         while due >= 1.0 {
             due -= 1.0;
-            let (shop, seen) = (Arc::clone(&shop), seen.clone());
+            let (shop, samples) = (Arc::clone(&shop), samples.clone());
             placing.spawn(async move {
                 let began = Instant::now();
                 match shop.order(&shop.two_products()).await {
-                    Ok(_) => seen.see(|sight| &mut sight.orders, began),
-                    // Of an append that failed: nobody can tell, and who orders looks later.
-                    Err(error) if is_in_doubt(&error) => seen.doubt(),
+                    Ok(_) => samples.record(|samples| &mut samples.orders, began),
+                    // The append failed with an unknown outcome; a real client would look later.
+                    Err(error) if is_in_doubt(&error) => samples.count_in_doubt(),
                     Err(error) => return Err(error),
                 }
                 Ok(())
             });
         }
         while let Some(placed) = placing.try_join_next() {
-            placed.context("a client died")??;
+            placed.context("a client panicked")??;
         }
     }
     while let Some(placed) = placing.join_next().await {
-        placed.context("a client died")??;
+        placed.context("a client panicked")??;
     }
     Ok(())
 }
@@ -240,23 +228,23 @@ fn is_in_doubt(error: &anyhow::Error) -> bool {
 async fn query(
     reads: ReadModels,
     known: Arc<Known>,
-    seen: Seen,
+    samples: Recorder,
     ending: CancellationToken,
 ) -> Result<()> {
     while !ending.is_cancelled() {
         let began = Instant::now();
         known.ask(&reads).await?;
-        seen.see(|sight| &mut sight.queries, began);
-        time::sleep(READER_RESTS).await;
+        samples.record(|samples| &mut samples.queries, began);
+        time::sleep(READER_PAUSE).await;
     }
     Ok(())
 }
 
-/// How long it takes until what is acknowledged can be read.
+/// Measures the lag: how long it takes until a read model shows everything acknowledged so far.
 async fn lag(
     reads: ReadModels,
     partitions: u32,
-    seen: Seen,
+    samples: Recorder,
     ending: CancellationToken,
 ) -> Result<()> {
     for nth in 0.. {
@@ -266,8 +254,8 @@ async fn lag(
         let model = ReadModel::ALL[nth as usize % ReadModel::ALL.len()];
         let began = Instant::now();
         reads.wait_for_end(model, Partition(nth % partitions), PATIENCE).await?;
-        seen.see(|sight| &mut sight.lag, began);
-        time::sleep(LOOK).await;
+        samples.record(|samples| &mut samples.lag, began);
+        time::sleep(LAG_PAUSE).await;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `append`, `hot`, `order`, `hot-order`: commands, and the floor of the log below them.
+//! `append`, `hot`, `order`, `hot-order`: commands, and the floor of the log.
 
 use super::{floor_duration, system::System};
 use crate::{
@@ -13,8 +13,8 @@ use anyhow::Result;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Measures a workload of commands, then the floor below it with batches of as many rows as there
-/// are clients: the largest that closed loops can make.
+/// Measures a workload of commands, then the floor with one row per client in a batch, which is the
+/// largest batch that closed loops can produce.
 ///
 /// # Errors
 /// When anything fails.
@@ -30,15 +30,11 @@ pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
     };
     let rows = Rows { batch: usize::from(args.clients), body_bytes };
     let floor = if args.no_floor { None } else { floor_line(args, place, rows).await? };
+    let what = args.workload.map(name).unwrap_or_default();
+    let line = Line::new(what, name(place.kind()), unit(args.workload), measured);
     let line = Line {
-        what: args.workload.map(name).unwrap_or_default(),
-        on: name(place.kind()),
-        over: name(args.over),
-        clients: Some(usize::from(args.clients)),
-        unit: unit(args.workload),
-        per_second: measured.per_second(),
-        measured,
         floor: floor.as_ref().map(|floor| floor.per_second),
+        ..line.of_clients(args.over, args.clients)
     };
     Ok([Some(line), floor].into_iter().flatten().collect())
 }
@@ -71,7 +67,7 @@ async fn measure(
     .await
 }
 
-/// The floor of the log that `place` has; `None` for the log in memory.
+/// Measures the floor of the log in `place`; `None` for the log in memory.
 async fn floor_line(args: &Args, place: &Place, rows: Rows) -> Result<Option<Line>> {
     match place.kind() {
         LogKind::Embedded => embedded_floor(args, place, rows).await.map(Some),
@@ -80,35 +76,26 @@ async fn floor_line(args: &Args, place: &Place, rows: Rows) -> Result<Option<Lin
     }
 }
 
-/// Raw `SQLite`.
+/// Measures raw `SQLite`.
 ///
 /// # Errors
-/// When it fails.
+/// When `SQLite` fails.
 pub async fn embedded_floor(args: &Args, place: &Place, rows: Rows) -> Result<Line> {
     let measured = floor::embedded::run(place.folder(), rows, floor_duration(args)).await?;
-    Ok(raw("floor-embedded", "raw sqlite", rows, measured))
+    Ok(Line::raw(batches("floor-embedded", rows), "raw sqlite", measured))
 }
 
-/// Raw Kafka transactions.
+/// Measures raw Kafka transactions.
 ///
 /// # Errors
-/// When Kafka fails, or is not named.
+/// When Kafka fails or no address is given.
 pub async fn kafka_floor(args: &Args, rows: Rows) -> Result<Line> {
-    let servers = args.kafka.as_deref().ok_or_else(|| anyhow::anyhow!("--kafka is not given"))?;
+    let servers = args.kafka.as_deref().ok_or_else(|| anyhow::anyhow!("floor-kafka needs --kafka HOST:PORT"))?;
     let topic = format!("orderlog.bench.floor.{}", Uuid::now_v7());
     let measured = floor::kafka::run(servers, &topic, rows, floor_duration(args)).await?;
-    Ok(raw("floor-kafka", "raw rdkafka, one lane", rows, measured))
+    Ok(Line::raw(batches("floor-kafka", rows), "raw rdkafka, one lane", measured))
 }
 
-fn raw(what: &str, on: &str, rows: Rows, measured: Measured) -> Line {
-    Line {
-        what: format!("{what}, batches of {}", rows.batch),
-        on: on.to_owned(),
-        over: "-".to_owned(),
-        clients: None,
-        unit: "rows",
-        per_second: measured.events_per_second(),
-        measured,
-        floor: None,
-    }
+fn batches(what: &str, rows: Rows) -> String {
+    format!("{what}, batches of {}", rows.batch)
 }

@@ -1,4 +1,4 @@
-//! What is measured.
+//! The workloads.
 
 mod beside;
 mod command;
@@ -6,8 +6,8 @@ mod project;
 mod query;
 mod reading;
 mod rebuild;
+mod samples;
 mod search;
-mod seen;
 mod start;
 mod system;
 
@@ -22,21 +22,21 @@ use clap::CommandFactory;
 use orderlog::{config::LogFormat, telemetry};
 use std::time::Duration;
 
-/// Floors are measured no longer.
+/// The longest measurement of a floor.
 const FLOOR: Duration = Duration::from_secs(5);
 
 fn floor_duration(args: &Args) -> Duration {
     FLOOR.min(args.load().measured)
 }
 
-/// Measures what the command line asks for and prints the table, line by line as it comes.
+/// Measures what the command line asks for, and prints each line of the table when it is ready.
 ///
 /// # Errors
 /// When anything fails.
 pub async fn run(args: Args) -> Result<()> {
     let runs = match args.workload {
         None => {
-            // Not an error: `cargo bench` of the whole workspace comes here.
+            // Not an error: `cargo bench` of the whole workspace passes no workload.
             Args::command().print_help()?;
             return Ok(());
         }
@@ -58,44 +58,45 @@ pub async fn run(args: Args) -> Result<()> {
 /// The runs of the README's table.
 fn all(args: &Args) -> Vec<Args> {
     use Workload::{Append, Hot, HotOrder, Order, Project, Query, Rebuild, Search, Start};
-    let run = |workload, log, over, clients| Args {
+    let embedded = [
+        (Append, Over::Process, 64),
+        (Hot, Over::Process, 64),
+        (Order, Over::Process, 64),
+        (HotOrder, Over::Process, 64),
+        (Append, Over::Http, 64),
+        (Order, Over::Http, 64),
+        (Query, Over::Process, 64),
+        (Query, Over::Http, 64),
+        (Search, Over::Process, 2),
+        (Project, Over::Process, 64),
+        (Rebuild, Over::Process, 64),
+        (Start, Over::Process, 64),
+    ];
+    let kafka = [
+        (Append, Over::Process, 64),
+        (Append, Over::Process, 1024),
+        (Hot, Over::Process, 1024),
+        (Order, Over::Process, 64),
+        (Order, Over::Process, 1024),
+        (Order, Over::Http, 64),
+        (Project, Over::Process, 64),
+        (Rebuild, Over::Process, 64),
+    ];
+    let kafka = if args.kafka.is_some() { kafka.as_slice() } else { &[] };
+    let runs = embedded.iter().map(|run| (LogKind::Embedded, run));
+    let runs = runs.chain(kafka.iter().map(|run| (LogKind::Kafka, run)));
+    let run = |(log, &(workload, over, clients)): (LogKind, &(Workload, Over, u16))| Args {
         workload: Some(workload),
         log,
         over,
         clients,
+        products: if workload == Search { 100_000 } else { args.products },
         ..args.clone()
     };
-    let (embedded, kafka) = (LogKind::Embedded, LogKind::Kafka);
-    let mut runs = vec![
-        run(Append, embedded, Over::Process, 64),
-        run(Hot, embedded, Over::Process, 64),
-        run(Order, embedded, Over::Process, 64),
-        run(HotOrder, embedded, Over::Process, 64),
-        run(Append, embedded, Over::Http, 64),
-        run(Order, embedded, Over::Http, 64),
-        run(Query, embedded, Over::Process, 64),
-        run(Query, embedded, Over::Http, 64),
-        Args { products: 100_000, ..run(Search, embedded, Over::Process, 2) },
-        run(Project, embedded, Over::Process, 64),
-        run(Rebuild, embedded, Over::Process, 64),
-        run(Start, embedded, Over::Process, 64),
-    ];
-    if args.kafka.is_some() {
-        runs.extend([
-            run(Append, kafka, Over::Process, 64),
-            run(Append, kafka, Over::Process, 1024),
-            run(Hot, kafka, Over::Process, 1024),
-            run(Order, kafka, Over::Process, 64),
-            run(Order, kafka, Over::Process, 1024),
-            run(Order, kafka, Over::Http, 64),
-            run(Project, kafka, Over::Process, 64),
-            run(Rebuild, kafka, Over::Process, 64),
-        ]);
-    }
-    runs
+    runs.map(run).collect()
 }
 
-/// One run in a place of its own, which is cleared also when it fails or is interrupted.
+/// Does one run in its own place, which is removed even if the run fails or is interrupted.
 async fn run_one(args: &Args) -> Result<Vec<Line>> {
     let place = Place::make(args, args.log)?;
     let run = async {
@@ -126,7 +127,7 @@ fn bail_interrupted() -> Result<Vec<Line>> {
     bail!("interrupted")
 }
 
-/// The floor alone, in small and large batches unless told.
+/// Measures the floor alone, with small and large batches by default.
 async fn floors(args: &Args, place: &Place) -> Result<Vec<Line>> {
     let batches = args.batch.map_or(vec![64, 1024], |batch| vec![batch as usize]);
     let mut lines = Vec::new();
@@ -158,6 +159,7 @@ mod tests {
         let with = Args { kafka: Some("127.0.0.1:9092".to_owned()), ..args };
         assert!(logs(with).contains(&LogKind::Kafka));
     }
+
     async fn short_run(more: &[&str]) -> Line {
         let bounds =
             ["--seconds=1", "--warm-up=0", "--clients=8", "--products=10", "--customers=5"];
@@ -169,17 +171,18 @@ mod tests {
     async fn one_command_is_one_event() {
         let Measured { operations, appended, .. } =
             short_run(&["append", "--log=memory"]).await.measured;
-        // Not to the event: the log is looked at a moment before or after the clients' clocks.
+        // Not exactly one: the events are counted a moment before or after the clients' clocks
+        // stop.
         let ratio = rate(appended.events, Duration::from_secs(operations));
         assert!((0.8..1.2).contains(&ratio), "{operations} commands, {appended:?}");
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn whole_orders_reach_the_log_on_disk_and_the_floor_is_measured_below() {
+    async fn whole_orders_reach_the_log_on_disk_and_the_floor_is_measured() {
         let line = short_run(&["order", "--log=embedded"]).await;
         assert!(line.measured.operations > 0 && line.floor.is_some());
-        // Placed, opened, reserved twice, priced, payment started and captured, confirmed: and then
-        // it is answered.
+        // An order is answered after these events: placed, opened, reserved twice, priced, payment
+        // started and captured, confirmed.
         let Appended { events, .. } = line.measured.appended;
         assert!(events >= 7 * line.measured.operations, "{events} events");
     }

@@ -1,4 +1,5 @@
-//! `project`: a whole log into `PostgreSQL`, and raw `COPY` of its history below it.
+//! `project`: projection of a whole log into `PostgreSQL`, with raw `COPY` of its history as the
+//! floor.
 
 use super::reading::{Filled, ReadSide};
 use crate::{
@@ -13,10 +14,10 @@ use anyhow::Result;
 use projections::database::local::LocalPostgres;
 use std::time::{Duration, Instant};
 
-/// Events in the log, about, unless told otherwise.
+/// Approximate number of events in the log, by default.
 const EVENTS: u64 = 200_000;
 
-/// Measures the projector from an empty database on; then `COPY`.
+/// Measures the projector on an empty database, then `COPY`.
 ///
 /// # Errors
 /// When anything fails.
@@ -28,7 +29,7 @@ pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
     let (began, cpu) = (Instant::now(), cpu_time());
     side.caught_up().await?;
     let projected = done(history.rows(), began, cpu);
-    let mut lines = vec![line("project".to_owned(), place, projected)];
+    let mut lines = vec![Line::new("project", name(place.kind()), "events", projected)];
     let postgres = side.stop().await;
     if !args.no_floor {
         let floors = floors(&postgres, &history).await?;
@@ -42,7 +43,7 @@ pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// Only the floor: the rows of a log like that.
+/// Measures only the floor, with the rows of the same log.
 ///
 /// # Errors
 /// When anything fails.
@@ -56,36 +57,14 @@ pub async fn run_floor(args: &Args, place: &Place) -> Result<Vec<Line>> {
 
 async fn floors(postgres: &LocalPostgres, history: &History) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
-    for (indexed, table) in [(false, "history, no index"), (true, "history, its index")] {
+    for (indexed, table) in [(false, "history, no index"), (true, "history, with its index")] {
         let measured = copy::run(&postgres.connect_options(), history, indexed).await?;
-        lines.push(Line {
-            what: "floor-copy".to_owned(),
-            on: table.to_owned(),
-            over: "-".to_owned(),
-            clients: None,
-            unit: "rows",
-            per_second: measured.events_per_second(),
-            measured,
-            floor: None,
-        });
+        lines.push(Line::raw("floor-copy", table, measured));
     }
     Ok(lines)
 }
 
-fn line(what: String, place: &Place, measured: Measured) -> Line {
-    Line {
-        what,
-        on: name(place.kind()),
-        over: "process".to_owned(),
-        clients: None,
-        unit: "events",
-        per_second: measured.per_second(),
-        measured,
-        floor: None,
-    }
-}
-
-/// A run over the whole log; single events are not timed.
+/// The measurement of a run over the whole log; single events are not timed.
 fn done(events: u64, began: Instant, cpu: Duration) -> Measured {
     Measured {
         operations: events,

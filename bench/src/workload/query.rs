@@ -1,4 +1,4 @@
-//! `query`: reads of orders, products and lists of orders.
+//! `query` and `held`: reads of orders, products and lists of orders.
 
 use super::{
     reading::{Filled, ReadSide, caught_up, place_orders},
@@ -17,77 +17,63 @@ use projections::{ReadModels, orders};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// A tenth of them is in the log, about, unless told otherwise.
+/// The log has about a tenth of this number of events, by default.
 const EVENTS: u64 = 200_000;
 
-/// Orders in a list.
+/// Orders per page.
 const PAGE: u32 = 20;
 
-/// Measures reads, of a shop with some orders.
+/// Measures reads of a shop with some orders.
 ///
 /// # Errors
-/// When a read fails, or finds nothing.
+/// When a read fails or finds nothing.
 pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
     let events = args.events.unwrap_or(EVENTS) / 10;
     let measured = match args.over {
         Over::Process => through_functions(args, place, events).await?,
         Over::Http => over_http(args, place, events).await?,
     };
-    Ok(vec![Line {
-        what: "query".to_owned(),
-        on: name(place.kind()),
-        over: name(args.over),
-        clients: Some(usize::from(args.clients)),
-        unit: "queries",
-        per_second: measured.per_second(),
-        measured,
-        floor: None,
-    }])
+    let line = Line::new("query", name(place.kind()), "queries", measured);
+    Ok(vec![line.of_clients(args.over, args.clients)])
 }
 
-/// Measures what a caller who holds an order or product saves, and what could be saved at most.
+/// Measures what a conditional read saves for a client that has the current version, and the most
+/// that could be saved: a request that asks no read model.
 ///
 /// # Errors
-/// When a read is not answered as it must be.
+/// When a read gets an unexpected answer.
 pub async fn run_held(args: &Args, place: &Place) -> Result<Vec<Line>> {
     let (program, known) = over_http_with(args, place, args.events.unwrap_or(EVENTS) / 10).await?;
     let mut lines = Vec::new();
-    for how in [How::Whole, How::Held, How::Nothing] {
+    for how in [How::Whole, How::NotModified, How::Missing] {
         let known = Arc::clone(&known);
         let step = move |_| {
             let known = Arc::clone(&known);
             async move { known.get_one(how).await }
         };
         let measured = closed_loop(args.load(), async || Ok(Appended::default()), step).await?;
-        lines.push(Line {
-            what: format!("held: {}", how.as_str()),
-            on: name(place.kind()),
-            over: name(Over::Http),
-            clients: Some(usize::from(args.clients)),
-            unit: "queries",
-            per_second: measured.per_second(),
-            measured,
-            floor: None,
-        });
+        let what = format!("held: {}", how.as_str());
+        let line = Line::new(what, name(place.kind()), "queries", measured);
+        lines.push(line.of_clients(Over::Http, args.clients));
     }
     program.stop().await;
     Ok(lines)
 }
 
-/// How one thing is read.
+/// How a single order or product is read.
 #[derive(Clone, Copy)]
 enum How {
     Whole,
-    Held,
-    Nothing,
+    NotModified,
+    Missing,
 }
 
 impl How {
     fn as_str(self) -> &'static str {
         match self {
             Self::Whole => "whole",
-            Self::Held => "304",
-            Self::Nothing => "no read model asked",
+            Self::NotModified => "304",
+            Self::Missing => "no read model asked",
         }
     }
 }
@@ -119,7 +105,7 @@ async fn over_http(args: &Args, place: &Place, events: u64) -> Result<Measured> 
     Ok(measured)
 }
 
-/// The whole program, with so many events of orders.
+/// Starts the whole program, with about `events` events of orders.
 async fn over_http_with(args: &Args, place: &Place, events: u64) -> Result<(Program, Arc<Known>)> {
     let program = Program::start(place).await?;
     let shop = Arc::new(program.shop(args, &place.environment).await?);
@@ -130,7 +116,7 @@ async fn over_http_with(args: &Args, place: &Place, events: u64) -> Result<(Prog
     Ok((program, Arc::new(Known { shop, orders })))
 }
 
-/// What can be asked for and is there.
+/// The orders and products that exist.
 pub struct Known {
     /// The shop.
     pub shop: Arc<Shop>,
@@ -143,10 +129,10 @@ impl Known {
         self.orders[self.shop.roll(self.orders.len())]
     }
 
-    /// Asks for something.
+    /// Reads a random order, product or list.
     ///
     /// # Errors
-    /// When it is not found.
+    /// When the order or product is not found.
     pub async fn ask(&self, reads: &ReadModels) -> Result<()> {
         let found = match self.shop.roll(6) {
             0..3 => reads.order(self.order(), None).await?.is_some(),
@@ -159,7 +145,7 @@ impl Known {
                 true
             }
         };
-        ensure!(found, "what was put in is not found");
+        ensure!(found, "an existing order or product was not found");
         Ok(())
     }
 
@@ -171,8 +157,8 @@ impl Known {
         let http = self.shop.http().context("not over HTTP")?;
         match how {
             How::Whole => http.get(&path).await.map(drop),
-            How::Held => http.get_held(&path).await,
-            How::Nothing => http.get_nothing().await,
+            How::NotModified => http.get_not_modified(&path).await,
+            How::Missing => http.get_missing().await,
         }
     }
 

@@ -1,4 +1,4 @@
-//! A log of orders, and what reads it.
+//! A log of orders, and a read side on it.
 
 use super::system::Writing;
 use crate::{
@@ -19,14 +19,14 @@ use std::{
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-/// Orders under way while the log is filled.
+/// Concurrent orders while the log is being filled.
 pub const FILLING: usize = 256;
 
-/// No run of a projector takes longer.
+/// The longest time to wait for a projector.
 const PATIENCE: Duration = Duration::from_mins(30);
 
-/// Places orders of two lines, whole ones, until about so many events are in the log; gives the
-/// orders' ids.
+/// Places whole orders with two lines until the log has about `events` events. Returns the ids of
+/// the orders.
 ///
 /// # Errors
 /// When an order fails.
@@ -47,7 +47,7 @@ pub async fn place_orders(
     };
     (0..FILLING).for_each(|_| spawn(&mut placing));
     while let Some(placed) = placing.join_next().await {
-        placed.context("a client died")??;
+        placed.context("a client panicked")??;
         if appended() < events {
             spawn(&mut placing);
         }
@@ -55,18 +55,18 @@ pub async fn place_orders(
     Ok(std::mem::take(&mut *orders.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
-/// A log with about so many events of orders; the shop on it takes no more.
+/// A log with events of orders. Its write side is stopped, so the shop accepts no more orders.
 pub struct Filled {
     /// The log.
     pub log: OpenLog,
-    /// The shop whose orders are in it.
+    /// The shop whose orders are in the log.
     pub shop: Arc<Shop>,
     /// The orders.
     pub orders: Vec<Uuid>,
 }
 
 impl Filled {
-    /// Makes it, through the real write side.
+    /// Fills a log with about `events` events through the real write side.
     ///
     /// # Errors
     /// When an order fails.
@@ -78,21 +78,21 @@ impl Filled {
     }
 }
 
-/// A database, and the projector that feeds it.
+/// A database and the projector that fills it.
 pub struct ReadSide {
-    /// To ask the read models.
+    /// The queries of the read models.
     pub reads: ReadModels,
     log: Arc<dyn EventLog>,
     projector: Projector,
-    /// The database itself; gone when dropped.
+    /// The database server; removed when dropped.
     pub postgres: LocalPostgres,
 }
 
 impl ReadSide {
-    /// Starts both, on an empty database.
+    /// Starts the projector on a new, empty database.
     ///
     /// # Errors
-    /// When they do not start.
+    /// When one of them does not start.
     pub async fn start(place: &Place, log: &Arc<dyn EventLog>) -> Result<Self> {
         let postgres = place.postgres().await?;
         let options = postgres.connect_options();
@@ -114,27 +114,27 @@ impl ReadSide {
         Ok(Self { reads, log: Arc::clone(log), projector, postgres })
     }
 
-    /// Waits until all read models have all of the log.
+    /// Waits until all read models have applied the whole log.
     ///
     /// # Errors
-    /// When one has stopped.
+    /// When a read model has stopped.
     pub async fn caught_up(&self) -> Result<()> {
         caught_up(&self.reads, self.log.partitions()).await
     }
 
-    /// Lets the database be done with what came before, so that nothing of it is measured: in a log of some age, tables have
-    /// long been analysed and written to disk.
+    /// Lets the database finish its background work before a measurement. In production the tables
+    /// would have been analysed and written to disk long before.
     ///
     /// # Errors
-    /// When the database refuses.
-    pub async fn settle(&self) -> Result<()> {
+    /// When the database fails.
+    pub async fn vacuum(&self) -> Result<()> {
         for statement in ["vacuum analyze", "checkpoint"] {
             sqlx::raw_sql(statement).execute(self.reads.pool()).await?;
         }
         Ok(())
     }
 
-    /// Ends the projector; gives the database.
+    /// Stops the projector. Returns the database.
     pub async fn stop(self) -> LocalPostgres {
         self.projector.stop().await;
         self.reads.pool().close().await;
@@ -142,10 +142,10 @@ impl ReadSide {
     }
 }
 
-/// Waits until all read models have all of the log.
+/// Waits until all read models have applied the whole log.
 ///
 /// # Errors
-/// When one has stopped.
+/// When a read model has stopped.
 pub async fn caught_up(reads: &ReadModels, partitions: u32) -> Result<()> {
     for model in ReadModel::ALL {
         for partition in (0..partitions).map(Partition) {

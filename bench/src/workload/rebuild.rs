@@ -1,4 +1,4 @@
-//! `rebuild`: read models built anew beside the serving ones, each with the floor below it.
+//! `rebuild`: rebuilds of read models beside the serving ones, each with its floor.
 
 use super::{
     reading::{FILLING, ReadSide},
@@ -25,16 +25,16 @@ use std::{
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-/// Between two looks at a rebuild.
+/// Time between two checks whether a rebuild is done.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// No rebuild takes longer.
+/// The longest time to wait for a rebuild.
 const PATIENCE: Duration = Duration::from_mins(30);
 
-/// Events in the log, about, unless told otherwise.
+/// Approximate number of events in the log, by default.
 const EVENTS: u64 = 1_000_000;
 
-/// Measures each rebuild, from the request until the new versions serve.
+/// Measures each rebuild from the request until the new versions serve.
 ///
 /// # Errors
 /// When anything fails.
@@ -42,11 +42,12 @@ pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
     let log = demo_log(args, place, args.events.unwrap_or(EVENTS)).await?;
     let side = ReadSide::start(place, &log.log).await?;
     side.caught_up().await?;
-    side.settle().await?;
+    side.vacuum().await?;
     let mut lines = Vec::new();
     for models in rebuilds(&args.model) {
         let rebuilt = rebuild(&side, &models).await?;
-        lines.push(line(format!("rebuild {}", names(&models)), name(place.kind()), rebuilt));
+        let what = format!("rebuild {}", names(&models));
+        lines.push(Line::new(what, name(place.kind()), "events", rebuilt));
     }
     let postgres = side.stop().await;
     if !args.no_floor {
@@ -55,27 +56,16 @@ pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
             let Some(below) = floor_of(&models) else { continue };
             let measured = floor::run(&postgres.connect_options(), &file, &below).await?;
             lines[nth].floor = Some(measured.events_per_second());
-            lines.push(line(format!("floor of {}", names(&models)), "file".to_owned(), measured));
+            let what = format!("floor of {}", names(&models));
+            lines.push(Line::new(what, "file", "events", measured));
         }
     }
     log.close().await;
     Ok(lines)
 }
 
-fn line(what: String, on: String, measured: Measured) -> Line {
-    Line {
-        what,
-        on,
-        over: "process".to_owned(),
-        clients: None,
-        unit: "events",
-        per_second: measured.per_second(),
-        measured,
-        floor: None,
-    }
-}
-
-/// What is built anew, one after another: the models that are named at the same time, or else each alone.
+/// The rebuilds to do, one after another: one rebuild of all `named` models at the same time or, if
+/// none is named, one rebuild of each model.
 pub fn rebuilds(named: &[Model]) -> Vec<Vec<ReadModel>> {
     if named.is_empty() {
         return ReadModel::ALL.into_iter().map(|model| vec![model]).collect();
@@ -92,12 +82,12 @@ pub fn rebuilds(named: &[Model]) -> Vec<Vec<ReadModel>> {
     vec![named.iter().map(model).collect()]
 }
 
-/// As in `orders and products`.
+/// The names of the models, such as `orders and products`.
 pub fn names(models: &[ReadModel]) -> String {
     models.iter().map(|model| model.as_str()).collect::<Vec<_>>().join(" and ")
 }
 
-/// The floors of read models, if all of them have one.
+/// The floors of the read models, if all of them have one.
 fn floor_of(models: &[ReadModel]) -> Option<Vec<floor::Model>> {
     let floor = |model: &ReadModel| match model {
         ReadModel::Orders => Some(floor::Model::Orders),
@@ -106,12 +96,13 @@ fn floor_of(models: &[ReadModel]) -> Option<Vec<floor::Model>> {
         _ => None,
     };
     let mut floors = models.iter().map(floor).collect::<Option<Vec<_>>>()?;
-    // The history gives every event back, so it takes them first.
+    // The history comes first, because it returns every event for the other folds.
     floors.sort_unstable();
     Some(floors)
 }
 
-/// A log with about so many events of orders like those of `orderlog demo`; nobody appends to it any more.
+/// Fills a log with about `events` events of orders like those of `orderlog demo`, and stops its
+/// write side.
 async fn demo_log(args: &Args, place: &Place, events: u64) -> Result<OpenLog> {
     let writing = Writing::start(place).await?;
     let shop = Arc::new(writing.shop(args, &place.environment).await?);
@@ -119,10 +110,11 @@ async fn demo_log(args: &Args, place: &Place, events: u64) -> Result<OpenLog> {
     Ok(writing.stop().await)
 }
 
-/// Places orders like those of `orderlog demo` until about so many events are in the log; their ids.
+/// Places orders like those of `orderlog demo` until the log has about `events` events. Returns
+/// their ids.
 ///
 /// # Errors
-/// When an order is not decided.
+/// When an order stays pending.
 pub async fn fill(shop: &Arc<Shop>, events: u64, appended: impl Fn() -> u64) -> Result<Vec<Uuid>> {
     let (mut next, mut orders, mut placing) = (0, Vec::new(), JoinSet::new());
     let mut spawn = |placing: &mut JoinSet<Result<Uuid>>| {
@@ -132,7 +124,7 @@ pub async fn fill(shop: &Arc<Shop>, events: u64, appended: impl Fn() -> u64) -> 
     };
     (0..FILLING).for_each(|_| spawn(&mut placing));
     while let Some(placed) = placing.join_next().await {
-        orders.push(placed.context("a client died")??);
+        orders.push(placed.context("a client panicked")??);
         if appended() < events {
             spawn(&mut placing);
         }
@@ -143,7 +135,7 @@ pub async fn fill(shop: &Arc<Shop>, events: u64, appended: impl Fn() -> u64) -> 
 /// Waits until a version serves.
 ///
 /// # Errors
-/// When it is gone, or takes too long.
+/// When the version no longer exists, or the rebuild takes too long.
 pub async fn until_serving(side: &ReadSide, model: ReadModel, version: u32) -> Result<()> {
     let (began, version) = (Instant::now(), i32::try_from(version)?);
     let serving = "select serving from control.version where projection = $1 and version = $2";
@@ -153,15 +145,16 @@ pub async fn until_serving(side: &ReadSide, model: ReadModel, version: u32) -> R
             .bind(version)
             .fetch_optional(side.reads.pool())
             .await?;
-        if serves.with_context(|| format!("the rebuild of {model} is gone"))? {
+        if serves.with_context(|| format!("the new version of {model} no longer exists"))? {
             return Ok(());
         }
-        ensure!(began.elapsed() < PATIENCE, "the rebuild of {model} takes over {PATIENCE:?}");
+        ensure!(began.elapsed() < PATIENCE, "the rebuild of {model} takes longer than {PATIENCE:?}");
         tokio::time::sleep(LOOK).await;
     }
 }
 
-/// From the request until all new versions serve; the old ones are dropped afterwards.
+/// Measures one rebuild, from the request until all new versions serve; then drops the old
+/// versions.
 async fn rebuild(side: &ReadSide, models: &[ReadModel]) -> Result<Measured> {
     let pool = side.reads.pool();
     let (began, cpu) = (Instant::now(), cpu_time());

@@ -1,4 +1,4 @@
-//! `search`: questions to a catalogue, each sort of them on a line of its own.
+//! `search`: searches in a catalogue, with a line for each sort of query.
 
 use super::{
     reading::{ReadSide, caught_up},
@@ -19,30 +19,30 @@ use futures::{StreamExt, TryStreamExt, stream};
 use projections::{ReadModels, search::Question};
 use std::sync::Arc;
 
-/// Products in an answer.
+/// Products per page.
 const PAGE: u32 = 20;
 
-/// Products under way while the catalogue is filled.
+/// Concurrent commands while the catalogue is being filled.
 const FILLING: usize = 256;
 
-/// Words that texts are made of, few of them often and most of them seldom.
+/// The number of different words in texts. Few of them are frequent, most are rare.
 const WORDS: usize = 20_000;
 
-/// Words of a description.
+/// Words in a description.
 const DESCRIPTION: usize = 30;
 
-/// In every description.
+/// A word in every description.
 const EVERYWHERE: &str = "book";
 
-/// In every other name.
+/// A word in every second name.
 const OFTEN: &str = "tales";
 
-/// What is asked.
+/// The sorts of search query.
 #[derive(Clone, Copy, Debug)]
 enum Sort {
     Word,
     Prefix,
-    Slip,
+    Typo,
     TwoWords,
     Rare,
     InManyNames,
@@ -55,7 +55,7 @@ impl Sort {
     const ALL: [Self; 9] = [
         Self::Word,
         Self::Prefix,
-        Self::Slip,
+        Self::Typo,
         Self::TwoWords,
         Self::Rare,
         Self::InManyNames,
@@ -67,22 +67,22 @@ impl Sort {
     fn as_str(self) -> &'static str {
         match self {
             Self::Word => "a word",
-            Self::Prefix => "its beginning",
-            Self::Slip => "mistyped",
+            Self::Prefix => "the start of a word",
+            Self::Typo => "a word with a typo",
             Self::TwoWords => "two words of a name",
             Self::Rare => "a rare word",
-            Self::InManyNames => "in half of the names",
-            Self::InAll => "in every product",
-            Self::TwoInMany => "both together",
-            Self::Mixed => "all of these in turn",
+            Self::InManyNames => "a word in half of the names",
+            Self::InAll => "a word in every product",
+            Self::TwoInMany => "these two words together",
+            Self::Mixed => "a mix of all of these",
         }
     }
 }
 
-/// Measures searches of a catalogue of as many products as `--products` says.
+/// Measures searches in a catalogue of `--products` products.
 ///
 /// # Errors
-/// When a search fails, or finds nothing.
+/// When a search fails or finds nothing.
 pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
     match args.over {
         Over::Process => through_functions(args, place).await,
@@ -106,9 +106,9 @@ async fn through_functions(args: &Args, place: &Place) -> Result<Vec<Line>> {
         let step = move |_| {
             let (reads, question) = (reads.clone(), catalogue.question(&shop, sort));
             async move {
-                let asked = Question::of(&question).context("no question")?;
+                let asked = Question::of(&question).context("the query has no words")?;
                 let found = reads.search(&asked, None, PAGE).await?;
-                ensure!(!found.items.is_empty(), "nothing is found by {question:?}");
+                ensure!(!found.items.is_empty(), "the search for {question:?} found nothing");
                 Ok(())
             }
         };
@@ -136,7 +136,7 @@ async fn over_http(args: &Args, place: &Place) -> Result<Vec<Line>> {
                 let path = format!("/search?limit={PAGE}&q={}", question.replace(' ', "+"));
                 let found = shop.http().context("not over HTTP")?.get(&path).await?;
                 let items = found["items"].as_array().context("no items")?;
-                ensure!(!items.is_empty(), "nothing is found by {question:?}");
+                ensure!(!items.is_empty(), "the search for {question:?} found nothing");
                 Ok(())
             }
         };
@@ -147,34 +147,27 @@ async fn over_http(args: &Args, place: &Place) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// The catalogue is made here: the shop needs none of its own.
+/// The arguments for a shop with few products of its own, because this module adds the catalogue.
 fn small(args: &Args) -> Args {
     Args { products: 2, customers: 1, ..args.clone() }
 }
 
-/// As the server does by itself a moment after so many rows have come.
+/// Does what the server does by itself some time after many rows were inserted.
 async fn analyze(reads: &ReadModels) -> Result<()> {
     sqlx::raw_sql("vacuum analyze").execute(reads.pool()).await?;
     Ok(())
 }
 
 fn line(args: &Args, place: &Place, sort: Sort, measured: Measured) -> Line {
-    Line {
-        what: format!("search: {}", sort.as_str()),
-        on: name(place.kind()),
-        over: name(args.over),
-        clients: Some(usize::from(args.clients)),
-        unit: "searches",
-        per_second: measured.per_second(),
-        measured,
-        floor: None,
-    }
+    let what = format!("search: {}", sort.as_str());
+    let line = Line::new(what, name(place.kind()), "searches", measured);
+    line.of_clients(args.over, args.clients)
 }
 
 /// Products with names and descriptions like those of books.
 struct Catalogue {
     words: Vec<String>,
-    /// The two words of each name that are not in every other one, by their places.
+    /// The two varying words of each name, as indexes into `words`.
     names: Vec<[usize; 2]>,
 }
 
@@ -210,7 +203,7 @@ impl Catalogue {
         match sort {
             Sort::Word => one.clone(),
             Sort::Prefix => one.chars().take(4).collect(),
-            Sort::Slip => slip(one),
+            Sort::Typo => with_typo(one),
             Sort::TwoWords => format!("{one} {two}"),
             Sort::Rare => {
                 let from = shop.roll(self.names.len());
@@ -225,13 +218,14 @@ impl Catalogue {
     }
 }
 
-/// The place of a word: the first three are as likely as the next twelve together, and so on.
+/// A random index into the words. The first three words together are as likely as the next twelve
+/// together, and so on.
 fn some(shop: &Shop) -> usize {
     let from = 4_usize.pow([0, 1, 2, 3, 4, 5, 6, 7][shop.roll(8)]);
     from + shop.roll(WORDS.min(4 * from) - from)
 }
 
-/// Syllables that can be spoken, the same for each number, and no two words the same.
+/// A pronounceable word for each number. No two words are the same.
 fn word(number: usize) -> String {
     const FIRST: [&str; 14] =
         ["b", "c", "d", "f", "g", "l", "m", "n", "p", "r", "s", "t", "v", "br"];
@@ -246,8 +240,8 @@ fn word(number: usize) -> String {
     word
 }
 
-/// Two letters in the middle change places.
-fn slip(word: &str) -> String {
+/// Swaps two letters in the middle of a word.
+fn with_typo(word: &str) -> String {
     let mut letters: Vec<char> = word.chars().collect();
     let middle = letters.len() / 2;
     letters.swap(middle - 1, middle);
@@ -263,6 +257,6 @@ mod tests {
     fn no_two_words_are_the_same() {
         let words: BTreeSet<String> = (0..WORDS).map(word).collect();
         assert_eq!(words.len(), WORDS);
-        assert_eq!(slip("abcdef"), "abdcef");
+        assert_eq!(with_typo("abcdef"), "abdcef");
     }
 }

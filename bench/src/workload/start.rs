@@ -1,11 +1,11 @@
-//! `start`: how long the program takes until it serves, with much in its log.
+//! `start`: how long the program takes to start on a large log until it is ready.
 
 use super::{
     reading::{caught_up, place_orders},
     system::Program,
 };
 use crate::{
-    args::{Args, name},
+    args::{Args, Over, name},
     measure::{Measured, cpu_time, latencies, record},
     observed::Appended,
     place::Place,
@@ -15,11 +15,11 @@ use anyhow::{Context, Result};
 use projections::database::local::LocalPostgres;
 use std::{fs, sync::Arc, time::Instant};
 
-/// Events in the log unless told.
+/// Approximate number of events in the log, by default.
 const EVENTS: u64 = 1_000_000;
 
-/// Fills a log through the whole program, and starts the program on it: with the snapshots of a soft stop, then without
-/// any. The database is up and has caught up.
+/// Fills a log through the whole program, then starts the program on it twice: with the snapshots
+/// of a graceful stop, and without snapshots. The database is running and up to date.
 ///
 /// # Errors
 /// When anything fails.
@@ -33,9 +33,9 @@ pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
     drop((shop, reads));
     let postgres = program.stop().await;
 
-    let (with, postgres) = start(place, postgres, events, "start, snapshots").await?;
+    let (with, postgres) = start(place, postgres, events, "start, with snapshots").await?;
     fs::remove_dir_all(place.folder().join("data/snapshots"))?;
-    let (without, _) = start(place, postgres, events, "start, none").await?;
+    let (without, _) = start(place, postgres, events, "start, without snapshots").await?;
     Ok(vec![with, without])
 }
 
@@ -53,15 +53,6 @@ async fn start(
     let appended = Appended { batches: 0, events, body_bytes: 0 };
     let cpu = cpu_time().saturating_sub(cpu);
     let measured = Measured { operations: events, took, latency: Some(latency), appended, cpu };
-    let line = Line {
-        what: what.to_owned(),
-        on: name(place.kind()),
-        over: "http".to_owned(),
-        clients: None,
-        unit: "events",
-        per_second: measured.per_second(),
-        measured,
-        floor: None,
-    };
-    Ok((line, program.stop().await))
+    let line = Line::new(what, name(place.kind()), "events", measured);
+    Ok((Line { over: name(Over::Http), ..line }, program.stop().await))
 }

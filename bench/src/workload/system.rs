@@ -1,4 +1,4 @@
-//! What a workload runs against: the write side alone, or the whole program.
+//! The system under test: the write side alone or the whole program.
 
 use crate::{
     args::{Args, Over},
@@ -25,7 +25,7 @@ use orderlog::{
 use projections::database::local::LocalPostgres;
 use std::{collections::BTreeMap, sync::Arc};
 
-/// The write side on a log that counts.
+/// The write side on a log whose appends are counted.
 pub struct Writing {
     write_side: WriteSide,
     log: OpenLog,
@@ -36,7 +36,7 @@ impl Writing {
     /// Opens the log and all its partitions. The sandbox gateway keeps no journal here.
     ///
     /// # Errors
-    /// When the log or a partition does not open.
+    /// When the log or a partition cannot be opened.
     pub async fn start(place: &Place) -> Result<Self> {
         let log = place.open_log().await?;
         let observed = Observed::new(Arc::clone(&log.log));
@@ -52,16 +52,16 @@ impl Writing {
         Ok(Self { write_side, log, observed })
     }
 
-    /// A shop on it.
+    /// Fills a shop.
     ///
     /// # Errors
-    /// When it cannot be filled.
+    /// When a product or customer is not accepted.
     pub async fn shop(&self, args: &Args, environment: &Arc<dyn Environment>) -> Result<Shop> {
         let (router, environment) = (self.write_side.router.clone(), Arc::clone(environment));
         Shop::fill(router, environment, None, args.keyed, args.products, args.customers).await
     }
 
-    /// What has been appended so far.
+    /// What was appended so far.
     pub fn appended(&self) -> Appended {
         self.observed.appended()
     }
@@ -71,7 +71,7 @@ impl Writing {
         &self.log.log
     }
 
-    /// Ends the write side; the log stays open.
+    /// Stops the write side. The log stays open.
     pub async fn stop(self) -> OpenLog {
         self.write_side.stop().await;
         self.log
@@ -85,18 +85,18 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts it in this process, on a free port of loopback.
+    /// Starts the program in this process, on a free loopback port.
     ///
     /// # Errors
-    /// When it does not start.
+    /// When the program does not start.
     pub async fn start(place: &Place) -> Result<Self> {
         Self::start_on(place, place.postgres().await?).await
     }
 
-    /// The same with a database that is there already.
+    /// The same with an existing database.
     ///
     /// # Errors
-    /// When it does not start.
+    /// When the program does not start.
     pub async fn start_on(place: &Place, postgres: LocalPostgres) -> Result<Self> {
         let mut config = Config::embedded(place.folder().join("data"), currency()?);
         config.partitions = Some(place.partitions());
@@ -115,12 +115,12 @@ impl Program {
         Ok(Self { running, postgres })
     }
 
-    /// A shop on it.
+    /// Fills a shop.
     ///
     /// # Errors
-    /// When it cannot be filled.
+    /// When a product or customer is not accepted.
     pub async fn shop(&self, args: &Args, environment: &Arc<dyn Environment>) -> Result<Shop> {
-        let router = self.running.app().router.clone().context("the program takes no commands")?;
+        let router = self.running.app().router.clone().context("the program runs without the command role")?;
         let token =
             self.running.sign(Role::Staff, None).context("the program signs no tokens")??;
         let http = Http::new(self.running.address(), token)?;
@@ -128,7 +128,7 @@ impl Program {
         Shop::fill(router, environment, Some(http), args.keyed, args.products, args.customers).await
     }
 
-    /// What has been appended so far, by the program's own metrics; they do not tell sizes.
+    /// What was appended so far, by the program's own metrics, which do not include sizes.
     pub fn appended(&self) -> Appended {
         let metrics = self.running.app().metrics.render();
         Appended {
@@ -138,7 +138,7 @@ impl Program {
         }
     }
 
-    /// Stops it softly; gives the database.
+    /// Stops the program gracefully. Returns the database.
     pub async fn stop(self) -> LocalPostgres {
         self.running.stop().await;
         self.postgres
@@ -150,13 +150,13 @@ impl Program {
     }
 }
 
-/// The value of a metric without labels; 0 before it was first touched.
+/// The value of a metric without labels; 0 if it is missing.
 fn metric(metrics: &str, name: &str) -> u64 {
     let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
     metrics.lines().find_map(value).unwrap_or_default()
 }
 
-/// What a workload runs against.
+/// The system under test.
 pub enum System {
     /// The write side alone.
     Writing(Box<Writing>),
@@ -165,10 +165,10 @@ pub enum System {
 }
 
 impl System {
-    /// Starts it.
+    /// Starts the system that `args` asks for.
     ///
     /// # Errors
-    /// When it does not start.
+    /// When the program does not start.
     pub async fn start(args: &Args, place: &Place) -> Result<Self> {
         Ok(match args.over {
             Over::Process => Self::Writing(Box::new(Writing::start(place).await?)),
@@ -176,10 +176,10 @@ impl System {
         })
     }
 
-    /// A shop on it.
+    /// Fills a shop.
     ///
     /// # Errors
-    /// When it cannot be filled.
+    /// When a product or customer is not accepted.
     pub async fn shop(&self, args: &Args, environment: &Arc<dyn Environment>) -> Result<Shop> {
         match self {
             Self::Writing(writing) => writing.shop(args, environment).await,
@@ -187,7 +187,7 @@ impl System {
         }
     }
 
-    /// What has been appended so far.
+    /// What was appended so far.
     pub fn appended(&self) -> Appended {
         match self {
             Self::Writing(writing) => writing.appended(),
@@ -195,7 +195,7 @@ impl System {
         }
     }
 
-    /// Stops it.
+    /// Stops the system.
     pub async fn stop(self) {
         match self {
             Self::Writing(writing) => writing.stop().await.close().await,

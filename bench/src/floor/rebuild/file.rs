@@ -1,4 +1,4 @@
-//! The events of a log in a plain file, one after another.
+//! A plain file with the events of a log, one after another.
 
 use anyhow::{Context, Result, bail};
 use events::{
@@ -12,16 +12,17 @@ use std::{
 };
 use uuid::Uuid;
 
-/// Bytes read at once.
+/// Size of the read buffer, in bytes.
 const BUFFER: usize = 1 << 20;
 
-/// Stream, version, schema, time, partition, offset, four ids, and the lengths of type and body.
+/// Size of an event's head: stream, version, schema, time, partition, offset, four ids, and the
+/// lengths of type and body.
 const HEAD: usize = 17 + 8 + 2 + 8 + 4 + 8 + 64 + 1 + 4;
 
-/// Such a file.
+/// A file of events.
 pub struct File(PathBuf);
 
-/// An event in it.
+/// An event in the file.
 pub(super) struct Stored<'a> {
     pub stream: StreamId,
     pub version: i64,
@@ -29,17 +30,17 @@ pub(super) struct Stored<'a> {
     pub time: Timestamp,
     pub partition: i32,
     pub offset: i64,
-    /// Of the event, its command, its process and its cause.
+    /// The ids of the event, its command, its process (the correlation id) and its cause.
     pub ids: [Uuid; 4],
     pub event_type: &'a str,
     pub body: &'a [u8],
 }
 
 impl File {
-    /// Writes the events of the whole log, as it is now.
+    /// Writes the events of the whole log up to its current end.
     ///
     /// # Errors
-    /// When the log cannot be read, or the file not written.
+    /// When the log cannot be read or the file cannot be written.
     pub async fn write(log: &dyn EventLog, path: &Path) -> Result<Self> {
         let mut file = BufWriter::with_capacity(BUFFER, fs::File::create(path)?);
         for partition in (0..log.partitions()).map(Partition) {
@@ -61,10 +62,10 @@ impl File {
         Ok(Self(path.to_owned()))
     }
 
-    /// Hands each event to `take`.
+    /// Passes each event to `take`.
     ///
     /// # Errors
-    /// Its first error, or the file's.
+    /// The first error of `take` or of reading the file.
     pub(super) fn each(&self, mut take: impl FnMut(&Stored<'_>) -> Result<()>) -> Result<()> {
         let mut file = BufReader::with_capacity(BUFFER, fs::File::open(&self.0)?);
         let (mut head, mut text) = ([0; HEAD], Vec::new());

@@ -1,13 +1,13 @@
-//! Every event a row.
+//! Makes a row of every event.
 
-use super::{Fold, Row, file::Stored};
+use super::{Fold, CopyRows, file::Stored};
 use anyhow::Result;
 use events::Event;
 
-/// Rows as they come.
+/// The rows, in the order of the events.
 #[derive(Default)]
 pub struct History {
-    row: Row,
+    row: CopyRows,
     rows: u64,
 }
 
@@ -31,7 +31,7 @@ impl Fold for History {
         Ok(Some(event))
     }
 
-    fn rows(&mut self, row: &mut Row) -> Result<u64> {
+    fn rows(&mut self, row: &mut CopyRows) -> Result<u64> {
         row.0.append(&mut self.row.0);
         Ok(self.rows)
     }

@@ -1,7 +1,8 @@
-//! The floor below a rebuild: the same events from a file, decoded and folded on one core, and the rows by binary `COPY` into
-//! a table without an index, which then gets its key.
+//! The floor below a rebuild. It decodes and folds the same events from a file on one core, copies
+//! the rows with binary `COPY` into a table without indexes, and then creates the primary key.
 //!
-//! Nothing here is the program's but the event types and the tables: no log, no checkpoints, no versions.
+//! From the program it uses only the event types and the tables: no log, no checkpoints, no
+//! versions.
 
 mod file;
 mod history;
@@ -18,36 +19,37 @@ use file::Stored;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, postgres::PgConnectOptions};
 use std::time::Instant;
 
-/// Bytes handed to the database at once.
+/// Size of the pieces sent to the database, in bytes.
 const PIECE: usize = 256 * 1024;
 
-/// Microseconds from 1970 to 2000, where PostgreSQL's time begins.
+/// Microseconds from 1970 to 2000, the epoch of PostgreSQL.
 const Y2K_MICROS: i64 = 946_684_800_000_000;
 
 /// A read model that has a floor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Model {
-    /// One row an event.
+    /// One row per event.
     History,
-    /// One row an order, from its events.
+    /// One row per order.
     Orders,
-    /// One row a product, from its events.
+    /// One row per product.
     Products,
 }
 
-/// Events to rows.
+/// Folds events to rows.
 trait Fold {
-    /// Takes an event, or gives it back for the others.
+    /// Takes an event, or returns it for the other folds.
     fn take(&mut self, stored: &Stored<'_>, event: Event) -> Result<Option<Event>>;
-    /// All rows, in the binary format of `COPY` without head and end; gives how many.
-    fn rows(&mut self, row: &mut Row) -> Result<u64>;
+    /// Appends all rows in the binary format of `COPY`, without header and trailer. Returns their
+    /// number.
+    fn rows(&mut self, row: &mut CopyRows) -> Result<u64>;
 }
 
 /// Rows in the binary format of `COPY`.
 #[derive(Default)]
-struct Row(Vec<u8>);
+struct CopyRows(Vec<u8>);
 
-impl Row {
+impl CopyRows {
     fn begin(&mut self, columns: i16) {
         self.0.extend_from_slice(&columns.to_be_bytes());
     }
@@ -74,7 +76,7 @@ impl Row {
     }
 }
 
-/// Measures it for some read models at once, in a schema of their own that is dropped again.
+/// Measures the floor of some read models together, in a new schema that is dropped at the end.
 ///
 /// # Errors
 /// When the file or the database fails.
@@ -142,8 +144,8 @@ fn fold(model: Model) -> Box<dyn Fold> {
 
 async fn write(connection: &mut PgConnection, model: Model, fold: &mut dyn Fold) -> Result<()> {
     let (_, indexes, table) = templates(model);
-    let mut row = Row::default();
-    // The signature, no flags, no extension of the header.
+    let mut row = CopyRows::default();
+    // The signature, no flags, no header extension.
     row.0.extend_from_slice(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0");
     let rows = fold.rows(&mut row)?;
     row.0.extend_from_slice(&(-1_i16).to_be_bytes());

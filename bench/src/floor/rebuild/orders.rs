@@ -1,6 +1,6 @@
-//! Orders, one row each.
+//! Folds the events of orders to one row per order.
 
-use super::{Fold, Row, file::Stored};
+use super::{Fold, CopyRows, file::Stored};
 use anyhow::{Context, Result};
 use events::{
     Event, Money, Timestamp,
@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// By their ids.
+/// The orders by id.
 #[derive(Default)]
 pub struct Orders(FxHashMap<Uuid, Order>);
 
@@ -35,7 +35,7 @@ impl Fold for Orders {
             self.0.insert(stored.stream.id, Order::new(stored, placed));
             return Ok(None);
         }
-        let order = self.0.get_mut(&stored.stream.id).context("an order that was not placed")?;
+        let order = self.0.get_mut(&stored.stream.id).context("an order has events but was not placed")?;
         order.version = stored.version;
         if !event.is_bookkeeping() {
             (order.shown_version, order.updated_at) = (stored.version, stored.time);
@@ -44,7 +44,7 @@ impl Fold for Orders {
         Ok(None)
     }
 
-    fn rows(&mut self, row: &mut Row) -> Result<u64> {
+    fn rows(&mut self, row: &mut CopyRows) -> Result<u64> {
         for (id, order) in &self.0 {
             order.row(*id, row)?;
         }
@@ -96,8 +96,8 @@ impl Order {
         }
     }
 
-    /// The columns in the order of the table.
-    fn row(&self, id: Uuid, row: &mut Row) -> Result<()> {
+    /// Appends the row, with the columns in the order of the table.
+    fn row(&self, id: Uuid, row: &mut CopyRows) -> Result<()> {
         let priced = self.priced.as_ref();
         let amount = |of: fn(&Priced) -> Money| priced.map(|it| of(it).amount.to_be_bytes());
         row.begin(19);

@@ -1,6 +1,6 @@
-//! Products, one row each from many events.
+//! Folds the events of products to one row per product.
 
-use super::{Fold, Row, file::Stored};
+use super::{Fold, CopyRows, file::Stored};
 use anyhow::Result;
 use events::{
     Event, Money, Timestamp,
@@ -9,7 +9,7 @@ use events::{
 use rustc_hash::FxHashMap;
 use uuid::Uuid;
 
-/// By their ids.
+/// The products by id.
 #[derive(Default)]
 pub struct Products(FxHashMap<Uuid, Product>);
 
@@ -39,7 +39,7 @@ impl Fold for Products {
         Ok(None)
     }
 
-    fn rows(&mut self, row: &mut Row) -> Result<u64> {
+    fn rows(&mut self, row: &mut CopyRows) -> Result<u64> {
         for (id, product) in &self.0 {
             product.row(*id, row);
         }
@@ -84,11 +84,11 @@ impl Product {
         }
     }
 
-    /// The columns in the order of the table.
-    fn row(&self, id: Uuid, row: &mut Row) {
+    /// Appends the row, with the columns in the order of the table.
+    fn row(&self, id: Uuid, row: &mut CopyRows) {
         let described = self.described.as_ref();
         let price: Option<Money> = described.map(|it| it.price);
-        let text = |text: Option<&str>, row: &mut Row| row.optional(text.map(str::as_bytes));
+        let text = |text: Option<&str>, row: &mut CopyRows| row.optional(text.map(str::as_bytes));
         row.begin(16);
         row.put(id.as_bytes());
         row.put(&self.partition.to_be_bytes());
