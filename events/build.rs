@@ -5,7 +5,10 @@ use std::env;
 /// Replaces one function of librdkafka with ours; `fetch.c` explains why.
 const WRAP: &str = "-Wl,--wrap=rd_kafka_broker_ApiVersion_supported,--undefined=__wrap_rd_kafka_broker_ApiVersion_supported";
 
-#[expect(clippy::disallowed_methods, reason = "a build script gets its input from Cargo in environment variables")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a build script gets its input from Cargo in environment variables"
+)]
 fn main() {
     println!("cargo:rerun-if-changed=src/log/kafka/fetch.c");
     if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|target| target == "linux") {

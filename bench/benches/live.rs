@@ -66,7 +66,10 @@ struct Program {
 impl Program {
     async fn start(args: &Args) -> Result<Self> {
         let beside = std::env::current_exe()?;
-        let beside = beside.parent().and_then(|deps| deps.parent()).context("this harness is not in a target folder")?;
+        let beside = beside
+            .parent()
+            .and_then(|deps| deps.parent())
+            .context("this harness is not in a target folder")?;
         let program = args.program.clone().unwrap_or_else(|| beside.join("orderlog"));
         // The user account of a private PostgreSQL must be able to read it.
         let open = std::fs::Permissions::from_mode(0o755);
@@ -80,7 +83,9 @@ impl Program {
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| program.display().to_string())?;
-        let mut lines = BufReader::new(child.stdout.take().context("the program has no standard output")?).lines();
+        let mut lines =
+            BufReader::new(child.stdout.take().context("the program has no standard output")?)
+                .lines();
         let (mut address, mut token) = (None, None);
         while token.is_none() {
             let line = timeout(PATIENCE, lines.next_line()).await??.context("the program ended")?;
@@ -89,7 +94,8 @@ impl Program {
             token = word("eyJ").map(|rest| format!("eyJ{rest}"));
         }
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        let (address, token) = (address.context("the program printed no address")?, token.context("no token")?);
+        let (address, token) =
+            (address.context("the program printed no address")?, token.context("no token")?);
         Ok(Self { child, address, token, _dir: dir })
     }
 
@@ -211,7 +217,9 @@ async fn measure(args: &Args, program: &Program) -> Result<()> {
             sleep(Duration::from_millis(50)).await;
         }
     };
-    timeout(PATIENCE, all).await.context("some listeners did not receive the history of their order")?;
+    timeout(PATIENCE, all)
+        .await
+        .context("some listeners did not receive the history of their order")?;
     sleep(Duration::from_secs(5)).await;
     #[expect(clippy::cast_precision_loss, reason = "a few thousands")]
     let each = (program.memory()? - memory) / args.listeners as f64;

@@ -1,7 +1,12 @@
 //! The command line of the load harness.
 
 use crate::measure::Load;
-use clap::{Parser, ValueEnum, value_parser};
+use clap::{
+    Parser, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+    value_parser,
+};
+use projections::ReadModel;
 use std::{path::PathBuf, time::Duration};
 
 const LEGEND: &str = "\
@@ -67,8 +72,8 @@ pub struct Args {
 
     /// Read models that `rebuild` and `beside` rebuild, all at the same time. Without it they
     /// rebuild every read model, one after another.
-    #[arg(long, value_enum, value_delimiter = ',')]
-    pub model: Vec<Model>,
+    #[arg(long, value_delimiter = ',', value_parser = read_model())]
+    pub model: Vec<ReadModel>,
 
     /// Rows per commit of `floor-embedded` and `floor-kafka`.
     #[arg(long, value_name = "ROWS")]
@@ -169,23 +174,10 @@ pub enum Over {
     Http,
 }
 
-/// A read model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Model {
-    /// Orders.
-    Orders,
-    /// Products.
-    Products,
-    /// Customers.
-    Customers,
-    /// The history of every stream.
-    History,
-    /// Wishlists.
-    Wishlists,
-    /// The search index of products.
-    Search,
-    /// The sums of the sales report.
-    Sales,
+/// Parses the name of a read model; the help lists all names.
+fn read_model() -> impl TypedValueParser<Value = ReadModel> {
+    PossibleValuesParser::new(ReadModel::ALL.map(ReadModel::as_str))
+        .try_map(|name| name.parse::<ReadModel>())
 }
 
 /// The name of a value on the command line.

@@ -39,7 +39,8 @@ pub enum DecodeError {
     },
     /// No chain of upcasters leads from this schema version to the current one.
     #[error(
-        "{stream} has a {event_type} of schema version {found}; this program reads versions up to {known}"
+        "{stream} has a {event_type} of schema version {found}; this program reads versions up \
+         to {known}"
     )]
     UnknownSchema {
         /// The stream.

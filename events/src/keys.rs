@@ -125,8 +125,9 @@ fn fresh() -> Result<Key, KeyError> {
 }
 
 fn key(bytes: Vec<u8>) -> Result<Key, KeyError> {
-    let bytes =
-        bytes.try_into().map_err(|_| KeyError::Damaged("a stored key is not 32 bytes long".into()))?;
+    let bytes = bytes
+        .try_into()
+        .map_err(|_| KeyError::Damaged("a stored key is not 32 bytes long".into()))?;
     Ok(Key::new(bytes))
 }
 
@@ -180,7 +181,13 @@ impl KeyStore for FileKeyStore {
                 .query_row("pragma wal_checkpoint(truncate)", [], |row| row.get(0))
                 .map_err(failed)?;
             // No caller gets the key any more, but it may still be on disk: the caller must retry.
-            if busy { Err(unavailable("the destroyed key is still on disk: another process is reading the key store")) } else { Ok(()) }
+            if busy {
+                Err(unavailable(
+                    "the destroyed key is still on disk: another process is reading the key store",
+                ))
+            } else {
+                Ok(())
+            }
         })
         .await
     }

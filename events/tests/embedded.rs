@@ -4,13 +4,13 @@
 
 use async_trait::async_trait;
 use events::environment::System;
-use events::log::contract::{Harness, PARTITIONS};
+use events::log::contract::{self, Harness, PARTITIONS};
 use events::log::embedded::EmbeddedLog;
 use events::log::{
     AppendError, Batch, BatchReader, Claim, ConnectError, Cursor, EventLog, MAX_BATCH_RECORDS,
     ReadError, Record, Writer, opening::open,
 };
-use events::{Environment, Event, Fingerprint, Metadata, Offset, Partition, StreamId, order};
+use events::{Environment, Offset, Partition};
 use rusqlite::Connection;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -57,29 +57,12 @@ impl Harness for Embedded {
     }
 }
 
-mod contract {
+mod suite {
     events::log_contract!(Some(super::Embedded::new()));
 }
 
 fn record(len: usize) -> Record {
-    let environment = System::new();
-    let id = environment.uuid();
-    let metadata = Metadata {
-        version: 1,
-        schema: 1,
-        command_id: id,
-        fingerprint: Fingerprint::default(),
-        correlation_id: id,
-        causation_id: id,
-    };
-    let event =
-        order::Event::from(order::Cancelled { reason: Some("x".repeat(len).into()), mail: false });
-    Event::from(event).to_record(
-        environment.uuid(),
-        StreamId::order(id),
-        environment.now(),
-        metadata,
-    )
+    contract::record(&"x".repeat(len))
 }
 
 fn batch(writer: &Writer, len: usize) -> Batch {
@@ -321,7 +304,10 @@ const CHILD_DIR: &str = "ORDERLOG_TEST_LOG_DIR";
 
 /// Not a test: this is the process that the next test kills. It prints each acknowledged batch.
 #[tokio::test]
-#[allow(clippy::disallowed_methods, reason = "the parent test passes the directory to the child in an environment variable")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the parent test passes the directory to the child in an environment variable"
+)]
 async fn child_that_appends_until_it_is_killed() {
     let Some(dir) = std::env::var_os(CHILD_DIR) else { return };
     let log = EmbeddedLog::open(Path::new(&dir), Some(1)).unwrap();

@@ -32,7 +32,10 @@ fn golden() -> Vec<(StreamKind, String, u16, Value)> {
         let schema = schema.trim_start_matches('v').parse().unwrap();
         let body = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         let of = |kind: &StreamKind| Event::types(*kind).iter().any(|&(known, _)| known == wire);
-        let kind = KINDS.into_iter().find(of).unwrap_or_else(|| panic!("no stream kind has the type {wire}"));
+        let kind = KINDS
+            .into_iter()
+            .find(of)
+            .unwrap_or_else(|| panic!("no stream kind has the type {wire}"));
         found.push((kind, wire.to_owned(), schema, body));
     }
     assert!(found.len() > 30);

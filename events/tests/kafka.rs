@@ -437,7 +437,10 @@ async fn kafka_record_that_cannot_be_decoded_stops_the_reader_before_it() {
     assert_eq!(read[1..], good, "the claim and the batch before it");
     assert!(good[1] < offset && offset < last[0]);
     assert!(next <= offset, "a reader that continues from `next` must not skip the record");
-    assert!(matches!(reader.next().await, Err(ReadError::Unavailable(_))), "the reader must not continue");
+    assert!(
+        matches!(reader.next().await, Err(ReadError::Unavailable(_))),
+        "the reader must not continue"
+    );
     topic.delete().await;
 }
 
@@ -585,7 +588,10 @@ async fn kafka_killed_under_a_writer_and_a_reader_loses_nothing() {
     let acknowledged: Vec<Uuid> = all.into_iter().collect();
     let is_unknown = |id: &Uuid| failed.contains(&(*id, false));
     let landed: Vec<Uuid> = read.iter().copied().filter(|id| !is_unknown(id)).collect();
-    assert_eq!(landed, acknowledged, "the log must have each acknowledged batch once, in order, and no batch reported as not applied");
+    assert_eq!(
+        landed, acknowledged,
+        "each acknowledged batch must be in the log once, in order, and no refused one"
+    );
     println!("{} batches, {} appends failed", read.len(), failed.len());
     assert_eq!(reopen(&*log).await.1, read, "an opener reads the same history as the reader");
     topic.delete().await;

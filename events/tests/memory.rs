@@ -4,13 +4,13 @@
 
 use async_trait::async_trait;
 use events::environment::System;
-use events::log::contract::{Harness, PARTITIONS};
+use events::log::contract::{Harness, PARTITIONS, record};
 use events::log::memory::{Fault, MemoryLog};
 use events::log::{
-    AppendError, Batch, BatchReader, Cursor, EventLog, Opening, Record, StoredBatch, Writer,
+    AppendError, Batch, BatchReader, Cursor, EventLog, Opening, StoredBatch, Writer,
     opening::{OpenError, Step, open},
 };
-use events::{Environment, Event, Metadata, Partition, StreamId, order};
+use events::{Environment, Partition};
 use futures::executor::block_on;
 use futures::future::join;
 use std::sync::Arc;
@@ -44,23 +44,8 @@ fn log() -> MemoryLog {
     MemoryLog::new(1, Arc::new(System::new()))
 }
 
-fn record() -> Record {
-    let environment = System::new();
-    let id = environment.uuid();
-    let metadata = Metadata {
-        version: 1,
-        schema: 1,
-        command_id: id,
-        fingerprint: events::Fingerprint::default(),
-        correlation_id: id,
-        causation_id: id,
-    };
-    let event = Event::from(order::Event::from(order::Shipped::default()));
-    event.to_record(environment.uuid(), StreamId::order(id), environment.now(), metadata)
-}
-
 fn batch(writer: &Writer, len: usize) -> Batch {
-    writer.batch(System::new().uuid(), (0..len).map(|_| record()).collect())
+    writer.batch(System::new().uuid(), (0..len).map(|_| record("late")).collect())
 }
 
 async fn opened(log: &MemoryLog) -> (Writer, Vec<Uuid>) {
@@ -226,7 +211,11 @@ fn hidden_commits_become_visible_after_the_given_number_of_looks() {
         let hidden = batch(&writer, 1);
         writer.append(&hidden).await.unwrap();
         for _ in 0..2 {
-            assert_eq!(log.end(P).await.unwrap(), end, "the commit is acknowledged but not visible");
+            assert_eq!(
+                log.end(P).await.unwrap(),
+                end,
+                "the commit is acknowledged but not visible"
+            );
         }
         // The reader's look is the third one.
         assert_eq!(reader.next().await.unwrap().batches[0].id, hidden.id);

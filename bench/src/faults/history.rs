@@ -1,71 +1,71 @@
-//! What was asked and what was answered.
+//! The commands of the clients and the replies to them.
 
 use events::StreamId;
 use reqwest::{Method, header::HeaderMap};
 use serde_json::Value;
 use uuid::Uuid;
 
-/// The namespace of the ids of keyed commands: part of the log's format.
+/// The namespace of ids derived from idempotency keys; part of the log's format.
 const COMMANDS: Uuid = Uuid::from_u128(0x6f72_6465_726c_8f67_b26b_6579_6564_0001);
 
 /// What a command asks for.
 #[derive(Clone, Debug)]
-pub enum Asked {
-    /// An order.
+pub enum Action {
+    /// Place an order.
     Order,
-    /// Other units on hand of a product.
+    /// Change the stock of a product.
     Stock {
-        /// Which product.
+        /// The product.
         product: Uuid,
-        /// Units more.
+        /// Units to add; negative to remove.
         quantity: i64,
     },
-    /// That an order is cancelled.
+    /// Cancel an order.
     Cancel {
-        /// Which order.
+        /// The order.
         order: Uuid,
     },
-    /// That an order moves on.
+    /// Change the status of an order.
     Move {
-        /// Which order.
+        /// The order.
         order: Uuid,
-        /// Where to.
+        /// The new status.
         to: &'static str,
     },
-    /// To be a customer.
+    /// Register a customer.
     Register,
-    /// A new product.
+    /// Add a product.
     Product,
 }
 
-/// A command with its key: the same in every attempt.
+/// A command with its idempotency key, which is the same in every attempt.
 #[derive(Clone, Debug)]
 pub struct Command {
-    /// What it asks for.
-    pub asked: Asked,
+    /// What the command asks for.
+    pub action: Action,
     /// The idempotency key.
     pub key: String,
-    /// The id that the key leads to.
+    /// The command id derived from the key.
     pub id: Uuid,
-    /// How it is sent.
+    /// The HTTP method.
     pub method: Method,
-    /// Where.
+    /// The path.
     pub path: String,
-    /// With what.
+    /// The request body.
     pub body: Value,
 }
 
-/// Who sends: what the token says.
+/// The caller, as named in the token.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// `iss`.
+    /// The claim `iss`.
     pub issuer: String,
-    /// `sub`.
+    /// The claim `sub`.
     pub subject: String,
 }
 
 impl Command {
-    /// The id that a key leads to, told again by other code than the program's.
+    /// Derives the command id from a key, independently of the program's code.
     pub fn id(caller: &Caller, method: &Method, path: &str, key: &str) -> Uuid {
         let mut name = Vec::new();
         for part in [&caller.issuer, &caller.subject, method.as_str(), path, key] {
@@ -75,45 +75,45 @@ impl Command {
         Uuid::new_v5(&COMMANDS, &name)
     }
 
-    /// The stream that it changes.
+    /// The stream that the command changes.
     pub fn stream(&self) -> StreamId {
         let created = Uuid::new_v5(&self.id, b"id");
-        match self.asked {
-            Asked::Order => StreamId::order(created),
-            Asked::Register => StreamId::customer(created),
-            Asked::Product => StreamId::product(created),
-            Asked::Stock { product, .. } => StreamId::product(product),
-            Asked::Cancel { order } | Asked::Move { order, .. } => StreamId::order(order),
+        match self.action {
+            Action::Order => StreamId::order(created),
+            Action::Register => StreamId::customer(created),
+            Action::Product => StreamId::product(created),
+            Action::Stock { product, .. } => StreamId::product(product),
+            Action::Cancel { order } | Action::Move { order, .. } => StreamId::order(order),
         }
     }
 
-    /// Whether it makes something new: then refusals are remembered too.
+    /// Whether the command creates a resource. The program remembers refusals of such commands too.
     pub fn creates(&self) -> bool {
-        matches!(self.asked, Asked::Order | Asked::Register | Asked::Product)
+        matches!(self.action, Action::Order | Action::Register | Action::Product)
     }
 }
 
-/// An answer.
+/// A response.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
-    /// The name of the problem, if it is one.
+    /// The name of the problem, if the response is one.
     pub problem: Option<String>,
-    /// The version answered with.
+    /// The version in the `ETag`.
     pub etag: Option<u64>,
-    /// Where the resource is.
+    /// The header `Location`.
     pub location: Option<String>,
-    /// The causal token.
+    /// The header `Log-Position`.
     pub position: Option<String>,
-    /// Whether the server says that this was answered before.
+    /// Whether the response has the header `Idempotency-Replayed`.
     pub replayed: bool,
     /// The body.
     pub body: Value,
 }
 
 impl Answer {
-    /// From what came over HTTP.
+    /// Makes one from an HTTP response.
     pub fn new(status: u16, headers: &HeaderMap, body: Value) -> Self {
         let text = |name: &str| Some(headers.get(name)?.to_str().ok()?.to_owned());
         let kind = body["type"].as_str().unwrap_or_default();
@@ -128,31 +128,31 @@ impl Answer {
         }
     }
 
-    /// What must be the same whenever the key is sent again.
+    /// The parts that must be the same whenever the key is sent again.
     pub fn essence(&self) -> (u16, &Option<String>, Option<u64>, &Option<String>, &Option<String>) {
         (self.status, &self.problem, self.etag, &self.location, &self.position)
     }
 }
 
-/// What came of one attempt.
+/// The result of one attempt.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// A final answer: the command is decided.
+    /// A final answer.
     Final(Answer),
-    /// It is durable, and not decided yet.
+    /// The order is durable but still pending (202).
     Accepted,
-    /// It says that nothing was applied.
+    /// The answer says that the command was not applied.
     NotApplied,
-    /// It was never sent: nobody took the connection.
+    /// The command was never sent: the connection was refused.
     NotSent,
-    /// No answer, or one that settles nothing.
+    /// No answer, or one that leaves the outcome open.
     Unknown(String),
     /// An answer that no client should ever get.
     Wrong(Answer),
 }
 
 impl Reply {
-    /// What an answer says.
+    /// Sorts an answer.
     pub fn of(answer: Answer) -> Self {
         let problem = answer.problem.as_deref().unwrap_or_default();
         match (answer.status, problem) {
@@ -165,29 +165,29 @@ impl Reply {
     }
 }
 
-/// A command and all that came of it.
+/// A command and the replies to all its attempts.
 #[derive(Clone, Debug)]
-pub struct Told {
-    /// What was asked.
+pub struct Exchange {
+    /// The command.
     pub command: Command,
-    /// One reply an attempt, in the order in which they came.
+    /// One reply per attempt, in order.
     pub replies: Vec<Reply>,
-    /// Attempts were under way at once: they may be decided in either order.
+    /// Whether two attempts were in flight at the same time; they may be decided in either order.
     pub twins: bool,
 }
 
-/// What the client knows in the end.
+/// The outcome of a command, as its client knows it in the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// It was done, or its refusal is part of the history (an order that was rejected).
+pub enum Outcome {
+    /// The command was applied, or its refusal is part of the history (a rejected order).
     Acknowledged,
-    /// It was refused, or not applied, and nothing else can have come of it.
+    /// The command was refused or not applied, for certain.
     Refused,
-    /// Its client never learned.
+    /// The client never learned the outcome.
     Unknown,
 }
 
-impl Told {
+impl Exchange {
     /// The first final answer.
     pub fn answer(&self) -> Option<&Answer> {
         self.answers().next()
@@ -201,7 +201,8 @@ impl Told {
         })
     }
 
-    /// The answer that says that something was done, or rejected for good.
+    /// The answer that says that the command was applied, or that its refusal is part of the
+    /// history.
     pub fn acknowledgement(&self) -> Option<&Answer> {
         self.answers().find(|answer| self.is_acknowledgement(answer))
     }
@@ -212,16 +213,16 @@ impl Told {
         answer.status < 300 || (self.command.creates() && rejected)
     }
 
-    /// What the client knows.
-    pub fn fate(&self) -> Fate {
+    /// The outcome as the client knows it.
+    pub fn outcome(&self) -> Outcome {
         if self.acknowledgement().is_some() {
-            return Fate::Acknowledged;
+            return Outcome::Acknowledged;
         }
         let open =
             |reply: &Reply| matches!(reply, Reply::Unknown(_) | Reply::Accepted | Reply::Wrong(_));
         if self.replies.is_empty() || self.replies.iter().any(open) {
-            return Fate::Unknown;
+            return Outcome::Unknown;
         }
-        Fate::Refused
+        Outcome::Refused
     }
 }

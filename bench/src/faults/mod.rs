@@ -1,16 +1,16 @@
-//! Real faults: the real program on a real broker and a real database, all of them killed, paused and cut off while many
-//! clients send commands; then the whole history is checked.
+//! The fault harness. It runs the real program on a real broker and a real database, and kills,
+//! pauses and disconnects them while many clients send commands. Then it checks the whole history.
 //!
 //! | module | holds |
 //! |---|---|
 //! | `args` | the command line |
-//! | `world` | what runs: `servers` (broker and database), `process` (the program), each behind a `proxy` |
-//! | `traffic`, `history` | the clients; what they asked and were told |
-//! | `nemesis` | what goes wrong, and when |
-//! | `check` | the judge: reads the log and the read models by other code than the program's |
+//! | `world` | all processes of a run: `servers` (broker and database, each behind a `proxy`) and `process` (the program) |
+//! | `traffic`, `history` | the clients; their commands and the replies |
+//! | `nemesis` | chooses and injects the faults |
+//! | `check` | the checks, which read the log and the read models independently of the program's code |
 //!
-//! The seed decides what is sent and which faults come, not how the machine schedules them: a run is like another of the
-//! same seed, and not its copy.
+//! The seed decides the commands and the faults, but not how the machine schedules them. So two
+//! runs with the same seed are similar, not identical.
 
 mod args;
 mod check;
@@ -40,28 +40,28 @@ use tokio::{
 };
 use world::World;
 
-/// A shop of this size.
+/// The size of the shop.
 const PRODUCTS: usize = 60;
 const CUSTOMERS: usize = 150;
 
-/// Everything that was under way has come to its end within this after the last fault.
+/// How long all unfinished work may take to finish after the last fault.
 const DRAIN: Duration = Duration::from_secs(200);
 
-/// The seed of a run that names none.
+/// A random seed.
 fn any_seed() -> u64 {
     Rng::new().u64(..1_000_000)
 }
 
-/// Runs it, prints the figures, and fails when anything was found.
+/// Does a run, prints the figures, and fails if there is any violation.
 ///
 /// # Errors
-/// When the world does not come up, or does something it must not do.
+/// When a server does not start, or when there are violations.
 pub async fn run(args: Args) -> Result<()> {
     let seed = args.seed.unwrap_or_else(any_seed);
     let base = args.dir.clone().unwrap_or_else(std::env::temp_dir);
     let folder = tempfile::Builder::new()
         .prefix("orderlog-faults-")
-        // The database's own account has to get through.
+        // The database's user account must be able to enter the folder.
         .permissions(Permissions::from_mode(0o711))
         .disable_cleanup(true)
         .tempdir_in(base)?;
@@ -70,18 +70,19 @@ pub async fn run(args: Args) -> Result<()> {
     let run = async {
         tokio::select! {
             ran = run_in(&args, seed, dir) => ran,
-            // Whatever runs is ended with the run.
+            // Dropping the run ends all its processes.
             signal = interrupted() => bail!("ended by {}", signal?),
         }
     };
     match run.await {
         Ok(()) if args.keep => Ok(()),
         Ok(()) => Ok(std::fs::remove_dir_all(dir)?),
-        Err(error) => bail!("seed {seed}: {error:#}; what is left is in {}", dir.display()),
+        Err(error) => bail!("seed {seed}: {error:#}; data and logs are in {}", dir.display()),
     }
 }
 
-/// A request to end, which would leave servers behind if it ended this process at once.
+/// Waits for a signal to end. Without this handler the signal would end the process and leave
+/// servers running.
 async fn interrupted() -> Result<&'static str> {
     let mut terminate = signal(SignalKind::terminate())?;
     Ok(tokio::select! {
@@ -93,7 +94,7 @@ async fn interrupted() -> Result<&'static str> {
 async fn run_in(args: &Args, seed: u64, dir: &Path) -> Result<()> {
     let kinds = kinds(args)?;
     let mut world = World::start(args, seed, dir).await?;
-    world.say("everything runs");
+    world.say("all servers and processes are running");
     world.traffic.fill(PRODUCTS, CUSTOMERS).await?;
     world.say("the shop is filled");
     let (stop, until) = watch::channel(false);
@@ -101,7 +102,7 @@ async fn run_in(args: &Args, seed: u64, dir: &Path) -> Result<()> {
     for nth in 0..u64::from(args.clients) {
         clients.spawn(Arc::clone(&world.traffic).client(nth, until.clone()));
     }
-    let struck = strike(args, seed, kinds, &mut world).await?;
+    let injected = inject(args, seed, kinds, &mut world).await?;
     let healed = Instant::now();
     stop.send_replace(true);
     while clients.join_next().await.is_some() {}
@@ -110,7 +111,7 @@ async fn run_in(args: &Args, seed: u64, dir: &Path) -> Result<()> {
     let took = healed.elapsed();
     world.say(&format!("drained in {:.1} s", took.as_secs_f64()));
     let verdict = verdict::judge(args, seed, &mut world, drained).await?;
-    verdict.print(seed, &struck, took);
+    verdict.print(seed, &injected, took);
     ensure!(verdict.violations.found.is_empty(), "{} violations", verdict.violations.found.len());
     Ok(())
 }
@@ -120,15 +121,16 @@ fn kinds(args: &Args) -> Result<Vec<Fault>> {
     for name in &args.only {
         ensure!(
             all.iter().any(|kind| kind.to_string() == *name),
-            "there is no fault {name}: {all:?}"
+            "there is no fault {name}; the faults are {all:?}"
         );
     }
     let wanted = |kind: &Fault| args.only.is_empty() || args.only.contains(&kind.to_string());
     Ok(all.into_iter().filter(wanted).collect())
 }
 
-/// Faults, until time and commands are enough; how many of each.
-async fn strike(
+/// Injects faults until the time is over and enough commands are sent. Returns the number of faults
+/// of each kind.
+async fn inject(
     args: &Args,
     seed: u64,
     kinds: Vec<Fault>,
@@ -136,14 +138,14 @@ async fn strike(
 ) -> Result<BTreeMap<Fault, usize>> {
     let end = Instant::now() + args.lasts();
     let mut nemesis = Nemesis::new(seed, kinds);
-    let mut struck = BTreeMap::new();
+    let mut injected = BTreeMap::new();
     sleep(Duration::from_secs(5)).await;
     while Instant::now() < end || world.traffic.sent() < args.commands {
-        if let Some(fault) = nemesis.strike(world).await? {
-            *struck.entry(fault).or_default() += 1;
+        if let Some(fault) = nemesis.inject(world).await? {
+            *injected.entry(fault).or_default() += 1;
         }
         world.revive().await?;
         world.ready().await?;
     }
-    Ok(struck)
+    Ok(injected)
 }

@@ -1,8 +1,8 @@
-//! What goes wrong, and when.
+//! Chooses and injects the faults.
 
 use super::{
     args::LogKind,
-    proxy::{Proxy, Way, Weather},
+    proxy::{Disturbance, Flow, Proxy},
     world::World,
 };
 use anyhow::Result;
@@ -10,13 +10,13 @@ use fastrand::Rng;
 use std::{fmt, time::Duration};
 use tokio::time::{Instant, sleep};
 
-/// The broker ends a transaction that is open for longer.
+/// The broker ends a transaction that is open for longer than this.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The program's clients of Kafka give a request up after this.
+/// The time-out of a request of the program's Kafka clients.
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Nothing goes wrong for so long between two faults.
+/// The least time without a fault between two faults.
 const STABLE: Duration = Duration::from_secs(5);
 
 macro_rules! faults {
@@ -28,7 +28,7 @@ macro_rules! faults {
         }
 
         impl Fault {
-            /// All kinds that there are with this log.
+            /// All kinds of faults for this log.
             pub fn all(log: LogKind) -> Vec<Self> {
                 let kinds = [$((Self::$variant, [$(LogKind::$log),+].contains(&log))),+];
                 kinds.into_iter().filter_map(|(kind, there)| there.then_some(kind)).collect()
@@ -76,7 +76,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Chooses faults: all kinds once, in an order that the seed decides, then again in another.
+/// Chooses faults: every kind once in a random order, then again in another order.
 pub struct Nemesis {
     rng: Rng,
     kinds: Vec<Fault>,
@@ -84,7 +84,7 @@ pub struct Nemesis {
 }
 
 impl Nemesis {
-    /// Of these kinds.
+    /// Makes one for these kinds of faults.
     pub fn new(seed: u64, kinds: Vec<Fault>) -> Self {
         Self { rng: Rng::with_seed(seed ^ 0xfa17), kinds, deck: Vec::new() }
     }
@@ -97,15 +97,15 @@ impl Nemesis {
         self.deck.pop()
     }
 
-    /// Hurts the world once, heals it, and leaves it alone until the next fault is due: 10 to 15 s after this one began,
-    /// or [`STABLE`] after its end. What it did.
+    /// Injects one fault and ends it, then waits until the next fault is due: 10 to 15 s after this
+    /// one began, but at least [`STABLE`] after its end. Returns the fault.
     ///
     /// # Errors
-    /// When the world does not come up again.
-    pub async fn strike(&mut self, world: &mut World) -> Result<Option<Fault>> {
+    /// When a server or process does not start again.
+    pub async fn inject(&mut self, world: &mut World) -> Result<Option<Fault>> {
         let Some(fault) = self.draw() else { return Ok(None) };
         let next = Instant::now() + self.seconds(10, 15);
-        self.hurt(fault, world).await?;
+        self.run(fault, world).await?;
         let rest = (next - Instant::now()).max(STABLE);
         sleep(rest).await;
         Ok(Some(fault))
@@ -115,12 +115,12 @@ impl Nemesis {
         Duration::from_millis(self.rng.u64(from * 1_000..=to * 1_000))
     }
 
-    /// Half of the pauses are longer than a transaction may take.
+    /// Half of the pauses are longer than the time-out of a transaction.
     fn pause(&mut self) -> Duration {
         if self.rng.bool() { TRANSACTION_TIMEOUT + self.seconds(2, 6) } else { self.seconds(2, 8) }
     }
 
-    async fn hurt(&mut self, fault: Fault, world: &mut World) -> Result<()> {
+    async fn run(&mut self, fault: Fault, world: &mut World) -> Result<()> {
         let (down, cut, pause) = (self.seconds(0, 3), self.seconds(3, 9), self.pause());
         world.say(&format!("{fault}"));
         match fault {
@@ -200,54 +200,63 @@ impl Nemesis {
             | Fault::KafkaCutDown
             | Fault::CoordinatorCut
             | Fault::LateEnd => {
-                let weather = self.weather(fault);
-                self.storm(&world.broker()?.proxy, weather, cut).await;
+                let disturbance = self.disturbance(fault);
+                self.disturb(&world.broker()?.proxy, disturbance, cut).await;
             }
             Fault::DatabaseDelay
             | Fault::DatabaseDrop
             | Fault::DatabaseCutUp
             | Fault::DatabaseCutDown => {
-                let weather = self.weather(fault);
-                self.storm(&world.database.proxy, weather, cut).await;
+                let disturbance = self.disturbance(fault);
+                self.disturb(&world.database.proxy, disturbance, cut).await;
             }
         }
         Ok(())
     }
 
-    fn weather(&mut self, fault: Fault) -> Weather {
-        let calm = Weather::default();
-        let slow = Way::Slow(Duration::from_millis(self.rng.u64(50..1_500)));
-        let asymmetric = [(Way::Held, Way::Open), (Way::Open, Way::Held), (Way::Held, Way::Held)];
+    fn disturbance(&mut self, fault: Fault) -> Disturbance {
+        let none = Disturbance::default();
+        let slow = Flow::Slow(Duration::from_millis(self.rng.u64(50..1_500)));
+        let asymmetric = [
+            (Flow::Blocked, Flow::Open),
+            (Flow::Open, Flow::Blocked),
+            (Flow::Blocked, Flow::Blocked),
+        ];
         match fault {
-            Fault::KafkaDelay | Fault::DatabaseDelay => Weather { up: slow, down: slow, ..calm },
-            Fault::KafkaCutUp | Fault::DatabaseCutUp => Weather { up: Way::Held, ..calm },
-            Fault::KafkaCutDown | Fault::DatabaseCutDown => Weather { down: Way::Held, ..calm },
+            Fault::KafkaDelay | Fault::DatabaseDelay => {
+                Disturbance { up: slow, down: slow, ..none }
+            }
+            Fault::KafkaCutUp | Fault::DatabaseCutUp => Disturbance { up: Flow::Blocked, ..none },
+            Fault::KafkaCutDown | Fault::DatabaseCutDown => {
+                Disturbance { down: Flow::Blocked, ..none }
+            }
             Fault::CoordinatorCut => {
                 let (up, down) = asymmetric[self.rng.usize(..asymmetric.len())];
-                Weather { up, down, coordinator_only: true, ..calm }
+                Disturbance { up, down, coordinator_only: true, ..none }
             }
-            // Around the moment when the client gives up and asks again.
+            // Late by about the time after which the client gives up and retries.
             Fault::LateEnd => {
                 let late = self.seconds(0, 4) + SOCKET_TIMEOUT.mul_f64(0.6);
-                Weather { end_transaction: late, ..calm }
+                Disturbance { end_transaction: late, ..none }
             }
-            _ => Weather { up: Way::Held, down: Way::Held, ..calm },
+            _ => Disturbance { up: Flow::Blocked, down: Flow::Blocked, ..none },
         }
     }
 
-    /// In the end what was held back arrives late, or is lost with its connection.
-    async fn storm(&mut self, proxy: &Proxy, weather: Weather, lasts: Duration) {
-        let lasts = if weather.end_transaction.is_zero() { lasts } else { lasts * 2 };
-        proxy.set(weather);
+    /// Disturbs the connections through a proxy. At the end, data held back arrives late, or is
+    /// lost because its connection is closed.
+    async fn disturb(&mut self, proxy: &Proxy, how: Disturbance, lasts: Duration) {
+        let lasts = if how.end_transaction.is_zero() { lasts } else { lasts * 2 };
+        proxy.set(how);
         sleep(lasts).await;
         if self.rng.u8(..) < 85 {
-            proxy.close(weather.coordinator_only);
+            proxy.close(how.coordinator_only);
         }
-        proxy.set(Weather::default());
+        proxy.set(Disturbance::default());
     }
 
-    /// A second process takes all partitions while the first is paused, or while it serves; then the first finds that it
-    /// has been overtaken, with clients that still ask it.
+    /// A second process takes over all partitions while the first one is paused or serving. Then
+    /// the first process, to which clients still send requests, must notice that it lost them.
     async fn take_over(&mut self, world: &mut World) -> Result<()> {
         let paused = self.rng.u8(..) < 180;
         if paused {

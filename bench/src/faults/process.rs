@@ -1,4 +1,4 @@
-//! The program, as a process of its own.
+//! A process of the program.
 
 use anyhow::{Context, Result, bail, ensure};
 use std::{
@@ -13,29 +13,29 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// A start may be held up by whatever is away at that moment.
+/// How long a start may take; a fault may delay it.
 const START: Duration = Duration::from_mins(3);
 
-/// Between two tries to start.
+/// Time between two tries to start.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// A soft stop takes at most 25 s.
+/// How long to wait for a graceful stop, which takes at most 25 s.
 const STOP: Duration = Duration::from_secs(40);
 
-/// What all processes of a run share.
+/// The settings shared by all processes of a run.
 #[derive(Clone, Debug)]
 pub struct Setting {
     /// The program.
     pub program: PathBuf,
-    /// Kafka, through the proxy.
+    /// The address of Kafka's proxy.
     pub kafka: Option<String>,
-    /// PostgreSQL, through the proxy.
+    /// The address of PostgreSQL's proxy.
     pub database: String,
-    /// Where standard error goes.
+    /// The folder for standard error.
     pub logs: PathBuf,
 }
 
-/// A process of the program, started again and again on one data directory.
+/// A process of the program that can be restarted on its data directory.
 pub struct Service {
     name: &'static str,
     setting: Setting,
@@ -47,10 +47,10 @@ pub struct Service {
 }
 
 impl Service {
-    /// A process that does not run yet.
+    /// Makes a process that is not started yet.
     ///
     /// # Errors
-    /// When there is no port for it.
+    /// When there is no free port.
     pub fn new(
         name: &'static str,
         setting: &Setting,
@@ -62,17 +62,17 @@ impl Service {
         Ok(Self { name, setting, data_dir, roles, port, starts: 0, child: None })
     }
 
-    /// Where it listens.
+    /// The base URL of the process.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Where its files are.
+    /// Its data directory.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
     }
 
-    /// A command of the program on this data directory, with nothing of this process's environment.
+    /// A command of the program on this data directory, without this process's environment.
     pub fn command(&self, args: &[&str]) -> Command {
         let setting = &self.setting;
         let mut command = Command::new(&setting.program);
@@ -87,10 +87,10 @@ impl Service {
         command
     }
 
-    /// Starts it, again and again until it serves; gives the token that it prints.
+    /// Starts the process, with retries until it serves. Returns the token that it prints.
     ///
     /// # Errors
-    /// When it does not within [`START`].
+    /// When it does not serve within [`START`].
     pub async fn start(&mut self) -> Result<String> {
         let deadline = Instant::now() + START;
         loop {
@@ -129,48 +129,49 @@ impl Service {
             bail!("{} ended before it served", self.name)
         };
         let token = timeout(deadline - Instant::now(), greeted).await??;
-        // Read on for as long as it lives, so that it never waits for a reader.
+        // Keep reading its output, so that it never blocks on a full pipe.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Ok(token)
     }
 
-    /// Whether it should run and does not: it ended by itself.
+    /// Whether the process ended by itself although it should run; returns how.
     ///
     /// # Errors
-    /// When the system does not tell.
+    /// When the system fails.
     pub fn has_died(&mut self) -> Result<Option<String>> {
         let Some(child) = &mut self.child else { return Ok(None) };
         let ended = child.try_wait()?;
         Ok(ended.map(|status| format!("{} (start {}) ended: {status}", self.name, self.starts)))
     }
 
-    /// Whether it was started and not ended.
+    /// Whether the process was started and not ended by the harness.
     pub fn runs(&self) -> bool {
         self.child.is_some()
     }
 
-    /// SIGKILL, which leaves no time for anything.
+    /// Kills the process with SIGKILL.
     ///
     /// # Errors
     /// When it does not run.
     pub async fn kill(&mut self) -> Result<()> {
-        let mut child = self.child.take().context("does not run")?;
+        let mut child = self.child.take().context("the process does not run")?;
         child.kill().await?;
         Ok(())
     }
 
-    /// SIGTERM, and waits for the end; what does not end by itself is killed, and that is told.
+    /// Sends SIGTERM and waits for the end. A process that does not end in time is killed, and the
+    /// complaint is returned.
     ///
     /// # Errors
     /// When it does not run.
     pub async fn stop(&mut self) -> Result<Option<String>> {
         self.signal("TERM")?;
-        let mut child = self.child.take().context("does not run")?;
+        let mut child = self.child.take().context("the process does not run")?;
         let Ok(status) = timeout(STOP, child.wait()).await else {
             child.kill().await?;
             return Ok(Some(format!("{} did not stop within {STOP:?}", self.name)));
         };
-        // 1 says that not everything ended in time, which a fault at that moment explains.
+        // Exit code 1 means that not everything ended in time. A fault at that moment explains it.
         let ended = status?.code().is_some_and(|code| code <= 1);
         Ok((!ended).then(|| format!("{} did not stop cleanly", self.name)))
     }
@@ -180,7 +181,7 @@ impl Service {
     /// # Errors
     /// When it does not run.
     pub fn signal(&self, name: &str) -> Result<()> {
-        let pid = self.child.as_ref().and_then(Child::id).context("does not run")?;
+        let pid = self.child.as_ref().and_then(Child::id).context("the process does not run")?;
         signal(pid, name)
     }
 }
@@ -188,7 +189,7 @@ impl Service {
 /// Sends a signal to a process.
 ///
 /// # Errors
-/// When it is gone.
+/// When the process does not exist.
 pub fn signal(pid: u32, name: &str) -> Result<()> {
     let mut kill = std::process::Command::new("kill");
     let sent = kill.arg(format!("-{name}")).arg(pid.to_string()).stderr(Stdio::null()).status()?;
@@ -199,14 +200,14 @@ pub fn signal(pid: u32, name: &str) -> Result<()> {
 /// The children of a process.
 ///
 /// # Errors
-/// When the system does not tell.
+/// When the system fails.
 pub fn children(parent: u32) -> Result<Vec<u32>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        // The second field, in brackets, may hold blanks; the fourth is the parent.
+        // The second field, in brackets, may contain blanks; the fourth is the parent.
         let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
         let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
         if fields.split_whitespace().nth(1) == Some(&parent.to_string()) {

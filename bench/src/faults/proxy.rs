@@ -1,7 +1,9 @@
-//! A TCP proxy that does to connections what networks do: delays, holds back one direction or both, closes.
+//! A TCP proxy that simulates network faults: it delays connections, blocks one direction or both,
+//! and closes them.
 //!
-//! What is held back is not lost: like a packet that TCP sends again it arrives when the cut is over, also when its
-//! sender has given up and gone. So a request can reach the broker long after its answer stopped to matter.
+//! Blocked data is not lost. Like a packet that TCP retransmits it arrives when the fault ends,
+//! even if its sender has closed the connection. So a request can reach the broker long after its
+//! client has given up.
 
 use anyhow::{Context, Result};
 use std::{
@@ -20,58 +22,59 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Pieces that wait in one direction of a connection; then its sender has to wait.
+/// The number of pieces buffered in one direction of a connection; then the sender must wait.
 const WAITING: usize = 1_024;
 
-/// A request of a Kafka client is never longer, or it is none.
+/// The longest valid request of a Kafka client, in bytes.
 const LONGEST_FRAME: usize = 64 << 20;
 
-/// API keys that only a transaction's producer sends, on its connection to the coordinator.
+/// API keys of requests that only transactional producers send, on their connection to the
+/// coordinator.
 const INIT_PRODUCER_ID: i16 = 22;
 const ADD_PARTITIONS: i16 = 24;
 const END_TRANSACTION: i16 = 26;
 
-/// How a direction of a connection is.
+/// The state of one direction of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Way {
-    /// At once.
+pub enum Flow {
+    /// Data arrives at once.
     #[default]
     Open,
-    /// Everything arrives this much later.
+    /// Data arrives this much later.
     Slow(Duration),
-    /// Nothing arrives until this is over.
-    Held,
+    /// No data arrives until the fault ends.
+    Blocked,
 }
 
-/// What the proxy does to its connections.
+/// How the proxy disturbs its connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Weather {
+pub struct Disturbance {
     /// From the client to the server.
-    pub up: Way,
-    /// And back.
-    pub down: Way,
-    /// Only to connections of transactions' producers to their coordinator.
+    pub up: Flow,
+    /// From the server to the client.
+    pub down: Flow,
+    /// Whether only connections of transactional producers to their coordinator are disturbed.
     pub coordinator_only: bool,
-    /// Every request to end a transaction arrives this much later.
+    /// How much later each request to end a transaction arrives.
     pub end_transaction: Duration,
 }
 
 #[derive(Clone)]
 struct Connection {
     ended: CancellationToken,
-    /// A producer's connection to its coordinator.
+    /// Whether this is a producer's connection to its coordinator.
     coordinates: Arc<AtomicBool>,
 }
 
 struct Shared {
     target: watch::Sender<SocketAddr>,
-    weather: watch::Sender<Weather>,
+    disturbance: watch::Sender<Disturbance>,
     connections: Mutex<Vec<Connection>>,
     kafka: bool,
     late: AtomicU64,
 }
 
-/// A proxy; ends when dropped.
+/// A proxy. It ends when dropped.
 pub struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -85,16 +88,16 @@ impl Drop for Proxy {
 }
 
 impl Proxy {
-    /// A proxy in front of `target`; `kafka` says that the clients speak Kafka's protocol.
+    /// Starts a proxy in front of `target`. `kafka` says that the clients use Kafka's protocol.
     ///
     /// # Errors
-    /// When it cannot listen.
+    /// When the proxy cannot listen.
     pub async fn start(target: SocketAddr, kafka: bool) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("the proxy cannot listen")?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             target: watch::Sender::new(target),
-            weather: watch::Sender::new(Weather::default()),
+            disturbance: watch::Sender::new(Disturbance::default()),
             connections: Mutex::default(),
             kafka,
             late: AtomicU64::new(0),
@@ -105,22 +108,22 @@ impl Proxy {
         Ok(Self { address, shared, ended })
     }
 
-    /// Where clients come.
+    /// The address for clients.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// New connections go there from now on.
+    /// Sends new connections to `target` from now on.
     pub fn point_to(&self, target: SocketAddr) {
         self.shared.target.send_replace(target);
     }
 
-    /// What it does from now on.
-    pub fn set(&self, weather: Weather) {
-        self.shared.weather.send_replace(weather);
+    /// Sets the disturbance from now on.
+    pub fn set(&self, disturbance: Disturbance) {
+        self.shared.disturbance.send_replace(disturbance);
     }
 
-    /// Closes the connections there are, or those of coordinators only.
+    /// Closes all connections, or only those to coordinators.
     pub fn close(&self, coordinator_only: bool) {
         for connection in self.shared.connections().iter() {
             if !coordinator_only || connection.coordinates.load(Relaxed) {
@@ -129,7 +132,7 @@ impl Proxy {
         }
     }
 
-    /// Requests to end a transaction that were made late.
+    /// The number of delayed requests to end a transaction.
     pub fn late(&self) -> u64 {
         self.shared.late.load(Relaxed)
     }
@@ -161,7 +164,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, ended: CancellationTo
 
 async fn connect(client: TcpStream, shared: &Shared, connection: &Connection) {
     let target = *shared.target.borrow();
-    // A server that is not there: the client's connection closes.
+    // If the server does not listen, close the client's connection.
     let Ok(server) = TcpStream::connect(target).await else { return };
     if client.set_nodelay(true).is_err() || server.set_nodelay(true).is_err() {
         return;
@@ -177,12 +180,13 @@ async fn connect(client: TcpStream, shared: &Shared, connection: &Connection) {
             take(from_client, up).await;
         }
     };
-    let upwards = deliver(waiting_up, to_server, shared, connection, |weather| weather.up);
-    let downwards = deliver(waiting_down, to_client, shared, connection, |weather| weather.down);
+    let upwards = deliver(waiting_up, to_server, shared, connection, |disturbance| disturbance.up);
+    let downwards =
+        deliver(waiting_down, to_client, shared, connection, |disturbance| disturbance.down);
     tokio::join!(read_up, upwards, take(from_server, down), downwards);
 }
 
-/// What was sent, and when it may arrive at the earliest.
+/// Data with the time at which it was sent and the earliest time at which it may arrive.
 struct Piece {
     bytes: Vec<u8>,
     sent: Instant,
@@ -205,7 +209,7 @@ async fn take(mut from: impl AsyncRead + Unpin, to: mpsc::Sender<Piece>) {
     }
 }
 
-/// Request by request: four bytes of length, then the API key.
+/// Takes one request at a time: four bytes of length, then the API key.
 async fn take_frames(
     mut from: impl AsyncRead + Unpin,
     to: mpsc::Sender<Piece>,
@@ -229,7 +233,7 @@ async fn take_frames(
         }
         let mut late = Duration::ZERO;
         if key == END_TRANSACTION {
-            late = shared.weather.borrow().end_transaction;
+            late = shared.disturbance.borrow().end_transaction;
             shared.late.fetch_add(u64::from(!late.is_zero()), Relaxed);
         }
         if to.send(Piece::new(bytes, late)).await.is_err() {
@@ -243,21 +247,21 @@ async fn deliver(
     mut to: impl AsyncWrite + Unpin,
     shared: &Shared,
     connection: &Connection,
-    way: impl Fn(&Weather) -> Way,
+    flow: impl Fn(&Disturbance) -> Flow,
 ) {
-    let mut weather = shared.weather.subscribe();
+    let mut disturbance = shared.disturbance.subscribe();
     while let Some(piece) = waiting.recv().await {
         sleep_until(piece.not_before).await;
         loop {
-            let now = *weather.borrow_and_update();
+            let now = *disturbance.borrow_and_update();
             let concerned = !now.coordinator_only || connection.coordinates.load(Relaxed);
-            match way(&now) {
-                Way::Slow(late) if concerned => {
+            match flow(&now) {
+                Flow::Slow(late) if concerned => {
                     sleep_until(piece.sent + late).await;
                     break;
                 }
-                Way::Held if concerned => {
-                    if weather.changed().await.is_err() {
+                Flow::Blocked if concerned => {
+                    if disturbance.changed().await.is_err() {
                         return;
                     }
                 }
@@ -268,7 +272,7 @@ async fn deliver(
             return;
         }
     }
-    // The other side has ended: this one is told, behind all that was on its way.
+    // The sender has closed its side: close this side too, after all data is delivered.
     let _ = to.shutdown().await;
 }
 
@@ -276,7 +280,7 @@ async fn deliver(
 mod tests {
     use super::*;
 
-    /// A server that sends back all it gets, and tells what that was.
+    /// A server that sends all data back and reports it.
     async fn echo() -> (SocketAddr, mpsc::Receiver<Vec<u8>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -305,16 +309,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_held_arrives_when_the_cut_is_over_though_its_sender_has_gone() {
+    async fn blocked_data_arrives_after_the_fault_although_its_sender_is_gone() {
         let (server, mut hears) = echo().await;
         let proxy = Proxy::start(server, false).await.unwrap();
-        proxy.set(Weather { up: Way::Held, ..Weather::default() });
+        proxy.set(Disturbance { up: Flow::Blocked, ..Disturbance::default() });
         let mut client = TcpStream::connect(proxy.address()).await.unwrap();
         client.write_all(b"late").await.unwrap();
         drop(client);
         tokio::task::yield_now().await;
         assert!(hears.try_recv().is_err());
-        proxy.set(Weather::default());
+        proxy.set(Disturbance::default());
         assert_eq!(hears.recv().await.unwrap(), b"late");
     }
 
@@ -322,19 +326,20 @@ mod tests {
     async fn a_cut_of_the_coordinator_leaves_other_connections_alone() {
         let (server, mut hears) = echo().await;
         let proxy = Proxy::start(server, true).await.unwrap();
-        let held = Weather { up: Way::Held, coordinator_only: true, ..Weather::default() };
-        proxy.set(held);
+        let blocked =
+            Disturbance { up: Flow::Blocked, coordinator_only: true, ..Disturbance::default() };
+        proxy.set(blocked);
         let mut coordinator = TcpStream::connect(proxy.address()).await.unwrap();
         coordinator.write_all(&request(END_TRANSACTION)).await.unwrap();
         let mut other = TcpStream::connect(proxy.address()).await.unwrap();
         other.write_all(&request(0)).await.unwrap();
         assert_eq!(hears.recv().await.unwrap(), request(0));
-        proxy.set(Weather::default());
+        proxy.set(Disturbance::default());
         assert_eq!(hears.recv().await.unwrap(), request(END_TRANSACTION));
     }
 
     #[tokio::test]
-    async fn closing_ends_what_is_open_and_nothing_else() {
+    async fn closing_ends_open_connections_and_no_later_ones() {
         let (server, mut hears) = echo().await;
         let proxy = Proxy::start(server, false).await.unwrap();
         let mut client = TcpStream::connect(proxy.address()).await.unwrap();
@@ -342,7 +347,7 @@ mod tests {
         assert_eq!(hears.recv().await.unwrap(), b"a");
         proxy.close(false);
         let mut rest = Vec::new();
-        // The echo may still come; then the end, however the system calls it.
+        // The echo may still arrive. Then the connection ends, with or without an error.
         let _ = client.read_to_end(&mut rest).await;
         let mut client = TcpStream::connect(proxy.address()).await.unwrap();
         client.write_all(b"b").await.unwrap();
@@ -350,11 +355,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_end_of_a_transaction_can_be_made_late() {
+    async fn the_end_of_a_transaction_can_be_delayed() {
         let (server, mut hears) = echo().await;
         let proxy = Proxy::start(server, true).await.unwrap();
         let late = Duration::from_millis(50);
-        proxy.set(Weather { end_transaction: late, ..Weather::default() });
+        proxy.set(Disturbance { end_transaction: late, ..Disturbance::default() });
         let mut client = TcpStream::connect(proxy.address()).await.unwrap();
         let began = Instant::now();
         client.write_all(&request(END_TRANSACTION)).await.unwrap();

@@ -1,4 +1,4 @@
-//! The broker and the database of a run: real ones, to be killed, paused and started again.
+//! The real broker and the real database of a run, which can be killed, paused and restarted.
 
 use super::{process, proxy::Proxy};
 use anyhow::{Context, Result, ensure};
@@ -9,27 +9,27 @@ use std::{
 };
 use tokio::process::Command;
 
-/// Below the ports that the kernel hands out.
+/// The range of ports for the broker, below those that the kernel assigns.
 const PORTS: std::ops::Range<u16> = 21_000..28_000;
 
-/// What controls a broker.
+/// The script that controls a broker.
 fn control() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../.ci/kafka/kafka")
 }
 
-/// Apache Kafka, reached by the program through a proxy.
+/// Apache Kafka. The program reaches it through a proxy.
 pub struct Broker {
     dir: PathBuf,
     port: u16,
-    /// What the program goes through.
+    /// The proxy for the program.
     pub proxy: Proxy,
 }
 
 impl Broker {
-    /// Starts a broker with its files in `dir`; takes `port` and the two behind it.
+    /// Starts a broker with its files in `dir`. It uses `port` and the next two ports.
     ///
     /// # Errors
-    /// When it does not come up.
+    /// When it does not start.
     pub async fn start(dir: PathBuf, port: Option<u16>) -> Result<Self> {
         let port = port.or_else(three_free_ports).context("no three free ports in a row")?;
         let proxy = Proxy::start(loopback(port + 2), true).await?;
@@ -39,15 +39,16 @@ impl Broker {
         Ok(broker)
     }
 
-    /// Where it is reached without the proxy.
+    /// The address of the broker without the proxy.
     pub fn direct(&self) -> String {
         loopback(self.port).to_string()
     }
 
-    /// Tells the broker's control: `kill`, `restart`, `pause`, `resume`, `stop`.
+    /// Runs a command of the broker's control script: `kill`, `restart`, `pause`, `resume` or
+    /// `stop`.
     ///
     /// # Errors
-    /// When it fails.
+    /// When the command fails.
     pub async fn tell(&self, what: &str) -> Result<()> {
         self.control(&[what], &[]).await
     }
@@ -62,7 +63,7 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        // Whatever state it is in; an error means that it does not run.
+        // Kill it in any state; an error means that it does not run.
         let mut command = std::process::Command::new(control());
         let quiet = std::process::Stdio::null;
         let _ = command.arg("kill").arg(&self.dir).stdout(quiet()).stderr(quiet()).status();
@@ -79,7 +80,7 @@ fn three_free_ports() -> Option<u16> {
     (from..PORTS.end).step_by(3).find(|&port| (port..port + 3).all(free))
 }
 
-/// A port that is free now.
+/// A currently free port.
 ///
 /// # Errors
 /// When there is none.
@@ -87,11 +88,11 @@ pub fn free_port() -> Result<u16> {
     Ok(std::net::TcpListener::bind(loopback(0))?.local_addr()?.port())
 }
 
-/// PostgreSQL, reached by the program through a proxy.
+/// PostgreSQL. The program reaches it through a proxy.
 pub struct Database {
     dir: PathBuf,
     server: Option<LocalPostgres>,
-    /// What the program goes through.
+    /// The proxy for the program.
     pub proxy: Proxy,
 }
 
@@ -99,7 +100,7 @@ impl Database {
     /// Starts a server with its files in `dir`.
     ///
     /// # Errors
-    /// When it does not come up.
+    /// When it does not start.
     pub async fn start(dir: PathBuf) -> Result<Self> {
         std::fs::create_dir_all(&dir)?;
         let server = LocalPostgres::start(options(&dir)).await?;
@@ -111,7 +112,7 @@ impl Database {
         self.server.as_ref().context("the database does not run")
     }
 
-    /// How it is reached without the proxy.
+    /// The URL of the database without the proxy.
     ///
     /// # Errors
     /// While it does not run.
@@ -119,7 +120,7 @@ impl Database {
         Ok(self.server()?.url())
     }
 
-    /// How the program reaches it.
+    /// The URL of the database for the program.
     ///
     /// # Errors
     /// While it does not run.
@@ -129,7 +130,8 @@ impl Database {
         Ok(self.server()?.url().replace(&format!(":{direct}/"), &format!(":{via}/")))
     }
 
-    /// SIGKILL to all its processes, as when its machine loses power but for the disk's cache.
+    /// Kills all its processes with SIGKILL. This is like a power cut, but without the loss of the
+    /// disk's cache.
     ///
     /// # Errors
     /// When it does not run.
@@ -138,7 +140,7 @@ impl Database {
         self.forget().await
     }
 
-    /// A fast shutdown: sessions are closed and a checkpoint is written.
+    /// Stops it with a fast shutdown, which closes sessions and writes a checkpoint.
     ///
     /// # Errors
     /// When it does not end.
@@ -149,10 +151,10 @@ impl Database {
         Ok(())
     }
 
-    /// Starts it again on the data it has.
+    /// Starts it again on its data.
     ///
     /// # Errors
-    /// When it does not come up.
+    /// When it does not start.
     pub async fn restart(&mut self) -> Result<()> {
         let server = LocalPostgres::start(options(&self.dir)).await?;
         self.proxy.point_to(loopback(server.connect_options().get_port()));
@@ -160,7 +162,7 @@ impl Database {
         Ok(())
     }
 
-    /// SIGSTOP to all its processes.
+    /// Pauses all its processes with SIGSTOP.
     ///
     /// # Errors
     /// When it does not run.
@@ -168,7 +170,7 @@ impl Database {
         self.signal_all("STOP")
     }
 
-    /// SIGCONT.
+    /// Resumes its processes with SIGCONT.
     ///
     /// # Errors
     /// When it does not run.
@@ -180,13 +182,13 @@ impl Database {
         let server = self.server()?.process_id();
         process::signal(server, signal)?;
         for child in process::children(server)? {
-            // It may have ended by itself meanwhile.
+            // The process may have ended by itself.
             let _ = process::signal(child, signal);
         }
         Ok(())
     }
 
-    /// Dropping a server waits for its end.
+    /// Drops the server, which waits for its end, on a thread that may block.
     async fn forget(&mut self) -> Result<()> {
         let server = self.server.take();
         Ok(tokio::task::spawn_blocking(move || drop(server)).await?)

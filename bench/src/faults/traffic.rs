@@ -1,6 +1,6 @@
-//! The clients: many at once, each with one command under way, which it sends until it knows what became of it.
+//! The clients. Each has one command in flight, which it sends until it knows the outcome.
 
-use super::history::{Answer, Asked, Caller, Command, Reply, Told};
+use super::history::{Action, Answer, Caller, Command, Exchange, Reply};
 use anyhow::{Context, Result};
 use fastrand::Rng;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -19,37 +19,37 @@ use tokio::{
 };
 use uuid::Uuid;
 
-/// Orders whose later life is still of interest.
+/// The number of recent orders that later commands use.
 const KNOWN_ORDERS: usize = 2_000;
 
-/// A program that does not say for so long whether it is ready is not.
+/// The time-out of a readiness check.
 const READY: Duration = Duration::from_secs(5);
 
-/// Commands under way while the shop is filled.
+/// Concurrent commands while the shop is being filled.
 const FILLING: usize = 16;
 
-/// A client gives a command up after this.
+/// How long a client retries a command before it gives up.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// The first and the longest rest between two attempts.
-const REST: Duration = Duration::from_millis(100);
-const LONGEST_REST: Duration = Duration::from_secs(2);
+/// The first and the longest pause between two attempts.
+const PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// What all clients share.
+/// The state that all clients share.
 pub struct Traffic {
     http: Client,
     token: String,
     caller: Caller,
     seed: u64,
-    /// Where the program is; several while another takes over.
+    /// The base URLs of the program; two during a takeover.
     pub targets: watch::Sender<Vec<String>>,
     numbers: AtomicU64,
     acknowledged: AtomicU64,
     requests: AtomicU64,
     replays: AtomicU64,
     shop: Mutex<Shop>,
-    told: Mutex<Vec<Told>>,
-    /// Answers to repeated keys that were not the first ones.
+    exchanges: Mutex<Vec<Exchange>>,
+    /// Answers to repeated keys that differ from the first answers.
     differing: Mutex<Vec<String>>,
 }
 
@@ -57,7 +57,7 @@ pub struct Traffic {
 struct Shop {
     products: Vec<Uuid>,
     customers: Vec<Uuid>,
-    /// Orders and where they were seen last.
+    /// Orders with their last known status.
     orders: Vec<(Uuid, &'static str)>,
 }
 
@@ -66,10 +66,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Traffic {
-    /// Clients with this token.
+    /// Makes the state of clients with this token.
     ///
     /// # Errors
-    /// When the token says nothing.
+    /// When the token cannot be decoded.
     pub fn new(token: String, seed: u64, target: String) -> Result<Self> {
         let http = Client::builder().no_proxy().pool_max_idle_per_host(1_024).build()?;
         Ok(Self {
@@ -83,41 +83,42 @@ impl Traffic {
             requests: AtomicU64::new(0),
             replays: AtomicU64::new(0),
             shop: Mutex::default(),
-            told: Mutex::default(),
+            exchanges: Mutex::default(),
             differing: Mutex::default(),
         })
     }
 
-    /// Whether the program there says that it is ready.
+    /// Whether the program at `target` reports that it is ready.
     pub async fn is_ready(&self, target: &str) -> bool {
         let asked = self.http.get(format!("{target}/readyz")).timeout(READY).send().await;
         asked.is_ok_and(|answer| answer.status().is_success())
     }
 
-    /// Commands made so far.
+    /// The number of commands created so far.
     pub fn sent(&self) -> u64 {
         self.numbers.load(Relaxed)
     }
 
-    /// Commands acknowledged so far.
+    /// The number of commands acknowledged so far.
     pub fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Relaxed)
     }
 
-    /// Requests sent so far, and how many of them repeated a key that was answered before.
+    /// The number of requests sent so far, and how many of them repeated a key that was already
+    /// answered.
     pub fn requests(&self) -> (u64, u64) {
         (self.requests.load(Relaxed), self.replays.load(Relaxed))
     }
 
-    /// All commands and what came of them; to be asked when no client runs any more.
-    pub fn take(&self) -> (Vec<Told>, Vec<String>) {
-        (std::mem::take(&mut *lock(&self.told)), std::mem::take(&mut *lock(&self.differing)))
+    /// Takes all exchanges and differing answers. Call it when no client is running any more.
+    pub fn take(&self) -> (Vec<Exchange>, Vec<String>) {
+        (std::mem::take(&mut *lock(&self.exchanges)), std::mem::take(&mut *lock(&self.differing)))
     }
 
-    /// Fills the shop.
+    /// Fills the shop with products and customers.
     ///
     /// # Errors
-    /// When it does not take the goods.
+    /// When one of them is not accepted.
     pub async fn fill(&self, products: usize, customers: usize) -> Result<()> {
         let mut rng = Rng::with_seed(self.seed);
         let filling = (0..products + customers).map(|nth| {
@@ -126,26 +127,29 @@ impl Traffic {
                 let body = json!({
                     "name": format!("The Book of Number {nth}"),
                     "price": {"amount": rng.i64(399..6_000), "currency": "GBP"},
-                    // Some run out again and again.
+                    // Every fifth product sells out again and again.
                     "initial_stock": if nth % 5 == 0 { 20 } else { 5_000 },
                 });
-                self.command(Asked::Product, Method::POST, "/api/v1/products".into(), key, body)
+                self.command(Action::Product, Method::POST, "/api/v1/products".into(), key, body)
             } else {
                 self.register(number, key, false)
             };
             let mut rng = rng.fork();
             async move {
                 let began = Instant::now();
-                let mut told = self.until_known(command, &mut rng, false).await;
-                // A client may hang up and lose interest, on a slow machine one of 210 does: here it comes back.
-                let wrong = |told: &Told| matches!(told.replies.last(), Some(Reply::Wrong(_)));
-                while told.answer().is_none() && !wrong(&told) && began.elapsed() < PATIENCE {
-                    let again = self.until_known(told.command.clone(), &mut rng, false).await;
-                    told.replies.extend(again.replies);
+                let mut exchange = self.until_known(command, &mut rng, false).await;
+                // A client may give up; on a slow machine one in 210 does. Here it must try again.
+                let wrong =
+                    |exchange: &Exchange| matches!(exchange.replies.last(), Some(Reply::Wrong(_)));
+                while exchange.answer().is_none() && !wrong(&exchange) && began.elapsed() < PATIENCE
+                {
+                    let again = self.until_known(exchange.command.clone(), &mut rng, false).await;
+                    exchange.replies.extend(again.replies);
                 }
-                told.acknowledgement()
-                    .with_context(|| format!("not filled: {:?}", told.replies))?;
-                self.note(told);
+                exchange
+                    .acknowledgement()
+                    .with_context(|| format!("the shop was not filled: {:?}", exchange.replies))?;
+                self.note(exchange);
                 anyhow::Ok(())
             }
         });
@@ -157,7 +161,7 @@ impl Traffic {
         (number, format!("{:x}-{number}", self.seed))
     }
 
-    /// One client: sends commands until `until` says that it is enough.
+    /// Runs one client, which sends commands until `until` is set.
     pub async fn client(self: Arc<Self>, nth: u64, until: watch::Receiver<bool>) {
         let mut rng = Rng::with_seed(self.seed ^ (nth + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         while !*until.borrow() {
@@ -166,34 +170,34 @@ impl Traffic {
             }
             let command = self.next(&mut rng);
             let twins = rng.u8(..) < 10;
-            let told = self.until_known(command, &mut rng, twins).await;
-            self.note(told);
+            let exchange = self.until_known(command, &mut rng, twins).await;
+            self.note(exchange);
         }
     }
 
     fn command(
         &self,
-        asked: Asked,
+        action: Action,
         method: Method,
         path: String,
         key: String,
         body: Value,
     ) -> Command {
         let id = Command::id(&self.caller, &method, &path, &key);
-        Command { asked, key, id, method, path, body }
+        Command { action, key, id, method, path, body }
     }
 
     fn register(&self, number: u64, key: String, contended: bool) -> Command {
-        // A few addresses that many want.
+        // Some customers compete for a few addresses.
         let name = if contended { number % 7 } else { number };
         let mark = if contended { "wanted" } else { "reader" };
         let body = json!({
             "email": format!("{mark}.{name}@example.org"), "first_name": "Ada", "last_name": "Byron",
         });
-        self.command(Asked::Register, Method::POST, "/api/v1/customers".into(), key, body)
+        self.command(Action::Register, Method::POST, "/api/v1/customers".into(), key, body)
     }
 
-    /// What a client does next.
+    /// Chooses a client's next command.
     fn next(&self, rng: &mut Rng) -> Command {
         let (number, key) = self.number();
         let shop = lock(&self.shop);
@@ -204,7 +208,7 @@ impl Traffic {
                 let order = shop.orders[nth].0;
                 let path = format!("/api/v1/orders/{order}/cancel");
                 let body = json!({"reason": "another book"});
-                self.command(Asked::Cancel { order }, Method::POST, path, key, body)
+                self.command(Action::Cancel { order }, Method::POST, path, key, body)
             }
             (15..=29, Some(nth)) => {
                 let (order, seen) = shop.orders[nth];
@@ -214,8 +218,8 @@ impl Traffic {
                     _ => "delivered",
                 };
                 let path = format!("/api/v1/orders/{order}/status");
-                let asked = Asked::Move { order, to };
-                self.command(asked, Method::PATCH, path, key, json!({"status": to}))
+                let action = Action::Move { order, to };
+                self.command(action, Method::PATCH, path, key, json!({"status": to}))
             }
             (30..=59, _) => {
                 let product = shop.products[rng.usize(..shop.products.len())];
@@ -223,7 +227,7 @@ impl Traffic {
                 let reason = if quantity < 0 { "correction" } else { "received" };
                 let path = format!("/api/v1/products/{product}/stock");
                 let body = json!({"quantity": quantity, "reason": reason});
-                self.command(Asked::Stock { product, quantity }, Method::POST, path, key, body)
+                self.command(Action::Stock { product, quantity }, Method::POST, path, key, body)
             }
             _ => self.order(&shop, key, rng),
         }
@@ -244,35 +248,36 @@ impl Traffic {
         };
         let customer = shop.customers[rng.usize(..shop.customers.len())];
         let body = json!({"customer_id": customer, "items": items, "payment_method": method});
-        self.command(Asked::Order, Method::POST, "/api/v1/orders".into(), key, body)
+        self.command(Action::Order, Method::POST, "/api/v1/orders".into(), key, body)
     }
 
-    /// Sends a command until it is answered, its client loses patience, or loses interest.
-    pub async fn until_known(&self, command: Command, rng: &mut Rng, twins: bool) -> Told {
+    /// Sends a command until it has a final answer or the client gives up, which some clients do
+    /// early.
+    pub async fn until_known(&self, command: Command, rng: &mut Rng, twins: bool) -> Exchange {
         let began = Instant::now();
-        let mut told = Told { command, replies: Vec::new(), twins };
-        let mut rest = REST;
+        let mut exchange = Exchange { command, replies: Vec::new(), twins };
+        let mut rest = PAUSE;
         loop {
-            // Some clients hang up early.
+            // Some clients close the connection early.
             let seconds = if rng.u8(..) < 12 { 1 } else { 20 };
             let patience = Duration::from_secs(seconds);
-            if twins && told.replies.is_empty() {
+            if twins && exchange.replies.is_empty() {
                 let mut other = rng.fork();
-                let one = self.attempt(&told.command, rng, patience);
-                let two = self.attempt(&told.command, &mut other, patience);
+                let one = self.attempt(&exchange.command, rng, patience);
+                let two = self.attempt(&exchange.command, &mut other, patience);
                 let (one, two) = tokio::join!(one, two);
-                told.replies.extend([one, two]);
+                exchange.replies.extend([one, two]);
             } else {
-                told.replies.push(self.attempt(&told.command, rng, patience).await);
+                exchange.replies.push(self.attempt(&exchange.command, rng, patience).await);
             }
-            let known =
-                told.answer().is_some() || matches!(told.replies.last(), Some(Reply::Wrong(_)));
+            let known = exchange.answer().is_some()
+                || matches!(exchange.replies.last(), Some(Reply::Wrong(_)));
             let gives_up = rng.u8(..) < 8 || began.elapsed() > PATIENCE;
             if known || gives_up {
-                return told;
+                return exchange;
             }
             sleep(rest + Duration::from_millis(rng.u64(..100))).await;
-            rest = (rest * 2).min(LONGEST_REST);
+            rest = (rest * 2).min(LONGEST_PAUSE);
         }
     }
 
@@ -296,20 +301,21 @@ impl Traffic {
         }
     }
 
-    /// Sends an old key once more.
+    /// Sends an old key again.
     async fn repeat(&self, rng: &mut Rng) {
         let old = {
-            let told = lock(&self.told);
-            let nth = (!told.is_empty()).then(|| rng.usize(..told.len()));
-            nth.map(|nth| told[nth].clone())
+            let exchanges = lock(&self.exchanges);
+            let nth = (!exchanges.is_empty()).then(|| rng.usize(..exchanges.len()));
+            nth.map(|nth| exchanges[nth].clone())
         };
         if let Some(old) = old {
             self.replay(&old, rng).await;
         }
     }
 
-    /// Sends an acknowledged key once more: it must get the first answer again. `false` when it got none.
-    pub async fn replay(&self, old: &Told, rng: &mut Rng) -> bool {
+    /// Sends an acknowledged key again, which must get the first answer again. Returns `false` if
+    /// it got no answer.
+    pub async fn replay(&self, old: &Exchange, rng: &mut Rng) -> bool {
         let Some(first) = old.acknowledgement() else { return true };
         self.replays.fetch_add(1, Relaxed);
         match self.attempt(&old.command, rng, Duration::from_secs(20)).await {
@@ -324,22 +330,22 @@ impl Traffic {
         }
     }
 
-    /// Takes in what came of a command.
-    pub fn note(&self, told: Told) {
-        if let Some(answer) = told.acknowledgement() {
+    /// Records the exchange of a command.
+    pub fn note(&self, exchange: Exchange) {
+        if let Some(answer) = exchange.acknowledgement() {
             self.acknowledged.fetch_add(1, Relaxed);
             let mut shop = lock(&self.shop);
-            let created = told.command.stream().id;
-            match (&told.command.asked, answer.status) {
-                (Asked::Product, 201) => shop.products.push(created),
-                (Asked::Register, 201) => shop.customers.push(created),
-                (Asked::Order, 201) => shop.see(created, "confirmed"),
-                (Asked::Move { order, to }, 200) => shop.see(*order, to),
-                (Asked::Cancel { order }, 200) => shop.see(*order, "cancelled"),
+            let created = exchange.command.stream().id;
+            match (&exchange.command.action, answer.status) {
+                (Action::Product, 201) => shop.products.push(created),
+                (Action::Register, 201) => shop.customers.push(created),
+                (Action::Order, 201) => shop.see(created, "confirmed"),
+                (Action::Move { order, to }, 200) => shop.see(*order, to),
+                (Action::Cancel { order }, 200) => shop.see(*order, "cancelled"),
                 _ => {}
             }
         }
-        lock(&self.told).push(told);
+        lock(&self.exchanges).push(exchange);
     }
 }
 
@@ -364,21 +370,22 @@ async fn answer(request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
     Ok(Answer::new(status, &headers, body))
 }
 
-/// How an answer to a repeated key is not the first one.
+/// Describes how the answer to a repeated key differs from the first answer.
 fn difference(command: &Command, first: &Answer, again: &Answer) -> Option<String> {
-    // What changed nothing is decided anew; whether these did, the log tells.
-    let may_be_nothing = matches!(command.asked, Asked::Cancel { .. } | Asked::Move { .. });
+    // A command that changed nothing is decided anew. The checks of the log find out whether that
+    // is right here.
+    let may_be_nothing = matches!(command.action, Action::Cancel { .. } | Action::Move { .. });
     if may_be_nothing && !again.replayed {
         return None;
     }
     if !again.replayed {
-        return Some(format!("it does not say that it was answered before: {again:?}"));
+        return Some(format!("the answer is not marked as replayed: {again:?}"));
     }
     let same = first.essence() == again.essence() && first.body == again.body;
     (!same).then(|| format!("first {first:?}, then {again:?}"))
 }
 
-/// What a token says of its bearer.
+/// Reads the caller from a token.
 fn caller_of(token: &str) -> Result<Caller> {
     use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
     let claims = token.split('.').nth(1).context("no token")?;

@@ -1,4 +1,4 @@
-//! After the faults: everything comes to its end, and the whole history is judged.
+//! After the faults: waits until all work is finished, then checks the whole history.
 
 use super::{
     Args,
@@ -8,7 +8,7 @@ use super::{
         log::{self, Counted},
         tables,
     },
-    history::{Fate, Reply, Told},
+    history::{Exchange, Outcome, Reply},
     nemesis::Fault,
     world::World,
 };
@@ -19,33 +19,33 @@ use sqlx::{PgPool, postgres::PgPoolOptions};
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
-/// Keys that are sent once more at a time.
+/// The number of keys sent again concurrently.
 const REPLAYS_AT_ONCE: usize = 64;
 
-/// A key that got no answer is sent again so often.
+/// How often to send a key that gets no answer.
 const TRIES: usize = 20;
 
-/// Between two looks whether everything has come to its end.
+/// Time between two checks whether all work is finished.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Violations that are printed; all are in the run's folder.
+/// The number of violations to print; the run's folder has all of them.
 const NAMED: usize = 20;
 
-/// What came out.
+/// The result of a run.
 pub struct Verdict {
-    /// What must not be.
+    /// The violations found.
     pub violations: Violations,
     lines: Vec<String>,
 }
 
 impl Verdict {
-    /// Tells on standard output.
-    pub fn print(&self, seed: u64, struck: &BTreeMap<Fault, usize>, drain: Duration) {
+    /// Prints the result on standard output.
+    pub fn print(&self, seed: u64, injected: &BTreeMap<Fault, usize>, drain: Duration) {
         let faults: Vec<String> =
-            struck.iter().map(|(fault, times)| format!("{fault} {times}")).collect();
+            injected.iter().map(|(fault, times)| format!("{fault} {times}")).collect();
         println!();
         println!("seed {seed}");
-        println!("faults: {} ({})", struck.values().sum::<usize>(), faults.join(", "));
+        println!("faults: {} ({})", injected.values().sum::<usize>(), faults.join(", "));
         self.lines.iter().for_each(|line| println!("{line}"));
         let Violations { found, lost, doubled } = &self.violations;
         println!(
@@ -53,12 +53,13 @@ impl Verdict {
             found.len(),
             drain.as_secs_f64()
         );
-        // The whole lines are in the run's folder.
+        // Lines are cut here; the run's folder has the whole lines.
         found.iter().take(NAMED).for_each(|one| println!("VIOLATION {one:.300}"));
     }
 }
 
-/// Waits until nothing is under way in the log and the read models have all of it; what is, if that takes too long.
+/// Waits until all work in the log is finished and the read models have applied the whole log. If
+/// that takes too long, returns what is unfinished.
 pub async fn drain(world: &mut World, deadline: Instant) -> Result<Option<String>> {
     loop {
         let left = unfinished(world).await;
@@ -84,7 +85,7 @@ async fn connect(world: &World) -> Result<PgPool> {
 async fn unfinished(world: &World) -> Result<Option<String>> {
     let counted = read(world).await?;
     let books = Books::of(&counted.events, &mut Violations::default());
-    if let Some(what) = books.unsettled() {
+    if let Some(what) = books.unfinished() {
         return Ok(Some(what));
     }
     let pool = connect(world).await?;
@@ -93,10 +94,10 @@ async fn unfinished(world: &World) -> Result<Option<String>> {
     behind
 }
 
-/// Judges the history.
+/// Checks the history.
 ///
 /// # Errors
-/// When the judge cannot do its work.
+/// When the log or the database cannot be read.
 pub async fn judge(
     args: &Args,
     seed: u64,
@@ -106,13 +107,13 @@ pub async fn judge(
     let mut violations = Violations::default();
     match drained {
         Ok(None) => {}
-        Ok(Some(left)) => violations.add(format!("not drained in time: {left}")),
-        Err(error) => violations.add(format!("not drained in time: {error:#}")),
+        Ok(Some(left)) => violations.add(format!("not finished in time: {left}")),
+        Err(error) => violations.add(format!("not finished in time: {error:#}")),
     }
-    let (told, mut differing) = world.traffic.take();
-    let silent = replay(args, seed, world, &told).await;
+    let (exchanges, mut differing) = world.traffic.take();
+    let silent = replay(args, seed, world, &exchanges).await;
     differing.extend(world.traffic.take().1);
-    violations.found.extend(differing.iter().map(|one| format!("another answer: {one}")));
+    violations.found.extend(differing.iter().map(|one| format!("a different answer: {one}")));
     violations.found.extend(silent);
     world.say("old keys were sent again");
 
@@ -128,7 +129,7 @@ pub async fn judge(
     log::check_order(&counted.events, &mut violations);
     let books = Books::of(&counted.events, &mut violations);
     books.check(&mut violations);
-    answers::check(&told, &counted.events, &books, &mut violations);
+    answers::check(&exchanges, &counted.events, &books, &mut violations);
     let journal = std::fs::read_to_string(world.journal()).unwrap_or_default();
     let money = books.check_journal(&journal, &mut violations);
     let pool = connect(world).await?;
@@ -143,31 +144,31 @@ pub async fn judge(
     if !audit.status.success() {
         violations.add(format!("audit: {}", String::from_utf8_lossy(&audit.stdout)));
     }
-    let lines = figures(world, &told, &counted, &books, money, &mut violations);
-    write(&world.dir, &told, &violations)?;
+    let lines = figures(world, &exchanges, &counted, &books, money, &mut violations);
+    write(&world.dir, &exchanges, &violations)?;
     Ok(Verdict { violations, lines })
 }
 
-/// Sends acknowledged keys once more; the complaints of those who got no answer at all.
-async fn replay(args: &Args, seed: u64, world: &World, told: &[Told]) -> Vec<String> {
+/// Sends acknowledged keys again. Returns a complaint for each key that got no answer.
+async fn replay(args: &Args, seed: u64, world: &World, exchanges: &[Exchange]) -> Vec<String> {
     let mut rng = Rng::with_seed(seed);
-    let mut chosen: Vec<&Told> =
-        told.iter().filter(|told| told.fate() == Fate::Acknowledged).collect();
+    let mut chosen: Vec<&Exchange> =
+        exchanges.iter().filter(|exchange| exchange.outcome() == Outcome::Acknowledged).collect();
     rng.shuffle(&mut chosen);
     chosen.truncate(args.replays);
     let traffic = &world.traffic;
     stream::iter(chosen)
-        .map(|told| {
+        .map(|exchange| {
             let mut rng = rng.fork();
             let traffic = Arc::clone(traffic);
             async move {
                 for _ in 0..TRIES {
-                    if traffic.replay(told, &mut rng).await {
+                    if traffic.replay(exchange, &mut rng).await {
                         return None;
                     }
                     sleep(Duration::from_millis(500)).await;
                 }
-                Some(format!("key {} is not answered again", told.command.key))
+                Some(format!("key {} got no answer when it was sent again", exchange.command.key))
             }
         })
         .buffer_unordered(REPLAYS_AT_ONCE)
@@ -176,38 +177,41 @@ async fn replay(args: &Args, seed: u64, world: &World, told: &[Told]) -> Vec<Str
         .await
 }
 
-/// Builds every read model anew beside the serving one, as an operator does.
+/// Rebuilds every read model beside the serving one, as an operator does.
 async fn rebuild(world: &mut World) -> Result<()> {
     for model in tables::MODELS {
         let output = world.service().command(&["rebuild", model]).output().await?;
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        output.status.success().then_some(()).with_context(|| format!("{model}: {told}"))?;
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        output.status.success().then_some(()).with_context(|| format!("{model}: {error}"))?;
     }
     Ok(())
 }
 
 fn figures(
     world: &World,
-    told: &[Told],
+    exchanges: &[Exchange],
     counted: &Counted,
     books: &Books,
     [taken, returned]: [i64; 2],
     violations: &mut Violations,
 ) -> Vec<String> {
-    let of = |fate| told.iter().filter(|told| told.fate() == fate).count();
-    let (done, refused, unknown) = (of(Fate::Acknowledged), of(Fate::Refused), of(Fate::Unknown));
-    let asked = counted.events.iter().filter(|event| event.asked);
-    let commands: std::collections::BTreeSet<_> = asked.map(|event| event.command).collect();
-    let landed = told
+    let of = |outcome| exchanges.iter().filter(|exchange| exchange.outcome() == outcome).count();
+    let (done, refused, unknown) =
+        (of(Outcome::Acknowledged), of(Outcome::Refused), of(Outcome::Unknown));
+    let by_client = counted.events.iter().filter(|event| event.by_client);
+    let commands: std::collections::BTreeSet<_> = by_client.map(|event| event.command).collect();
+    let landed = exchanges
         .iter()
-        .filter(|told| told.fate() == Fate::Unknown && commands.contains(&told.command.id))
+        .filter(|exchange| {
+            exchange.outcome() == Outcome::Unknown && commands.contains(&exchange.command.id)
+        })
         .count();
-    // A run in which nearly everything failed shows nothing.
-    if done * 2 < told.len() {
-        violations.add(format!("only {done} of {} commands were acknowledged", told.len()));
+    // A run in which most commands failed proves nothing.
+    if done * 2 < exchanges.len() {
+        violations.add(format!("only {done} of {} commands were acknowledged", exchanges.len()));
     }
     let (requests, replays) = world.traffic.requests();
-    let twins = told.iter().filter(|told| told.twins).count();
+    let twins = exchanges.iter().filter(|exchange| exchange.twins).count();
     let statuses = books.orders.values().fold(BTreeMap::new(), |mut counts, order| {
         *counts.entry(order.status).or_insert(0usize) += 1;
         counts
@@ -219,7 +223,7 @@ fn figures(
         format!(
             "commands: sent {}, acknowledged {done}, refused {refused}, unknown {unknown} \
              (of these in the log: {landed})",
-            told.len()
+            exchanges.len()
         ),
         format!("requests: {requests}, {twins} keys sent twice at once, {replays} old keys again"),
         format!(
@@ -233,11 +237,11 @@ fn figures(
     ]
 }
 
-/// What was asked and answered, and what is wrong with it, for whoever looks into it.
-fn write(dir: &Path, told: &[Told], violations: &Violations) -> Result<()> {
+/// Writes all commands, replies and violations into the run's folder.
+fn write(dir: &Path, exchanges: &[Exchange], violations: &Violations) -> Result<()> {
     use std::io::Write;
     let mut file = std::io::BufWriter::new(std::fs::File::create(dir.join("history.txt"))?);
-    for Told { command, replies, .. } in told {
+    for Exchange { command, replies, .. } in exchanges {
         writeln!(
             file,
             "{} {} {} {} {}",

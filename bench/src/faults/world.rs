@@ -1,4 +1,4 @@
-//! Everything that runs in a run: the broker, the database, the program's processes.
+//! All processes of a run: the broker, the database and the processes of the program.
 
 use super::{
     args::{Args, LogKind},
@@ -14,29 +14,29 @@ use std::{
 };
 use tokio::time::{Instant, sleep};
 
-/// So long after a fault everything works again.
+/// How long after a fault the program may take to be ready again.
 const READY: Duration = Duration::from_mins(1);
 const LOOK: Duration = Duration::from_millis(200);
 
-/// What the sandbox gateway writes down, in a data directory.
+/// The journal of the sandbox gateway, in a data directory.
 const JOURNAL: &str = "sandbox-gateway.jsonl";
 
-/// The world that the nemesis hurts.
+/// The processes into which the nemesis injects faults.
 pub struct World {
     began: Instant,
-    /// Where all its files are.
+    /// The folder of the run.
     pub dir: PathBuf,
     /// PostgreSQL.
     pub database: Database,
     broker: Option<Broker>,
-    /// Two that can own the log; with the embedded log one.
+    /// The processes that can own the log: two, or one with the embedded log.
     services: Vec<Service>,
-    /// Which of them does.
+    /// The index of the process that owns the log.
     serving: usize,
     reader: Option<Service>,
     /// The clients.
     pub traffic: Arc<Traffic>,
-    /// What the program's processes did that they must not do.
+    /// Things that the program's processes did and must not do.
     pub complaints: Vec<String>,
 }
 
@@ -44,7 +44,7 @@ impl World {
     /// Starts everything.
     ///
     /// # Errors
-    /// When something does not come up.
+    /// When a server or process does not start.
     pub async fn start(args: &Args, seed: u64, dir: &Path) -> Result<Self> {
         let began = Instant::now();
         let folder = |name: &str| dir.join(name);
@@ -86,17 +86,18 @@ impl World {
     /// The broker.
     ///
     /// # Errors
-    /// With the embedded log there is none.
+    /// With the embedded log there is no broker.
     pub fn broker(&self) -> Result<&Broker> {
         self.broker.as_ref().context("there is no broker")
     }
 
-    /// The process that only feeds and asks the read models; without one, the one that does all.
+    /// The process that only feeds and queries the read models. Without one, the process that does
+    /// everything.
     pub fn reader(&mut self) -> &mut Service {
         self.reader.as_mut().unwrap_or(&mut self.services[self.serving])
     }
 
-    /// Tells on standard output what happens, and when.
+    /// Prints a line with the time and the counters on standard output.
     pub fn say(&self, what: &str) {
         println!(
             "{:>7.1} s  {:>7} sent {:>7} acknowledged  {what}",
@@ -106,10 +107,11 @@ impl World {
         );
     }
 
-    /// Starts the process that does not own the log, which takes it; clients ask both from now on.
+    /// Starts the process that does not own the log, which then takes it over. Clients use both
+    /// processes from now on.
     ///
     /// # Errors
-    /// When it does not come up.
+    /// When it does not start.
     pub async fn start_other(&mut self) -> Result<()> {
         let (here, other) = (self.serving, (self.serving + 1) % self.services.len());
         self.services[other].start().await?;
@@ -122,10 +124,10 @@ impl World {
     ///
     /// # Errors
     /// When it does not end.
-    pub async fn other_serves_alone(&mut self, softly: bool) -> Result<()> {
+    pub async fn other_serves_alone(&mut self, gracefully: bool) -> Result<()> {
         let (before, now) = (self.serving, (self.serving + 1) % self.services.len());
         self.traffic.targets.send_replace(vec![self.services[now].url()]);
-        if softly {
+        if gracefully {
             let complaint = self.services[before].stop().await?;
             self.complaints.extend(complaint);
         } else {
@@ -135,7 +137,8 @@ impl World {
         Ok(())
     }
 
-    /// Waits until the program is ready again, after a fault is over; one that stays closed is told, and started anew.
+    /// Waits until the program is ready again after a fault. If it does not become ready, reports
+    /// that and restarts it.
     ///
     /// # Errors
     /// When it does not start.
@@ -157,10 +160,10 @@ impl World {
         Ok(())
     }
 
-    /// Processes that ended by themselves: told, and started again.
+    /// Reports and restarts processes that ended by themselves.
     ///
     /// # Errors
-    /// When one does not start.
+    /// When a process does not start.
     pub async fn revive(&mut self) -> Result<()> {
         let mut died = Vec::new();
         for service in self.services.iter_mut().chain(&mut self.reader) {
@@ -176,20 +179,20 @@ impl World {
         Ok(())
     }
 
-    /// Where the embedded log is, if it is embedded.
+    /// The data directory that contains the embedded log.
     pub fn log_dir(&self) -> &Path {
         self.services[0].data_dir()
     }
 
-    /// What the gateway did.
+    /// The path of the gateway's journal.
     pub fn journal(&self) -> PathBuf {
         self.log_dir().join(JOURNAL)
     }
 
-    /// Ends the program's processes, softly.
+    /// Stops the program's processes gracefully.
     ///
     /// # Errors
-    /// When they do not end.
+    /// When a process does not end.
     pub async fn stop(&mut self) -> Result<()> {
         let mut complaints = Vec::new();
         for service in self.services.iter_mut().chain(&mut self.reader) {
@@ -202,7 +205,7 @@ impl World {
     }
 }
 
-/// Processes that share a log share who may sign tokens, and the gateway.
+/// Processes that share a log also share the signing key of tokens and the gateway's journal.
 fn share(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to)?;
     std::fs::copy(from.join("auth.key"), to.join("auth.key"))?;
@@ -214,7 +217,10 @@ fn program(args: &Args) -> Result<PathBuf> {
     let beside = || {
         let harness = std::env::current_exe()?;
         // target/<profile>/deps/faults-<hash>
-        let folder = harness.parent().and_then(Path::parent).context("no folder")?;
+        let folder = harness
+            .parent()
+            .and_then(Path::parent)
+            .context("this harness is not in a target folder")?;
         anyhow::Ok(folder.join("orderlog"))
     };
     let program = args.program.clone().map_or_else(beside, Ok)?;

@@ -152,7 +152,13 @@ async fn measure_all(
     Ok(lines)
 }
 
-fn lines(place: &Place, shop: &Shop, when: &str, samples: &Recorder, began: &Began) -> Result<Vec<Line>> {
+fn lines(
+    place: &Place,
+    shop: &Shop,
+    when: &str,
+    samples: &Recorder,
+    began: &Began,
+) -> Result<Vec<Line>> {
     let (took, cpu) = (began.at.elapsed(), cpu_time().saturating_sub(began.cpu));
     let again = shop.sent_again() - began.sent_again;
     let Window { all, undisturbed, in_doubt, .. } = samples.take()?;

@@ -90,7 +90,10 @@ pub async fn embedded_floor(args: &Args, place: &Place, rows: Rows) -> Result<Li
 /// # Errors
 /// When Kafka fails or no address is given.
 pub async fn kafka_floor(args: &Args, rows: Rows) -> Result<Line> {
-    let servers = args.kafka.as_deref().ok_or_else(|| anyhow::anyhow!("floor-kafka needs --kafka HOST:PORT"))?;
+    let servers = args
+        .kafka
+        .as_deref()
+        .ok_or_else(|| anyhow::anyhow!("floor-kafka needs --kafka HOST:PORT"))?;
     let topic = format!("orderlog.bench.floor.{}", Uuid::now_v7());
     let measured = floor::kafka::run(servers, &topic, rows, floor_duration(args)).await?;
     Ok(Line::raw(batches("floor-kafka", rows), "raw rdkafka, one lane", measured))

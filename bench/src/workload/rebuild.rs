@@ -5,7 +5,7 @@ use super::{
     system::Writing,
 };
 use crate::{
-    args::{Args, Model, name},
+    args::{Args, name},
     floor::rebuild::{self as floor, File},
     measure::{Measured, cpu_time},
     observed::Appended,
@@ -66,20 +66,11 @@ pub async fn run(args: &Args, place: &Place) -> Result<Vec<Line>> {
 
 /// The rebuilds to do, one after another: one rebuild of all `named` models at the same time or, if
 /// none is named, one rebuild of each model.
-pub fn rebuilds(named: &[Model]) -> Vec<Vec<ReadModel>> {
+pub fn rebuilds(named: &[ReadModel]) -> Vec<Vec<ReadModel>> {
     if named.is_empty() {
-        return ReadModel::ALL.into_iter().map(|model| vec![model]).collect();
+        return ReadModel::ALL.map(|model| vec![model]).into();
     }
-    let model = |named: &Model| match named {
-        Model::Orders => ReadModel::Orders,
-        Model::Products => ReadModel::Products,
-        Model::Customers => ReadModel::Customers,
-        Model::History => ReadModel::History,
-        Model::Wishlists => ReadModel::Wishlists,
-        Model::Search => ReadModel::Search,
-        Model::Sales => ReadModel::Sales,
-    };
-    vec![named.iter().map(model).collect()]
+    vec![named.to_vec()]
 }
 
 /// The names of the models, such as `orders and products`.
@@ -148,7 +139,10 @@ pub async fn until_serving(side: &ReadSide, model: ReadModel, version: u32) -> R
         if serves.with_context(|| format!("the new version of {model} no longer exists"))? {
             return Ok(());
         }
-        ensure!(began.elapsed() < PATIENCE, "the rebuild of {model} takes longer than {PATIENCE:?}");
+        ensure!(
+            began.elapsed() < PATIENCE,
+            "the rebuild of {model} takes longer than {PATIENCE:?}"
+        );
         tokio::time::sleep(LOOK).await;
     }
 }

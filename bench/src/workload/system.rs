@@ -120,7 +120,12 @@ impl Program {
     /// # Errors
     /// When a product or customer is not accepted.
     pub async fn shop(&self, args: &Args, environment: &Arc<dyn Environment>) -> Result<Shop> {
-        let router = self.running.app().router.clone().context("the program runs without the command role")?;
+        let router = self
+            .running
+            .app()
+            .router
+            .clone()
+            .context("the program runs without the command role")?;
         let token =
             self.running.sign(Role::Staff, None).context("the program signs no tokens")??;
         let http = Http::new(self.running.address(), token)?;

@@ -201,7 +201,11 @@ impl<'a> Opening<'a> {
     /// When the partition cannot be read, the claim is not committed, the last writer used more
     /// lanes, or another process has claimed the partition and this one [yields](Self::yielding).
     pub async fn next(mut self) -> Result<Step<'a>, OpenError> {
-        debug_assert_eq!(self.lanes.len(), LANES, "the caller must fence every lane before the claim");
+        debug_assert_eq!(
+            self.lanes.len(),
+            LANES,
+            "the caller must fence every lane before the claim"
+        );
         let chunk = self.reader.next().await?;
         for claim in chunk.batches.iter().filter_map(Claim::of) {
             if claim.lanes > LANES {

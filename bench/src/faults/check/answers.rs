@@ -1,28 +1,28 @@
-//! The clients' answers against the log.
+//! Checks the answers that clients got against the log.
 
 use super::{Violations, books::Books, log::Event};
-use crate::faults::history::{Answer, Asked, Fate, Reply, Told};
+use crate::faults::history::{Action, Answer, Exchange, Outcome, Reply};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
-/// Compares what clients were told with what is in the log.
-pub fn check(told: &[Told], events: &[Event], books: &Books, violations: &mut Violations) {
-    let mut asked: BTreeMap<Uuid, Vec<&Event>> = BTreeMap::new();
-    for event in events.iter().filter(|event| event.asked) {
-        asked.entry(event.command).or_default().push(event);
+/// Compares the answers with the events in the log.
+pub fn check(exchanges: &[Exchange], events: &[Event], books: &Books, violations: &mut Violations) {
+    let mut by_command: BTreeMap<Uuid, Vec<&Event>> = BTreeMap::new();
+    for event in events.iter().filter(|event| event.by_client) {
+        by_command.entry(event.command).or_default().push(event);
     }
-    for told in told {
-        let events = asked.remove(&told.command.id).unwrap_or_default();
-        Case { told, events: &events, books }.check(violations);
+    for exchange in exchanges {
+        let events = by_command.remove(&exchange.command.id).unwrap_or_default();
+        Case { exchange, events: &events, books }.check(violations);
     }
-    for (command, events) in asked {
+    for (command, events) in by_command {
         let Event { name, stream, .. } = events[0];
-        violations.add(format!("{name} of {stream} by command {command}, which nobody sent"));
+        violations.add(format!("{name} of {stream} by command {command}, which no client sent"));
     }
 }
 
 struct Case<'a> {
-    told: &'a Told,
+    exchange: &'a Exchange,
     /// The events that the command itself appended.
     events: &'a [&'a Event],
     books: &'a Books,
@@ -30,13 +30,13 @@ struct Case<'a> {
 
 impl Case<'_> {
     fn name(&self) -> String {
-        let command = &self.told.command;
+        let command = &self.exchange.command;
         format!("key {} ({} {})", command.key, command.method, command.path)
     }
 
     fn check(&self, violations: &mut Violations) {
-        let Self { told, events, .. } = self;
-        for reply in &told.replies {
+        let Self { exchange, events, .. } = self;
+        for reply in &exchange.replies {
             if let Reply::Wrong(answer) = reply {
                 violations.add(format!("{}: no client should get {answer:?}", self.name()));
             }
@@ -44,24 +44,24 @@ impl Case<'_> {
         if events.len() > 1 {
             violations.doubled(&format!("{}: {} events", self.name(), events.len()));
         }
-        let stream = told.command.stream();
+        let stream = exchange.command.stream();
         if events.iter().any(|event| event.stream != stream) {
-            violations.add(format!("{}: not in {stream}", self.name()));
+            violations.add(format!("{}: its events are not in {stream}", self.name()));
         }
         self.check_sameness(violations);
         self.check_promises(violations);
-        let accepted = || told.replies.iter().any(|reply| matches!(reply, Reply::Accepted));
-        match told.fate() {
-            Fate::Refused if !events.is_empty() => {
-                let replies = &told.replies;
-                violations.add(format!("{}: refused, and in the log: {replies:?}", self.name()));
+        let accepted = || exchange.replies.iter().any(|reply| matches!(reply, Reply::Accepted));
+        match exchange.outcome() {
+            Outcome::Refused if !events.is_empty() => {
+                let replies = &exchange.replies;
+                violations.add(format!("{}: refused, but in the log: {replies:?}", self.name()));
             }
-            Fate::Unknown if told.command.creates() && accepted() && events.is_empty() => {
-                violations.lost(&format!("{}: accepted, and not in the log", self.name()));
+            Outcome::Unknown if exchange.command.creates() && accepted() && events.is_empty() => {
+                violations.lost(&format!("{}: accepted, but not in the log", self.name()));
             }
-            Fate::Refused | Fate::Unknown => {}
-            Fate::Acknowledged => {
-                let answer = told.acknowledgement();
+            Outcome::Refused | Outcome::Unknown => {}
+            Outcome::Acknowledged => {
+                let answer = exchange.acknowledgement();
                 if let Some(wrong) = answer.and_then(|answer| self.mismatch(answer)) {
                     let answer = format!("{answer:?}");
                     violations.lost(&format!("{}: {wrong}: {answer}", self.name()));
@@ -70,51 +70,57 @@ impl Case<'_> {
         }
     }
 
-    /// Who was told each time that nothing was applied cannot be answered for the second time.
+    /// If every earlier attempt was reported as not applied, an answer must not be marked as
+    /// replayed.
     fn check_promises(&self, violations: &mut Violations) {
-        let Self { told, .. } = self;
+        let Self { exchange, .. } = self;
         let nothing = |reply: &&Reply| matches!(reply, Reply::NotApplied | Reply::NotSent);
-        let before = told.replies.iter().take_while(nothing).count();
-        if let Some(Reply::Final(answer)) = told.replies.get(before)
+        let before = exchange.replies.iter().take_while(nothing).count();
+        if let Some(Reply::Final(answer)) = exchange.replies.get(before)
             && answer.replayed
-            && !told.twins
+            && !exchange.twins
         {
-            violations.add(format!("{}: not applied {before} times, yet {answer:?}", self.name()));
+            violations.add(format!(
+                "{}: reported as not applied {before} times, but then {answer:?}",
+                self.name()
+            ));
         }
     }
 
-    /// Twins and retries of what was done have one answer.
+    /// Concurrent attempts and retries of an applied command must get the same answer.
     fn check_sameness(&self, violations: &mut Violations) {
-        let mut done = self.told.answers().filter(|answer| answer.status < 300);
+        let mut done = self.exchange.answers().filter(|answer| answer.status < 300);
         let Some(first) = done.next() else { return };
         for other in done {
             let decided_anew = self.events.is_empty();
             if !decided_anew && first.essence() != other.essence() {
-                violations.add(format!("{}: {first:?} and {other:?}", self.name()));
+                violations
+                    .add(format!("{}: different answers {first:?} and {other:?}", self.name()));
             }
         }
     }
 
-    /// What the log has against an answer.
+    /// Describes how the log contradicts an answer.
     fn mismatch(&self, answer: &Answer) -> Option<String> {
-        let id = self.told.command.stream().id;
-        match self.told.command.asked {
-            Asked::Order => self.order(id, answer),
-            Asked::Product => self.only("ProductAdded").or_else(|| self.balance(id, answer)),
-            Asked::Stock { product, quantity } => {
+        let id = self.exchange.command.stream().id;
+        match self.exchange.command.action {
+            Action::Order => self.order(id, answer),
+            Action::Product => self.only("ProductAdded").or_else(|| self.balance(id, answer)),
+            Action::Stock { product, quantity } => {
                 self.only("StockChanged").or_else(|| self.balance(product, answer)).or_else(|| {
                     let changed = &self.events[0].body["quantity"];
-                    (*changed != quantity).then(|| format!("{changed} instead of {quantity}"))
+                    (*changed != quantity)
+                        .then(|| format!("a change of {changed} instead of {quantity} in the log"))
                 })
             }
-            Asked::Register => self.only("RegistrationRequested").or_else(|| {
+            Action::Register => self.only("RegistrationRequested").or_else(|| {
                 let customer = self.books.customers.get(&id)?;
                 let right =
                     if answer.status == 201 { customer.registered } else { customer.refused };
-                (!right).then(|| "the log has it otherwise".to_owned())
+                (!right).then(|| "the log has the other outcome".to_owned())
             }),
-            Asked::Cancel { order } => self.moved(order, "cancelled", answer),
-            Asked::Move { order, to } => self.moved(order, to, answer),
+            Action::Cancel { order } => self.moved(order, "cancelled", answer),
+            Action::Move { order, to } => self.moved(order, to, answer),
         }
     }
 
@@ -125,7 +131,8 @@ impl Case<'_> {
         }
     }
 
-    /// The event stands at the version of the answer, and the balances are those of that version.
+    /// The event must have the version of the answer, and the balances must be those of that
+    /// version.
     fn balance(&self, product: Uuid, answer: &Answer) -> Option<String> {
         let version = self.events[0].version;
         if answer.etag != Some(version) {
@@ -134,8 +141,8 @@ impl Case<'_> {
         let product = self.books.products.get(&product)?;
         let balance = product.balances.get(usize::try_from(version).ok()?.checked_sub(1)?)?;
         let names = ["on_hand", "reserved", "shipped"];
-        let told = names.map(|name| answer.body[name].as_i64().unwrap_or(-1));
-        (told != *balance).then(|| format!("{balance:?} in the log"))
+        let shown = names.map(|name| answer.body[name].as_i64().unwrap_or(-1));
+        (shown != *balance).then(|| format!("{balance:?} in the log"))
     }
 
     fn order(&self, id: Uuid, answer: &Answer) -> Option<String> {
@@ -155,19 +162,19 @@ impl Case<'_> {
         Self::status_of(order, answer)
     }
 
-    /// The order was there at the version of the answer.
+    /// The order must have had the status of the answer at the version of the answer.
     fn status_of(order: &super::books::Order, answer: &Answer) -> Option<String> {
         let version = usize::try_from(answer.etag.unwrap_or_default()).ok()?;
         let then = version.checked_sub(1).and_then(|nth| order.statuses.get(nth));
-        let told = answer.body["status"].as_str();
-        (then.copied() != told).then(|| format!("{then:?} at that version in the log"))
+        let shown = answer.body["status"].as_str();
+        (then.copied() != shown).then(|| format!("{then:?} at that version in the log"))
     }
 
-    /// The command moved the order there, or it was there already.
+    /// The command must have moved the order to this status, or the order already had it.
     fn moved(&self, order: Uuid, to: &str, answer: &Answer) -> Option<String> {
         let Some(order) = self.books.orders.get(&order) else { return Some("no order".into()) };
         if answer.body["status"] != to {
-            return Some(format!("{to} was asked for"));
+            return Some(format!("the client asked for {to}"));
         }
         match self.events {
             [] => Self::status_of(order, answer),

@@ -1,4 +1,5 @@
-//! What the events add up to: stock, money, orders, customers; and what must hold of it at any time and in the end.
+//! Adds up the events to stock, money, orders and customers, and checks the invariants that must
+//! hold at any time and at the end.
 
 use super::{Violations, log::Event};
 use events::StreamKind;
@@ -6,14 +7,14 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
-/// Everything that happened, added up.
+/// The totals of all events.
 #[derive(Default)]
 pub struct Books {
-    /// By their ids.
+    /// The products by id.
     pub products: BTreeMap<Uuid, Product>,
-    /// By their ids.
+    /// The orders by id.
     pub orders: BTreeMap<Uuid, Order>,
-    /// By their ids.
+    /// The customers by id.
     pub customers: BTreeMap<Uuid, Customer>,
     emails: BTreeMap<Uuid, Uuid>,
 }
@@ -21,14 +22,16 @@ pub struct Books {
 /// A product.
 #[derive(Clone, Default)]
 pub struct Product {
-    /// An order can be closed at a product that was never added.
+    /// Whether the product was added. An order can also be closed at a product that was never
+    /// added.
     pub added: bool,
-    /// Units in the house.
+    /// Units on hand.
     pub on_hand: i64,
-    /// Units that left it.
+    /// Units shipped.
     pub shipped: i64,
     received: i64,
-    held: BTreeMap<Uuid, i64>,
+    /// Reserved units by order.
+    reservations: BTreeMap<Uuid, i64>,
     /// On hand, reserved and shipped after each version.
     pub balances: Vec<[i64; 3]>,
 }
@@ -36,15 +39,15 @@ pub struct Product {
 /// An order.
 #[derive(Clone, Default)]
 pub struct Order {
-    /// Where it is.
+    /// The current status.
     pub status: &'static str,
-    /// Where it was after each version.
+    /// The status after each version.
     pub statuses: Vec<&'static str>,
-    /// What is paid, once that is fixed.
+    /// The total, once the order is priced.
     pub total: Option<i64>,
     customer: Uuid,
     lines: BTreeMap<Uuid, i64>,
-    /// Why it was rejected.
+    /// Why the order was rejected.
     pub reason: Option<String>,
     confirmed: u32,
     payments: BTreeMap<String, i64>,
@@ -52,26 +55,27 @@ pub struct Order {
     captured: Vec<i64>,
     refunded: Vec<i64>,
     reduced_first: bool,
-    customer_settled: bool,
-    stock_settled: bool,
+    closed_at_customer: bool,
+    closed_at_products: bool,
 }
 
 /// A customer.
 #[derive(Clone, Default)]
 pub struct Customer {
-    /// Whether the address is theirs.
+    /// Whether the customer got the address.
     pub registered: bool,
-    /// Whether it was another's.
+    /// Whether the address belonged to another customer.
     pub refused: bool,
-    /// Confirmed orders.
+    /// Number of confirmed orders.
     pub orders: i64,
-    under_way: i32,
+    /// Open requests for an address.
+    requests: i32,
 }
 
 impl Product {
-    /// Units held for orders.
+    /// Units reserved for orders.
     pub fn reserved(&self) -> i64 {
-        self.held.values().sum()
+        self.reservations.values().sum()
     }
 }
 
@@ -84,15 +88,15 @@ impl Order {
         ["confirmed", "processing"].contains(&self.status)
     }
 
-    /// What is still to be done for it.
+    /// What the shop still owes for this order.
     fn owes(&self) -> Option<&'static str> {
         let refunds = self.is_dead() && self.captured.len() != self.refunded.len();
         [
             (self.status == "pending", "is still pending"),
             (self.open_payments != 0, "has an open payment"),
             (refunds, "owes a refund"),
-            (!self.customer_settled, "is not closed at its customer"),
-            (!self.stock_settled && !self.holds_stock(), "is not closed at its products"),
+            (!self.closed_at_customer, "is not closed at its customer"),
+            (!self.closed_at_products && !self.holds_stock(), "is not closed at its products"),
         ]
         .into_iter()
         .find_map(|(owes, what)| owes.then_some(what))
@@ -108,7 +112,7 @@ fn number(value: &Value) -> i64 {
 }
 
 impl Books {
-    /// Adds up all events; what must hold after each of them is checked on the way.
+    /// Adds up all events, and checks the invariants after each event.
     pub fn of(events: &[Event], violations: &mut Violations) -> Self {
         let mut books = Self::default();
         for event in events {
@@ -135,7 +139,7 @@ impl Books {
     fn enter_email(&mut self, id: Uuid, event: &Event) -> Option<&'static str> {
         let customer = uuid(&event.body["customer_id"]);
         if event.name == "EmailClaimed" {
-            return self.emails.insert(id, customer).map(|_| "two hold one address");
+            return self.emails.insert(id, customer).map(|_| "two customers have the same address");
         }
         if self.emails.get(&id) == Some(&customer) {
             self.emails.remove(&id);
@@ -143,35 +147,35 @@ impl Books {
         None
     }
 
-    /// What is still under way, if anything is.
-    pub fn unsettled(&self) -> Option<String> {
+    /// The first piece of unfinished work, if there is any.
+    pub fn unfinished(&self) -> Option<String> {
         let order = self
             .orders
             .iter()
             .find_map(|(id, order)| order.owes().map(|what| format!("order {id} {what}")));
         order.or_else(|| {
-            let (id, _) = self.customers.iter().find(|(_, customer)| customer.under_way != 0)?;
+            let (id, _) = self.customers.iter().find(|(_, customer)| customer.requests != 0)?;
             Some(format!("customer {id} waits for an address"))
         })
     }
 
-    /// What must hold of a log in which nothing is under way any more.
+    /// Checks the invariants of a log without unfinished work.
     pub fn check(&self, violations: &mut Violations) {
         for (id, order) in &self.orders {
             if let Some(what) = order.owes() {
-                violations.add(format!("order {id} did not come to its end: it {what}"));
+                violations.add(format!("order {id} was not finished: it {what}"));
             }
             check_money(*id, order, violations);
         }
-        let mut held: BTreeMap<Uuid, BTreeMap<Uuid, i64>> = BTreeMap::new();
+        let mut expected: BTreeMap<Uuid, BTreeMap<Uuid, i64>> = BTreeMap::new();
         for (id, order) in self.orders.iter().filter(|(_, order)| order.holds_stock()) {
             for (product, quantity) in &order.lines {
-                held.entry(*product).or_default().insert(*id, *quantity);
+                expected.entry(*product).or_default().insert(*id, *quantity);
             }
         }
         for (id, product) in &self.products {
-            if product.held != held.remove(id).unwrap_or_default() {
-                violations.add(format!("product {id} is not held by its living orders"));
+            if product.reservations != expected.remove(id).unwrap_or_default() {
+                violations.add(format!("the reservations of product {id} do not match its orders"));
             }
             if product.received != product.on_hand + product.shipped {
                 violations.add(format!("the stock of product {id} does not add up"));
@@ -194,20 +198,23 @@ impl Books {
         for (id, customer) in &self.customers {
             let (orders, first) = confirmed.get(id).copied().unwrap_or_default();
             if customer.orders != orders {
-                violations
-                    .add(format!("customer {id} has {orders} orders, not {}", customer.orders));
+                violations.add(format!(
+                    "customer {id} has {orders} confirmed orders, but counts {}",
+                    customer.orders
+                ));
             }
             if first > 1 {
                 violations.add(format!("customer {id} had the first-order discount {first} times"));
             }
-            let held = addresses.get(id).copied().unwrap_or_default();
-            if held != usize::from(customer.registered) {
-                violations.add(format!("customer {id} has {held} addresses"));
+            let count = addresses.get(id).copied().unwrap_or_default();
+            if count != usize::from(customer.registered) {
+                violations.add(format!("customer {id} has {count} addresses"));
             }
         }
     }
 
-    /// The gateway took money once for each order that says so, and for no other; gives what it took and gave back.
+    /// Checks that the gateway took money once for each order that says so, and for no other.
+    /// Returns the sums taken and refunded.
     pub fn check_journal(&self, journal: &str, violations: &mut Violations) -> [i64; 2] {
         let (mut created, mut captured, mut refunded) =
             (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
@@ -234,7 +241,9 @@ impl Books {
         }
         for (payment, amount) in &captured {
             if known.get(payment) != Some(amount) {
-                violations.add(format!("payment {payment}: {amount} taken, and no order says so"));
+                violations.add(format!(
+                    "payment {payment}: the gateway took {amount}, but no order says so"
+                ));
             }
         }
         let taken: i64 = captured.values().sum();
@@ -242,7 +251,9 @@ impl Books {
         let living = self.orders.values().filter(|order| !order.is_dead());
         let totals: i64 = living.filter_map(|order| order.total).sum();
         if taken - returned != totals {
-            violations.add(format!("{taken} taken less {returned} returned is not {totals}"));
+            violations.add(format!(
+                "{taken} taken minus {returned} refunded is not the total {totals} of all orders"
+            ));
         }
         [taken, returned]
     }
@@ -282,12 +293,12 @@ impl Product {
                 self.on_hand += quantity;
             }
             "StockReserved" => {
-                let twice = self.held.insert(order, quantity).is_some();
-                wrong = twice.then_some("an order holds a product twice");
+                let twice = self.reservations.insert(order, quantity).is_some();
+                wrong = twice.then_some("an order has two reservations of a product");
             }
             "StockReleased" | "StockShipped" => {
-                let held = self.held.remove(&order).unwrap_or_default();
-                wrong = (held != quantity).then_some("not what was held");
+                let reserved = self.reservations.remove(&order).unwrap_or_default();
+                wrong = (reserved != quantity).then_some("a quantity other than the reserved one");
                 if event.name == "StockShipped" {
                     self.on_hand -= quantity;
                     self.shipped += quantity;
@@ -296,7 +307,7 @@ impl Product {
             _ => {}
         }
         self.balances.push([self.on_hand, self.reserved(), self.shipped]);
-        wrong.or_else(|| (self.reserved() > self.on_hand).then_some("sold more than there is"))
+        wrong.or_else(|| (self.reserved() > self.on_hand).then_some("oversold"))
     }
 }
 
@@ -342,10 +353,10 @@ impl Order {
                 self.status = "rejected";
                 self.reason = body["reason"].as_str().map(str::to_owned);
             }
-            "OrderCustomerSettled" => self.customer_settled = true,
-            "OrderStockSettled" => self.stock_settled = true,
+            "OrderCustomerSettled" => self.closed_at_customer = true,
+            "OrderStockSettled" => self.closed_at_products = true,
             "MailSent" | "MailRefused" => {}
-            _ => wrong = Some("an event that nobody knows"),
+            _ => wrong = Some("an unknown event"),
         }
         self.statuses.push(self.status);
         wrong
@@ -355,13 +366,13 @@ impl Order {
 impl Customer {
     fn enter(&mut self, event: &Event) -> Option<&'static str> {
         match event.name.as_str() {
-            "RegistrationRequested" | "EmailChangeRequested" => self.under_way += 1,
+            "RegistrationRequested" | "EmailChangeRequested" => self.requests += 1,
             "CustomerRegistered" => {
                 self.registered = true;
-                self.under_way -= 1;
+                self.requests -= 1;
             }
             "RegistrationRefused" => self.refused = true,
-            "EmailSettled" => self.under_way -= 1,
+            "EmailSettled" => self.requests -= 1,
             "OrderClosed" => self.orders += i64::from(event.body["confirmed"] == true),
             _ => {}
         }

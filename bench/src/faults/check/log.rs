@@ -1,4 +1,5 @@
-//! The log, read again by other code than the program's: raw records, batches put together here, bodies as plain JSON.
+//! Reads the log independently of the program's code: raw records, batches assembled here, bodies
+//! as plain JSON.
 
 use super::Violations;
 use anyhow::{Context, Result, bail, ensure};
@@ -21,20 +22,20 @@ use std::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// The topic that the program uses when none is configured.
+/// The program's default topic.
 const TOPIC: &str = "orderlog.events";
 
-/// The whole log is read within this, or it cannot be read.
+/// How long reading the whole log may take.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// An event as it stands in the log.
+/// An event in the log.
 #[derive(Clone, Debug)]
 pub struct Event {
     /// Its own id.
     pub id: Uuid,
-    /// Where it stands.
+    /// Its partition.
     pub partition: i32,
-    /// Where it stands.
+    /// Its offset.
     pub offset: i64,
     /// The stream.
     pub stream: StreamId,
@@ -44,9 +45,9 @@ pub struct Event {
     pub name: String,
     /// The command that caused it.
     pub command: Uuid,
-    /// Whether a client's request caused it, and not the program.
-    pub asked: bool,
-    /// JSON.
+    /// Whether a client's command caused it, and not a command of the program itself.
+    pub by_client: bool,
+    /// Its JSON.
     pub body: Value,
     term: u64,
     batch: Uuid,
@@ -54,10 +55,10 @@ pub struct Event {
     length: u32,
 }
 
-/// Reads all that is committed, partition by partition.
+/// Reads all committed records, partition by partition.
 ///
 /// # Errors
-/// When it cannot be read.
+/// When the log cannot be read.
 pub async fn read(kafka: Option<String>, data_dir: &Path) -> Result<Vec<Vec<Event>>> {
     if let Some(servers) = kafka {
         return tokio::task::spawn_blocking(move || read_topic(&servers)).await?;
@@ -91,7 +92,7 @@ fn read_topic(servers: &str) -> Result<Vec<Vec<Event>>> {
         .set("check.crcs", "true")
         .create()?;
     let metadata = consumer.fetch_metadata(Some(TOPIC), Duration::from_secs(30))?;
-    let topic = metadata.topics().first().context("there is no topic")?;
+    let topic = metadata.topics().first().context("the topic does not exist")?;
     let count = topic.partitions().len();
     let mut all = TopicPartitionList::new();
     for partition in topic.partitions() {
@@ -102,7 +103,10 @@ fn read_topic(servers: &str) -> Result<Vec<Vec<Event>>> {
     let mut ended = BTreeSet::new();
     let deadline = Instant::now() + PATIENCE;
     while ended.len() < count {
-        ensure!(Instant::now() < deadline, "only {ended:?} of {count} partitions were read");
+        ensure!(
+            Instant::now() < deadline,
+            "only the partitions {ended:?} of {count} were read in time"
+        );
         match consumer.poll(Duration::from_millis(200)) {
             None => {}
             Some(Err(KafkaError::PartitionEOF(partition))) => {
@@ -129,7 +133,10 @@ impl Event {
         let text = |name: &str| anyhow::Ok(std::str::from_utf8(value(name)?)?);
         let (metadata, stamp) = header::unpack(value("ol")?)?;
         let stream: StreamId = text("ce_subject")?.parse()?;
-        ensure!(message.key() == Some(stream.to_string().as_bytes()), "another key");
+        ensure!(
+            message.key() == Some(stream.to_string().as_bytes()),
+            "the record's key is not its stream"
+        );
         Ok(Self {
             id: text("ce_id")?.parse()?,
             partition: message.partition(),
@@ -138,7 +145,7 @@ impl Event {
             version: metadata.version,
             name: text("ce_type")?.to_owned(),
             command: metadata.command_id,
-            asked: metadata.fingerprint.0 != [0; 16],
+            by_client: metadata.fingerprint.0 != [0; 16],
             body: serde_json::from_slice(message.payload().context("no body")?)?,
             term: stamp.term,
             batch: stamp.batch_id,
@@ -157,7 +164,7 @@ impl Event {
             version: record.metadata.version,
             name: record.event_type.to_string(),
             command: record.metadata.command_id,
-            asked: record.metadata.fingerprint.0 != [0; 16],
+            by_client: record.metadata.fingerprint.0 != [0; 16],
             body: serde_json::from_slice(&record.body)?,
             term: stamp.term,
             batch: stamp.batch_id,
@@ -166,7 +173,7 @@ impl Event {
         })
     }
 
-    /// One that a test makes up, in a batch of its own.
+    /// An event made up by a test, in its own batch.
     #[cfg(test)]
     pub fn made_up(
         stream: StreamId,
@@ -183,7 +190,7 @@ impl Event {
             version,
             name: name.to_owned(),
             command: command.unwrap_or_default(),
-            asked: command.is_some(),
+            by_client: command.is_some(),
             body,
             term: 1,
             batch: Uuid::now_v7(),
@@ -192,7 +199,7 @@ impl Event {
         }
     }
 
-    /// The same in another batch, at this place of so many.
+    /// The same event in another batch, at this index of this length.
     #[cfg(test)]
     #[must_use]
     pub fn in_batch(self, term: u64, batch: u128, (index, length): (u32, u32)) -> Self {
@@ -208,17 +215,17 @@ impl Event {
     }
 }
 
-/// What the records are worth: batches that are not whole, or of a writer that was overtaken, do not count.
+/// The records that count. Incomplete batches and batches of a former writer do not.
 pub struct Counted {
-    /// The events that count, the writers' own left out.
+    /// The events that count, without claims and beats.
     pub events: Vec<Event>,
-    /// Openings of partitions.
+    /// The number of claims, so of openings of partitions.
     pub claims: usize,
-    /// Records that do not count.
+    /// The number of records that do not count.
     pub void: usize,
 }
 
-/// Applies the rules of the log: whole batches, rising terms.
+/// Applies the rules of the log: batches are whole, terms grow.
 pub fn count(partitions: Vec<Vec<Event>>) -> Counted {
     let mut counted = Counted { events: Vec::new(), claims: 0, void: 0 };
     for events in partitions {
@@ -240,7 +247,8 @@ pub fn count(partitions: Vec<Vec<Event>>) -> Counted {
     counted
 }
 
-/// Versions of each stream grow by one, in its one partition; no event is there twice.
+/// Checks that the versions of each stream grow by one, that a stream is in one partition, and that
+/// no event is there twice.
 pub fn check_order(events: &[Event], violations: &mut Violations) {
     let mut last: BTreeMap<StreamId, (u64, i32)> = BTreeMap::new();
     let mut ids = BTreeSet::new();
@@ -257,7 +265,7 @@ pub fn check_order(events: &[Event], violations: &mut Violations) {
             violations.add(format!("{stream} is in partitions {home} and {partition}"));
         }
         if !ids.insert(*id) {
-            violations.doubled(&format!("event {id} of {stream} is there twice"));
+            violations.doubled(&format!("event {id} of {stream} is in the log twice"));
         }
     }
 }

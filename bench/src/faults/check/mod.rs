@@ -1,5 +1,5 @@
-//! The judge of a run: reads the log and the read models by other code than the program's, and compares them with what
-//! clients were told.
+//! The checks of a run. They read the log and the read models independently of the program's code,
+//! and compare them with the answers that clients got.
 
 pub mod answers;
 pub mod books;
@@ -8,30 +8,30 @@ pub mod tables;
 #[cfg(test)]
 mod tests;
 
-/// What must not be; each with the keys that it is about.
+/// The violations found, each with the keys that it is about.
 #[derive(Debug, Default)]
 pub struct Violations {
-    /// All of them.
+    /// All violations.
     pub found: Vec<String>,
-    /// Acknowledged and not in the log as the answer said.
+    /// Number of commands that were acknowledged but are not in the log as the answer said.
     pub lost: usize,
-    /// Done twice.
+    /// Number of commands or effects that happened twice.
     pub doubled: usize,
 }
 
 impl Violations {
-    /// Takes note of one.
+    /// Adds a violation.
     pub fn add(&mut self, what: String) {
         self.found.push(what);
     }
 
-    /// Takes note of something acknowledged that is not in the log.
+    /// Adds an acknowledged command that is not in the log.
     pub fn lost(&mut self, what: &str) {
         self.lost += 1;
         self.add(format!("lost: {what}"));
     }
 
-    /// Takes note of something done twice.
+    /// Adds a command or effect that happened twice.
     pub fn doubled(&mut self, what: &str) {
         self.doubled += 1;
         self.add(format!("doubled: {what}"));

@@ -1,4 +1,4 @@
-//! The read models against the log, and against themselves built anew.
+//! Checks the read models against the log and against their rebuilt versions.
 
 use super::{Violations, books::Books, log::Event};
 use anyhow::Result;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 pub const MODELS: [&str; 7] =
     ["orders", "products", "customers", "history", "wishlists", "search", "sales"];
 
-/// What the read models have not applied yet of so many events, if anything.
+/// The first read model that has not applied all `events` events, if there is any.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -29,7 +29,7 @@ pub async fn behind(pool: &PgPool, events: usize) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// Compares the rows that are served with what the log adds up to.
+/// Compares the rows of the serving versions with the totals of the log.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -83,7 +83,7 @@ pub async fn check(
     Ok(())
 }
 
-/// The sums over all hours are those of the orders that were confirmed and live.
+/// The sales of all hours must add up to the orders that are confirmed and not cancelled.
 async fn check_sales(pool: &PgPool, books: &Books, violations: &mut Violations) -> Result<()> {
     let sold = ["confirmed", "processing", "shipped", "delivered"];
     let sold = books.orders.values().filter(|order| sold.contains(&order.status));
@@ -96,8 +96,9 @@ async fn check_sales(pool: &PgPool, books: &Books, violations: &mut Violations) 
     .fetch_one(pool)
     .await?;
     if shown != expected {
-        violations
-            .add(format!("sales shows {shown:?} orders and revenue, the log says {expected:?}"));
+        violations.add(format!(
+            "sales shows {shown:?} orders and revenue, but the log says {expected:?}"
+        ));
     }
     Ok(())
 }
@@ -111,15 +112,16 @@ fn compare(
     for (id, expected) in expected {
         let shown = shown.remove(&id);
         if shown.as_ref() != Some(&expected) {
-            violations.add(format!("{model} shows {shown:?} of {id}, the log says {expected}"));
+            violations
+                .add(format!("{model} shows {shown:?} for {id}, but the log says {expected}"));
         }
     }
     for (id, shown) in shown {
-        violations.add(format!("{model} shows {shown} of {id}, which is not in the log"));
+        violations.add(format!("{model} shows {shown} for {id}, which is not in the log"));
     }
 }
 
-/// Compares every row of the two latest versions of a read model, of which one was built anew.
+/// Compares every row of the two latest versions of a read model; the newer one was rebuilt.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -143,7 +145,7 @@ pub async fn check_rebuilt(pool: &PgPool, model: &str, violations: &mut Violatio
         .fetch_all(pool)
         .await?;
         for row in rows {
-            violations.add(format!("{one}.{model} has {row}, and {other} has not"));
+            violations.add(format!("{one}.{model} has the row {row}, but {other} does not"));
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Makes a row of every event.
 
-use super::{Fold, CopyRows, file::Stored};
+use super::{CopyRows, Fold, file::Stored};
 use anyhow::Result;
 use events::Event;
 

@@ -1,6 +1,6 @@
 //! Folds the events of orders to one row per order.
 
-use super::{Fold, CopyRows, file::Stored};
+use super::{CopyRows, Fold, file::Stored};
 use anyhow::{Context, Result};
 use events::{
     Event, Money, Timestamp,
@@ -35,7 +35,8 @@ impl Fold for Orders {
             self.0.insert(stored.stream.id, Order::new(stored, placed));
             return Ok(None);
         }
-        let order = self.0.get_mut(&stored.stream.id).context("an order has events but was not placed")?;
+        let order =
+            self.0.get_mut(&stored.stream.id).context("an order has events but was not placed")?;
         order.version = stored.version;
         if !event.is_bookkeeping() {
             (order.shown_version, order.updated_at) = (stored.version, stored.time);

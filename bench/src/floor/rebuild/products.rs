@@ -1,6 +1,6 @@
 //! Folds the events of products to one row per product.
 
-use super::{Fold, CopyRows, file::Stored};
+use super::{CopyRows, Fold, file::Stored};
 use anyhow::Result;
 use events::{
     Event, Money, Timestamp,

@@ -122,8 +122,14 @@ async fn assert_one_survivor(
     let (mut judge, history) = open_from(log, P, from).await;
     let last: Batch = append(&mut judge, 1).await;
     let visible = ids(&history);
-    assert!(acknowledged.iter().all(|id| visible.contains(id)), "an acknowledged batch is missing: {schedule:010b}");
-    assert!(visible.iter().all(|id| acknowledged.contains(id)), "a refused batch is visible: {schedule:010b}");
+    assert!(
+        acknowledged.iter().all(|id| visible.contains(id)),
+        "an acknowledged batch is missing: {schedule:010b}"
+    );
+    assert!(
+        visible.iter().all(|id| acknowledged.contains(id)),
+        "a refused batch is visible: {schedule:010b}"
+    );
 
     let (read, void, cursor) = read_behind(log, from, last.id).await;
     let ours = |id: &Uuid| acknowledged.contains(id) || refused.contains(id);

@@ -181,7 +181,11 @@ pub async fn what_is_acknowledged_is_known_at_once(harness: &dyn Harness) {
 /// Every visible record is before the end, and an idle reader is at the end.
 pub async fn the_end_is_behind_all_that_is_visible(harness: &dyn Harness) {
     let log = harness.log().await;
-    assert_eq!(idle_end(&*log, None).await, log.end(P).await.unwrap(), "the end of an empty partition");
+    assert_eq!(
+        idle_end(&*log, None).await,
+        log.end(P).await.unwrap(),
+        "the end of an empty partition"
+    );
     let mut writer = open(&*log, P).await;
     let mut ends = vec![log.end(P).await.unwrap()];
     for len in [1, 3, 2] {

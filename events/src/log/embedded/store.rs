@@ -104,7 +104,10 @@ pub(super) fn open_to_write(
     create(&mut connection, dir, partitions)?;
     let edges = check(&connection, dir, partitions, marked.as_deref())?;
     if marked.is_none() && edges.iter().any(|edge| edge.end > Offset::START) {
-        tracing::warn!(log = site.name(), "the log has no mark: a loss at its end cannot be noticed");
+        tracing::warn!(
+            log = site.name(),
+            "the log has no mark: a loss at its end cannot be noticed"
+        );
     }
     keep_wal(&connection, false).map_err(site.fault())?;
     let mark = Mark::open(dir, &edges).map_err(site.unavailable())?;
@@ -130,7 +133,8 @@ fn marked(dir: &Path) -> Result<Option<Vec<Edge>>, ConnectError> {
     let told = marked.iter().flatten().any(|edge| edge.end > Offset::START);
     let is_there = std::fs::metadata(path(dir)).is_ok_and(|file| file.len() > 0);
     if told && !is_there {
-        return Err(site.damaged("the file is missing or empty, but its mark says that the log has history"));
+        return Err(site
+            .damaged("the file is missing or empty, but its mark says that the log has history"));
     }
     Ok(marked)
 }
@@ -182,7 +186,9 @@ fn create(
     }
     let partitions = partitions.unwrap_or(DEFAULT_PARTITIONS);
     if !(1..=MAX_PARTITIONS).contains(&partitions) {
-        return Err(site.refused(format!("the number of partitions must be from 1 to {MAX_PARTITIONS}")));
+        return Err(
+            site.refused(format!("the number of partitions must be from 1 to {MAX_PARTITIONS}"))
+        );
     }
     let meta = "CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;".to_owned();
     let tables = (0..partitions).map(|partition| {
@@ -250,7 +256,9 @@ fn check(
         if first != is_written.then_some(Offset::START)
             || last.map(|edge| edge.end) != is_written.then_some(end)
         {
-            return Err(site.damaged(format!("part of the history of partition {partition} is missing")));
+            return Err(
+                site.damaged(format!("part of the history of partition {partition} is missing"))
+            );
         }
         if let Some(&told) = marked.and_then(|marked| marked.get(partition))
             && told != Edge::START
@@ -270,7 +278,9 @@ fn lost(partition: usize, end: Offset, told: Offset) -> String {
              end of the write-ahead log is cut off or damaged"
         )
     } else {
-        format!("partition {partition} holds another history before {told} than the one acknowledged")
+        format!(
+            "partition {partition} holds another history before {told} than the one acknowledged"
+        )
     }
 }
 

@@ -51,7 +51,8 @@ pub(super) async fn prepare(
     for partition in (0..shape.partitions).map(Partition) {
         let (start, _) = inquirer.bounds(partition).await.map_err(unavailable)?;
         if start > Offset::START {
-            let reason = format!("partition {partition} has lost its records before offset {start}");
+            let reason =
+                format!("partition {partition} has lost its records before offset {start}");
             return Err(ConnectError::Damaged { log: settings.log(), reason });
         }
     }
@@ -61,7 +62,11 @@ pub(super) async fn prepare(
         if brokers > 1 {
             return Err(settings.refused(risk));
         }
-        tracing::warn!(topic = settings.topic, risk, "a risk that a single broker cannot avoid: if it loses its disk, the log is lost");
+        tracing::warn!(
+            topic = settings.topic,
+            risk,
+            "a risk that a single broker cannot avoid: if it loses its disk, the log is lost"
+        );
     }
     Ok(shape.partitions)
 }
@@ -133,7 +138,8 @@ async fn create(
 
 async fn config_of(admin: &AdminClient<Logging>, topic: &str) -> Result<ConfigResource, LogFault> {
     let described = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options()).await?;
-    let config = described.into_iter().next().ok_or("the cluster returned no description of the topic")?;
+    let config =
+        described.into_iter().next().ok_or("the cluster returned no description of the topic")?;
     Ok(config?)
 }
 
@@ -153,7 +159,9 @@ fn check_config(config: &ConfigResource) -> Result<(), String> {
     {
         let found = value(config, name);
         if found != wanted {
-            return Err(format!("{name} is {found:?} but must be {wanted:?}, else history is lost"));
+            return Err(format!(
+                "{name} is {found:?} but must be {wanted:?}, else history is lost"
+            ));
         }
     }
     let largest = value(config, "max.message.bytes");

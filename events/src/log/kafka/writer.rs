@@ -330,12 +330,10 @@ impl ProducerContext for Deliveries {
 mod tests {
     use super::*;
     use crate::{
-        Fingerprint, Metadata, StreamId,
         environment::System,
-        log::{Record, Writer, kafka::mock::Mock},
+        log::{contract::record, kafka::mock::Mock},
     };
     use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
-    use uuid::Uuid;
 
     impl Mock {
         async fn fence(&self) -> KafkaLane {
@@ -344,26 +342,7 @@ mod tests {
     }
 
     fn batch(len: usize) -> Batch {
-        let environment = System::new();
-        let id = environment.uuid();
-        let metadata = Metadata {
-            version: 1,
-            schema: 1,
-            command_id: id,
-            fingerprint: Fingerprint::default(),
-            correlation_id: id,
-            causation_id: id,
-        };
-        let record = Record {
-            event_id: id,
-            stream: StreamId::order(Uuid::nil()),
-            event_type: Writer::BEAT.into(),
-            time: environment.now(),
-            metadata,
-            traceparent: None,
-            body: "{}".into(),
-        };
-        Batch { id, term: 1, records: vec![record; len] }
+        Batch { id: System::new().uuid(), term: 1, records: vec![record("late"); len] }
     }
 
     #[tokio::test]
