@@ -1,4 +1,4 @@
-//! The write side under seeded trouble, and the proof that the simulator sees what is broken.
+//! Runs the simulator on many seeds, and proves that it finds every planted bug.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,7 +7,8 @@ mod simulator;
 use events::{Event, StreamKind, planted::Bug};
 use simulator::{Plan, run, search, shrink::explain};
 
-/// Runs in a `cargo test`; the command `cargo bench -p commands --bench simulate` goes on until it is stopped.
+/// The number of runs in a `cargo test`. `cargo bench -p commands --bench simulate` runs until it
+/// is stopped.
 const SEEDS: u64 = 3000;
 
 #[test]
@@ -16,7 +17,7 @@ fn whatever_happens_the_promises_hold() {
     if let Some(found) = found {
         panic!("{}", explain(found.seed, &found.report));
     }
-    // What never comes about is not simulated.
+    // Every event type must occur, else it is not simulated.
     for kind in [StreamKind::Order, StreamKind::Product, StreamKind::Customer, StreamKind::Email] {
         for (event_type, _) in Event::types(kind) {
             assert!(tally.events.contains_key(*event_type), "no {event_type} in {SEEDS} runs");
@@ -33,11 +34,12 @@ fn a_seed_is_one_run() {
     }
 }
 
-/// A bug that was planted is found within so many seeds, and its history can be shortened.
+/// The simulator must find a planted bug within `seeds` seeds, and must be able to shorten the run.
 fn found_within(seeds: u64, bug: Bug) {
     let _planted = bug.plant();
     let found = (0..seeds).find_map(|seed| Some(seed).zip(run(&Plan::of(seed), false).broken));
-    let (seed, broken) = found.unwrap_or_else(|| panic!("{bug:?} is not found in {seeds} seeds"));
+    let (seed, broken) =
+        found.unwrap_or_else(|| panic!("{bug:?} was not found within {seeds} seeds"));
     println!("{bug:?} is found by seed {seed}: {broken}");
 }
 

@@ -1,4 +1,4 @@
-//! Looks at the database at one moment, and compares it with the log.
+//! Reads the database in one snapshot and compares it with the log.
 
 use crate::fold::{Fact, Rows, rows};
 use events::{Offset, Partition, StreamId, StreamKind};
@@ -18,7 +18,7 @@ use std::{
 };
 use uuid::Uuid;
 
-/// What must never be.
+/// A broken invariant.
 #[derive(Debug)]
 pub struct Violation(pub String);
 
@@ -28,7 +28,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Reads the database over a connection of its own, past all proxies.
+/// The observer: its own connection to the database, without a proxy.
 pub struct Eyes {
     server: Arc<AtomicU16>,
     options: PgConnectOptions,
@@ -92,21 +92,22 @@ impl Parked {
     }
 }
 
-/// What the database holds at one moment.
+/// The content of the database at one moment.
 pub struct Seen {
     versions: Vec<(Version, Content)>,
     checkpoints: Vec<Checkpoint>,
     parked: Vec<Parked>,
     schemas: BTreeSet<String>,
-    /// Views and the schemas they show.
+    /// The views and the schemas that they show.
     views: BTreeSet<(String, String)>,
-    /// Whether somebody waits for a lock.
+    /// Whether any session waits for a lock.
     pub waiting: bool,
 }
 
 const SCHEMAS: &str = "select nspname::text from pg_namespace where nspname ~ '_v[0-9]+$'";
 
-/// By the catalogue as of the snapshot: what views are defined by is shown as of now.
+/// Reads the dependencies of views from the catalogue, which is part of the snapshot. The
+/// definitions of views would be those of now.
 const VIEWS: &str = "select distinct v.relname::text, n.nspname::text from pg_depend d \
     join pg_rewrite r on d.classid = 'pg_rewrite'::regclass and r.oid = d.objid \
     join pg_class v on v.oid = r.ev_class \
@@ -119,14 +120,14 @@ const WAITING: &str = "select exists (select from pg_stat_activity where \
 
 impl Eyes {
     pub fn new(server: Arc<AtomicU16>, options: PgConnectOptions) -> Self {
-        // What stands still must not hold us up.
+        // A frozen client must not block the observer.
         let options = options
             .application_name("the test")
             .options([("lock_timeout", "100ms"), ("statement_timeout", "10s")]);
         Self { server, options, connection: None, right: BTreeMap::new() }
     }
 
-    /// What is there; `None` if the server does not say, or there is nothing yet.
+    /// Reads the database. `None` if the server does not answer or the tables do not exist yet.
     pub async fn look(&mut self) -> Option<Seen> {
         let looked = self.try_look().await;
         if let Err(error) = &looked
@@ -219,7 +220,7 @@ impl Eyes {
         Ok(self.connection.as_mut().unwrap())
     }
 
-    /// Ends a session; nothing if the server is not there.
+    /// Ends a session. Does nothing if the server is down.
     pub async fn terminate(&mut self, backend: u32) {
         if let Ok(connection) = self.connect().await {
             let backend = i32::try_from(backend).unwrap();
@@ -231,7 +232,7 @@ impl Eyes {
     }
 }
 
-/// All rows of a version, each with a key.
+/// The query for all rows of a version, each with a key.
 fn rows_of(model: &str, schema: &str) -> String {
     match model {
         "wishlists" => format!(
@@ -265,12 +266,12 @@ where
 }
 
 impl Seen {
-    /// Events applied, of all versions together.
+    /// The number of applied events of all versions together.
     pub fn events(&self) -> i64 {
         self.checkpoints.iter().map(|checkpoint| checkpoint.events).sum()
     }
 
-    /// Where everything stands, in short.
+    /// The positions of all checkpoints, as text.
     pub fn positions(&self) -> String {
         let of = |it: &Checkpoint| {
             let Checkpoint { projection, version, partition, next_offset, .. } = it;
@@ -281,7 +282,7 @@ impl Seen {
         all.join(", ")
     }
 
-    /// Whether there are read models.
+    /// Whether the read models exist.
     pub fn made(&self) -> bool {
         !self.versions.is_empty()
     }
@@ -290,7 +291,7 @@ impl Seen {
         self.versions.iter().any(|(version, _)| version.building)
     }
 
-    /// Whether every version of every read model has every event.
+    /// Whether every version of every read model has applied every event.
     pub fn complete(&self, facts: &[Fact]) -> bool {
         let mut ends = BTreeMap::new();
         for fact in facts {
@@ -303,7 +304,7 @@ impl Seen {
         !self.checkpoints.is_empty() && !self.checkpoints.iter().any(behind)
     }
 
-    /// Compares all with the log.
+    /// Compares everything with the log.
     pub fn check(&self, facts: &[Fact]) -> Result<(), Violation> {
         self.check_versions()?;
         for checkpoint in &self.checkpoints {
@@ -331,14 +332,15 @@ impl Seen {
         (checkpoints.collect(), parked.collect())
     }
 
-    /// What is kept back is what the log has of the stream from there on up to the checkpoint.
+    /// The events kept back must be those of the stream in the log, from the parked event up to the
+    /// checkpoint.
     fn check_parked(&self, at: &Checkpoint, facts: &[Fact]) -> Result<(), Violation> {
         let here = |it: &&Parked| {
             (&it.projection, it.version, it.partition) == (&at.projection, at.version, at.partition)
         };
         let parked: Vec<_> = self.parked.iter().filter(here).collect();
         if parked.len() as i32 != at.parked {
-            return Err(Violation(format!("{at:?}, and parked are {parked:?}")));
+            return Err(Violation(format!("{at:?}, but the parked streams are {parked:?}")));
         }
         for it in parked {
             let of = |fact: &&Fact| {
@@ -351,20 +353,20 @@ impl Seen {
             let version = kept.first().map(|fact| fact.record.metadata.version as i64);
             let expected = (kept.len() as i64, last, version);
             if expected != (it.events, Some(it.last_offset), Some(it.stream_version)) {
-                return Err(Violation(format!("{it:?} at {at:?}, and the log has {expected:?}")));
+                return Err(Violation(format!("{it:?} at {at:?}, but the log has {expected:?}")));
             }
         }
         Ok(())
     }
 
-    /// The streams that some version keeps back.
+    /// The streams that are parked in some version.
     pub fn parked(&self) -> BTreeSet<StreamId> {
         self.parked.iter().map(Parked::stream).collect()
     }
 
     fn check_versions(&self) -> Result<(), Violation> {
         let versions = || self.versions.iter().map(|(version, _)| version);
-        // Migrated, and nothing more yet.
+        // The migrations have run, but no version exists yet.
         let none = self.versions.is_empty();
         for model in ReadModel::ALL.into_iter().filter(|_| !none) {
             self.check_serving(model)?;
@@ -374,13 +376,15 @@ impl Seen {
                 checkpoint.projection == version.projection && checkpoint.version == version.number
             };
             if self.checkpoints.iter().filter(of).any(|it| it.serving != version.serving) {
-                return Err(Violation(format!("the checkpoints of {version:?} say otherwise")));
+                return Err(Violation(format!("the checkpoints of {version:?} do not match it")));
             }
         }
         let schemas: BTreeSet<_> = versions().map(|version| version.schema_name.clone()).collect();
         if schemas != self.schemas {
             let found = &self.schemas;
-            return Err(Violation(format!("schemas of versions {schemas:?}, and found {found:?}")));
+            return Err(Violation(format!(
+                "the versions have the schemas {schemas:?}, but {found:?} exist"
+            )));
         }
         Ok(())
     }
@@ -393,12 +397,12 @@ impl Seen {
         let serving: Vec<_> = of().filter(|version| version.serving).collect();
         let [serving] = serving[..] else {
             let all: Vec<_> = self.versions.iter().map(|(version, _)| version).collect();
-            return Err(Violation(format!("{serving:?} of {model} serve, of {all:#?}")));
+            return Err(Violation(format!("of {model}, {serving:?} serve among {all:#?}")));
         };
         let shown = (model.to_string(), serving.schema_name.clone());
         let views: Vec<_> = self.views.iter().filter(|(view, _)| *view == shown.0).collect();
         if views != [&shown] {
-            return Err(Violation(format!("{shown:?} serves, and the views show {views:?}")));
+            return Err(Violation(format!("{shown:?} serves, but the views show {views:?}")));
         }
         if of().filter(|version| version.building).count() > 1 {
             return Err(Violation(format!("two versions of {model} are being built")));
@@ -415,7 +419,7 @@ impl Seen {
         let keys: BTreeSet<_> = expected.keys().chain(found.keys()).collect();
         let differs = keys.into_iter().find(|key| expected.get(*key) != found.get(*key)).unwrap();
         Err(Violation(format!(
-            "{} at {checkpoints:?}: row {differs} is {:#?}, and must be {:#?}",
+            "{} at {checkpoints:?}: row {differs} is {:#?} but must be {:#?}",
             version.schema_name,
             found.get(differs),
             expected.get(differs)
@@ -435,7 +439,7 @@ fn check_checkpoint(checkpoint: &Checkpoint, facts: &[Fact]) -> Result<(), Viola
         before.fold((0, None), |(events, _), fact| (events + 1, Some(fact.position.offset.0)));
     if (events, last) != (checkpoint.events, checkpoint.last_offset) {
         let log = format!("{events} events before it, the last at {last:?}");
-        return Err(Violation(format!("{checkpoint:?}, and the log has {log}")));
+        return Err(Violation(format!("{checkpoint:?}, but the log has {log}")));
     }
     Ok(())
 }

@@ -1,30 +1,30 @@
-//! What may happen, and where.
+//! The kinds of faults and the places where they strike.
 
 use crate::shop::Chance;
 use std::{collections::BTreeMap, fmt, ops::AddAssign};
 
-/// What happens at a message of a client.
+/// The fault at a message of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Act {
-    /// The connection is gone before the message arrives.
+    /// The connection closes before the message arrives.
     CutBefore,
     /// Half of the message arrives.
     CutWithin,
-    /// The message arrives and is carried out; the client never hears of it.
+    /// The message arrives and is executed, but the client gets no answer.
     CutAfter,
-    /// The client dies before the message arrives, with all its connections.
+    /// The client dies, with all its connections, before the message arrives.
     KillBefore,
-    /// The client dies after the message is carried out.
+    /// The client dies after the message is executed.
     KillAfter,
-    /// The message waits until others have gone on, or wait too.
+    /// The message waits until other clients have made progress or wait too.
     Hold,
-    /// So does the whole client.
+    /// The whole client waits in the same way.
     Freeze,
     /// The server ends the session while the message waits.
     Terminate,
-    /// The server's process of the session is killed: all sessions end, and the server recovers.
+    /// The server process of the session is killed. All sessions end, and the server recovers.
     Crash,
-    /// The server is stopped at once and started again.
+    /// The server is stopped immediately and restarted.
     Restart,
 }
 
@@ -45,23 +45,23 @@ impl Act {
     }
 }
 
-/// At which message.
+/// The message at which a fault strikes.
 #[derive(Clone, Copy, Debug)]
 pub enum When {
-    /// The so-manieth.
+    /// The n-th message.
     Message(u32),
-    /// The so-manieth of those statements.
+    /// The n-th message of this kind of statement.
     Statement(&'static str, u32),
 }
 
-/// Something that is to happen.
+/// A planned fault.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
     pub when: When,
     pub act: Act,
 }
 
-/// Where it hurts most, more often than chance alone would have it.
+/// The most delicate statements, which are chosen more often than by pure chance.
 const SORE: [&str; 15] = [
     "commit",
     "commit",
@@ -80,7 +80,7 @@ const SORE: [&str; 15] = [
     "leases",
 ];
 
-/// The faults of one client.
+/// Plans the faults of one client.
 pub fn plan(chance: &mut Chance, longest: u32) -> Vec<Fault> {
     let count = 1 + chance.below(3);
     (0..count).map(|_| fault(chance, longest)).collect()
@@ -97,7 +97,7 @@ fn fault(chance: &mut Chance, longest: u32) -> Fault {
     Fault { when, act: Act::chosen(chance) }
 }
 
-/// What happened, all in all.
+/// The counts of all faults.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     pub seeds: u64,

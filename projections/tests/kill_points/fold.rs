@@ -1,4 +1,4 @@
-//! What the rows must be: a fold of the log's JSON that knows nothing of the product's own.
+//! The expected rows: a fold of the log's JSON that is independent of the program's code.
 
 mod shop;
 
@@ -7,14 +7,14 @@ use projections::ReadModel;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Events of an order that do not change it as shown.
+/// Events that leave an order unchanged as the API shows it.
 const BOOKKEEPING: [&str; 4] =
     ["OrderCustomerSettled", "OrderStockSettled", "MailSent", "MailRefused"];
 
-/// Rows by their key, as the database shows them in JSON.
+/// Rows by key, in the JSON of the database.
 pub type Rows = BTreeMap<String, Value>;
 
-/// An event as it stands in the log.
+/// An event in the log.
 pub struct Fact {
     pub position: Position,
     pub record: Record,
@@ -41,7 +41,8 @@ fn time(time: Timestamp) -> Value {
     format!("{}+00:00", fraction.trim_end_matches('0').trim_end_matches('.')).into()
 }
 
-/// The rows of a read model of these facts: those before the checkpoints, and of a parked stream those before it was parked.
+/// The rows of a read model for the facts before the checkpoints; of a parked stream only the facts
+/// before it was parked.
 pub fn rows(
     model: ReadModel,
     facts: &[Fact],
@@ -97,14 +98,14 @@ fn history(fact: &Fact) -> Value {
     })
 }
 
-/// Version and time of the last event that shows.
+/// Sets the version and time of the last event that changes the row as shown.
 fn shown(row: &mut Value, facts: &[&Fact], shows: impl Fn(&Fact) -> bool) {
     let last = facts.iter().rposition(|fact| shows(fact));
     row["shown_version"] = last.map_or(0, |last| last + 1).into();
     row["updated_at"] = facts[last.unwrap_or(0)].time();
 }
 
-/// The last of these events.
+/// The last event with one of these names.
 fn last<'a>(facts: &[&'a Fact], names: &[&str]) -> Option<&'a Fact> {
     facts.iter().rev().find(|fact| fact.is(names)).copied()
 }

@@ -1,7 +1,8 @@
-//! Whatever feeds the read models is killed, cut off, held up and run twice at any message to a real `PostgreSQL`, which
-//! itself crashes and restarts: the rows always are the fold of the log at the checkpoint.
+//! Kills, disconnects, delays and duplicates the processes that feed the read models, at any
+//! message to a real `PostgreSQL`, which itself crashes and restarts. The rows must always be the
+//! fold of the log up to the checkpoint.
 //!
-//! One seed is one run. `KILL_POINTS_SEED=7` runs one, `KILL_POINTS_SEEDS=1000` that many.
+//! A seed decides a run. `KILL_POINTS_SEED=7` runs one seed, `KILL_POINTS_SEEDS=1000` that many.
 
 #![allow(
     clippy::unwrap_used,
@@ -38,10 +39,10 @@ use std::{env, time::Duration};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How many seeds a plain run takes.
+/// The number of seeds by default.
 const SEEDS: u64 = 12;
 
-/// Within how many a planted bug is found.
+/// The number of seeds within which a planted bug must be found.
 const SEEDS_PLANTED: u64 = 40;
 
 /// A plain run takes one message in so many; a long run takes every one.
@@ -78,7 +79,8 @@ async fn rows_are_the_fold_of_the_log_at_the_checkpoint_wherever_it_is_killed() 
     println!("{tally}\nin {:?}", begun.elapsed());
 }
 
-/// How many messages of a projector: its start, and then the same ones again and again.
+/// The number of messages of a projector to try: those of its start, and then the same ones
+/// repeatedly.
 const MESSAGES: u32 = 200;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -93,7 +95,7 @@ async fn a_projector_killed_at_each_message_in_turn_is_continued_by_the_next() {
     );
 }
 
-/// Every now and then an event is poison: the messages around parking are among those at which it dies.
+/// Some events are poison, so the kills also hit messages of parking.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_projector_killed_at_each_message_beside_poison_is_continued_by_the_next() {
     let mut cluster = Cluster::start().await;
@@ -124,7 +126,7 @@ async fn an_operator_killed_at_each_message_in_turn_may_try_again() {
     );
 }
 
-/// Kills of projectors that rebuild, each at a place that the seed decides.
+/// The number of kills of a rebuilding projector, each at a message that the seed decides.
 const KILLS: u32 = 50;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -151,7 +153,7 @@ async fn is_found(planted: Planted) {
             return;
         }
     }
-    panic!("{planted:?} is not found by {SEEDS_PLANTED} seeds");
+    panic!("{planted:?} was not found within {SEEDS_PLANTED} seeds");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,5 @@
-//! What stands between a client and the server: it counts what the client sends, and strikes at a given message.
+//! The proxy between a client and the server. It counts the client's messages and injects a fault
+//! at a given message.
 
 use crate::{
     faults::{Act, Fault, When},
@@ -21,25 +22,26 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-/// An answer that has not come by then is not waited for: the client may have to hear something first.
+/// How long to wait for an answer before a cut. The server may not answer before the client does
+/// something else.
 const ANSWER: Duration = Duration::from_millis(150);
 
-/// A fault that has struck.
+/// A fault that was injected.
 #[derive(Debug)]
 pub struct Struck {
     /// The client.
     pub client: u64,
     pub act: Act,
     pub statement: &'static str,
-    /// The server's process at the other end.
+    /// The server process of the connection.
     pub backend: Option<u32>,
-    /// Lets go of what is held.
+    /// Cancelling this releases a message or client that is held.
     pub held: CancellationToken,
 }
 
 struct Armed {
     faults: Vec<Fault>,
-    /// Messages so far, of all and by statement.
+    /// The number of messages so far, in total and by statement.
     sent: u32,
     of: BTreeMap<&'static str, u32>,
 }
@@ -48,14 +50,14 @@ struct Shared {
     client: u64,
     server: Arc<AtomicU16>,
     armed: Mutex<Armed>,
-    /// The client is dead: nothing it sends arrives, and nothing reaches it.
+    /// Cancelled when the client is dead: no message from or to it arrives any more.
     dead: CancellationToken,
-    /// The client stands still.
+    /// Whether the client is frozen.
     frozen: watch::Sender<bool>,
     struck: mpsc::UnboundedSender<Struck>,
 }
 
-/// The one way of a client to the server.
+/// The only connection path of a client to the server.
 pub struct Proxy {
     shared: Arc<Shared>,
     port: u16,
@@ -87,7 +89,7 @@ impl Proxy {
         self.port
     }
 
-    /// Cuts all connections for good, at once.
+    /// Closes all connections at once and for ever.
     pub fn kill(&self) {
         self.shared.dead.cancel();
     }
@@ -96,17 +98,17 @@ impl Proxy {
         self.shared.dead.is_cancelled()
     }
 
-    /// When it is dead.
+    /// Waits until the client is dead.
     pub async fn dead(&self) {
         self.shared.dead.cancelled().await;
     }
 
-    /// Lets the client go on.
+    /// Lets a frozen client continue.
     pub fn thaw(&self) {
         self.shared.frozen.send_replace(false);
     }
 
-    /// Strikes no more.
+    /// Injects no more faults.
     pub fn disarm(&self) {
         self.shared.armed.lock().unwrap().faults.clear();
     }
@@ -128,7 +130,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 async fn serve(client: TcpStream, shared: Arc<Shared>) {
     let server = SocketAddr::from(([127, 0, 0, 1], shared.server.load(Ordering::Relaxed)));
-    // A server that is down: the client finds its connection closed.
+    // If the server is down, the client's connection closes.
     let Ok(server) = TcpStream::connect(server).await else { return };
     client.set_nodelay(true).unwrap();
     server.set_nodelay(true).unwrap();
@@ -158,10 +160,11 @@ struct Connection {
     server_out: OwnedWriteHalf,
     statements: Statements,
     backend: Option<u32>,
-    /// Requests that end in an answer, the start among them, and answers that have come.
+    /// The number of requests that get an answer, including the start-up message, and the number of
+    /// answers so far.
     asked: u64,
     answered: u64,
-    /// Once set, nothing is told to the client any more, and its end follows the answer.
+    /// Once set, the client gets no more messages, and the connection ends after the answer.
     last_words: Option<LastWords>,
 }
 
@@ -171,7 +174,7 @@ struct LastWords {
     kill: bool,
 }
 
-/// Whether the connection goes on.
+/// `Some` if the connection continues.
 type Goes = Option<()>;
 
 impl Connection {
@@ -192,7 +195,8 @@ impl Connection {
         let until = self.last_words.as_ref().map(|words| words.until);
         tokio::select! {
             message = client.next() => {
-                // A connection that the client leaves is cut once all it has said has arrived.
+                // When the client closes its connection, it is cut after all its messages have
+                // arrived.
                 let message = message?;
                 frozen.wait_for(|frozen| !frozen).await.ok()?;
                 self.sent(message).await
@@ -213,7 +217,7 @@ impl Connection {
             self.answered += 1;
         }
         match &self.last_words {
-            // The server waits for rows: there will be no other answer before them.
+            // The server waits for rows of a `COPY`, so no other answer will come first.
             Some(words) if self.answered >= words.asked || message.kind == b'G' => None,
             Some(_) => Some(()),
             None => self.client_out.write_all(&message.bytes).await.ok(),
@@ -265,7 +269,7 @@ impl Connection {
 }
 
 impl Shared {
-    /// Counts a message; what is to happen at it.
+    /// Counts a message. Returns the fault to inject at it.
     fn strikes(&self, statement: &'static str) -> Option<Act> {
         let mut armed = self.armed.lock().unwrap();
         armed.sent += 1;

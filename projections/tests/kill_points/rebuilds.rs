@@ -1,4 +1,4 @@
-//! Rebuilds whose projector is killed somewhere on the way, and which the next one brings to their end.
+//! Rebuilds whose projector is killed during the rebuild; the next projector must finish them.
 
 use crate::{
     PATIENCE,
@@ -12,14 +12,15 @@ use projections::{ProjectorSettings, ReadModel};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
-/// The rest between two looks, unless something happens.
+/// The pause between two reads of the database, unless a fault strikes.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// A rebuild of a story of this length takes about so many messages.
+/// The approximate number of messages of a rebuild of this history.
 const MESSAGES: u64 = 160;
 
 impl Run<'_> {
-    /// So many kills; after each the rebuild comes to its end, and its rows are compared with the fold of the log.
+    /// Kills projectors `kills` times. After each kill the rebuild must finish, and its rows are
+    /// compared with the fold of the log.
     pub async fn killed_rebuilds(mut self, seed: u64, kills: u32) -> Result<Tally, Violation> {
         let mut chance = Chance(seed ^ 0x7265_6275);
         self.write(&story(seed, 50).0).await;
@@ -47,7 +48,8 @@ impl Run<'_> {
         self.finish(1).await
     }
 
-    /// Whether it was killed before it was done.
+    /// Runs a rebuild with a fault. Returns whether the projector was killed before the rebuild was
+    /// done.
     async fn rebuilding(&mut self, fault: Fault, id: u32) -> Result<bool, Violation> {
         let settings = self.settings.clone();
         let (process, _) = Process::projector(&self.world, id.into(), settings, vec![fault]).await;
@@ -70,19 +72,19 @@ impl Run<'_> {
         let (process, ended) = Process::projector(&self.world, id.into(), settings, vec![]).await;
         let deadline = Instant::now() + PATIENCE;
         loop {
-            // Looked at while it goes on: at any moment rows are what the checkpoint says.
+            // Check during the rebuild too: the rows must match the checkpoint at any moment.
             let seen = self.look().await?;
             if seen.as_ref().is_some_and(|seen| !seen.building() && self.has_all(seen)) {
                 break;
             }
             if Instant::now() >= deadline {
                 let at = seen.map(|seen| seen.positions()).unwrap_or_default();
-                return Err(Violation(format!("a rebuild does not come to its end: {at}")));
+                return Err(Violation(format!("a rebuild did not finish: {at}")));
             }
         }
         process.stop();
         let stopped = timeout(PATIENCE, ended).await;
-        stopped.map_err(|_| Violation("a projector does not stop".to_owned()))?.ok();
+        stopped.map_err(|_| Violation("a projector did not stop".to_owned()))?.ok();
         Ok(())
     }
 
@@ -91,7 +93,7 @@ impl Run<'_> {
             Process::operator(&self.world, u64::MAX, (wish, model), vec![]).await;
         match outcome.await {
             Ok(Outcome::Done) => Ok(()),
-            other => Err(Violation(format!("{wish:?} of {model} ends with {other:?}"))),
+            other => Err(Violation(format!("{wish:?} of {model} ended with {other:?}"))),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What a server loses in a crash comes back from the log, also while the log stands still.
+//! Data that the server loses in a crash comes back from the log, even if nothing is appended to
+//! the log.
 
 use crate::{
     PATIENCE,
@@ -45,7 +46,7 @@ impl Restarted {
         self.facts.extend(self.scribe.written.drain(..).map(Fact::new));
     }
 
-    /// Waits until it is so; gives how many events are applied by then.
+    /// Waits until a condition holds. Returns the number of events applied by then.
     async fn until(&mut self, what: &str, holds: impl Fn(&Seen, &[Fact]) -> bool) -> i64 {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -55,13 +56,13 @@ impl Restarted {
                     return seen.events();
                 }
             }
-            assert!(Instant::now() < deadline, "not in time: {what}");
+            assert!(Instant::now() < deadline, "waited in vain for: {what}");
         }
     }
 }
 
-/// A projector that never dies, over a server that does. Each time the last transactions are younger than what the server
-/// writes to its disk by itself, and nothing more is written to the log.
+/// The projector lives on while the server crashes. Each time the last transactions are too recent
+/// to be on the server's disk, and nothing more is appended to the log.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_crash_of_the_server_takes_comes_back_though_the_log_stands_still() {
     let mut it = Restarted::new(Cluster::start().await).await;
@@ -69,16 +70,16 @@ async fn what_a_crash_of_the_server_takes_comes_back_though_the_log_stands_still
     let (story, _) = story(30, 40);
     for part in story.chunks(story.len() / 6 + 1) {
         it.write(part).await;
-        let before = it.until("all is fed", Seen::complete).await;
+        let before = it.until("all events are applied", Seen::complete).await;
         it.cluster.restart().await;
-        let after = it.until("what was lost is back", Seen::complete).await;
+        let after = it.until("the lost events are applied again", Seen::complete).await;
         assert_eq!(after, before);
     }
     process.stop();
     timeout(PATIENCE, ended).await.unwrap().unwrap();
 }
 
-/// The server crashes as soon as the read models can be seen for the first time.
+/// The server crashes as soon as the read models first exist.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn read_models_once_made_are_not_taken_by_a_crash() {
     let mut cluster = Cluster::start().await;
@@ -86,9 +87,9 @@ async fn read_models_once_made_are_not_taken_by_a_crash() {
         let mut it = Restarted::new(cluster).await;
         it.write(&story(31, 3).0).await;
         let (_process, _) = it.projector().await;
-        it.until("the read models are there", |seen, _| seen.made()).await;
+        it.until("the read models exist", |seen, _| seen.made()).await;
         it.cluster.restart().await;
-        it.until("all is fed", Seen::complete).await;
+        it.until("all events are applied", Seen::complete).await;
         cluster = it.cluster;
     }
 }

@@ -1,4 +1,5 @@
-//! One seed, one life of a database: a shop's story is written part by part, and what feeds the read models is struck.
+//! One run of a seed on a new database. A history is written part by part, while faults are
+//! injected into the processes that feed the read models.
 
 use crate::{
     PATIENCE,
@@ -24,22 +25,23 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// The rest between two looks, unless something happens.
+/// The pause between two reads of the database, unless a fault strikes.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// What stands still is let go after this long, whatever the others do: they may have nothing to do.
+/// The longest time that a message or client is held, because the other clients may have nothing to
+/// do.
 const LONGEST_HOLD: Duration = Duration::from_millis(400);
 
-/// What waits until others have gone on.
+/// A held message or client.
 struct Held {
     process: u64,
     token: CancellationToken,
-    /// Until so many events are applied in all.
+    /// The number of applied events, in total, at which it is released.
     until: Option<i64>,
     deadline: Instant,
 }
 
-/// A running operator, with what is to become of the wish if it is killed.
+/// A running operator, and what to do with its request if it is killed.
 struct Operator {
     process: Process,
     outcome: oneshot::Receiver<Outcome>,
@@ -53,25 +55,25 @@ pub struct Run<'a> {
     eyes: Eyes,
     chance: Chance,
     scribe: Scribe,
-    /// The log as those who feed see it.
+    /// The log as the feeding processes see it.
     doctored: Arc<Doctored>,
     facts: Vec<Fact>,
     pub settings: ProjectorSettings,
     workers: usize,
     longest: u32,
-    /// Faults that may still be planned in this part.
+    /// The number of faults that may still be planned in this part.
     budget: u32,
     pub struck: mpsc::UnboundedReceiver<Struck>,
     pub processes: Vec<Process>,
     operator: Option<Operator>,
     held: Vec<Held>,
     ids: u64,
-    /// What has happened so far.
+    /// Everything that has happened so far, as text.
     trail: Vec<String>,
     pub tally: Tally,
 }
 
-/// One event in so many, the same ones whoever looks.
+/// One event in this many is poison, the same ones for every reader.
 const POISON: u128 = 23;
 
 fn poisonous(_: Partition, raw: &RawRecord) -> Looks {
@@ -82,7 +84,7 @@ fn poisonous(_: Partition, raw: &RawRecord) -> Looks {
 }
 
 impl<'a> Run<'a> {
-    /// A new database and an empty log, and how processes work on them.
+    /// Makes a new database, an empty log and the settings of the processes.
     pub async fn new(seed: u64, planted: Planted, cluster: &'a mut Cluster) -> Self {
         let mut chance = Chance(seed ^ 0x6b69_6c6c);
         let partitions = 1 + chance.below(4) as u32;
@@ -100,7 +102,7 @@ impl<'a> Run<'a> {
             max_events: 1 + chance.below(40) as usize,
             max_events_apart: 1 + chance.below(60) as usize,
             bulk_tasks: 1 + chance.below(3) as u32,
-            // Each chunk, some chunks, or a partition at a time.
+            // Write after each chunk, after some chunks, or after a whole partition.
             bulk_bytes: [1, 8_000, 64 << 20][chance.below(3) as usize],
             tick: Duration::from_millis(10),
             lease: Duration::from_millis([0, 0, 60][chance.below(3) as usize]),
@@ -130,7 +132,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// All of it, from an empty database to the end of the story.
+    /// Does the whole run, from an empty database to the end of the history.
     pub async fn whole(mut self, seed: u64) -> Result<Tally, Violation> {
         let orders = 8 + self.chance.below(25) as usize;
         let (story, _) = story(seed, orders);
@@ -150,19 +152,19 @@ impl<'a> Run<'a> {
         self.finish(1).await
     }
 
-    /// From now on some events are poison to whoever feeds.
+    /// From now on some events are poison for every feeding process.
     pub fn poison(&mut self) {
         self.doctored.hurt();
-        self.trail.push("the log is poisonous".to_owned());
+        self.trail.push("some events are poison".to_owned());
     }
 
-    /// All that was poison is understood.
+    /// From now on no event is poison.
     pub fn understand(&mut self) {
         self.doctored.heal();
-        self.trail.push("the log is healed".to_owned());
+        self.trail.push("no event is poison any more".to_owned());
     }
 
-    /// Brings all to its end without further faults.
+    /// Finishes everything without further faults.
     pub async fn finish(mut self, seeds: u64) -> Result<Tally, Violation> {
         self.heal().await?;
         self.tally.seeds = seeds;
@@ -184,7 +186,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Lets everything that runs go on, dead processes being followed by the next, until every version has every event.
+    /// Lets the processes continue, and replaces dead ones, until every version has applied every
+    /// event.
     pub async fn until_complete(&mut self) -> Result<(), Violation> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -202,8 +205,8 @@ impl<'a> Run<'a> {
             }
             if Instant::now() >= deadline {
                 return Err(self.violation(&match seen {
-                    Some(seen) => format!("it does not go on by itself: {}", seen.positions()),
-                    None => "it cannot be looked at".to_owned(),
+                    Some(seen) => format!("there is no progress: {}", seen.positions()),
+                    None => "the database cannot be read".to_owned(),
                 }));
             }
         }
@@ -219,12 +222,12 @@ impl<'a> Run<'a> {
         Ok(seen)
     }
 
-    /// Whether every version has every event.
+    /// Whether every version has applied every event.
     pub fn has_all(&self, seen: &Seen) -> bool {
         seen.complete(&self.facts)
     }
 
-    /// With all that led to it.
+    /// A violation with everything that led to it.
     fn violation(&self, what: &str) -> Violation {
         let settings = &self.settings;
         let (held, wanted) = (self.held.len(), self.operator.as_ref().map(|it| it.wish));
@@ -233,13 +236,14 @@ impl<'a> Run<'a> {
     }
 
     pub async fn start_processes(&mut self) {
-        // Somebody has to go on beside what stands still.
+        // Some process must make progress while another is held.
         let wanted = if self.held.is_empty() { self.workers } else { 2 };
         while self.processes.len() < wanted || !self.processes.iter().any(|it| it.feeds_all) {
             let mut settings = self.settings.clone();
             let feeds_all = !self.processes.iter().any(|it| it.feeds_all);
             if !feeds_all {
-                // The others may feed less, and may never look at their leases again.
+                // The other projectors may feed fewer read models, and may never check their leases
+                // again.
                 let chance = &mut self.chance;
                 settings.models.retain(|_| !chance.one_in(3));
                 if chance.one_in(2) {
@@ -259,7 +263,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Somebody wants something, now and then.
+    /// Starts an operator now and then.
     async fn wish(&mut self) {
         let chance = &mut self.chance;
         let wish = match chance.below(12) {
@@ -279,7 +283,7 @@ impl<'a> Run<'a> {
         self.operator = Some(Operator { process, outcome, wish, again });
     }
 
-    /// An operator who was killed, or does not know what came of it, may try again.
+    /// An operator that was killed, or does not know the outcome, may try again.
     async fn follow_operator(&mut self) {
         let Some(operator) = &mut self.operator else { return };
         let again = match operator.outcome.try_recv() {
@@ -339,7 +343,8 @@ impl<'a> Run<'a> {
         });
     }
 
-    /// No more faults: what is left goes on, or is gone, and one projector brings all to its end.
+    /// Ends all faults: held processes continue or are dropped, and one projector finishes
+    /// everything.
     async fn heal(&mut self) -> Result<(), Violation> {
         for process in &self.processes {
             process.proxy.disarm();
@@ -371,14 +376,14 @@ impl<'a> Run<'a> {
             }
             self.asked(Wish::Retry, ReadModel::Orders, vec![]).await;
             if Instant::now() >= deadline {
-                return Err(self.violation("a rebuild does not come to its end"));
+                return Err(self.violation("a rebuild did not finish"));
             }
         }
         self.processes.truncate(1);
         self.processes[0].stop();
         let stopped = timeout(PATIENCE, ended).await;
-        stopped.map_err(|_| self.violation("the last projector does not stop"))?.ok();
-        self.look().await?.ok_or_else(|| self.violation("the last look failed"))?;
+        stopped.map_err(|_| self.violation("the last projector did not stop"))?.ok();
+        self.look().await?.ok_or_else(|| self.violation("the last read of the database failed"))?;
         Ok(())
     }
 }

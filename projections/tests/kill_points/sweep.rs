@@ -1,4 +1,4 @@
-//! Every message in turn: the first, the second, and so on, each time another process that dies there.
+//! Kills a process at its first message, the next one at its second message, and so on.
 
 use crate::{
     PATIENCE,
@@ -17,7 +17,8 @@ fn killed_at(message: u32) -> [Fault; 1] {
 }
 
 impl Run<'_> {
-    /// Projectors, the n-th of which dies at its n-th message; there is always something to do.
+    /// Runs projectors, of which the n-th dies at its n-th message. There are always events to
+    /// apply.
     pub async fn sweep_projector(mut self, messages: u32) -> Result<Tally, Violation> {
         let (story, _) = story(5, messages as usize / 4);
         let mut parts = story.chunks(story.len() / messages as usize + 1);
@@ -29,10 +30,10 @@ impl Run<'_> {
             let settings = self.settings.clone();
             let process = Process::projector(&self.world, message.into(), settings, faults).await.0;
             let struck = timeout(PATIENCE, self.struck.recv()).await;
-            let struck = struck.map_err(|_| Violation(format!("message {message} never comes")))?;
+            let struck = struck.map_err(|_| Violation(format!("message {message} never came")))?;
             let struck = struck.unwrap();
             self.tally.struck(struck.act, struck.statement);
-            // What follows the message that is carried out is another matter.
+            // The projector dies only after the message was executed, so wait for that.
             while !process.proxy.is_dead() {
                 self.look().await?;
             }
@@ -42,7 +43,8 @@ impl Run<'_> {
         self.finish(0).await
     }
 
-    /// Operators, the n-th of whom dies at the n-th message of the wish and then tries again, until one is done before that.
+    /// Runs operators, of which the n-th dies at the n-th message of its request and then tries
+    /// again, until one finishes before that message.
     pub async fn sweep_operator(
         mut self,
         model: ReadModel,
@@ -60,7 +62,7 @@ impl Run<'_> {
                 going.retain(|it| !(survived && *it as u8 == wish as u8));
                 self.until_built().await?;
             }
-            // Nobody goes on with it.
+            // No process continues the work.
             self.processes.clear();
             self.asked(Wish::Rebuild, model, vec![]).await;
             let survived = self.killed_and_again(Wish::Cancel, model, message).await?;
@@ -70,7 +72,8 @@ impl Run<'_> {
         self.finish(0).await
     }
 
-    /// Operators who drain what is parked, the n-th of whom dies at the n-th message, until one is done before that.
+    /// Runs operators that drain a parked stream, of which the n-th dies at the n-th message, until
+    /// one finishes before that message.
     pub async fn sweep_retry(mut self, stride: u32) -> Result<Tally, Violation> {
         let (story, _) = story(7, 700);
         let mut message = 0;
@@ -94,10 +97,10 @@ impl Run<'_> {
 
     async fn until_drained(&mut self) -> Result<(), Violation> {
         let drained = self.look().await?.is_some_and(|seen| seen.parked().is_empty());
-        if drained { Ok(()) } else { Err(Violation("something is parked still".to_owned())) }
+        if drained { Ok(()) } else { Err(Violation("a stream is still parked".to_owned())) }
     }
 
-    /// Whether the operator was done before the message.
+    /// Whether the operator finished before the message.
     async fn killed_and_again(
         &mut self,
         wish: Wish,
@@ -111,13 +114,13 @@ impl Run<'_> {
         self.look().await?;
         let again = self.asked(wish, model, vec![]).await;
         if again.is_none_or(|outcome| outcome == Outcome::Failed) {
-            return Err(Violation(format!("{wish:?} fails after a kill at message {message}")));
+            return Err(Violation(format!("{wish:?} failed after a kill at message {message}")));
         }
         self.look().await?;
         Ok(survived)
     }
 
-    /// What comes of a wish; `None` if the operator dies.
+    /// The result of a request; `None` if the operator dies.
     pub async fn asked(
         &mut self,
         wish: Wish,
@@ -138,7 +141,7 @@ impl Run<'_> {
         while self.look().await?.is_none_or(|seen| seen.building()) {
             self.start_processes().await;
             if Instant::now() >= deadline {
-                return Err(Violation("a rebuild does not come to its end".to_owned()));
+                return Err(Violation("a rebuild did not finish".to_owned()));
             }
         }
         Ok(())

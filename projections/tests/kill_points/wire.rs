@@ -1,4 +1,5 @@
-//! Just enough of `PostgreSQL`'s wire protocol: where a message ends, and which statement it belongs to.
+//! The part of `PostgreSQL`'s wire protocol that the proxy needs: the ends of messages, and the
+//! statement that a message belongs to.
 
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::BTreeMap;
@@ -7,7 +8,7 @@ use tokio::{
     net::tcp::OwnedReadHalf,
 };
 
-/// A message as it travels; `kind` is 0 for the first of a connection, which has none.
+/// A message on the wire. `kind` is 0 for the first message of a connection, which has no kind.
 pub struct Message {
     pub kind: u8,
     pub bytes: Bytes,
@@ -18,13 +19,13 @@ impl Message {
         &self.bytes[if self.kind == 0 { 4 } else { 5 }..]
     }
 
-    /// The process of the server, if this is where it says so.
+    /// The id of the server process, if this message contains it.
     pub fn backend(&self) -> Option<u32> {
         (self.kind == b'K').then(|| self.body().get_u32())
     }
 }
 
-/// One direction of a connection, message by message.
+/// The messages of one direction of a connection.
 pub struct Messages {
     stream: OwnedReadHalf,
     buffer: BytesMut,
@@ -32,17 +33,18 @@ pub struct Messages {
 }
 
 impl Messages {
-    /// Of the server.
+    /// The messages of the server.
     pub fn of_server(stream: OwnedReadHalf) -> Self {
         Self { stream, buffer: BytesMut::new(), typed: true }
     }
 
-    /// Of the client.
+    /// The messages of the client.
     pub fn of_client(stream: OwnedReadHalf) -> Self {
         Self { stream, buffer: BytesMut::new(), typed: false }
     }
 
-    /// The next message; `None` once the other side is gone. May be dropped and called again.
+    /// The next message; `None` once the other side has closed. The future may be dropped without
+    /// losing data.
     pub async fn next(&mut self) -> Option<Message> {
         loop {
             if let Some(message) = self.take() {
@@ -67,12 +69,12 @@ impl Messages {
     }
 }
 
-/// A connection that breaks is one that ends.
+/// Reads more data. A broken connection counts as closed.
 async fn read(stream: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut) -> usize {
     stream.read_buf(buffer).await.unwrap_or(0)
 }
 
-/// What the messages of a client belong to.
+/// Maps the messages of a client to statements.
 #[derive(Default)]
 pub struct Statements {
     prepared: BTreeMap<Vec<u8>, &'static str>,
@@ -80,7 +82,7 @@ pub struct Statements {
 }
 
 impl Statements {
-    /// What this message is part of.
+    /// The statement that this message is part of.
     pub fn of(&mut self, message: &Message) -> &'static str {
         let mut body = message.body();
         match message.kind {
@@ -113,7 +115,7 @@ fn text(body: &mut &[u8]) -> Vec<u8> {
     text
 }
 
-/// What to call a statement: the first of these that it has in it.
+/// The names of statements: the first text that a statement contains decides its name.
 const NAMES: [(&str, &str); 36] = [
     ("_sqlx_migrations", "migrations"),
     ("create schema control", "migrations"),

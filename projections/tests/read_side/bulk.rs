@@ -1,4 +1,4 @@
-//! New versions filled in bulk.
+//! Bulk filling of new versions.
 
 use crate::{
     doctored::{Doctored, Seen},
@@ -12,7 +12,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-/// Whatever is behind at all is filled in bulk.
+/// Settings with which a version that is behind by any number of events is filled in bulk.
 fn in_bulk(bulk_bytes: usize) -> ProjectorSettings {
     ProjectorSettings { close: 0, bulk_bytes, ..settings() }
 }
@@ -28,16 +28,17 @@ async fn until_serving(scenario: &Scenario, models: &[ReadModel], version: u32) 
     .await;
 }
 
-/// The indexes of a version's table, by what they are made of.
+/// The definitions of the indexes of a version's table.
 async fn indexes(scenario: &Scenario, version: u32) -> Vec<String> {
     let query = "select regexp_replace(indexdef, '_v[0-9]+', '') from pg_indexes \
                  where schemaname like '%\\_v' || $1::text order by 1";
     sqlx::query_scalar(query).bind(version.to_string()).fetch_all(&scenario.pool).await.unwrap()
 }
 
-/// With room for whole partitions, for some events, and for next to none: then every stream goes on in another part.
+/// Fills with memory for whole partitions, for some events, and for almost none, so that every
+/// stream continues in another part.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_filled_in_bulk_is_what_is_fed_event_by_event() {
+async fn bulk_filling_gives_the_same_rows_as_the_feed() {
     let mut scenario = Scenario::new(3).await;
     scenario.scribe.write(&story(40, 250).0, 4).await;
     let projector = scenario.projector(settings()).await;
@@ -57,16 +58,16 @@ async fn what_is_filled_in_bulk_is_what_is_fed_event_by_event() {
             assert_eq!(checkpoints, scenario.checkpoints(model, theirs).await);
         }
         assert_eq!(indexes(&scenario, version).await, indexes(&scenario, 1).await);
-        // What comes next is fed as ever.
+        // Later events come through the feed.
         scenario.scribe.write(&story(41 + u64::from(version), 5).0, 4).await;
         scenario.settle().await;
         projector.stop().await;
     }
 }
 
-/// A projector that ends while it fills is continued by the next one, part by part.
+/// If a projector ends during bulk filling, the next one continues with the next part.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_filled_before_an_end_is_not_filled_again() {
+async fn parts_filled_before_a_restart_are_not_filled_again() {
     let mut scenario = Scenario::new(2).await;
     scenario.scribe.write(&story(50, 300).0, 2).await;
     let projector = scenario.projector(settings()).await;
@@ -92,7 +93,8 @@ async fn what_was_filled_before_an_end_is_not_filled_again() {
     projector.stop().await;
 }
 
-/// A partition with an event that does not read is filled up to there and left to the feed, which parks the stream.
+/// A partition with an event that cannot be decoded is filled up to that event. The feed continues
+/// from there and parks the stream.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_event_parks_its_stream_in_a_rebuild_as_in_the_feed() {
     let mut scenario = Scenario::new(1).await;
@@ -113,7 +115,8 @@ async fn an_unknown_event_parks_its_stream_in_a_rebuild_as_in_the_feed() {
         assert_eq!(scenario.dump(model, 2).await, scenario.dump(model, 1).await);
     }
     projector.stop().await;
-    // From one reading, which goes on for those that need not stop there.
+    // All models are filled from one reading of the log, which continues for the models that do not
+    // stop.
     for model in models {
         rebuild::request(&scenario.pool, model).await.unwrap();
     }
@@ -125,7 +128,7 @@ async fn an_unknown_event_parks_its_stream_in_a_rebuild_as_in_the_feed() {
     projector.stop().await;
 }
 
-/// Versions that wait for the same partition; and then those that are at different places.
+/// First versions that wait for the same partition, then versions at different positions.
 #[tokio::test(flavor = "multi_thread")]
 async fn several_versions_are_filled_from_one_reading() {
     let mut scenario = Scenario::new(1).await;
@@ -154,7 +157,7 @@ async fn several_versions_are_filled_from_one_reading() {
     assert!(read() >= records);
     assert!(read() < records * 2, "{} instead of {records}", read());
 
-    // One of them is half done when the others come.
+    // One version is half filled when the others are requested.
     request(ReadModel::Orders).await;
     let projector = scenario.projector(in_bulk(1)).await;
     eventually("it has begun", async || scenario.checkpoints(ReadModel::Orders, 3).await[0].0 > 0)

@@ -1,4 +1,4 @@
-//! Wishlists, search and sales, as they are asked for.
+//! Queries of wishlists, search and sales.
 
 use crate::{
     scenario::{Scenario, settings},
@@ -38,7 +38,7 @@ async fn add(scribe: &mut Scribe, id: Uuid, described: Described) {
     scribe.write(&[(StreamId::product(id), added(described))], 1).await;
 }
 
-/// All names that a question finds, in pages of `limit`.
+/// The names of all products that a query finds, in pages of `limit`.
 async fn find(models: &ReadModels, question: &str, limit: u32) -> Vec<String> {
     let question = Question::of(question).unwrap();
     let (mut names, mut after) = (Vec::new(), None);
@@ -53,7 +53,7 @@ async fn find(models: &ReadModels, question: &str, limit: u32) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn products_are_found_by_words_beginnings_and_slips_the_best_first() {
+async fn products_are_found_by_words_prefixes_and_typos_in_order_of_rank() {
     let mut scenario = Scenario::new(3).await;
     let mut chance = Chance(7);
     let ids: Vec<Uuid> = BOOKS.iter().map(|_| chance.id()).collect();
@@ -65,7 +65,8 @@ async fn products_are_found_by_words_beginnings_and_slips_the_best_first() {
     let models = scenario.models();
     for limit in [1, 2, 50] {
         let find = async |question: &str| find(&models, question, limit).await;
-        // In the name before elsewhere; as a whole word before as a beginning; in a shorter name first.
+        // A match in the name ranks before one elsewhere, a whole word before a prefix, a shorter
+        // name before a longer one.
         let war = find("war").await;
         assert_eq!(war[3..], ["Warriors", "Peace"], "{war:?}");
         let names: BTreeSet<&str> = war[..3].iter().map(String::as_str).collect();
@@ -114,7 +115,8 @@ async fn products_are_found_by_words_beginnings_and_slips_the_best_first() {
     projector.stop().await;
 }
 
-/// Each word is in too many names to be ranked, and the newest of these do not have both.
+/// Each word is in too many names to rank all of them, and the newest of these names do not have
+/// both words.
 #[tokio::test(flavor = "multi_thread")]
 async fn words_that_are_common_and_seldom_meet_are_found_at_once() {
     let mut scenario = Scenario::new(2).await;
@@ -142,7 +144,7 @@ async fn words_that_are_common_and_seldom_meet_are_found_at_once() {
     projector.stop().await;
 }
 
-/// Whatever the pages are of, and whether the tiers are ranked or too large for that.
+/// For all kinds of queries, and for tiers that are ranked and tiers that are too large for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_of_a_search_neither_repeat_nor_skip_while_products_come() {
     let mut scenario = Scenario::new(3).await;
@@ -281,7 +283,7 @@ async fn a_wishlist_shows_its_products_as_they_are() {
                 _ => {}
             }
         }
-        // The last product was never added: it can be told nothing of.
+        // The last product was never added, so nothing can be shown for it.
         expected.retain(|id| Some(id) != cast.products.last());
         let shown = models.wishlist(customer, None, 200).await.unwrap().items;
         assert!(shown.iter().map(|item| item.product.product_id).eq(expected));
@@ -295,7 +297,7 @@ async fn a_wishlist_shows_its_products_as_they_are() {
     projector.stop().await;
 }
 
-/// An order, as the log tells it.
+/// The sale of an order, according to the log.
 #[derive(Default)]
 struct Sale {
     confirmed: Option<Timestamp>,
@@ -327,7 +329,7 @@ fn sales(scribe: &Scribe) -> Vec<Sale> {
     sales.into_values().collect()
 }
 
-/// The report over any range is the sum over the orders confirmed in it and not cancelled.
+/// The report for any period is the sum of the orders that were confirmed in it and not cancelled.
 #[tokio::test(flavor = "multi_thread")]
 async fn sales_are_the_sums_over_the_orders() {
     for seed in 40..44 {

@@ -1,4 +1,4 @@
-//! A log as a program sees it that knows less: some of its records look different to whoever reads.
+//! A log that shows some of its records differently to readers, as an older program would see them.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,19 +11,19 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-/// What becomes of a record.
+/// How a record is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
     Plain,
-    /// Its type has a name that nobody knows.
+    /// Its type has an unknown name.
     Unknown,
-    /// Its schema is newer than any that is known.
+    /// Its schema version is newer than any known one.
     Newer,
-    /// Its body is no JSON.
+    /// Its body is not JSON.
     Garbled,
-    /// It says nothing, as writers' records do.
+    /// It has no event, like the records of writers.
     Nothing,
-    /// It does not read at all.
+    /// Reading fails at it.
     Damaged,
 }
 
@@ -56,12 +56,12 @@ impl Doctored {
         Self { log, look: Arc::new(look), healed: Arc::default() }
     }
 
-    /// From now on everything is seen as it is.
+    /// Shows all records unchanged from now on.
     pub fn heal(&self) {
         self.healed.store(true, Ordering::Relaxed);
     }
 
-    /// From now on it is not.
+    /// Shows the chosen records differently from now on.
     pub fn hurt(&self) {
         self.healed.store(false, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! Zombies, kills, damage and other logs.
+//! Zombie projectors, kills, damage of the log, and other logs.
 
 use crate::{
     doctored::{Doctored, Seen},
@@ -13,7 +13,7 @@ use events::{
 use projections::{Behind, Progress, ProjectorSettings, ReadModel};
 use std::{sync::Arc, time::Duration};
 
-/// What a projector that nobody disturbed makes of the log of `scenario`.
+/// The rows of an undisturbed projector on the log of `scenario`.
 pub async fn undisturbed(scenario: &Scenario) -> Vec<Vec<String>> {
     let quiet = Scenario::new(scenario.log.partitions()).await;
     let quiet = Scenario { log: Arc::clone(&scenario.log), ..quiet };
@@ -32,7 +32,8 @@ async fn assert_each_event_counted_once(scenario: &Scenario) {
     }
 }
 
-/// Three projectors that believe they alone feed everything: they never look at their leases again, and these run out.
+/// Three projectors that each believe that they alone feed everything. They never check their
+/// leases again, and the leases expire.
 #[tokio::test(flavor = "multi_thread")]
 async fn zombies_apply_nothing_twice() {
     let mut scenario = Scenario::new(3).await;
@@ -63,7 +64,7 @@ async fn zombies_apply_nothing_twice() {
     assert_eq!(scenario.dump_all().await, undisturbed(&scenario).await);
 }
 
-/// The projector is dropped at any moment, in the middle of transactions too.
+/// The projector is dropped at random moments, also in the middle of a transaction.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_projector_is_continued_by_the_next() {
     let mut scenario = Scenario::new(3).await;
@@ -84,7 +85,7 @@ async fn a_killed_projector_is_continued_by_the_next() {
     assert_eq!(scenario.dump_all().await, undisturbed(&scenario).await);
 }
 
-/// Connections die again and again, as when the server restarts.
+/// Connections are closed repeatedly, as by restarts of the server.
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_connections_lose_nothing() {
     let mut scenario = Scenario::new(3).await;
@@ -108,7 +109,7 @@ async fn lost_connections_lose_nothing() {
     assert_eq!(scenario.dump_all().await, undisturbed(&scenario).await);
 }
 
-/// Another process takes over from one that is gone without a word.
+/// Another process takes over from one that died without releasing its leases.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_takes_over() {
     let mut scenario = Scenario::new(2).await;
@@ -141,7 +142,7 @@ async fn until_stopped(scenario: &Scenario, model: ReadModel, partition: Partiti
     .await;
 }
 
-/// Damage of the log is no poison event: what cannot be trusted is not passed.
+/// A damaged log is not a poison event: its partition stops, because the log cannot be trusted.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_log_stops_its_partition_and_no_other() {
     let mut scenario = Scenario::new(3).await;
@@ -183,7 +184,7 @@ async fn a_damaged_log_stops_its_partition_and_no_other() {
     projector.stop().await;
 }
 
-/// The log was replaced behind the checkpoints: by another one, or by a shorter one.
+/// The log was replaced by another one or a shorter one, so the checkpoints do not match it.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_log_is_noticed() {
     for orders in [40, 3] {
@@ -211,7 +212,7 @@ async fn another_log_is_noticed() {
     }
 }
 
-/// A database that belongs to a log of another shape is refused.
+/// A database that belongs to a log with another number of partitions is refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_number_of_partitions_is_refused() {
     let scenario = Scenario::new(2).await;

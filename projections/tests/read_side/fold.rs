@@ -1,4 +1,4 @@
-//! Rows are the fold of the log, whatever the chunks, the interleaving and the adapter.
+//! The rows are the fold of the log for all sizes of chunks, all interleavings and all adapters.
 
 use crate::{
     scenario::{Scenario, settings},
@@ -16,7 +16,7 @@ use projections::{
 use std::{collections::BTreeMap, sync::Arc};
 use uuid::Uuid;
 
-/// The events of each stream, decoded, in order.
+/// The decoded events of each stream, in order.
 fn by_stream(scribe: &Scribe) -> BTreeMap<StreamId, Vec<(Record, Event)>> {
     let mut streams: BTreeMap<StreamId, Vec<(Record, Event)>> = BTreeMap::new();
     for (position, record) in &scribe.written {
@@ -26,7 +26,7 @@ fn by_stream(scribe: &Scribe) -> BTreeMap<StreamId, Vec<(Record, Event)>> {
     streams
 }
 
-/// The last event of which `counts` is true: what moves version and time as shown.
+/// The last event for which `counts` is true. It decides the version and time that are shown.
 fn last_shown(events: &[(Record, Event)], counts: impl Fn(&Event) -> bool) -> &Record {
     &events.iter().rev().find(|(_, event)| counts(event)).unwrap().0
 }
@@ -186,7 +186,7 @@ async fn check(models: &ReadModels, scribe: &Scribe) {
             StreamKind::Order => check_orders(models, stream.id, events).await,
             StreamKind::Product => check_products(models, stream.id, events).await,
             StreamKind::Customer => check_customers(models, stream.id, events).await,
-            // What they and sales show is checked in `catalogue`.
+            // Wishlists and sales are checked in `catalogue`.
             StreamKind::Email | StreamKind::Writer | StreamKind::Wishlist => {}
         }
         check_history(models, *stream, events).await;
@@ -197,7 +197,7 @@ async fn check(models: &ReadModels, scribe: &Scribe) {
 async fn rows_are_the_fold_of_the_log() {
     let mut scenario = Scenario::new(3).await;
     let (story, cast) = story(1, 120);
-    // Half of it is there before the projector, half comes while it runs.
+    // Half of the history is written before the projector starts, half while it runs.
     let (before, while_running) = story.split_at(story.len() / 2);
     scenario.scribe.write(before, 7).await;
     let projector = scenario.projector(settings()).await;
@@ -236,7 +236,8 @@ async fn rows_are_the_fold_of_the_embedded_log() {
     projector.stop().await;
 }
 
-/// The same log in other chunks, groups and transactions, and stopped and started in between, gives the same tables.
+/// The same log gives the same tables with other chunks, groups and transactions, and with restarts
+/// in between.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_table_depends_on_how_partitions_interleave() {
     let mut dumps = Vec::new();
@@ -260,7 +261,7 @@ async fn no_table_depends_on_how_partitions_interleave() {
         let projector = scenario.projector(settings()).await;
         scenario.settle().await;
         projector.stop().await;
-        // Offsets differ with the batches: the history is compared without them.
+        // Offsets depend on the batches, so the history is compared without them.
         let mut dump = scenario.dump_all().await;
         dump[3] = sqlx::query_scalar(
             "select (version, stream_kind, stream_id, event_id, event_type, body)::text \

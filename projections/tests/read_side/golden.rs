@@ -1,8 +1,10 @@
-//! A small fixed history, and what each read model made of it when its revision was last raised.
+//! A small fixed history, and the rows that each read model had for it when its revision was last
+//! raised.
 //!
-//! Whoever changes what rows say, or their tables, must raise the revision of the read model's template, so that old and new
-//! rows are never taken for the same. Then `GOLDEN=write cargo test -p projections --test read_side golden` notes what comes
-//! of it now; the history itself is never changed, only appended to. A program that was not tested finds it at its start:
+//! A change of the rows or tables of a read model must raise the revision of its template, so that
+//! old and new rows are never mistaken for each other. Afterwards `GOLDEN=write cargo test -p
+//! projections --test read_side golden` records the new rows. The history itself is only appended
+//! to, never changed. A program whose tests were not run notices an undeclared change at its start:
 //! see `undeclared.rs`.
 
 use crate::scenario::{Scenario, new_database};
@@ -30,10 +32,10 @@ struct Told {
     body: Box<RawValue>,
 }
 
-/// What a read model made of its first events.
+/// The rows that a read model made of the first events.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Made {
-    /// Revision and tables.
+    /// The revision and a hash of the tables.
     fingerprint: String,
     events: i32,
     digest: String,
@@ -50,7 +52,7 @@ fn file(name: &str) -> PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_changes_what_rows_say_raises_the_revision() {
+async fn a_change_of_the_rows_needs_a_new_revision() {
     let pool = database::connect(new_database().await, PoolSettings::default()).await.unwrap();
     database::migrate(&pool).await.unwrap();
     let write = std::env::var("GOLDEN").is_ok_and(|wish| wish == "write");
@@ -82,7 +84,7 @@ async fn who_changes_what_rows_say_raises_the_revision() {
     assert_eq!(now, noted, "another revision, or a longer history: GOLDEN=write");
 }
 
-/// Makes the history anew from a story; only for a first one.
+/// Writes a new history from a story. Only used to create the first one.
 #[tokio::test]
 #[ignore = "writes the history"]
 async fn write_the_history() {

@@ -1,4 +1,5 @@
-//! The read side over real logs and a real `PostgreSQL`: one private cluster for all tests, a database for each.
+//! The read side on real logs and a real `PostgreSQL`, with one private cluster for all tests and a
+//! database for each test.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! Poison: an event that cannot be applied parks its stream, and no other.
+//! Poison events: an event that cannot be applied parks its stream and no other stream.
 
 mod draining;
 mod shown;
@@ -21,7 +21,7 @@ use projections::{
 use sqlx::AssertSqlSafe;
 use std::sync::Arc;
 
-/// The log of a scenario, with one event of a stream that looks different.
+/// The log of a scenario, with one event of a stream shown differently.
 fn ill(scenario: &Scenario, stream: StreamId, version: u64, seen: Seen) -> Arc<Doctored> {
     let look = move |_, raw: &RawRecord| {
         let is = raw.record.stream == stream && raw.record.metadata.version == version;
@@ -30,7 +30,7 @@ fn ill(scenario: &Scenario, stream: StreamId, version: u64, seen: Seen) -> Arc<D
     Arc::new(Doctored::new(Arc::clone(&scenario.log), look))
 }
 
-/// What a projector makes of `log` if a stream ends before a version.
+/// The rows of a projector on `log` if a stream ends before a version.
 async fn without(log: &Arc<dyn EventLog>, stream: StreamId, version: u64) -> Vec<Vec<String>> {
     let look = move |_, raw: &RawRecord| {
         let cut = raw.record.stream == stream && raw.record.metadata.version >= version;
@@ -45,7 +45,7 @@ async fn all(scenario: &Scenario) -> Vec<ParkedStream> {
     parked::list(&scenario.pool, None, 1_000).await.unwrap()
 }
 
-/// Each event is counted, wherever it went, and nothing has stopped.
+/// Every event is counted, applied or kept back, and no partition has stopped.
 async fn assert_all_passed(scenario: &Scenario) {
     for model in ReadModel::ALL {
         let checkpoints = scenario.checkpoints(model, 1).await;
@@ -65,7 +65,7 @@ fn events_of(scenario: &Scenario, stream: StreamId) -> Vec<Position> {
     of.map(|(position, _)| *position).collect()
 }
 
-/// A story, and a stream of a kind in it with at least so many events.
+/// A story, and a stream of this kind in it with at least `events` events.
 fn with_stream(seed: u64, kind: StreamKind, events: usize) -> (Story, StreamId) {
     let (story, _) = story(seed, 60);
     let count = |stream| story.iter().filter(|(of, _)| *of == stream).count();
@@ -75,11 +75,11 @@ fn with_stream(seed: u64, kind: StreamKind, events: usize) -> (Story, StreamId) 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_does_not_read_parks_its_stream_and_the_rest_goes_on() {
+async fn an_event_that_cannot_be_decoded_parks_its_stream_and_no_other() {
     let cases = [
         (Seen::Unknown, StreamKind::Order, ReadModel::Orders, "From\\0TheFuture"),
         (Seen::Newer, StreamKind::Product, ReadModel::Products, "schema version 99"),
-        (Seen::Garbled, StreamKind::Customer, ReadModel::Customers, "does not read"),
+        (Seen::Garbled, StreamKind::Customer, ReadModel::Customers, "cannot be decoded"),
     ];
     let folder = tempfile::tempdir().unwrap();
     for (seed, (seen, kind, own, reason)) in (40..).zip(cases) {
@@ -104,7 +104,7 @@ async fn an_event_that_does_not_read_parks_its_stream_and_the_rest_goes_on() {
         let events = events_of(&scenario, stream);
         let found = all(&scenario).await;
         let models: Vec<_> = found.iter().map(|it| it.model).collect();
-        // And sales or search, which look at the same streams.
+        // Sales or search also read these streams.
         assert!((2..=3).contains(&models.len()), "{found:?}");
         assert!(models.contains(&own) && models.contains(&ReadModel::History));
         for parked in found {
@@ -115,7 +115,7 @@ async fn an_event_that_does_not_read_parks_its_stream_and_the_rest_goes_on() {
         }
         assert_eq!(scenario.dump_all().await, without(&plain, stream, 3).await);
 
-        // The program is as it was: nothing comes of trying again.
+        // The program is unchanged, so a retry has no effect.
         for retried in parked::retry(&scenario.pool, &scenario.log, stream).await.unwrap() {
             let Outcome::Parked { position, .. } = retried.outcome else { panic!("{retried:?}") };
             assert_eq!((position, retried.applied), (events[2], 0));
@@ -155,7 +155,7 @@ async fn a_missing_version_parks_the_stream_where_versions_count() {
     projector.stop().await;
 }
 
-/// A text that `PostgreSQL` cannot hold, among many events of one transaction.
+/// A text that `PostgreSQL` cannot store, among many events of one transaction.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_the_database_refuses_parks_its_stream_only() {
     let mut scenario = Scenario::new(3).await;
@@ -177,15 +177,15 @@ async fn a_row_the_database_refuses_parks_its_stream_only() {
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!((found[0].model, found[0].position), (ReadModel::Orders, position));
     let mut expected = without(&scenario.log, stream, version).await;
-    // The history can hold it.
+    // The history can store it.
     expected[3] = scenario.dump(ReadModel::History, 1).await;
-    // So can the sums, which are of no text.
+    // The sales sums contain no text, so they are not affected.
     expected[6] = scenario.dump(ReadModel::Sales, 1).await;
     assert_eq!(scenario.dump_all().await, expected);
     projector.stop().await;
 }
 
-/// Whatever the database has, it is waited out: SQLSTATEs of what may be otherwise the next time.
+/// These SQLSTATEs are temporary faults of the database, so the projector retries until they pass.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fault_of_the_database_parks_nothing() {
     let codes = ["40001", "40P01", "53100", "53200", "55P03", "57014", "57P01", "58030", "42P01"];
@@ -213,7 +213,7 @@ async fn a_fault_of_the_database_parks_nothing() {
     }
 }
 
-/// Poison is rare. Where everything is refused, the program or its tables are the wrong ones.
+/// Poison is rare. If every event is refused, the program or its tables must be wrong.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_where_everything_is_poison_stops() {
     let mut scenario = Scenario::new(1).await;

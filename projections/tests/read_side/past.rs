@@ -1,4 +1,5 @@
-//! The log folded again: what serves is compared with it, shown as it was, and mended stream by stream.
+//! New folds of the log: to check the serving version, to show it as of a past time, and to repair
+//! single streams.
 
 use crate::{
     doctored::{Doctored, Seen},
@@ -28,7 +29,7 @@ type Belongs = Box<dyn Fn(Position, &Record) -> bool + Send + Sync>;
 
 const NOW: Timestamp = Timestamp::MAX_UTC;
 
-/// What a projector makes of the part of a log that `belongs` says is there.
+/// The rows of a projector on the part of a log that `belongs` selects.
 async fn only(
     scenario: &Scenario,
     belongs: impl Fn(Position, &Record) -> bool + Send + Sync + 'static,
@@ -133,7 +134,7 @@ async fn every_way_in_which_rows_can_be_wrong_is_found_and_named() {
             }
         }
     }
-    // The stream that nobody parked, and that cannot be applied.
+    // The stream cannot be applied, but is not parked.
     let poison = move |_, raw: &RawRecord| {
         let is = raw.record.stream == StreamId::product(cast.products[0]);
         if is { Seen::Unknown } else { Seen::Plain }
@@ -143,7 +144,7 @@ async fn every_way_in_which_rows_can_be_wrong_is_found_and_named() {
     let of = |model| reports.iter().find(|it| it.model == model).unwrap();
     assert_eq!(of(ReadModel::Products).refused.len(), 1);
     assert!(of(ReadModel::Customers).refused.is_empty());
-    // Other code wrote it: nothing can be said.
+    // Other code wrote this version, so it cannot be compared.
     run(&scenario, "update control.version set fingerprint = 'other' where projection = 'orders'")
         .await;
     let reports = past::audit(&scenario.pool, &*scenario.log).await.unwrap();
@@ -173,7 +174,7 @@ async fn a_read_model_as_it_was_is_what_the_log_was() {
         let expected = only(&scenario, belongs).await;
         assert!(expected.iter().all(|rows| !rows.is_empty()));
         for (model, expected) in ReadModel::ALL.into_iter().zip(expected) {
-            // A second time gives the same.
+            // A second fold must give the same rows.
             for _ in 0..2 {
                 let log = &*scenario.log;
                 let past = past::as_of(&scenario.pool, log, model, &moment, NOW).await.unwrap();

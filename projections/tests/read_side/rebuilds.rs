@@ -1,4 +1,4 @@
-//! Versions built anew while the shop goes on.
+//! Rebuilds while the shop is running.
 
 use crate::{
     scenario::{Scenario, eventually, new_database, settings},
@@ -29,7 +29,7 @@ async fn until_serving(scenario: &Scenario, model: ReadModel, version: u32) {
     eventually("the version serves", async || serving(scenario, model).await == version).await;
 }
 
-/// Asks the same questions over and over: no answer fails, and none is older than the one before.
+/// Repeats the same queries. No query may fail, and no answer may be older than the previous one.
 async fn watch(models: ReadModels, product: Uuid, stop: Arc<AtomicBool>) -> usize {
     let (mut version, mut events, mut asked) = (0, 0, 0);
     let mut positions = [LogPosition::default(), LogPosition::default()];
@@ -54,7 +54,7 @@ async fn watch(models: ReadModels, product: Uuid, stop: Arc<AtomicBool>) -> usiz
     asked
 }
 
-/// A product whose stock changes all the time, among other things that happen.
+/// Writes stock changes of a product among other events.
 async fn trade(scenario: &mut Scenario, stream: StreamId, seed: u64) {
     let reason = product::StockReason::Received;
     let (story, _) = story(seed, 15);
@@ -72,7 +72,7 @@ async fn a_rebuild_goes_unnoticed_and_gives_the_same_rows() {
     let mut scenario = Scenario::new(3).await;
     let (story, cast) = story(20, 200);
     scenario.scribe.write(&story, 20).await;
-    // Close means so little here that the new version has to read for itself first.
+    // `close` is so small that the new version must first read the log by itself.
     let settings = ProjectorSettings { close: 20, max_events_apart: 50, ..settings() };
     let projector = scenario.projector(settings).await;
     scenario.settle().await;
@@ -128,7 +128,7 @@ async fn going_back_is_instant_and_going_on_too() {
     assert!(matches!(rebuild::rollback(&pool, model).await, Err(RebuildError::NoOther(_))));
     rebuild::request(&pool, model).await.unwrap();
     until_serving(&scenario, model, 2).await;
-    // The first version may have had as little by then as the second.
+    // Wait, because the first version may not be further than the second one yet.
     scenario.settle().await;
     let stop = Arc::new(AtomicBool::new(false));
     let watchers: Vec<_> = [scenario.models(), scenario.models_elsewhere()]
@@ -153,7 +153,8 @@ async fn going_back_is_instant_and_going_on_too() {
     projector.stop().await;
 }
 
-/// A version written by other code is not fed here; it cannot serve again, and new code builds its own beside it.
+/// A version written by other code is not fed and cannot serve again; this code builds its own
+/// version beside it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_of_other_code_is_left_alone() {
     let mut scenario = Scenario::new(2).await;
@@ -190,7 +191,7 @@ async fn a_rebuild_can_be_given_up() {
     let (pool, model) = (scenario.pool.clone(), ReadModel::History);
     assert!(matches!(rebuild::cancel(&pool, model).await, Err(RebuildError::NotUnderWay(_))));
     rebuild::request(&pool, model).await.unwrap();
-    // Several are all begun, or none.
+    // Several rebuilds are started all together or not at all.
     let several = rebuild::request_all(&pool, &[ReadModel::Orders, model], Manner::default()).await;
     assert!(matches!(several, Err(RebuildError::UnderWay(of)) if of == model));
     let orders = rebuild::cancel(&pool, ReadModel::Orders).await;
@@ -200,13 +201,14 @@ async fn a_rebuild_can_be_given_up() {
     let projector = scenario.projector(settings()).await;
     scenario.settle().await;
     assert_eq!(serving(&scenario, model).await, 1);
-    // Its number is free again, and so is its schema.
+    // The version number and the schema are free again.
     assert_eq!(rebuild::request(&pool, model).await.unwrap(), 2);
     until_serving(&scenario, model, 2).await;
     projector.stop().await;
 }
 
-/// Whoever feeds a version locks its checkpoints by partition; so must whoever drops it, wherever they lie in the table.
+/// A feed locks the checkpoints of a version in the order of partitions. The drop must lock them in
+/// the same order, in spite of their physical order in the table.
 #[tokio::test(flavor = "multi_thread")]
 async fn dropping_a_version_that_is_fed_is_no_deadlock() {
     let scenario = Scenario::new(2).await;
@@ -219,7 +221,7 @@ async fn dropping_a_version_that_is_fed_is_no_deadlock() {
         )
         .bind(partition)
     };
-    // The first partition's row lies behind the other one's.
+    // The row of the first partition is stored after the other one.
     locked(0).execute(&pool).await.unwrap();
     let mut feed = database::begin(&pool).await.unwrap();
     locked(0).execute(&mut *feed).await.unwrap();
@@ -238,7 +240,7 @@ async fn dropping_a_version_that_is_fed_is_no_deadlock() {
     dropping.await.unwrap().unwrap();
 }
 
-/// Between the shared tables and the first versions a rebuild would be the first version, and never serve.
+/// Before the first versions exist, a rebuild would become the first version and never serve.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_rebuilt_before_something_serves() {
     let options = new_database().await;

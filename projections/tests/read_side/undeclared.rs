@@ -1,4 +1,4 @@
-//! A program whose code makes other rows under the same revision finds it at its start.
+//! A program whose code makes different rows under the same revision notices that at its start.
 
 use crate::{
     scenario::{Scenario, eventually, settings},
@@ -22,13 +22,13 @@ async fn run(scenario: &Scenario, sql: &str) -> u64 {
     done.unwrap().rows_affected()
 }
 
-/// As text, to be compared.
+/// The notes as text, for comparison.
 async fn notes(scenario: &Scenario) -> Vec<String> {
     let query = "select c::text from control.code c order by 1";
     sqlx::query_scalar(query).fetch_all(&scenario.pool).await.unwrap()
 }
 
-/// Another build of the program, whose orders have no addresses.
+/// Starts a projector of another build, whose orders have no addresses.
 async fn other_build(scenario: &Scenario) -> Projector {
     scenario.projector(ProjectorSettings { planted: Planted::OtherRows, ..settings() }).await
 }
@@ -62,7 +62,7 @@ async fn an_undeclared_change_is_found_told_and_not_fed() {
     assert!(reason.contains("orderlog rebuild orders --accept"), "{reason}");
     let stale = StaleModel { model: ORDERS, version: 1, reason, rebuilding: false };
     assert_eq!(scenario.models().stale().await.unwrap(), [stale]);
-    // What is there is shown, and stays as it was.
+    // The existing rows are shown and stay unchanged.
     assert_eq!(scenario.dump(ORDERS, 1).await, rows);
     let mut shown = 0;
     for order in &cast.orders {
@@ -77,7 +77,7 @@ async fn an_undeclared_change_is_found_told_and_not_fed() {
     );
     assert!(anew.await.unwrap_err().to_string().contains("other code"));
 
-    // A rebuild with this code is told as what it is, and serves once somebody says so.
+    // A rebuild with this code is marked as undeclared, and serves once an operator accepts it.
     assert!(matches!(
         rebuild::accept(&scenario.pool, ORDERS).await,
         Err(RebuildError::NotUnderWay(ORDERS))
@@ -102,7 +102,8 @@ async fn an_undeclared_change_is_found_told_and_not_fed() {
     projector.stop().await;
 }
 
-/// In a rolling deployment each build feeds the versions of which it makes the same, whichever starts last.
+/// In a rolling deployment each build feeds the versions for which it makes the same rows, in any
+/// order of starts.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_builds_beside_each_other_do_not_dispute_a_version() {
     let mut scenario = Scenario::new(2).await;
@@ -112,7 +113,7 @@ async fn two_builds_beside_each_other_do_not_dispute_a_version() {
     let old = other_build(&scenario).await;
     scenario.settle().await;
     let new = scenario.projector(settings()).await;
-    // One of them has found out about its own code by then.
+    // One of them has noticed the change by then.
     rebuild::request(&scenario.pool, ORDERS).await.unwrap();
     eventually("it is compared", async || {
         version(&scenario, ORDERS, 2).await.rebuild.unwrap().verified.is_some()
@@ -138,7 +139,7 @@ async fn two_builds_beside_each_other_do_not_dispute_a_version() {
     assert_eq!(notes(&scenario).await, noted);
 }
 
-/// What would a program that is not released yet make of the log? It is asked beside the one that serves.
+/// An unreleased program can show the rows that it would make, beside the serving program.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_other_code_would_say_is_told_and_changes_nothing() {
     let mut scenario = Scenario::new(2).await;
@@ -157,7 +158,7 @@ async fn what_other_code_would_say_is_told_and_changes_nothing() {
     assert!(cast.orders.iter().any(|order| difference.key == order.to_string()));
     assert!(difference.serving.as_ref().unwrap().contains("\"shipping_address\": null"));
     assert!(!difference.rebuilt.as_ref().unwrap().contains("\"shipping_address\": null"));
-    // The log goes on, and what is released serves.
+    // The log continues, and the released program serves.
     scenario.scribe.write(&crate::shop::story(97, 5).0[..1], 1).await;
     caught_up(&scenario, ORDERS, 1).await;
     assert!(version(&scenario, ORDERS, 1).await.serving);
@@ -185,7 +186,7 @@ async fn another_build_that_makes_the_same_rows_goes_on_with_them() {
     assert_eq!(notes(&scenario).await.len(), 2 * ReadModel::ALL.len());
 }
 
-/// Whoever begins to fold the slice fails, and feeds nothing then.
+/// Makes every new fold of the golden slice fail; a build that needs one feeds nothing.
 const NO_FOLD: &str = "create function refuse() returns event_trigger language plpgsql as $$ begin \
     if exists (select from pg_event_trigger_ddl_commands() where object_identity like 'golden%') \
     then raise exception 'the slice is folded'; end if; end $$; \
@@ -210,9 +211,10 @@ async fn the_same_build_folds_the_slice_once() {
     assert_eq!(notes(&scenario).await, noted);
 }
 
-/// The slice only grows: versions are compared by as much of it as they were marked by.
+/// The golden slice only grows. A version is compared by the part of the slice with which it was
+/// marked.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_version_is_held_against_as_much_of_the_slice_as_it_was_marked_by() {
+async fn a_version_is_compared_by_the_part_of_the_slice_with_which_it_was_marked() {
     let mut scenario = Scenario::new(1).await;
     let shorter = golden::events() - 20;
     let digest = golden::digest(&scenario.pool, ORDERS, shorter).await.unwrap();
@@ -229,7 +231,7 @@ async fn a_version_is_held_against_as_much_of_the_slice_as_it_was_marked_by() {
     scenario.settle().await;
     assert_eq!(version(&scenario, ORDERS, 1).await.stale, None);
     projector.stop().await;
-    // A later program's: what is beyond this program's end cannot be compared.
+    // A later program marked it. The part beyond this program's slice cannot be compared.
     run(&scenario, &mark(golden::events() + 1)).await;
     let reason = version(&scenario, ORDERS, 1).await.stale.unwrap();
     assert!(reason.contains("a later program"), "{reason}");

@@ -1,4 +1,5 @@
-//! Programs of other revisions upon the same read models: a newer one builds its own, an older one leaves them alone.
+//! Programs with different revisions on the same read models: a newer program rebuilds them, an
+//! older one leaves them alone.
 
 use crate::{
     scenario::{Scenario, eventually, settings},
@@ -21,7 +22,7 @@ async fn run(scenario: &Scenario, sql: &str) {
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&scenario.pool).await.unwrap();
 }
 
-/// Some history, and that the versions of a read model were written by other code.
+/// Writes some history, and marks the versions of a read model as written by other code.
 async fn written_by(scenario: &mut Scenario, model: ReadModel, fingerprint: &str) -> uuid::Uuid {
     let (story, cast) = story(95, 30);
     scenario.scribe.write(&story, 10).await;
@@ -33,7 +34,7 @@ async fn written_by(scenario: &mut Scenario, model: ReadModel, fingerprint: &str
     cast.products[0]
 }
 
-/// As products were before they could be discontinued.
+/// The tables of products before they could be discontinued.
 const NO_SUCH_COLUMN: &str = "drop view read.products; \
     alter table products_v1.products drop column discontinued cascade; \
     create view read.products as \
@@ -41,14 +42,14 @@ const NO_SUCH_COLUMN: &str = "drop view read.products; \
     reserved, shipped, created_at, updated_at from products_v1.products where listed";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_older_program_built_is_built_anew_at_the_start() {
+async fn a_version_of_an_older_program_is_rebuilt_at_the_start() {
     let mut scenario = Scenario::new(2).await;
     let product = written_by(&mut scenario, PRODUCTS, "1-0123456789abcdef").await;
     run(&scenario, NO_SUCH_COLUMN).await;
     let missing = scenario.models().product(product).await.unwrap_err();
     assert!(missing.is_of_shape(), "{missing}");
 
-    // Not by itself, if that is not wanted.
+    // It is not rebuilt if the setting forbids it.
     let not_wanted = ProjectorSettings { rebuild_on_upgrade: false, ..settings() };
     let projector = scenario.projector(not_wanted).await;
     let orders = ReadModel::Orders;
@@ -70,7 +71,7 @@ async fn what_an_older_program_built_is_built_anew_at_the_start() {
     assert!(scenario.models().product(product).await.unwrap().is_some());
     assert!(scenario.models().stale().await.unwrap().is_empty());
     projector.stop().await;
-    // And no more than once.
+    // It is rebuilt only once.
     scenario.projector(settings()).await.stop().await;
     assert_eq!(versions(&scenario, PRODUCTS).await.len(), 2);
 }
@@ -79,9 +80,9 @@ async fn what_an_older_program_built_is_built_anew_at_the_start() {
 async fn an_older_program_never_builds_down() {
     let mut scenario = Scenario::new(2).await;
     let product = written_by(&mut scenario, PRODUCTS, "99-0123456789abcdef").await;
-    // As if it had never been here, so that nothing but the revision tells.
+    // Remove the notes of this program, so that only the revision decides.
     run(&scenario, "delete from control.code").await;
-    // The newer program was at it, too.
+    // The newer program was also rebuilding orders.
     rebuild::request(&scenario.pool, ReadModel::Orders).await.unwrap();
     run(
         &scenario,
@@ -99,7 +100,8 @@ async fn an_older_program_never_builds_down() {
     assert!(scenario.models().product(product).await.unwrap().is_some(), "it can be read");
 }
 
-/// Two programs with the same revision and other tables, as while one is worked at: who was here before is the older one.
+/// Two programs have the same revision but different tables, as during development. The program
+/// that was here first counts as the older one.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_with_the_same_revision_the_one_that_is_new_here_builds() {
     let mut scenario = Scenario::new(2).await;
@@ -117,9 +119,9 @@ async fn of_two_with_the_same_revision_the_one_that_is_new_here_builds() {
     projector.stop().await;
 }
 
-/// One is built at a time, and nobody goes on with what code builds that is gone.
+/// Only one version is built at a time, and a version being built by other code is never continued.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_older_program_was_building_gives_way() {
+async fn a_version_that_an_older_program_was_building_is_replaced() {
     let mut scenario = Scenario::new(2).await;
     written_by(&mut scenario, PRODUCTS, "2-0123456789abcdef").await;
     rebuild::request(&scenario.pool, PRODUCTS).await.unwrap();

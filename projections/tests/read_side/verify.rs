@@ -1,4 +1,5 @@
-//! New versions compared with the serving one before they serve; held up and let go on.
+//! New versions are compared with the serving one before they serve; rebuilds can be paused and
+//! resumed.
 
 use crate::{
     scenario::{Scenario, eventually, settings},
@@ -17,7 +18,7 @@ async fn version(scenario: &Scenario, model: ReadModel, number: u32) -> VersionS
     status.into_iter().find(|it| it.model == model && it.version == number).unwrap()
 }
 
-/// What comes of comparing a new version.
+/// The result of comparing a new version.
 async fn compared(scenario: &Scenario, model: ReadModel, number: u32) -> RebuildStatus {
     eventually("it is compared", async || {
         let rebuild = version(scenario, model, number).await.rebuild;
@@ -27,7 +28,7 @@ async fn compared(scenario: &Scenario, model: ReadModel, number: u32) -> Rebuild
     version(scenario, model, number).await.rebuild.unwrap()
 }
 
-/// Where the stream's last event of this type stands.
+/// The position of the stream's last event of this type.
 fn position(scenario: &Scenario, stream: Uuid, event_type: &str) -> Option<Position> {
     let of = |(_, record): &&(Position, events::log::Record)| {
         record.stream.id == stream && record.event_type == event_type
@@ -45,11 +46,11 @@ async fn rows_that_differ_are_named_with_their_event_and_do_not_come_to_serve() 
     let priced = |id: &&Uuid| position(&scenario, **id, "OrderPriced").is_some();
     let order = *cast.orders.iter().find(priced).unwrap();
     let cases = [
-        // What the event said is another thing.
+        // The row contradicts the event.
         (ReadModel::Orders, order, "update orders_v1.orders set total = total + 1", "OrderPriced"),
-        // The row is gone.
+        // The row is missing.
         (ReadModel::Orders, order, "delete from orders_v1.orders", "OrderPlaced"),
-        // The row was never touched by the last of many events of one kind.
+        // The row lacks the last of many events of the same type.
         (
             ReadModel::Products,
             cast.products[0],
@@ -71,7 +72,7 @@ async fn rows_that_differ_are_named_with_their_event_and_do_not_come_to_serve() 
         if !event.is_empty() {
             assert_eq!(difference.position, position(&scenario, stream, event));
         }
-        // It is fed on, and does not serve.
+        // The version is still fed but does not serve.
         scenario.scribe.write(&crate::shop::story(71, 5).0[..1], 1).await;
         scenario.settle().await;
         assert!(!version(&scenario, model, 2).await.serving);
@@ -89,7 +90,7 @@ async fn values_that_changed_places_between_two_rows_are_seen() {
     scenario.settle().await;
     for (model, table, column) in [
         (ReadModel::Orders, "orders", "customer_id"),
-        // Of a type that has no hash of its own.
+        // A column of a type without its own hash function.
         (ReadModel::Orders, "orders", "items"),
         (ReadModel::Products, "products", "name"),
     ] {
@@ -135,7 +136,7 @@ async fn a_version_that_is_only_compared_never_serves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rebuild_that_is_held_up_applies_nothing_until_it_is_let_go_on() {
+async fn a_paused_rebuild_applies_nothing_until_it_is_resumed() {
     let mut scenario = Scenario::new(2).await;
     scenario.scribe.write(&story(74, 40).0, 5).await;
     let (pool, model) = (scenario.pool.clone(), ReadModel::Orders);
@@ -146,7 +147,7 @@ async fn a_rebuild_that_is_held_up_applies_nothing_until_it_is_let_go_on() {
     assert_eq!(rebuild::pause(&pool, model).await.unwrap(), 2);
     assert_eq!(rebuild::pause(&pool, model).await.unwrap(), 2);
     let projector = scenario.projector(settings()).await;
-    // What serves is fed meanwhile.
+    // The serving version is still fed.
     scenario.settle().await;
     let held = version(&scenario, model, 2).await;
     assert_eq!((held.events, held.serving), (0, false));

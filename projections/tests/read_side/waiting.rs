@@ -1,4 +1,4 @@
-//! Reading one's writes, and knowing that something is not there.
+//! Reading one's own writes, and being sure that something does not exist.
 
 use crate::{
     scenario::{PATIENCE, Scenario, settings},
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 const SOON: Duration = Duration::from_millis(50);
 
-/// As seen with and without a projector in the process.
+/// The read models with and without a projector in the process.
 fn both(scenario: &Scenario) -> [ReadModels; 2] {
     [scenario.models(), scenario.models_elsewhere()]
 }
@@ -40,13 +40,13 @@ async fn a_token_is_waited_for_and_then_readable() {
         assert!(matches!(late, Err(Behind::Late(_))));
     }
     projector.stop().await;
-    // Without its projector the process asks the database.
+    // Without a projector the process reads the positions from the database.
     let models = scenario.models();
     models.wait_for(ReadModel::Orders, &token, SOON).await.unwrap();
 }
 
-/// Behind the last event there are records that say nothing, and gaps: the end is reached all the same, and tokens still
-/// name events.
+/// After the last event there are records without events and gaps. The end is still reached, and
+/// tokens name events only.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_the_log_is_reached_over_gaps() {
     let mut scenario = Scenario::new(2).await;

@@ -1,4 +1,5 @@
-//! What everybody may know, and what must hold of it: folded from the log by rules of its own, not by the aggregates'.
+//! The state of the shop, folded from the log independently of the aggregates, and the invariants
+//! that must hold.
 
 macro_rules! ensure {
     ($holds:expr, $($why:tt)+) => {
@@ -29,10 +30,10 @@ pub use customers::{Customer, Email};
 pub use orders::{Paid, Status};
 pub use products::Product;
 
-/// What is broken.
+/// A description of a broken invariant.
 pub type Broken = String;
 
-/// Where a command stands in the log.
+/// An applied command in the log.
 #[derive(Clone, Copy, Debug)]
 pub struct Applied {
     pub stream: StreamId,
@@ -41,7 +42,7 @@ pub struct Applied {
     batch: Uuid,
 }
 
-/// A stream's versions, each with the moment it landed.
+/// The versions of a stream, each with the time at which it landed.
 type Landings = Vec<(Duration, u64)>;
 
 struct Folded {
@@ -50,23 +51,23 @@ struct Folded {
     time: Timestamp,
 }
 
-/// The books.
+/// The books: everything known from the log and the gateway.
 pub struct Books {
     partitions: Vec<Folded>,
     landings: BTreeMap<StreamId, Landings>,
-    /// Commands with a client's key.
+    /// Commands with a client's key that were applied.
     pub applied: BTreeMap<Uuid, Applied>,
-    /// Commands whose senders were told that nothing of them was applied.
+    /// Commands whose clients were told that they were not applied.
     pub denied: BTreeSet<Uuid>,
     pub products: BTreeMap<Uuid, Product>,
     pub orders: BTreeMap<Uuid, Order>,
     pub customers: BTreeMap<Uuid, Customer>,
     pub emails: BTreeMap<Uuid, Email>,
-    /// What the gateway did, by the payment's id.
+    /// The payments at the gateway, by payment id.
     pub payments: BTreeMap<String, Payment>,
-    /// How often each type of event came.
+    /// How often each event type occurred.
     pub events: BTreeMap<String, u64>,
-    /// Every record as it landed, for a reader; filled when somebody will read it.
+    /// Every record in the order of landing, as text; `None` if the story is not wanted.
     pub story: Option<Vec<String>>,
 }
 
@@ -78,14 +79,14 @@ pub struct Payment {
     pub created: Duration,
     pub amount: i64,
     pub method: String,
-    /// It was confirmed, and will end by itself.
+    /// Whether the payment was confirmed and will be captured or fail by itself.
     pub processing: bool,
     pub ending: Option<commands::gateway::Ending>,
     pub refunded: BTreeMap<String, i64>,
 }
 
 impl Payment {
-    /// What the shop holds of it.
+    /// The money that the shop has from this payment.
     pub fn balance(&self) -> i64 {
         let taken = self.ending == Some(commands::gateway::Ending::Captured);
         (if taken { self.amount } else { 0 }) - self.refunded.values().sum::<i64>()
@@ -114,7 +115,7 @@ impl Books {
         }
     }
 
-    /// Takes in what has landed since the last time.
+    /// Folds the records that have landed since the last call.
     pub fn observe(&mut self, log: &MemoryLog, clock: Duration) -> Result<(), Broken> {
         for partition in (0..log.partitions()).map(Partition) {
             let at = partition.0 as usize;
@@ -182,7 +183,8 @@ impl Books {
             Event::Order(event) => self.fold_order(stream.id, event, clock),
             Event::Customer(event) => self.fold_customer(stream.id, event, *time),
             Event::Email(event) => self.fold_email(stream.id, event),
-            // Decided like a stock change, and nothing follows from it.
+            // Wishlists are decided like stock changes and owe no effects, so there is nothing to
+            // check.
             Event::Wishlist(_) => Ok(()),
         }
     }
@@ -199,7 +201,7 @@ impl Books {
         }
         ensure!(
             !self.denied.contains(&command_id),
-            "command {command_id} is applied, and its sender was told that it was not"
+            "command {command_id} is applied, but its client was told that it was not"
         );
         let before = self.applied.insert(command_id, Applied { stream, version, batch });
         let doubled = before.is_some_and(|before| before.batch != batch || before.stream != stream);
@@ -212,7 +214,7 @@ impl Books {
         self.landings.get(&stream).and_then(|landings| landings.last()).map_or(0, |last| last.1)
     }
 
-    /// The version that a stream had at a moment.
+    /// The version that a stream had at a given time.
     pub fn version_at(&self, stream: StreamId, clock: Duration) -> u64 {
         let landings = self.landings.get(&stream).map_or(&[][..], Vec::as_slice);
         let then = landings.partition_point(|landing| landing.0 <= clock);
@@ -223,13 +225,13 @@ impl Books {
         self.landings.keys().copied()
     }
 
-    /// What the shop holds of an order's money.
+    /// The money that the shop has from an order.
     pub fn balance(&self, order: Uuid) -> i64 {
         let of = self.payments.values().filter(|payment| payment.order == order);
         of.map(Payment::balance).sum()
     }
 
-    /// What must hold once nothing is under way.
+    /// Checks the invariants that must hold once all work is finished.
     pub fn at_rest(&self) -> Result<(), Broken> {
         for (id, order) in &self.orders {
             let named = |broken| format!("order {id}: {broken}");
@@ -249,14 +251,14 @@ impl Books {
             );
         }
         for (id, customer) in &self.customers {
-            ensure!(customer.open.is_empty(), "customer {id} has an order open");
+            ensure!(customer.open.is_empty(), "customer {id} still has an open order");
             self.customer_at_rest(*id, customer)?;
         }
         Ok(())
     }
 }
 
-/// Units of money, in the one currency of the shop.
+/// The amount, in the one currency of the shop.
 fn amount(money: Money) -> i64 {
     money.amount
 }

@@ -1,4 +1,4 @@
-//! Where the processes of a world keep their snapshots: slow, forgetful, and not always true to what it was given.
+//! The simulated disk for snapshots. It is slow, loses snapshots and damages them.
 
 use super::world::World;
 use async_trait::async_trait;
@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-/// A disk that all processes share.
+/// A disk shared by all processes.
 pub struct Disk {
     world: Arc<World>,
     every: usize,

@@ -1,7 +1,8 @@
-//! A payment gateway with moods. What it was asked it does, also when nobody waits for the answer any more.
+//! A simulated payment gateway with moods. It does what a request asks for even if the caller no
+//! longer waits for the answer.
 //!
-//! Like Stripe it forgets the keys of what it created, takes its time over some payments, and tells of what became of a payment:
-//! late, twice, in any order, or not at all.
+//! Like Stripe it forgets idempotency keys after a time, processes some payments slowly, and
+//! notifies the shop of results late, twice, in any order or not at all.
 
 use super::{
     books::{Broken, Paid, Payment, Status},
@@ -15,31 +16,32 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-/// How the gateway is today.
+/// The current mood of the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mood {
-    /// Quick and reliable.
+    /// Calls are quick and reliable.
     Calm,
-    /// Every third call fails, before or after it was done.
+    /// Every third call fails, before or after it took effect.
     Failing,
-    /// Calls take seconds, some longer than anybody waits.
+    /// Calls take seconds, some longer than the caller waits.
     Slow,
-    /// Nothing is answered.
+    /// No call is answered.
     Silent,
 }
 
-/// How long a key leads to the payment it led to: shorter than Stripe's day, as all is shorter here.
+/// How long the gateway remembers an idempotency key. Stripe remembers it for a day; all times are
+/// shorter here.
 const MEMORY: Duration = Duration::from_secs(10);
 
-/// The gateway as processes call it.
+/// The gateway, as the processes call it.
 pub struct Till(pub Arc<Shop>);
 
 #[derive(Debug, thiserror::Error)]
-#[error("the gateway fails")]
+#[error("the gateway failed")]
 struct Failed;
 
 impl Till {
-    /// Does `deed` and answers, or does not, or only one of them.
+    /// Does `deed` and answers, does nothing, or does only one of both.
     async fn call<T: Clone + Send + 'static>(
         &self,
         deed: impl FnOnce(&Arc<Shop>) -> Result<T, Broken> + Send + 'static,
@@ -63,7 +65,7 @@ impl Till {
                 match done {
                     Some(Err(broken)) => shop.breaks(broken),
                     Some(Ok(done)) if !fails => {
-                        // The caller may be dead, or have lost patience.
+                        // The caller may be dead or may have given up.
                         let _ = answer.send(done);
                     }
                     _ => {}
@@ -86,7 +88,8 @@ impl Gateway for Till {
         self.call(move |shop| {
             let clock = shop.world.clock();
             let mut books = shop.books();
-            let order = books.orders.get(&order_id).ok_or("a payment for no order")?;
+            let order =
+                books.orders.get(&order_id).ok_or("a payment for an order that does not exist")?;
             if order.total != Some(amount) {
                 return Err(format!("order {order_id}: {amount} asked of {:?}", order.total));
             }
@@ -126,7 +129,7 @@ impl Gateway for Till {
             let (order_id, method) = (payment.order, payment.method.clone());
             let paid = &books.orders[&order_id].paid;
             if *paid != Some(Paid::Started(id.clone())) {
-                return Err(format!("order {order_id}: money moves, and the log says {paid:?}"));
+                return Err(format!("order {order_id}: money moves, but the log says {paid:?}"));
             }
             let payment = books.payments.get_mut(&id).unwrap();
             let ending = match method.as_str() {
@@ -154,7 +157,7 @@ impl Gateway for Till {
             let order_id = books.payments.get(&id).ok_or("an unknown payment")?.order;
             let status = books.orders[&order_id].status;
             if !status.is_dead() {
-                return Err(format!("order {order_id}: {status:?}, and its payment is given up"));
+                return Err(format!("order {order_id}: {status:?}, but its payment is voided"));
             }
             let payment = books.payments.get_mut(&id).unwrap();
             if payment.processing {
@@ -182,12 +185,12 @@ impl Gateway for Till {
             let order_id = payment.order;
             let status = books.orders[&order_id].status;
             if !matches!(status, Status::Cancelled | Status::Rejected) {
-                return Err(format!("order {order_id}: {status:?}, and money goes back"));
+                return Err(format!("order {order_id}: {status:?}, but money is refunded"));
             }
             let payment = books.payments.get_mut(&id).unwrap();
             payment.refunded.insert(refund.clone(), amount);
             if payment.balance() < 0 {
-                return Err(format!("order {order_id}: more goes back than was taken"));
+                return Err(format!("order {order_id}: more is refunded than was taken"));
             }
             Ok(Arc::from(refund))
         })
@@ -205,7 +208,7 @@ impl Gateway for Till {
     }
 }
 
-/// A payment that takes its time and then ends, whatever anybody wants by then.
+/// Processes a slow payment, which ends later even if the order has ended by then.
 fn process(shop: &Arc<Shop>, id: String) {
     let (world, shop) = (Arc::clone(&shop.world), Arc::clone(shop));
     let pause = Duration::from_millis(world.below([100, 20_000, 120_000][below_3(&world)]));
@@ -227,7 +230,7 @@ fn below_3(world: &World) -> usize {
     usize::try_from(world.below(3)).unwrap()
 }
 
-/// Tells some process that something became of a payment: not at all, once or twice, now or much later.
+/// Notifies some process of a payment's result: never, once or twice, now or much later.
 fn tell(shop: &Arc<Shop>, id: &str) {
     let world = &shop.world;
     for _ in 0..below_3(world) {
@@ -236,7 +239,7 @@ fn tell(shop: &Arc<Shop>, id: &str) {
         let task = async move {
             inner.world.sleep(pause).await;
             if let Some(payments) = inner.desk() {
-                // Whether it was heard or not: nothing may depend on it.
+                // Nothing may depend on whether the notification arrives.
                 let _ = payments.look_at(&id).await;
             }
         };

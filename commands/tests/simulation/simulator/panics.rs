@@ -1,4 +1,4 @@
-//! Panics of the program: it catches some of them, and none may go unseen.
+//! Records panics of the program. The program catches some of them, but each one must be found.
 
 use std::{
     cell::{Cell, RefCell},
@@ -11,7 +11,8 @@ thread_local! {
     static LAST: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Does `deed`; panics of this thread are noted meanwhile, and not printed. The last one comes back with the outcome.
+/// Runs `deed` and records panics of this thread instead of printing them. Returns the result and
+/// the last panic.
 pub fn noted<T>(deed: impl FnOnce() -> T) -> (T, Option<String>) {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

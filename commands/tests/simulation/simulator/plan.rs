@@ -1,4 +1,4 @@
-//! What happens in a run, made from its seed; every part of it can be left out.
+//! The plan of a run, generated from its seed. Every part of it can be left out.
 
 use super::{gateway::Mood, post::PostMood};
 use events::log::memory::Fault;
@@ -8,18 +8,18 @@ pub const PRODUCTS: u8 = 3;
 pub const CUSTOMERS: u8 = 2;
 pub const ADDRESSES: u8 = 3;
 
-/// A run.
+/// The plan of a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Of the world: in which order tasks run, and all that is left to chance.
+    /// The seed of the world: it decides the order of tasks and everything random.
     pub seed: u64,
     pub partitions: u32,
-    /// How long a partition expires nothing after its opening.
+    /// How long a partition expires no orders after its opening.
     pub grace: Duration,
     pub acts: Vec<Planned>,
 }
 
-/// An act, so many steps after the one before.
+/// An act, and the number of steps after the previous one.
 #[derive(Clone, Debug)]
 pub struct Planned {
     pub gap: u32,
@@ -33,7 +33,8 @@ pub enum To {
     Delivered,
 }
 
-/// Something that clients or the world do. Numbers name things among those there are, modulo how many.
+/// Something that clients or the world do. A number refers to one of the existing things, modulo
+/// their count.
 #[derive(Clone, Debug)]
 pub enum Act {
     Place {
@@ -76,7 +77,7 @@ pub enum Act {
         customer: u8,
         patience_ms: u64,
     },
-    /// Sends an earlier command again: the same key, the same body.
+    /// Sends an earlier command again with the same key and body.
     Repeat {
         call: u16,
         twins: u8,
@@ -91,7 +92,7 @@ pub enum Act {
     Wait {
         order: u16,
     },
-    /// The opens of an order come again, as late as can be.
+    /// Sends the opens of an order again, as late as possible.
     Straggle {
         order: u16,
     },
@@ -138,14 +139,15 @@ pub enum Act {
 }
 
 impl Act {
-    /// Its name.
+    /// The name of the act.
     pub fn kind(&self) -> String {
         let whole = format!("{self:?}");
         whole.split([' ', '(']).next().unwrap().to_owned()
     }
 }
 
-/// Kinds of trouble. A run has some of them: what always comes together hides what needs one alone.
+/// Kinds of trouble. A run has only some of them, because troubles that always come together hide
+/// bugs that need one of them alone.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Trouble {
     Deaths,
@@ -176,7 +178,7 @@ const TROUBLES: [Trouble; 11] = [
 ];
 
 impl Plan {
-    /// The run of a seed.
+    /// The plan of a seed.
     pub fn of(seed: u64) -> Self {
         let mut chance = Chance(fastrand::Rng::with_seed(seed));
         let partitions = 1 + chance.below(3);
@@ -249,7 +251,7 @@ impl Chance {
         }
     }
 
-    /// Most are paid at once.
+    /// Most payments succeed at once.
     fn method(&mut self) -> &'static str {
         match self.below(12) {
             0..=1 => "declined",

@@ -1,4 +1,5 @@
-//! A mail server with moods. What it takes it delivers, also when nobody waits for the answer any more.
+//! A simulated mail server with moods. It delivers an accepted e-mail even if the caller no longer
+//! waits for the answer.
 
 use super::{
     shop::Shop,
@@ -11,43 +12,43 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-/// How the mail server is today.
+/// The current mood of the mail server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PostMood {
-    /// Quick and reliable.
+    /// Calls are quick and reliable.
     #[default]
     Open,
-    /// Every third letter is put off, or is delivered and nobody is told.
+    /// Every third e-mail is deferred, or is delivered but the caller gets an error.
     Failing,
-    /// Letters take seconds, some longer than anybody waits.
+    /// E-mails take seconds, some longer than the caller waits.
     Slow,
-    /// Delivers, and does not say so.
+    /// E-mails are delivered, but the caller gets no answer.
     Silent,
-    /// Refuses every second letter for good.
+    /// Every second e-mail is refused permanently.
     Strict,
 }
 
-/// What became of the letters about one event.
+/// What happened to the e-mails about one event.
 #[derive(Clone, Debug, Default)]
 pub struct Delivered {
     pub message_ids: Vec<String>,
-    /// Processes that were told that it went out.
+    /// The processes that were told that it was sent.
     pub told: Vec<ProcessId>,
-    /// Whether the server refused it for good, and somebody was told so.
+    /// Whether the server refused it permanently and some process was told so.
     pub refused: bool,
 }
 
-/// What the post knows, by order and letter.
+/// The mail server's records, by order and kind of e-mail.
 pub type Post = BTreeMap<(Uuid, Mail), Delivered>;
 
-/// The mail server as one process calls it.
+/// The mail server, as one process calls it.
 pub struct Postman {
     pub shop: Arc<Shop>,
     pub process: ProcessId,
 }
 
 impl Postman {
-    /// Whether the letter goes out now; an error when it must not.
+    /// Decides whether the e-mail is sent now. Fails if it must not be sent.
     fn deliver(
         shop: &Shop,
         process: ProcessId,
@@ -56,27 +57,28 @@ impl Postman {
         id: &str,
     ) -> Result<(), String> {
         let books = shop.books();
-        let about = books.orders.get(&order).ok_or("a letter about no order")?;
+        let about =
+            books.orders.get(&order).ok_or("an e-mail about an order that does not exist")?;
         if !about.mails.contains_key(&mail) {
-            return Err(format!("order {order}: a {mail:?} letter that no event asks for"));
+            return Err(format!("order {order}: a {mail:?} e-mail that no event asks for"));
         }
-        // What landed before a process began it has read before it serves.
+        // A process that serves has read everything that landed before it started.
         let landed = about.mails[&mail].recorded;
         let began = shop.began(process);
         if landed.is_some_and(|landed| landed < began) {
             return Err(format!(
-                "order {order}: the {mail:?} letter goes out again, and the log has it"
+                "order {order}: the {mail:?} e-mail is sent again although the log has it"
             ));
         }
         let mut post = shop.post();
         let delivered = post.entry((order, mail)).or_default();
         if delivered.told.contains(&process) {
             return Err(format!(
-                "order {order}: the {mail:?} letter goes out again, by who sent it"
+                "order {order}: the {mail:?} e-mail is sent again by the same process"
             ));
         }
         if delivered.message_ids.iter().any(|before| before != id) {
-            return Err(format!("order {order}: the {mail:?} letter has two ids"));
+            return Err(format!("order {order}: the {mail:?} e-mail has two ids"));
         }
         delivered.message_ids.push(id.to_owned());
         Ok(())
@@ -90,7 +92,7 @@ impl Mailer for Postman {
             (Arc::clone(&self.shop), self.process, oneshot::channel());
         let (order, mail, id) = (letter.order_id, letter.mail, letter.message_id("shop.example"));
         if !letter.email.starts_with("address ") {
-            shop.breaks(format!("order {order}: a letter to {:?}", letter.email));
+            shop.breaks(format!("order {order}: an e-mail to {:?}", letter.email));
         }
         let sent = id.clone();
         shop.world.clone().spawn(
@@ -126,7 +128,9 @@ impl Mailer for Postman {
                 }
             }),
         );
-        answered.await.unwrap_or_else(|_| Err(MailError::Unavailable("the post fails".into())))
+        answered
+            .await
+            .unwrap_or_else(|_| Err(MailError::Unavailable("the mail server failed".into())))
     }
 
     async fn forget(&self, customer_id: Uuid) -> Result<(), MailError> {

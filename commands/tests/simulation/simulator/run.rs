@@ -1,4 +1,4 @@
-//! Runs a plan: trouble first, then peace, and then everything must come to its end.
+//! Runs a plan: first with trouble, then without, until all work is finished.
 
 mod acts;
 
@@ -30,22 +30,22 @@ use std::{
     time::Duration,
 };
 
-/// How long everything may take to come to its end, beyond the last deadline and the grace before it.
+/// How long all work may take to finish after the last deadline and the grace period.
 const PEACE: Duration = Duration::from_mins(5);
 
-/// More steps than any run needs: one that takes more runs in circles.
+/// An upper bound for the steps of a run. A run that takes more is in an endless loop.
 const MAX_STEPS: u64 = 2_000_000;
 
-/// What became of a run.
+/// The result of a run.
 #[derive(Debug, Default)]
 pub struct Report {
     pub broken: Option<Broken>,
     pub steps: u64,
     pub simulated: Duration,
     pub commands: u64,
-    /// How often each type of event came.
+    /// How often each event type occurred.
     pub events: BTreeMap<String, u64>,
-    /// What clients and the world did, by kind.
+    /// How often each kind of act of the clients and the world occurred.
     pub acts: BTreeMap<String, u64>,
     pub story: Vec<String>,
 }
@@ -54,7 +54,8 @@ struct Process {
     id: ProcessId,
     node: Arc<Node>,
     write_side: WriteSide,
-    /// Whether every process before it had opened its partitions when it started: none of them may take one back from it.
+    /// Whether every earlier process had opened its partitions when this one started. If so, none
+    /// of them may take a partition back.
     takes_over: bool,
 }
 
@@ -70,7 +71,7 @@ struct Run {
     acts: BTreeMap<String, u64>,
 }
 
-/// Runs `plan`; keeps its story if somebody will read it.
+/// Runs `plan`. With `story`, keeps a text of everything that happened.
 pub fn run(plan: &Plan, story: bool) -> Report {
     let world = World::new(plan.seed);
     let outside = Node::new(&world, OUTSIDE);
@@ -124,7 +125,7 @@ impl Run {
         self.compare_with_fresh_folds()
     }
 
-    /// What must hold at any moment.
+    /// Checks the invariants that must hold at any time.
     fn check(&self) -> Result<(), Broken> {
         if let Some(broken) = self.shop.broken() {
             return Err(broken);
@@ -146,21 +147,24 @@ impl Run {
         Ok(())
     }
 
-    /// A key goes once the log says that its customer is erased, and is gone once it says so.
+    /// A key may be destroyed only after the log says that its customer is erased, and must be
+    /// destroyed once the log says that it is.
     fn check_keys(&self) -> Result<(), Broken> {
         for (id, customer) in &self.shop.books().customers {
             if customer.key_destroyed && !self.shop.forgotten().contains(id) {
-                return Err(format!("{id} is erased, and their letters are kept"));
+                return Err(format!("{id} is erased, but the e-mails are kept"));
             }
             let gone = self.shop.keys.is_destroyed(*id);
             if (gone && !customer.erased) || (customer.key_destroyed && !gone) {
-                return Err(format!("the key of {id} is gone: {gone}, and they are {customer:?}"));
+                return Err(format!(
+                    "the key of {id} is destroyed: {gone}, but the customer is {customer:?}"
+                ));
             }
         }
         Ok(())
     }
 
-    /// Every letter that was owed went out, or was refused to somebody who is told why.
+    /// Every owed e-mail was sent, or was refused with a recorded reason.
     fn check_post(&self) -> Result<(), Broken> {
         let (books, post) = (self.shop.books(), self.shop.post());
         for (id, order) in &books.orders {
@@ -174,7 +178,7 @@ impl Run {
                     Some(_) => delivered.refused,
                 };
                 if !holds {
-                    return Err(format!("order {id}: {mail:?} {letter:?}, and {delivered:?}"));
+                    return Err(format!("order {id}: {mail:?} {letter:?}, but {delivered:?}"));
                 }
             }
         }
@@ -184,7 +188,7 @@ impl Run {
     fn step(&mut self) -> Result<Step, Broken> {
         self.steps += 1;
         if self.steps > MAX_STEPS {
-            return Err("it runs in circles".into());
+            return Err("the run does not end: too many steps".into());
         }
         let step = self.world.step();
         if step == Step::Ran {
@@ -193,7 +197,7 @@ impl Run {
         self.shop.broken().map_or(Ok(step), Err)
     }
 
-    /// Up to so many steps; fewer when all that is left is to wait for long.
+    /// Takes up to `count` steps; fewer if there is nothing to do but a long wait.
     fn steps(&mut self, count: u32) -> Result<(), Broken> {
         for _ in 0..count {
             match self.step()? {
@@ -211,11 +215,11 @@ impl Run {
         Ok(())
     }
 
-    /// Steps until `done`, at most until `limit`.
+    /// Takes steps until `done`, at most until the time `limit`.
     fn until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) -> Result<bool, Broken> {
         let mut count = 0_u32;
         loop {
-            // Looking is dearer than a step.
+            // The check is more expensive than a step, so do it rarely.
             count += 1;
             let step = self.step()?;
             if (step != Step::Ran || count.is_multiple_of(16)) && done(self) {
@@ -272,7 +276,7 @@ impl Run {
         self.shop.client(write_side.stop());
     }
 
-    /// Products and customers, before any trouble.
+    /// Adds products and customers before any trouble begins.
     fn furnish(&mut self) -> Result<(), Broken> {
         let price = |amount| Money::new(amount, "GBP".parse().unwrap());
         for number in 0..PRODUCTS {
@@ -293,7 +297,7 @@ impl Run {
         let ready = |run: &Self| {
             run.calls_over() && run.shop.books().customers.values().all(|found| found.registered)
         };
-        if self.until(limit, ready)? { Ok(()) } else { Err("the shop does not open".into()) }
+        if self.until(limit, ready)? { Ok(()) } else { Err("the shop did not open in time".into()) }
     }
 
     /// Ends all trouble.
@@ -312,8 +316,8 @@ impl Run {
         self.act(&Act::Thaw);
         self.check()?;
         self.settle_down()?;
-        // A process finds out that it was overtaken when it is asked, and leaves the partition alone from then on, also when
-        // the other is dead: a restart is due.
+        // A process notices that it lost a partition when it gets a command, and then leaves the
+        // partition alone even if the new owner is dead. So a restart is needed.
         if self.processes.len() == 1 {
             let _ = self.states();
             self.settle_down()?;
@@ -353,16 +357,18 @@ impl Run {
         let now = self.processes[0].node.now();
         let deadlines = self.shop.books().orders.values().map(|order| order.deadline).max();
         let last = deadlines.map_or(TimeDelta::zero(), |deadline| deadline - now);
-        // Orders may be placed by what clients still insist on, with a deadline of a time that is over.
+        // Clients that still retry may place more orders, with deadlines that have passed.
         let wait = last.to_std().unwrap_or_default() + self.grace + PEACE;
         let limit = self.world.clock() + wait;
-        // Opened, and at rest: an opening posts what is owed.
+        // Both conditions are needed: a partition hands out what is owed only when it opens.
         if !self.until(limit, |run| run.serves() && run.is_at_rest())? {
             self.check()?;
             let owing = self.processes[0].write_side.owing();
             let over = self.calls_over();
             let status = self.processes[0].write_side.router.status();
-            return Err(format!("no rest: {owing} owing, all answered: {over}, {status:?}"));
+            return Err(format!(
+                "unfinished work: {owing} streams owe effects, all commands answered: {over}, {status:?}"
+            ));
         }
         self.shop.books().at_rest()?;
         for partition in (0..self.shop.log.partitions()).map(Partition) {
@@ -379,7 +385,8 @@ impl Run {
         status.iter().all(|shard| shard.state == ShardState::Open)
     }
 
-    /// What a new process makes of the log is what the old one holds; with snapshots, and once more without.
+    /// A new process must recover the same state from the log as the old one has, with snapshots
+    /// and without.
     fn compare_with_fresh_folds(&mut self) -> Result<(), Broken> {
         let running = self.states()?;
         if self.disk.is_some() {
@@ -397,13 +404,13 @@ impl Run {
         self.start();
         let limit = self.world.clock() + Duration::from_mins(1);
         if !self.until(limit, Self::serves)? {
-            return Err("it does not open again".into());
+            return Err("the process did not open again".into());
         }
         let fresh = self.states()?;
         for (stream, state) in running {
             if fresh.get(stream) != Some(state) {
                 let fresh = fresh.get(stream);
-                return Err(format!("{stream} is {state}, and a fresh fold {fresh:?}"));
+                return Err(format!("{stream} is {state}, but a new process recovers {fresh:?}"));
             }
         }
         if self.is_at_rest() { Ok(()) } else { Err("a fresh fold owes what was settled".into()) }

@@ -1,14 +1,15 @@
-//! Looks for the shortest run that breaks as a longer one did.
+//! Shortens a run that breaks an invariant.
 
 use super::{
     plan::Plan,
     run::{Report, run},
 };
 
-/// Ways through the world tried for each shorter plan: without an act, the others meet at other moments.
+/// The number of worlds tried for each shorter plan, because without an act the timing of the
+/// others changes.
 const WORLDS: u64 = 4;
 
-/// Leaves out of `plan` what it breaks without; tries at most `budget` runs.
+/// Removes acts from `plan` that it does not need in order to break. Tries at most `budget` runs.
 pub fn shrink(plan: &Plan, budget: u32) -> Plan {
     let mut shortest = plan.clone();
     let mut left = budget;
@@ -43,7 +44,7 @@ fn breaks_somewhere(plan: &Plan, left: &mut u32) -> Option<Plan> {
     None
 }
 
-/// A failed run, to be read: what broke, how to see it again, and the shortest history that breaks.
+/// The report of a failed run: what broke, how to repeat it, and the shortest plan that breaks.
 pub fn explain(seed: u64, report: &Report) -> String {
     let shortest = shrink(&Plan::of(seed), 2000);
     let short = run(&shortest, true);

@@ -1,4 +1,4 @@
-//! What was kept back is applied after a fix.
+//! Events that were kept back are applied after a fix.
 
 use super::{all, assert_all_passed, ill, with_stream};
 use crate::{
@@ -14,7 +14,8 @@ use projections::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// Events of the stream arrive all the while; those who feed it begin anew or wait, and none is lost or applied twice.
+/// Events of the stream arrive during the draining. Its feeds restart or wait, and no event is lost
+/// or applied twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn draining_meets_the_live_feed_without_gap_or_repeat() {
     for seed in 0..6 {
@@ -32,7 +33,7 @@ async fn draining_meets_the_live_feed_without_gap_or_repeat() {
         let delay = Duration::from_millis(chance.below(60));
         let retrying = tokio::spawn(async move {
             tokio::time::sleep(delay).await;
-            // Two at once do no harm.
+            // Two retries at once do no harm.
             let both = tokio::join!(
                 parked::retry(&pool, &log, stream),
                 parked::retry(&pool, &log, stream)
@@ -58,7 +59,7 @@ async fn draining_meets_the_live_feed_without_gap_or_repeat() {
     }
 }
 
-/// More than one transaction takes, with a second poison event at the end.
+/// The stream needs more than one transaction and has a second poison event at its end.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_stream_is_drained_in_pieces_up_to_what_is_refused_still() {
     let mut scenario = Scenario::new(1).await;
@@ -79,7 +80,7 @@ async fn a_long_stream_is_drained_in_pieces_up_to_what_is_refused_still() {
     scenario.settle().await;
     assert_eq!(all(&scenario).await[0].events, 3_499);
     doctored.heal();
-    // Healed as far as the first goes: its inside is ill still.
+    // Only the first poison event is fixed; the second one is still poison.
     let retried = parked::retry(&scenario.pool, &scenario.log, stream).await.unwrap();
     for retried in retried {
         assert_eq!(retried.applied, 3_298);
@@ -87,7 +88,7 @@ async fn a_long_stream_is_drained_in_pieces_up_to_what_is_refused_still() {
     }
     for parked in all(&scenario).await {
         assert_eq!((parked.stream_version, parked.events), (3_300, 201));
-        assert!(parked.reason.contains("does not read"), "{}", parked.reason);
+        assert!(parked.reason.contains("cannot be decoded"), "{}", parked.reason);
     }
     worse.heal();
     let retried = parked::retry(&scenario.pool, &scenario.log, stream).await.unwrap();
@@ -97,7 +98,7 @@ async fn a_long_stream_is_drained_in_pieces_up_to_what_is_refused_still() {
     projector.stop().await;
 }
 
-/// The fix of a refusal can be one of the database.
+/// A change in the database can be the fix.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_constraint_refuses_is_applied_once_it_is_gone() {
     let mut scenario = Scenario::new(2).await;

@@ -1,4 +1,5 @@
-//! What is kept back is not shown as if it were whole, and does not serve unseen.
+//! A parked resource is not shown as if it were complete, and a version with parked streams does
+//! not serve unnoticed.
 
 use super::{ill, with_stream};
 use crate::{
@@ -14,7 +15,7 @@ use projections::{
     rebuild::{self, RebuildError, State},
 };
 
-/// A single read says that it cannot tell; a list shows what was there before.
+/// A single read returns an error; a list shows the state before the stream was parked.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_parked_resource_is_not_shown_as_if_it_were_whole() {
     let mut scenario = Scenario::new(2).await;
@@ -31,7 +32,7 @@ async fn a_parked_resource_is_not_shown_as_if_it_were_whole() {
         let history = models.history(stream, range).await;
         assert!(matches!(history, Err(QueryError::Parked { model: ReadModel::History, .. })));
         let other = models.order(other.unwrap().id, None).await.unwrap().unwrap();
-        // Whose it is, only its owner may know.
+        // Only the owner may learn whose order it is.
         let listed = models.orders(&Filter::default(), None, 200).await.unwrap();
         let found = listed.items.iter().find(|order| order.order_id == stream.id).unwrap();
         assert_eq!(found.version, 1);
@@ -70,7 +71,7 @@ async fn a_version_that_keeps_back_more_than_the_serving_one_serves_only_if_some
         status.parked_streams == 1 && status.lag_events == status.parked_events
     })
     .await;
-    // Had it been switched, it would have been within these looks.
+    // A wrong switch would have happened during these checks.
     for _ in 0..10 {
         tokio::time::sleep(settings().tick).await;
         let status = status(2).await;
@@ -82,7 +83,7 @@ async fn a_version_that_keeps_back_more_than_the_serving_one_serves_only_if_some
     assert_eq!(rebuild::rollback(&pool, model).await.unwrap(), 2);
     assert_eq!(rebuild::rollback(&pool, model).await.unwrap(), 1);
 
-    // A third one, that nobody accepts, is whole after the fix.
+    // A third version, which nobody accepts, is complete after the fix.
     sqlx::query("update control.version set with_parked = false").execute(&pool).await.unwrap();
     let refused = rebuild::rollback(&pool, model).await;
     assert!(matches!(refused, Err(RebuildError::Parked(_))), "{refused:?}");
