@@ -1,4 +1,4 @@
-//! Who may do what: every operation of the interface, asked by everybody.
+//! Access control: every operation of the API is called by every kind of caller.
 
 use crate::{
     app::{TestApp, ground},
@@ -10,19 +10,20 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
-/// What is answered: without a token, to another customer, to the one concerned, to staff, to an
-/// admin.
+/// The expected statuses: without a token, for another customer, for the customer concerned, for
+/// staff, for an admin.
 type Answers = [u16; 5];
 
 const ANYONE: Answers = [200; 5];
 const STAFF: Answers = [401, 403, 403, 200, 200];
 const ADMIN: Answers = [401, 403, 403, 403, 200];
-/// Another customer's profile: forbidden, as the path says whose it is.
+/// Another customer's profile is forbidden, because its path contains the customer's id.
 const SELF: Answers = [401, 403, 200, 200, 200];
-/// Another customer's order: not to be found.
+/// Another customer's order is not found.
 const OWN: Answers = [401, 404, 200, 200, 200];
 
-/// Each operation with a body for it, and who is answered how. One that is not here fails the test.
+/// Each operation with a body and the expected statuses. An operation that is missing here fails
+/// the test.
 fn table(things: &Things) -> Vec<(&'static str, Value, Answers)> {
     let Things { reader, product, .. } = things;
     let name = json!({ "name": "Another book", "price": { "amount": 1, "currency": "GBP" } });
@@ -33,7 +34,7 @@ fn table(things: &Things) -> Vec<(&'static str, Value, Answers)> {
         ("GET /healthz", Value::Null, ANYONE),
         ("GET /readyz", Value::Null, ANYONE),
         ("GET /metrics", Value::Null, ANYONE),
-        // A registration that lacks its address: whoever may, gets as far as its values.
+        // A registration without an address. A caller that is allowed to register gets 400.
         ("POST /api/v1/customers", json!({}), [400; 5]),
         ("GET /api/v1/customers?email=a@example.org", Value::Null, [401, 403, 403, 404, 404]),
         ("GET /api/v1/customers/{id}", Value::Null, SELF),
@@ -56,11 +57,11 @@ fn table(things: &Things) -> Vec<(&'static str, Value, Answers)> {
         ("POST /api/v1/orders/{id}/cancel", json!({}), OWN),
         ("GET /api/v1/search?q=book", Value::Null, ANYONE),
         ("GET /api/v1/reports/sales", Value::Null, STAFF),
-        // Whoever has no account has no list.
+        // A caller without a customer account has no wishlist.
         ("POST /api/v1/wishlist/items", wish, [401, 404, 201, 403, 403]),
         ("GET /api/v1/wishlist/items", Value::Null, [401, 200, 200, 403, 403]),
         ("DELETE /api/v1/wishlist/items/{product_id}", Value::Null, [401, 204, 204, 403, 403]),
-        // Nobody's token opens it: the sandbox gateway sends no notices.
+        // No token gives access, because the sandbox gateway sends no notifications.
         ("POST /api/v1/payments/webhook", json!({}), [404; 5]),
         ("GET /api/v1/admin/parked", Value::Null, ADMIN),
         ("POST /api/v1/admin/parked/{stream}/retry", json!({}), [401, 403, 403, 403, 404]),
@@ -73,13 +74,13 @@ fn table(things: &Things) -> Vec<(&'static str, Value, Answers)> {
         ("POST /api/v1/admin/projections/{name}/cancel", json!({}), [401, 403, 403, 403, 200]),
         ("POST /api/v1/admin/projections/{name}/drop", json!({}), [401, 403, 403, 403, 409]),
         ("GET /api/v1/admin/streams/{id}", Value::Null, ADMIN),
-        // These end what the others are about: they come last.
+        // These operations remove the resources of the others, so they come last.
         ("DELETE /api/v1/products/{id}", Value::Null, STAFF),
         ("DELETE /api/v1/customers/{id}", Value::Null, SELF),
     ]
 }
 
-/// What the operations are about.
+/// The resources that the operations use.
 struct Things {
     reader: Uuid,
     product: Uuid,
@@ -93,7 +94,7 @@ impl Things {
         Self { reader, product, order: placed.id("order_id") }
     }
 
-    /// The path with what it is about.
+    /// The path with the ids of the resources.
     fn path(&self, template: &str) -> String {
         let id = match template {
             path if path.contains("/customers/") => self.reader.to_string(),
@@ -114,7 +115,7 @@ impl Things {
 async fn ask(api: &Api, method: &str, path: &str, body: &Value) -> u16 {
     let call = api.call(method.parse::<Method>().unwrap(), &format!("/{path}"));
     let call = if body.is_null() { call } else { call.json(body) };
-    // The body of a stream does not end: its status is all that is wanted.
+    // The body of an event stream does not end, so only the status is read.
     call.open().await.status().as_u16()
 }
 
@@ -157,7 +158,7 @@ async fn everybody_may_what_the_contract_says_and_no_more() {
     app.abandon().await;
 }
 
-/// The subject of a token says nothing about the role, and an id of another kind is nobody's.
+/// The subject of a token gives no role, and a subject that is not a customer id owns nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_is_good_for_its_role_only() {
     let app = TestApp::start(ground(LogChoice::Embedded).await).await;

@@ -1,4 +1,4 @@
-//! Whatever comes in: the documented problem, and nothing appended.
+//! Bad requests get the documented problem and append nothing.
 
 use crate::{
     app::TestApp,
@@ -22,7 +22,7 @@ on_both_logs!(
     keys_and_versions,
 );
 
-/// The documented problem: status, name, and the members each problem has.
+/// Checks a problem: status, name, and the members that every problem has.
 fn assert_problem(what: &str, answer: &Answer, status: u16, name: &str) {
     assert_eq!((answer.status, answer.problem()), (status, name), "{what}: {:?}", answer.body);
     assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{what}");
@@ -38,7 +38,7 @@ fn points_to(answer: &Answer, pointer: &str) -> bool {
     errors.is_some_and(|errors| errors.iter().any(|error| error["pointer"] == pointer))
 }
 
-/// A body, and what is wrong with it: status, problem and pointer.
+/// A bad body: what is wrong, the body, and the expected status, problem and pointer.
 type BadBody = (&'static str, Value, u16, &'static str, &'static str);
 
 fn bad_orders(customer: Uuid, product: Uuid) -> Vec<BadBody> {
@@ -157,7 +157,7 @@ async fn send_bodies(api: &Api, path: &str, bodies: Vec<BadBody>) {
     }
 }
 
-/// Requests that are wrong in other ways than their values.
+/// Requests with other faults than wrong values.
 async fn bad_shapes(staff: &Api, product: Uuid) {
     let json_type = "application/json";
     let post = |body: Vec<u8>| staff.call(Method::POST, "/orders").raw(json_type, body);
@@ -194,7 +194,7 @@ async fn bad_shapes(staff: &Api, product: Uuid) {
     assert_problem("a long key", &key, 400, "invalid-parameter");
 }
 
-/// Ids of things that are not there, or are another's.
+/// Ids of resources that do not exist or belong to another customer.
 async fn bad_ids(app: &TestApp, customer: Uuid, product: Uuid, placed: Uuid) {
     let staff = &app.staff;
     let nobody = Uuid::now_v7();
@@ -311,7 +311,7 @@ mod scenario {
         assert_problem("another body", &other, 422, "idempotency-key-reused");
         assert_eq!(Books::read(&*app.log()).await.orders.len(), 1);
 
-        // Read your writes, and conditional reads.
+        // Read-your-writes and conditional reads.
         let token = first.header("log-position").unwrap();
         let location = first.header("location").unwrap().trim_start_matches("/api/v1").to_owned();
         let shown = staff.get(&location).header("min-log-position", token).expect(200).await;

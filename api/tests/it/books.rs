@@ -1,5 +1,5 @@
-//! The log, told again by other code than the program's: what it must add up to, and what the read
-//! models must show.
+//! A fold of the log that is independent of the program's code: the invariants of the log, and the
+//! expected content of the read models.
 
 mod entries;
 mod tables;
@@ -15,15 +15,15 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
-/// Everything that happened, added up.
+/// The totals of all events.
 #[derive(Debug, Default)]
 pub struct Books {
     pub products: BTreeMap<Uuid, Product>,
     pub orders: BTreeMap<Uuid, Order>,
     pub customers: BTreeMap<Uuid, Customer>,
-    /// Who holds an address.
+    /// The customer of each address.
     emails: BTreeMap<Uuid, Uuid>,
-    /// Customers and what they wish for.
+    /// The wishlist items: customer and product.
     wishlists: BTreeSet<(Uuid, Uuid)>,
 }
 
@@ -62,7 +62,7 @@ impl Books {
             Event::Customer(event) => self.customers.entry(id).or_default().enter(event),
             Event::Email(email::Event::Claimed(claimed)) => {
                 let before = self.emails.insert(id, claimed.customer_id);
-                assert_eq!(before, None, "two customers hold one address");
+                assert_eq!(before, None, "two customers have the same address");
             }
             Event::Email(email::Event::Released(released)) => {
                 if self.emails.get(&id) == Some(&released.customer_id) {
@@ -71,11 +71,11 @@ impl Books {
             }
             Event::Wishlist(wishlist::Event::ItemAdded(added)) => {
                 let new = self.wishlists.insert((id, added.product_id));
-                assert!(new, "a product is wished for twice");
+                assert!(new, "a product is on a wishlist twice");
             }
             Event::Wishlist(wishlist::Event::ItemRemoved(removed)) => {
                 let there = self.wishlists.remove(&(id, removed.product_id));
-                assert!(there, "what was not wished for is taken off");
+                assert!(there, "a product is removed that is not on the wishlist");
             }
         }
     }
@@ -85,7 +85,7 @@ impl Books {
         self.is_settled_but_for_letters() && self.orders.values().all(|it| it.mails.is_empty())
     }
 
-    /// The same, whatever has become of the letters.
+    /// The same, but e-mails may still be owed.
     pub fn is_settled_but_for_letters(&self) -> bool {
         self.orders.values().all(Order::is_settled)
             && self.customers.values().all(|it| it.under_way == 0 && it.erased == it.key_destroyed)
@@ -119,7 +119,7 @@ impl Books {
         }
     }
 
-    /// The gateway took money once for each order that says so, and for no other.
+    /// Checks that the gateway took money once for each order that says so, and for no other.
     pub fn check_journal(&self, journal: &str) {
         let mut captured = BTreeSet::new();
         let mut created = BTreeSet::new();
@@ -142,14 +142,14 @@ impl Books {
             .flat_map(|order| order.payment_ids.iter().cloned())
             .collect();
         let unknown: Vec<&String> = captured.difference(&known).collect();
-        assert!(unknown.is_empty(), "money was taken and no order says so: {unknown:?}");
+        assert!(unknown.is_empty(), "the gateway took money, but no order says so: {unknown:?}");
         let taken: usize = self.orders.values().map(|order| order.captured.len()).sum();
         assert_eq!(captured.len(), taken, "captures in the gateway and in the log");
         let given_back: usize = self.orders.values().map(|order| order.refunded.len()).sum();
         assert_eq!(refunded.len(), given_back, "refunds in the gateway and in the log");
     }
 
-    /// Orders by status.
+    /// The number of orders with a status.
     pub fn count(&self, status: &str) -> usize {
         self.orders.values().filter(|order| order.status == status).count()
     }

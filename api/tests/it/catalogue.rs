@@ -1,4 +1,4 @@
-//! The catalogue: what is sold, and what is sold no longer.
+//! The catalogue: search, products on sale and discontinued products.
 
 use crate::{
     client::{Api, order},
@@ -20,7 +20,7 @@ async fn listed(api: &Api) -> Vec<Uuid> {
     page.body["items"].as_array().unwrap().iter().map(id).collect()
 }
 
-/// The names that a search finds.
+/// The names of the products that a search found.
 fn names(page: &Value) -> Vec<&str> {
     page["items"].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap()).collect()
 }
@@ -98,14 +98,15 @@ mod scenario {
             staff.get(&path).header("if-none-match", "\"999\"").expect(200).await;
             staff.get(&path).header("if-none-match", "*").expect(304).await;
         }
-        // Only what the caller may see is unchanged.
+        // 304 is only for callers that may read the resource.
         let other = app.caller(orderlog::auth::Role::Customer, &Uuid::nil().to_string());
         let path = format!("/orders/{order_id}");
         other.get(&path).header("if-none-match", "*").expect(404).await;
         let none = format!("/products/{}", Uuid::nil());
         staff.get(&none).header("if-none-match", "*").expect(404).await;
 
-        // A change is seen by whoever names it, whatever they hold.
+        // A client that names the position of a change gets the new version, in spite of its old
+        // `ETag`.
         let path = format!("/products/{product}");
         let before = staff.get(&path).expect(200).await;
         let stock = json!({"quantity": 1, "reason": "received"});

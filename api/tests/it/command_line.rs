@@ -1,4 +1,4 @@
-//! The command line, beside a running server and without one.
+//! The command line, with a running server and without one.
 
 use crate::{
     app::{fresh_database, ground},
@@ -8,7 +8,7 @@ use crate::{
 use orderlog::config::LogChoice;
 use serde_json::Value;
 
-/// Arguments, environment, and what the line must name.
+/// Arguments, environment, and the text that the error line must contain.
 type BadSetting = (&'static [&'static str], &'static [(&'static str, &'static str)], &'static str);
 
 #[test]
@@ -117,7 +117,7 @@ async fn a_damaged_log_is_found_by_the_audit() {
     drop(program::open_log(&ground).await);
 }
 
-/// Another letter in the name of the product, as a failing disk would do it.
+/// Changes a letter in the name of the product, as a failing disk might.
 fn damage(file: &std::path::Path) {
     let mut bytes = std::fs::read(file).unwrap();
     let found =

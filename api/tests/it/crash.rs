@@ -1,4 +1,4 @@
-//! The program is killed while orders come in, and goes on where it was.
+//! The program is killed while it takes orders, and continues correctly after a restart.
 
 use crate::{
     app::{self, Ground, PATIENCE, eventually, fresh_topic, ground},
@@ -18,15 +18,15 @@ use std::{
 };
 use uuid::Uuid;
 
-/// A debug build is some ten times slower.
+/// Fewer orders in a debug build, which is about ten times slower.
 const ORDERS: usize = if cfg!(debug_assertions) { 400 } else { 5_000 };
 
-/// Of one product there is less than is asked for.
+/// The stock of the product that sells out.
 const SCARCE: i64 = if cfg!(debug_assertions) { 40 } else { 500 };
 
 const CLIENTS: usize = 32;
 
-/// What is asked under each key, by the order's number.
+/// The orders by number; each number has its own key.
 struct Orders {
     products: Vec<Uuid>,
     readers: Vec<Uuid>,
@@ -35,7 +35,7 @@ struct Orders {
 impl Orders {
     async fn prepare(api: &Api) -> Self {
         let mut orders = Self { products: Vec::new(), readers: Vec::new() };
-        // Some products run out on the way.
+        // One product sells out during the test.
         for stock in [100_000, 100_000, 100_000, SCARCE] {
             orders.products.push(api.product(999, stock).await);
         }
@@ -56,11 +56,10 @@ impl Orders {
     }
 }
 
-/// The final answers by the number of the order.
+/// The final answers, by the number of the order.
 type Answers = BTreeMap<usize, Answer>;
 
-/// Sends the orders of these numbers, `CLIENTS` at once, until `stop` says so; the final answers
-/// that came.
+/// Sends the orders with these numbers, `CLIENTS` concurrently. Returns the final answers.
 async fn send(api: &Api, orders: &Orders, numbers: &[usize], answered: &AtomicUsize) -> Answers {
     stream::iter(numbers.iter().copied())
         .map(async |number| {
@@ -77,13 +76,13 @@ async fn send(api: &Api, orders: &Orders, numbers: &[usize], answered: &AtomicUs
         .await
 }
 
-/// What happens to the log's server around each kill of the program.
+/// The faults of the log's server before and after each kill of the program.
 struct Hurt<B, A> {
     before: B,
     after: A,
 }
 
-/// Orders from many clients; the program is killed three times on the way.
+/// Many clients send orders, and the program is killed three times meanwhile.
 async fn orders_survive_kills<B: AsyncFn(usize), A: AsyncFn(usize)>(
     ground: Ground,
     hurt: Hurt<B, A>,
@@ -104,7 +103,7 @@ async fn orders_survive_kills<B: AsyncFn(usize), A: AsyncFn(usize)>(
         };
         let sending = send(&program.staff, &orders, &todo, &answered);
         let killing = async {
-            // In the middle of the traffic, not at a moment of rest.
+            // Kill in the middle of the traffic.
             progress(ORDERS / 5).await;
             (hurt.before)(round).await;
             program.signal("KILL");
@@ -127,7 +126,7 @@ async fn orders_survive_kills<B: AsyncFn(usize), A: AsyncFn(usize)>(
     program::delete_topic(&ground.config.log).await;
 }
 
-/// Retries every order with its key, acknowledged or not: each is the order it was.
+/// Retries every order with its key, acknowledged or not. Each must be the same order as before.
 async fn retry_all(api: &Api, orders: &Orders, acknowledged: &Answers) {
     let deadline = Instant::now() + PATIENCE;
     let mut last = Answers::new();
@@ -171,7 +170,7 @@ async fn keyed_orders_survive_kills_on_kafka() {
     orders_survive_kills(ground(log).await, unhurt).await;
 }
 
-/// With the broker killed too: under the running program, and together with it.
+/// The broker is killed too: while the program runs, and together with the program.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keyed_orders_survive_kills_of_kafka() {
     let Some(log) = fresh_topic() else { return };
@@ -192,7 +191,7 @@ async fn keyed_orders_survive_kills_of_kafka() {
     orders_survive_kills(ground(log).await, hurt).await;
 }
 
-/// A kill between any two steps leaves an order that comes to its end by itself.
+/// After a kill between any two steps, a pending order becomes final by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pending_orders_end_after_a_kill_without_anybody_asking() {
     let ground = ground(LogChoice::Embedded).await;
@@ -215,7 +214,7 @@ async fn pending_orders_end(ground: Ground) {
         program.staff.post("/orders", &order).header("prefer", "respond-async").expect(202).await;
     }
     let journal = || app::journal(&ground.config.data_dir);
-    // Stock is reserved and the payments are known to the gateway, which takes 3 s for each.
+    // Stock is reserved and the gateway has the payments, each of which takes 3 s.
     eventually("all payments are started in the log", async || {
         let books = Books::read(&*program::open_log(&ground).await).await;
         let started = books.orders.values().filter(|order| !order.payment_ids.is_empty()).count();
@@ -225,8 +224,8 @@ async fn pending_orders_end(ground: Ground) {
     program.kill();
     assert_eq!(journal().matches("\"captured\"").count(), 0, "killed too late for this test");
 
-    // As if the gateway had taken this money just before the kill, and nobody had come to write it
-    // down.
+    // Simulate that the gateway captured this payment just before the kill, and the program could
+    // not record it.
     let charged = charge_behind_the_back(&ground);
     let program = Program::start(&ground);
     let log = program::open_log(&ground).await;
@@ -240,7 +239,7 @@ async fn pending_orders_end(ground: Ground) {
     program::delete_topic(&ground.config.log).await;
 }
 
-/// Writes into the gateway's journal that the first payment was captured; the payment's id.
+/// Writes into the gateway's journal that the first payment was captured. Returns the payment's id.
 fn charge_behind_the_back(ground: &Ground) -> String {
     let path = ground.config.data_dir.join("sandbox-gateway.jsonl");
     let text = std::fs::read_to_string(&path).unwrap();
@@ -254,8 +253,8 @@ fn charge_behind_the_back(ground: &Ground) -> String {
     payment_id.to_owned()
 }
 
-/// The default mode: everything under one data directory, the private PostgreSQL too, which
-/// outlives a kill.
+/// The default mode: everything is in one data directory, including the private PostgreSQL, which
+/// survives a kill of the program.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_default_mode_goes_on_after_a_stop_and_after_a_kill() {
     let mut ground = ground(LogChoice::Embedded).await;
@@ -291,7 +290,7 @@ async fn the_default_mode_goes_on_after_a_stop_and_after_a_kill() {
     assert!(program.stop().success());
 }
 
-/// The first lines tell where it is, where the data is, a token, and a command that works when
+/// The first lines contain the address, the data directory, a token, and a command that works when
 /// pasted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_printed_first_works_when_pasted() {

@@ -1,4 +1,4 @@
-//! An e-mail address belongs to one customer at most.
+//! An e-mail address belongs to at most one customer.
 
 use crate::{
     client::{Answer, order},
@@ -52,7 +52,7 @@ mod scenario {
         let path = format!("/customers/{}", first.id("customer_id"));
         let second = app.staff.post("/customers", &reader("second@example.org")).expect(201).await;
 
-        // Another's address is refused, and nothing of the request comes true.
+        // Another customer's address is refused, and no part of the request takes effect.
         let wanted = json!({"email": "Second@example.org", "first_name": "B"});
         assert!(is_taken(&app.staff.patch(&path, &wanted).send().await));
         app.caught_up().await;
@@ -95,7 +95,7 @@ mod scenario {
             paths.push(format!("/customers/{}", customer.id("customer_id")));
         }
         let change = |at: usize, email| app.staff.patch(&paths[at], &json!({"email": email}));
-        // Straight away each is in the other's way.
+        // A direct swap fails, because each address is still taken.
         let (one, other) =
             join(change(0, "right@example.org").send(), change(1, "left@example.org").send()).await;
         assert!(is_taken(&one) && is_taken(&other), "{one:?} {other:?}");
@@ -127,7 +127,7 @@ mod scenario {
         let first = place(&[(product, 1)], 201).await;
         place(&[(product, 9)], 409).await;
         assert_eq!(counted().await, (1, false));
-        // It was confirmed, whatever became of it.
+        // A confirmed order counts even if it is cancelled later.
         let cancel = format!("/orders/{}/cancel", first.id("order_id"));
         own.post(&cancel, &json!({})).expect(200).await;
         assert_eq!(counted().await, (1, false));

@@ -1,4 +1,4 @@
-//! The discount for a first order is given once, whatever the concurrency.
+//! The first-order discount is given once, at any concurrency.
 
 use crate::{
     client::{order, order_paid_by},
@@ -41,7 +41,7 @@ mod scenario {
         assert_eq!(refused.problem(), "payment-declined");
         let short = app.staff.post("/orders", &order(reader, &[(product, 2)])).expect(409).await;
         assert_eq!(short.problem(), "insufficient-stock");
-        // What was held and taken goes back in the background.
+        // Reservations and payments are given back in the background.
         app.settled().await;
 
         let placed = app.staff.post("/orders", &order(reader, &[(product, 1)])).expect(201).await;
@@ -54,7 +54,7 @@ mod scenario {
         let profile = format!("/customers/{reader}");
         app.staff.patch(&profile, &json!({"vip": true})).expect(200).await;
 
-        // 10 % of 10.00 and 10.00 for the first order are more than 30 % of it.
+        // 10 % of 10.00 plus 10.00 for the first order is more than the cap of 30 %.
         let first = app.staff.post("/orders", &order(reader, &[(cheap, 1)])).expect(201).await;
         assert_eq!(first.discount("vip"), Some(100));
         assert_eq!(first.discount("first_order"), Some(1_000));

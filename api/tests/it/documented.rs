@@ -1,5 +1,5 @@
-//! Every operation of the OpenAPI document, called with the document's own example: the answer is
-//! one that the document describes, with its headers and its body.
+//! Calls every operation of the OpenAPI document with the document's own example. Status, headers
+//! and body of the answer must match the document.
 
 use crate::{
     app::TestApp,
@@ -15,8 +15,9 @@ crate::on_both_logs!(
     every_operation_asks_for_the_role_that_it_names,
 );
 
-/// Operations whose example may be refused here, and how: perhaps there is no other version of a read
-/// model, no rebuild under way, nothing parked; and the sandbox gateway sends no notices.
+/// Operations whose example may be refused here, and with which status. There may be no other
+/// version of a read model, no rebuild in progress and no parked stream, and the sandbox gateway
+/// sends no notifications.
 const REFUSED: [(&str, u16); 8] = [
     ("accept_rebuild", 409),
     ("roll_back_projection", 409),
@@ -28,14 +29,13 @@ const REFUSED: [(&str, u16); 8] = [
     ("payment_webhook", 404),
 ];
 
-/// Its answer has no end.
+/// The operation whose answer does not end.
 const ENDLESS: &str = "listen_to_order";
 
-/// What the examples name, and its like in this shop: each operation finds things that nobody has
-/// touched.
+/// Maps the ids in the examples to resources of this shop. Each operation gets unused resources.
 struct World {
     customer: Uuid,
-    /// What stands in the examples, and what stands for it.
+    /// The texts in the examples and their replacements.
     names: Vec<(String, String)>,
 }
 
@@ -57,7 +57,7 @@ impl World {
         Self { customer, names: names.map(|(old, new)| (old.to_owned(), new)).into() }
     }
 
-    /// A text of the document as it is in this shop.
+    /// A text of the document with the replacements applied.
     fn here(&self, text: &str) -> String {
         let put = |text: String, (old, new): &(String, String)| text.replace(old.as_str(), new);
         self.names.iter().fold(text.to_owned(), put)
@@ -82,7 +82,7 @@ impl Documented<'_> {
         }
     }
 
-    /// The path with the example of each of its parameters, and what the query must have.
+    /// The path with the example of each parameter, and the required query parameters.
     fn url(&self, world: &World) -> String {
         let mut path = self.path.to_owned();
         let mut query = Vec::new();

@@ -1,4 +1,4 @@
-//! Who is erased is forgotten: in the log, in the read models, in what was answered before.
+//! Erasure of a customer: in the log, in the read models and in replayed answers.
 
 use crate::{
     app::{Ground, TestApp, eventually, fresh_topic, ground, settled},
@@ -23,7 +23,7 @@ fn reader(email: &str) -> Value {
     json!({"email": email, "first_name": "Ada", "last_name": "Byron"})
 }
 
-/// A customer of this address, and the path to them.
+/// Registers a customer with this address. Returns the id and the path.
 async fn registered(api: &Api, email: &str) -> (Uuid, String) {
     let id = api.post("/customers", &reader(email)).expect(201).await.id("customer_id");
     (id, format!("/customers/{id}"))
@@ -33,7 +33,7 @@ async fn erase(api: &Api, path: &str) -> crate::client::Answer {
     api.call(reqwest::Method::DELETE, path).expect(200).await
 }
 
-/// What the read model of customers holds of a customer.
+/// The row of a customer in the read model.
 async fn row(app: &TestApp, id: Uuid) -> (String, String) {
     app.caught_up().await;
     let row = sqlx::query_as("select email, first_name from read.customers where customer_id = $1");
@@ -66,7 +66,7 @@ mod scenario {
         let erased = erase(&ada, &path).await;
         assert_eq!(erased.body["order_count"], 1);
         let key = app.running().app().keys.get(&[id]).await.unwrap();
-        assert_eq!(key, [None], "the answer waits until the key is gone");
+        assert_eq!(key, [None], "the answer waits until the key is destroyed");
 
         for api in [&ada, &app.staff] {
             assert_eq!(api.get(&path).expect(410).await.problem(), "gone");
@@ -80,13 +80,13 @@ mod scenario {
             let refused = api.post("/orders", &place).expect(404).await;
             assert_eq!(refused.problem(), "customer-not-found");
         }
-        // What was answered before is not answered again.
+        // Earlier answers are not replayed any more.
         for replay in [register(), change()] {
             assert_eq!(replay.expect(410).await.problem(), "gone");
         }
         let replayed = app.staff.post("/orders", &place).key("place").expect(201).await;
         assert_eq!(replayed.body, placed.body);
-        // The order stays, and so does the history, sealed.
+        // The order stays readable, and so does its history, with personal data encrypted.
         assert_eq!(app.staff.get(&order_path).expect(200).await.body, before.body);
         app.staff.get(&format!("{order_path}/history")).expect(200).await;
         ada.get(&order_path).expect(200).await;
@@ -96,7 +96,7 @@ mod scenario {
         assert_ne!(sealed.0, "");
         assert_eq!(row(app, id).await, (String::new(), String::new()));
 
-        // The address is anybody's at once.
+        // The address is free at once.
         assert_eq!(app.staff.get(&format!("/customers?email={email}")).send().await.status, 404);
         registered(&app.staff, email).await;
         let missing = format!("/customers/{}", Uuid::now_v7());
@@ -128,7 +128,7 @@ mod scenario {
                 let email = format!("new-{round}-{n}@example.org");
                 let wanted = json!({"email": email, "first_name": format!("A{n}")});
                 let answer = app.staff.patch(&path, &wanted).send().await;
-                // Too many changes at once are told to come again.
+                // Too many concurrent changes get a retryable error.
                 assert!([200, 410, 503].contains(&answer.status), "{:?}", answer.body);
             };
             let place = async |_| {
@@ -184,7 +184,7 @@ mod scenario {
     }
 }
 
-/// What a kill leaves undone is done after the restart, without anybody asking.
+/// An erasure that a kill interrupted finishes after the restart without a request.
 async fn an_erasure_ends_after_a_kill(ground: Ground) {
     let mut program = Program::start(&ground);
     let mut paths = Vec::new();
@@ -192,7 +192,7 @@ async fn an_erasure_ends_after_a_kill(ground: Ground) {
         let email = format!("killed-{round}@example.org");
         let (_, path) = registered(&program.staff, &email).await;
         let erase = program.staff.call(reqwest::Method::DELETE, &path);
-        // Durable, and most likely not finished.
+        // The erasure is durable and most likely not finished.
         let answer = erase.header("prefer", "respond-async").send().await;
         assert!([200, 202].contains(&answer.status), "{:?}", answer.body);
         program.kill();

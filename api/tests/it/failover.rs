@@ -1,4 +1,4 @@
-//! Two processes on one log, and a broker that goes away.
+//! Two processes on one log, and a broker that is killed.
 
 use crate::{
     app::{self, eventually, fresh_topic, ground},
@@ -11,7 +11,7 @@ use serde_json::json;
 use std::{collections::BTreeSet, path::PathBuf, process::Command};
 use uuid::Uuid;
 
-/// The broker that the tests may kill.
+/// A broker that the tests may kill.
 #[derive(Clone)]
 pub struct Broker {
     control: PathBuf,
@@ -19,8 +19,8 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// The one of `ORDERLOG_KAFKA_DIR`, controlled by `ORDERLOG_KAFKA_CONTROL`; `None`, said
-    /// plainly, when they are not set.
+    /// The broker in `ORDERLOG_KAFKA_DIR`, controlled by `ORDERLOG_KAFKA_CONTROL`. `None`, with a
+    /// message, if they are not set.
     pub fn of_the_environment() -> Option<Self> {
         let variable = |name| std::env::var_os(name).map(PathBuf::from);
         let control = variable("ORDERLOG_KAFKA_CONTROL").zip(variable("ORDERLOG_KAFKA_DIR"));
@@ -36,12 +36,12 @@ impl Broker {
         self.control("kill").await;
     }
 
-    /// A clean stop: nothing is repaired at the next start.
+    /// Stops it cleanly, so that nothing is repaired at the next start.
     pub async fn stop(&self) {
         self.control("stop").await;
     }
 
-    /// The file of a partition of few records.
+    /// The only segment file of a small partition.
     pub fn segment(&self, topic: &str, partition: u32) -> PathBuf {
         self.dir.join(format!("data/{topic}-{partition}/00000000000000000000.log"))
     }
@@ -57,8 +57,8 @@ impl Broker {
     }
 }
 
-/// A paused writer whose partitions another process has taken changes nothing when it goes on, and
-/// steps down.
+/// A paused writer loses its partitions to another process. When it continues, it changes nothing
+/// and steps down.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paused_process_steps_down_on_kafka() {
     let Some(log) = fresh_topic() else { return };
@@ -74,7 +74,7 @@ async fn a_paused_process_steps_down_on_kafka() {
             .staff
             .post("/products", &json!({"name": "A", "price": {"amount": 1, "currency": "GBP"}}))
     };
-    // Some are under way when it is paused.
+    // Some requests are in progress when the process is paused.
     let under_way: Vec<_> = (0..50).map(|_| tokio::spawn(place().send())).collect();
     eventually("one of them is answered", async || {
         under_way.iter().any(tokio::task::JoinHandle::is_finished).then_some(())
@@ -89,7 +89,7 @@ async fn a_paused_process_steps_down_on_kafka() {
     first.signal("CONT");
     let under_way: Vec<Answer> =
         join_all(under_way).await.into_iter().map(Result::unwrap).collect();
-    // Enough for every partition to be asked.
+    // Enough requests to reach every partition.
     let late: Vec<Answer> = join_all((0..100).map(|_| place().send())).await;
     for answer in &late {
         assert_eq!(answer.status, 503, "{:?}", answer.body);
@@ -107,14 +107,14 @@ async fn a_paused_process_steps_down_on_kafka() {
     let made: BTreeSet<Uuid> = books.products.keys().copied().collect();
     for answer in &under_way {
         match answer.status {
-            201 => assert!(made.contains(&answer.id("product_id")), "acknowledged and lost"),
+            201 => assert!(made.contains(&answer.id("product_id")), "acknowledged but lost"),
             503 => {}
             _ => panic!("{:?}", answer.body),
         }
     }
     let unclear = under_way.iter().filter(|answer| answer.problem() == "outcome-unknown").count();
     let clear = under_way.iter().filter(|answer| answer.status == 201).count();
-    assert!((clear + 1..=clear + 1 + unclear).contains(&made.len()), "refused and yet applied");
+    assert!((clear + 1..=clear + 1 + unclear).contains(&made.len()), "refused but applied");
     assert!(second.stop().success());
     drop(first);
     assert_eq!(Books::read(&*log).await.orders.len(), 6);
@@ -122,7 +122,7 @@ async fn a_paused_process_steps_down_on_kafka() {
     program::delete_topic(&second_ground.config.log).await;
 }
 
-/// A broker that dies under the running program costs answers, and nothing else.
+/// If the broker dies while the program runs, requests fail but nothing is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn orders_go_on_after_a_kill_of_kafka() {
     let Some(log) = fresh_topic() else { return };

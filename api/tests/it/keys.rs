@@ -1,4 +1,4 @@
-//! Keys and secrets in PostgreSQL.
+//! The key store in PostgreSQL.
 
 use crate::{
     app::{fresh_database, ground},
@@ -13,7 +13,7 @@ use uuid::Uuid;
 #[tokio::test]
 async fn a_key_is_made_once_survives_and_stays_destroyed() {
     let pool = connect(fresh_database().await, PoolSettings::default()).await.unwrap();
-    // Nodes that start at once.
+    // Several nodes start at the same time.
     let stores = join_all((0..5).map(|_| PostgresKeyStore::open(pool.clone()))).await;
     let [store, other, ..] = stores.as_slice() else { panic!("five stores") };
     let (store, other) = (store.as_ref().unwrap(), other.as_ref().unwrap());
@@ -33,7 +33,7 @@ async fn a_key_is_made_once_survives_and_stays_destroyed() {
     }
 }
 
-/// A log read with other keys than it was written with is lost.
+/// With other keys than those it was written with, a log is useless.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_data_directory_stays_with_the_store_of_its_keys() {
     let mut ground = ground(LogChoice::Embedded).await;

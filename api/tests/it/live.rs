@@ -1,4 +1,4 @@
-//! Orders listened to, over HTTP.
+//! Listening to the events of orders over HTTP.
 
 use crate::{
     app::{Ground, PATIENCE, TestApp, eventually, fresh_topic, ground},
@@ -26,13 +26,13 @@ on_both_logs!(
     tickets_open_one_order,
 );
 
-/// Somebody who listens.
+/// A listening client.
 struct Ear {
     response: Response,
     heard: String,
 }
 
-/// What was heard: lines that belong together.
+/// A server-sent event.
 #[derive(Debug, PartialEq)]
 struct Heard {
     id: u64,
@@ -57,7 +57,7 @@ impl Ear {
         Self::of(call.open().await)
     }
 
-    /// The next lines up to an empty one; `None` at the end.
+    /// The next lines up to an empty line; `None` at the end.
     async fn lines(&mut self) -> Option<String> {
         loop {
             if let Some(end) = self.heard.find("\n\n") {
@@ -96,7 +96,7 @@ impl Ear {
     }
 }
 
-/// The history, as it is with an event that was heard.
+/// The history, once it includes an event that was received.
 async fn history(api: &Api, id: Uuid, with: &Heard) -> Vec<Value> {
     let position = with.data["position"].as_str().unwrap();
     let call = api.get(&format!("/orders/{id}/history?limit=200"));
@@ -104,13 +104,13 @@ async fn history(api: &Api, id: Uuid, with: &Heard) -> Vec<Value> {
     answer.body["items"].as_array().unwrap().clone()
 }
 
-/// Moves an order on.
+/// Changes the status of an order.
 async fn go_on(api: &Api, id: Uuid, status: &str) {
     let (path, body) = (format!("/orders/{id}/status"), json!({ "status": status }));
     api.patch(&path, &body).expect(200).await;
 }
 
-/// A new order and who placed it.
+/// Places a new order. Returns its id and the customer's.
 async fn placed(api: &Api) -> (Uuid, Uuid) {
     let (product, reader) = (api.product(1_000, 100).await, api.customer().await);
     let answer = api.post("/orders", &order(reader, &[(product, 1)])).expect(201).await;
@@ -129,7 +129,7 @@ mod scenario {
             go_on(&app.staff, id, status).await;
         }
         heard.extend(ear.until("OrderDelivered").await);
-        // It may have been placed long ago: the same comes again, and from any place.
+        // A later listener gets the same events, and can start after any of them.
         let shown = history(&app.staff, id, heard.last().unwrap()).await;
         let position = shown.iter().position(|item| item["type"] == "OrderDelivered").unwrap();
         let data: Vec<_> = heard.iter().map(|one| one.data.clone()).collect();
@@ -139,8 +139,8 @@ mod scenario {
             let mut again = Ear::from(&app.staff, id, one.id).await;
             assert_eq!(again.event().await.unwrap(), heard[seen + 1]);
         }
-        // A browser that comes back by itself says so in a header, one with a new ticket in the
-        // address.
+        // A browser that reconnects by itself sends a header; with a new ticket it uses the query
+        // parameter.
         let last = heard[2].id;
         let path = format!("/orders/{id}/events?last_event_id={last}");
         let mut again = Ear::of(app.staff.get(&path).open().await);
@@ -170,7 +170,7 @@ mod scenario {
                     go_on(&app.staff, id, status).await;
                 }
             };
-            // Goes away after a few events, and comes back for more.
+            // The listener disconnects after a few events and reconnects.
             let listening = async {
                 let (mut heard, mut last) = (Vec::<Heard>::new(), 0);
                 while heard.last().is_none_or(|last| last.event != "OrderDelivered") {
@@ -217,7 +217,7 @@ mod scenario {
             assert_eq!(answer.problem(), "invalid-parameter");
         }
         reader.get(&format!("{path}?colour=red")).expect(400).await;
-        // A customer cannot take all the places.
+        // The number of streams per customer is limited.
         let mut ears = Vec::new();
         for _ in 0..20 {
             ears.push(Ear::to(&reader, id).await);
@@ -242,7 +242,7 @@ mod scenario {
         let ticket = given.body["ticket"].as_str().unwrap();
         assert!(given.body["expires_at"].as_str().unwrap().ends_with('Z'));
         let browser = app.staff.anonymous();
-        // More than once: a browser comes back by itself.
+        // A ticket works more than once, because a browser reconnects by itself.
         for _ in 0..2 {
             let mut ear = Ear::of(browser.get(&format!("{path}?ticket={ticket}")).open().await);
             assert_eq!(ear.event().await.unwrap().id, 1);
@@ -251,7 +251,7 @@ mod scenario {
         browser.get(&format!("{path}?ticket={forged}")).expect(401).await;
         browser.get(&format!("{path}?ticket=")).expect(401).await;
         browser.get(&format!("/orders/{other}/events?ticket={ticket}")).expect(401).await;
-        // It is for listening only, and not for those who have a token.
+        // A ticket is for event streams only, and not for callers with a token.
         reader.get(&format!("{path}?ticket={ticket}")).expect(400).await;
         browser.get(&format!("/orders/{id}?ticket={ticket}")).expect(401).await;
         browser.with_token(ticket).get(&path).expect(401).await;
@@ -265,7 +265,7 @@ async fn a_stream_has_heartbeats_and_ends_with_its_token() {
     let app = TestApp::start(ground).await;
     let (id, _) = placed(&app.staff).await;
     let keys = AuthKeys::load_or_create(&auth_key_path(app.running().data_dir())).unwrap();
-    // Of yesterday: with its leeway it is good for some seconds more.
+    // The token was signed a day ago; the leeway makes it valid for some more seconds.
     let now = events::environment::System::new().now();
     let token = keys.sign(Role::Staff, "sam", now - TOKEN_LIFETIME - Duration::from_secs(25));
     let mut ear = Ear::to(&app.staff.with_token(token.unwrap()), id).await;
@@ -307,14 +307,14 @@ async fn resumes_after_a_restart(log: LogChoice) {
     heard.extend(ear.until("OrderShipped").await);
     let versions: Vec<_> = heard.iter().map(|one| one.id).collect();
     assert_eq!(versions, (1..=versions.len() as u64).collect::<Vec<_>>());
-    // A soft stop does not wait for those who only listen.
+    // A graceful stop does not wait for listeners.
     assert!(second.stop().success());
     let ended = async { while ear.event().await.is_some() {} };
     timeout(PATIENCE, ended).await.expect("it ends with the program");
     crate::program::delete_topic(&ground.config.log).await;
 }
 
-/// A node that only answers queries hears of what another one decides.
+/// A query-only node streams the events that another node appends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_query_node_hears_what_a_command_node_does_on_kafka() {
     let Some(log) = fresh_topic() else { return };

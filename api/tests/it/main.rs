@@ -1,11 +1,11 @@
-//! The whole program, as its clients and operators see it.
+//! Tests of the whole program, as its clients and operators see it.
 //!
-//! Scenarios run on the embedded log, and again on Apache Kafka where `KAFKA_BOOTSTRAP_SERVERS`
-//! names one (their names then contain `kafka`). Each has an app of its own; all share one private
-//! PostgreSQL. What must hold after any scenario is checked after each: see `app::TestApp`.
+//! Scenarios run on the embedded log and, if `KAFKA_BOOTSTRAP_SERVERS` is set, on Apache Kafka too
+//! (those test names contain `kafka`). Each scenario has its own app; all share one private
+//! PostgreSQL. After each scenario its invariants are checked: see `app::TestApp`.
 
 #![allow(clippy::unwrap_used)]
-#![allow(clippy::disallowed_methods, reason = "tests run in the real world")]
+#![allow(clippy::disallowed_methods, reason = "tests use the real clock and real tasks")]
 
 mod access;
 mod app;

@@ -1,4 +1,4 @@
-//! A row that cannot be written parks one order, and the shop goes on.
+//! A row that the database refuses parks one order, and the shop continues.
 
 use crate::{
     app::{TestApp, eventually},

@@ -1,4 +1,4 @@
-//! One thing as it was, the audit of what serves, and the loss of all of it.
+//! Reads as of a past time, the audit of read models, and the recovery from their loss.
 
 use crate::{
     app::{TestApp, eventually, ground},
@@ -30,7 +30,7 @@ mod scenario {
         let stock = json!({ "quantity": 50, "reason": "received" });
         api.post(&format!("/products/{product}/stock"), &stock).expect(200).await;
 
-        // The same body, the same version, and only what is asked for.
+        // A read as of then gives the same body and version as the read at that time.
         let as_of = |path: &str, moment: &str| api.get(&format!("{path}?as_of={moment}"));
         let past = as_of(&path, &then).expect(200).await;
         assert_eq!(past.body, before.body);
@@ -70,7 +70,7 @@ async fn rows(pool: &PgPool, name: &str) -> Vec<String> {
 
 const VIEWS: [&str; 4] = ["orders", "products", "customers", "history"];
 
-/// An operator's day: PostgreSQL's rows are tampered with, mended, and lost altogether.
+/// Rows in PostgreSQL are changed by hand, repaired, and then lost completely.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn read_models_are_audited_mended_and_come_back_from_nothing() {
     let ground = ground(LogChoice::Embedded).await;

@@ -1,4 +1,4 @@
-//! A read model is built anew while orders arrive and queries go on.
+//! Rebuilds of read models while orders arrive and queries run.
 
 use crate::{
     app::{TestApp, eventually, ground},
@@ -22,13 +22,13 @@ on_both_logs!(
     a_difference_is_accepted_without_sql,
 );
 
-/// Clients that place orders all the while.
+/// The number of clients that place orders continuously.
 const WRITERS: usize = 4;
 
-/// Orders placed before, during and after at least.
+/// The least number of orders before, during and after the rebuild.
 const BATCH: usize = 40;
 
-/// What `GET /admin/projections` says of a read model.
+/// A read model's serving version, from `GET /admin/projections`.
 async fn shown(admin: &Api, name: &str) -> Value {
     let all = admin.get("/admin/projections").expect(200).await.body;
     let items = all["items"].as_array().unwrap();
@@ -41,7 +41,7 @@ async fn rows(pool: &PgPool, name: &str, version: i64) -> Vec<String> {
     sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(pool).await.unwrap()
 }
 
-/// What a reader has seen must not be taken back.
+/// The latest state that a reader has seen. Later reads must not be older.
 #[derive(Default)]
 struct Seen {
     versions: BTreeMap<String, i64>,
@@ -49,7 +49,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// Looks once at everything: nothing fails, nothing goes back.
+    /// Reads everything once. No read may fail or be older than an earlier one.
     async fn look(&mut self, api: &Api, product: Uuid) {
         let list = api.get("/orders?limit=200").expect(200).await.body;
         let items = list["items"].as_array().unwrap();
@@ -170,7 +170,7 @@ mod scenario {
             let version = shown(&admin, name).await["version"].as_i64().unwrap();
             let new = rows(pool, name, version).await;
             assert!(!new.is_empty());
-            // The old version is fed on, behind the one that serves.
+            // The old version is still fed after the switch.
             eventually("both versions have the same rows", async || {
                 (rows(pool, name, version - 1).await == new).then_some(())
             })
@@ -179,7 +179,8 @@ mod scenario {
     }
 }
 
-/// What an operator sees of a program that gives other rows than the one before it and does not say so.
+/// The view of an operator when a program makes other rows than the previous one without a new
+/// revision.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_undeclared_change_is_told_everywhere_and_mended_by_one_command() {
     let ground = ground(LogChoice::Embedded).await;
@@ -202,7 +203,7 @@ async fn an_undeclared_change_is_told_everywhere_and_mended_by_one_command() {
     assert!(stale["reason"].as_str().unwrap().contains(undeclared), "{stale}");
     let told = print_of(&ground, &["projections"]);
     assert!(told.contains(undeclared), "{told}");
-    // What is there is shown; what comes now is not.
+    // Existing rows are shown; new events are not applied.
     server.staff.get(&path).expect(200).await;
     let after = order(reader, &[(product, 1)]);
     let after = server.staff.post("/orders", &after).expect(201).await.id("order_id");
@@ -219,7 +220,7 @@ async fn an_undeclared_change_is_told_everywhere_and_mended_by_one_command() {
     assert!(server.stop().success());
 }
 
-/// A newcomer's upgrade: the tables are those of a program that knew less, and nobody does anything about it.
+/// An upgrade without any action by the operator: the tables belong to an older program.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_an_upgrade_reads_say_why_they_wait_and_then_go_on() {
     let ground = ground(LogChoice::Embedded).await;
@@ -247,7 +248,7 @@ async fn after_an_upgrade_reads_say_why_they_wait_and_then_go_on() {
     assert!(detail.contains("an older program built it (revision 1"), "{detail}");
     assert!(server.stop().success());
 
-    // As it is when nobody says anything.
+    // Start again with the default settings.
     let server = Program::start(&ground);
     eventually("it can be read again", async || {
         let answer = server.staff.get(&path).send().await;

@@ -1,4 +1,4 @@
-//! The sales report, through HTTP.
+//! The sales report over HTTP.
 
 use crate::{client::order, on_both_logs};
 use orderlog::auth::Role;

@@ -1,4 +1,4 @@
-//! What must not be in a log line, however much is logged.
+//! Secrets must not be in the log at any log level.
 
 use crate::{
     app::ground,
@@ -10,7 +10,7 @@ use serde_json::json;
 use sqlx::ConnectOptions;
 use std::fs::File;
 
-/// What is said to the program and must stay between us. Each is found nowhere else.
+/// Secrets given to the program. Each text occurs nowhere else.
 const NAME: &str = "Marguerite-Eleonore";
 const SURNAME: &str = "Quillfeather";
 const EMAIL: &str = "marguerite.quillfeather@example.org";
@@ -20,13 +20,13 @@ const PAYMENT: &str = "pm_card_visa";
 const KEY: &str = "idempotency-key-of-quillfeather";
 const BAD_TOKEN: &str = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJsYXJrc3B1ciJ9.bGFya3NwdXI";
 
-/// Settings that name secrets, with values to be looked for.
+/// Settings with secrets, and the values to search for.
 const SETTINGS: [(&str, &str); 2] = [
     ("KAFKA_SASL_PASSWORD", "sasl-larkspur-password"),
     ("KAFKA_SSL_KEY_PASSWORD", "ssl-larkspur-password"),
 ];
 
-/// Everything that a customer's and a program's secrets go through, at the most talkative level.
+/// Uses every path of a customer's and the program's secrets, at the most verbose log level.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_secret_is_in_a_log_line() {
     let ground = ground(LogChoice::Embedded).await;
@@ -68,13 +68,13 @@ async fn no_secret_is_in_a_log_line() {
     assert!(ear.chunk().await.unwrap().is_some());
     drop(ear);
     staff.with_token(BAD_TOKEN).get(&path).expect(401).await;
-    // Malformed, where a parser might repeat it.
+    // Malformed JSON, which a parser might repeat in its error.
     let broken = format!("{{\"first_name\": \"{SURNAME}\" \"{ADDRESS}\"");
     staff.call(reqwest::Method::PATCH, &path).raw("application/json", broken).expect(400).await;
     assert!(program.stop().success());
 
     let logged = std::fs::read_to_string(&log).unwrap();
-    assert!(logged.contains("DEBUG") && logged.len() > 10_000, "it is talkative");
+    assert!(logged.contains("DEBUG") && logged.len() > 10_000, "the log must be verbose");
     let database = ground.config.database.as_ref().unwrap().to_url_lossy();
     let password = database.password().unwrap_or("no password").to_owned();
     let (_, signature) = ticket.split_once('.').unwrap();

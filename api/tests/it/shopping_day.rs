@@ -1,5 +1,5 @@
-//! One day in the shop, through HTTP only, as one story: what a customer, the staff and a gateway
-//! with moods do to each other between opening and closing.
+//! One day in the shop as a single story, over HTTP only: a customer, the staff and an unreliable
+//! gateway.
 
 use crate::{
     client::{Answer, Api},
@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 on_both_logs!(a_shopping_day);
 
-/// The customer of the day, with their own token.
+/// The customer of the day, with a token.
 struct Reader {
     id: Uuid,
     api: Api,
@@ -45,7 +45,7 @@ mod scenario {
     pub async fn a_shopping_day(app: &TestApp) {
         let staff = &app.staff;
 
-        // Before opening: three books are put on the shelf.
+        // Before opening, the staff add three books.
         let shelf = |name: &str, category: &str, price: i64, stock: i64| {
             let price = json!({"amount": price, "currency": "GBP"});
             let stock = json!(stock);
@@ -60,7 +60,7 @@ mod scenario {
         let shelved = [&earthsea, &tombs, &emma];
         let [earthsea_id, tombs_id, emma_id] = shelved.map(|added| added.id("product_id"));
 
-        // A reader registers. The address is theirs alone, however it is written.
+        // A reader registers. The address belongs to one customer, in upper or lower case.
         let somebody = json!({
             "email": "Ged@Example.org", "first_name": "Ged", "last_name": "Sparrowhawk",
         });
@@ -71,7 +71,7 @@ mod scenario {
         let taken = app.staff.anonymous().post("/customers", &twin).expect(409).await;
         assert_eq!(taken.problem(), "email-taken");
 
-        // They browse and search; a slip of the finger does not matter.
+        // The reader browses and searches; a typo does not matter.
         let fantasy = read_after(&reader.api, "/products?category=fantasy", &shelved).await;
         assert_eq!(fantasy["items"].as_array().unwrap().len(), 2);
         for text in ["earthsea", "earths", "eathsea", "wizard+earthsea"] {
@@ -79,7 +79,7 @@ mod scenario {
             assert_eq!(names(&found).first(), Some(&"A Wizard of Earthsea"), "{text}");
         }
 
-        // They note a book for later, twice, and think better of it once.
+        // The reader adds a book to the wishlist twice and removes it once.
         let note = json!({"product_id": tombs_id});
         reader.api.post("/wishlist/items", &note).expect(201).await;
         let noted = reader.api.post("/wishlist/items", &note).expect(200).await;
@@ -88,13 +88,13 @@ mod scenario {
         let forget = format!("/wishlist/items/{tombs_id}");
         reader.api.call(Method::DELETE, &forget).expect(204).await;
 
-        // The first order: their bank declines, the shop lets the books go again.
+        // The first order is declined by the bank, and the shop releases the books.
         let basket = [(earthsea_id, 1), (tombs_id, 2)];
         let declined = reader.orders(&basket, "pm_card_declined", "morning").await;
         assert_eq!((declined.status, declined.problem()), (402, "payment-declined"));
         let declined_id = declined.id("order_id");
 
-        // The same key gives the same answer; the next try has its own.
+        // The same key gets the same answer; a new try has a new key.
         let again = reader.orders(&basket, "pm_card_declined", "morning").await;
         assert_eq!((again.status, again.id("order_id")), (402, declined_id));
         assert_eq!(again.header("idempotency-replayed"), Some("true"));
@@ -103,21 +103,22 @@ mod scenario {
         assert_eq!(placed.body["status"], "confirmed");
         let subtotal = amount(&placed.body, "subtotal");
         assert_eq!(subtotal, 899 + 2 * 999);
-        // A declined order was never confirmed: this one is the first, 10.00 off but at most 30 %.
+        // A declined order was never confirmed, so this is the first order: 10.00 off, but at most
+        // 30 %.
         assert_eq!(amount(&placed.body, "total"), subtotal - subtotal * 3 / 10);
         let retried = reader.orders(&basket, "pm_card_visa", "morning, another card").await;
         assert_eq!(retried.body["order_id"], placed.body["order_id"]);
 
-        // More than there is: refused, with what there is.
+        // An order of more than the stock is refused, with the available units.
         let greedy = reader.orders(&[(earthsea_id, 3)], "pm_card_visa", "all of them").await;
         assert_eq!((greedy.status, greedy.problem()), (409, "insufficient-stock"));
         assert_eq!((&greedy.body["available"], &greedy.body["requested"]), (&json!(2), &json!(3)));
 
-        // A gateway that fails twice costs patience, not the order.
+        // A gateway that fails twice delays the order but does not fail it.
         let stubborn = reader.orders(&[(tombs_id, 1)], "pm_card_error", "a slow gateway").await;
         assert_eq!(stubborn.status, 201, "{:?}", stubborn.body);
 
-        // A second order is cancelled before it leaves the house: the money goes back.
+        // A second order is cancelled before it is shipped, and the money is refunded.
         let regretted = reader.orders(&[(emma_id, 1)], "pm_card_visa", "on a whim").await;
         let cancel = format!("/orders/{}/cancel", regretted.id("order_id"));
         let cancelled = reader
@@ -130,7 +131,8 @@ mod scenario {
         assert_eq!(cancelled.body["refund"], "done");
         assert_eq!(cancelled.body["reason"], "too much Emma");
 
-        // The staff pack and ship the first one; the customer cannot, and nobody can go back.
+        // The staff pack and ship the first order. The customer cannot do that, and a shipped order
+        // cannot be cancelled.
         let order_id = placed.id("order_id");
         let status = format!("/orders/{order_id}/status");
         let to = |status: &str| json!({ "status": status });
@@ -145,7 +147,7 @@ mod scenario {
         );
         let delivered = staff.patch(&status, &to("delivered")).expect(200).await;
 
-        // What happened to it, in order.
+        // The history of the order.
         let path = format!("/orders/{order_id}/history");
         let history = read_after(&reader.api, &path, &[&delivered]).await;
         let types: Vec<&str> = history["items"]
@@ -169,7 +171,8 @@ mod scenario {
             assert!(told_in_order.any(|one| *one == event), "{event} in {types:?}");
         }
 
-        // Shipped books have left the shelf; cancelled and declined ones are back on it.
+        // Shipped books have left the stock; those of cancelled and declined orders are available
+        // again.
         app.settled().await;
         app.caught_up().await;
         let stock = async |id: Uuid| {
@@ -182,7 +185,7 @@ mod scenario {
         let profile = staff.get(&format!("/customers/{id}")).expect(200).await.body;
         assert_eq!(profile["order_count"], 3, "confirmed ones, the cancelled one among them");
 
-        // The report: two orders that stand, best seller first.
+        // The report counts two orders, and lists the best seller first.
         let report = staff.get("/reports/sales?bucket=day").expect(200).await.body;
         let sums = |member: &str| -> i64 {
             let items = report["items"].as_array().unwrap();
@@ -197,13 +200,14 @@ mod scenario {
         assert_eq!(report["best_sellers"][0]["name"], "The Tombs of Atuan");
         assert_eq!(report["best_sellers"][0]["units"], 3);
 
-        // One book is taken off the shelf: no more orders, but what was ordered stays readable.
+        // One book is discontinued: it cannot be ordered any more, but earlier orders stay
+        // readable.
         staff.call(Method::DELETE, &format!("/products/{emma_id}")).expect(200).await;
         let too_late = reader.orders(&[(emma_id, 1)], "pm_card_visa", "after all").await;
         assert!(matches!(too_late.status, 404 | 409), "{:?}", too_late.body);
         reader.api.get(&format!("/orders/{}", regretted.id("order_id"))).expect(200).await;
 
-        // In the evening the reader leaves the shop for good.
+        // In the evening the reader's account is erased.
         let me = format!("/customers/{id}");
         let erased = reader.api.call(Method::DELETE, &me).expect(200).await;
         let gone = staff.get(&me).after([&erased]);
@@ -211,7 +215,7 @@ mod scenario {
         let kept = staff.get(&format!("/orders/{order_id}")).expect(200).await.body;
         assert_eq!((&kept["status"], &kept["total"]), (&json!("delivered"), &placed.body["total"]));
 
-        // Their address is free again.
+        // The address is free again.
         let next = json!({"email": "ged@example.org", "first_name": "G", "last_name": "H"});
         staff.anonymous().post("/customers", &next).expect(201).await;
     }

@@ -1,4 +1,4 @@
-//! Nothing is sold twice, and nothing that was not sold stays held.
+//! No unit is sold twice, and no unsold unit stays reserved.
 
 use crate::{
     client::{Answer, Api, order},
@@ -18,7 +18,7 @@ async fn customers(api: &Api, count: usize) -> Vec<Uuid> {
     join_all((0..count).map(|_| api.customer())).await
 }
 
-/// How many answers were 201, and the others.
+/// The number of 201 answers, and the other answers.
 fn confirmed(answers: &[Answer]) -> (usize, Vec<&Answer>) {
     let (yes, no): (Vec<&Answer>, Vec<&Answer>) =
         answers.iter().partition(|answer| answer.status == 201);

@@ -1,4 +1,4 @@
-//! The order of the house, kept by the machine.
+//! Rules for the source code, checked by tests.
 
 use std::{
     collections::BTreeSet,
@@ -6,10 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A longer file wants a split.
+/// The largest number of lines of a file.
 const MOST_LINES: usize = 600;
 
-/// The crates, and what of the house each may use.
+/// The crates, and the crates of this workspace that each may use.
 const ARROWS: [(&str, &[&str]); 5] = [
     ("events", &[]),
     ("commands", &["events"]),
@@ -22,7 +22,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// The Rust files below a folder, with their text.
+/// The Rust files in a folder and its subfolders, with their text.
 fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -108,7 +108,7 @@ fn what_decides_is_pure() {
     }
 }
 
-/// The write side runs the same way again under the same seed.
+/// The write side must run identically under the same seed.
 #[test]
 fn the_write_side_leaves_nothing_to_chance() {
     for (path, text) in sources(&root().join("commands/src")) {

@@ -1,4 +1,4 @@
-//! Traces arrive at an OpenTelemetry collector, under the trace of whoever called.
+//! Spans arrive at an OpenTelemetry collector, in the trace of the caller.
 
 use crate::{
     app::{eventually, ground},
@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
-/// A collector that keeps what it is sent.
+/// A collector that keeps everything it receives.
 async fn collector() -> (String, Arc<Mutex<Vec<Bytes>>>) {
     let kept = Arc::new(Mutex::new(Vec::new()));
     let keep = Arc::clone(&kept);

@@ -1,4 +1,4 @@
-//! Wishlists, through HTTP.
+//! Wishlists over HTTP.
 
 use crate::{client::Api, on_both_logs};
 use orderlog::auth::Role;
@@ -74,7 +74,8 @@ mod scenario {
 
     async fn refusals(app: &TestApp, reader: &Api, books: &[Uuid]) {
         let item = |product: Uuid| json!({"product_id": product});
-        // What is no longer sold can stay, and cannot come; what is there may be asked for again.
+        // A discontinued product can stay on the list but cannot be added. A product that is on the
+        // list can be added again.
         reader.post("/wishlist/items", &item(books[0])).expect(200).await;
         reader.call(Method::DELETE, &format!("/wishlist/items/{}", books[0])).expect(204).await;
         for product in [books[0], Uuid::nil()] {
@@ -82,7 +83,8 @@ mod scenario {
             assert_eq!(refused.problem(), "product-not-found");
             assert_eq!(refused.id("product_id"), product);
         }
-        // What was put there gets the answer that it got, whatever became of it.
+        // A repeated key gets the first answer, even if the product was discontinued or removed
+        // since.
         for (product, key) in [(books[0], "one"), (books[2], &*books[2].to_string())] {
             let path = product.to_string();
             app.staff.call(Method::DELETE, &format!("/products/{path}")).expect(200).await;

@@ -128,7 +128,7 @@ async fn going_back_is_instant_and_going_on_too() {
     assert!(matches!(rebuild::rollback(&pool, model).await, Err(RebuildError::NoOther(_))));
     rebuild::request(&pool, model).await.unwrap();
     until_serving(&scenario, model, 2).await;
-    // Wait, because the first version may not be further than the second one yet.
+    // Both versions may still be behind, so wait until they have caught up.
     scenario.settle().await;
     let stop = Arc::new(AtomicBool::new(false));
     let watchers: Vec<_> = [scenario.models(), scenario.models_elsewhere()]

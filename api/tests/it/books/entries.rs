@@ -1,4 +1,4 @@
-//! What becomes of a product, an order, a customer, event by event.
+//! The state of a product, an order and a customer after each event.
 
 use events::{Timestamp, customer, order, product};
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,13 +6,14 @@ use uuid::Uuid;
 
 #[derive(Debug, Default)]
 pub struct Product {
-    /// An order can be closed at a product that was never added.
+    /// Whether the product was added. An order can also be closed at a product that was never
+    /// added.
     pub added: bool,
     pub discontinued: bool,
     pub received: i64,
     pub on_hand: i64,
     pub shipped: i64,
-    /// Units by the order that holds them.
+    /// Reserved units by order.
     pub reserved: BTreeMap<Uuid, i64>,
 }
 
@@ -32,7 +33,7 @@ pub struct Order {
     pub refunded: Vec<i64>,
     pub customer_settled: bool,
     pub stock_settled: bool,
-    /// Letters that are owed.
+    /// The e-mails that are owed.
     pub mails: BTreeSet<order::Mail>,
     pub mails_sent: Vec<(order::Mail, String)>,
     pub mails_refused: Vec<(order::Mail, String)>,
@@ -44,7 +45,7 @@ pub struct Customer {
     pub erased: bool,
     pub key_destroyed: bool,
     pub orders: u64,
-    /// Claims of an address that are neither granted nor closed.
+    /// The number of open requests for an address.
     pub under_way: i32,
 }
 
@@ -68,20 +69,20 @@ impl Product {
             }
             product::Event::StockReserved(reserved) => {
                 let before = self.reserved.insert(reserved.order_id, reserved.quantity);
-                assert_eq!(before, None, "an order holds a product twice");
+                assert_eq!(before, None, "an order has two reservations of a product");
             }
             product::Event::StockReleased(released) => {
                 let held = self.reserved.remove(&released.order_id).unwrap_or_default();
-                assert_eq!(held, released.quantity, "released is what was held");
+                assert_eq!(held, released.quantity, "the released units are the reserved ones");
             }
             product::Event::StockShipped(shipped) => {
                 let held = self.reserved.remove(&shipped.order_id).unwrap_or_default();
-                assert_eq!(held, shipped.quantity, "shipped is what was held");
+                assert_eq!(held, shipped.quantity, "the shipped units are the reserved ones");
                 self.on_hand -= shipped.quantity;
                 self.shipped += shipped.quantity;
             }
         }
-        assert!(self.reserved() <= self.on_hand, "sold more than there is: {self:?}");
+        assert!(self.reserved() <= self.on_hand, "oversold: {self:?}");
     }
 }
 
@@ -147,18 +148,21 @@ impl Order {
             order::Event::CustomerSettled(_) => self.customer_settled = true,
             order::Event::StockSettled(_) => self.stock_settled = true,
             order::Event::MailSent(sent) => {
-                assert!(self.mails.remove(&sent.mail), "a letter nobody was owed: {sent:?}");
+                assert!(self.mails.remove(&sent.mail), "an e-mail that was not owed: {sent:?}");
                 self.mails_sent.push((sent.mail, sent.message_id.to_string()));
             }
             order::Event::MailRefused(refused) => {
-                assert!(self.mails.remove(&refused.mail), "a letter nobody was owed: {refused:?}");
+                assert!(
+                    self.mails.remove(&refused.mail),
+                    "an e-mail that was not owed: {refused:?}"
+                );
                 self.mails_refused.push((refused.mail, refused.code.to_string()));
             }
         }
     }
 
     fn owe(&mut self, owed: bool, mail: order::Mail) {
-        assert!(!owed || self.mails.insert(mail), "a letter is owed twice");
+        assert!(!owed || self.mails.insert(mail), "an e-mail is owed twice");
     }
 
     pub fn check(&self, id: Uuid) {
@@ -184,14 +188,15 @@ impl Customer {
                 self.registered = true;
                 self.under_way -= 1;
             }
-            // What was asked for, or held before, is still to be let go.
+            // The requested address, or the previous one, is still to be released.
             customer::Event::RegistrationRefused(_)
             | customer::Event::EmailChanged(_)
             | customer::Event::EmailChangeRefused(_)
             | customer::Event::Changed(_)
             | customer::Event::OrderOpened(_) => {}
             customer::Event::EmailSettled(_) => self.under_way -= 1,
-            // The registration, if it was under way, and else the address: let go.
+            // Release the requested address if the registration was in progress, else the
+            // customer's address.
             customer::Event::Erased(_) => {
                 self.erased = true;
                 self.under_way += i32::from(self.registered);

@@ -1,4 +1,4 @@
-//! What the read models must show.
+//! The expected content of the read models.
 
 use super::Books;
 use events::Timestamp;
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 impl Books {
-    /// The read models show what the log adds up to.
+    /// Compares the read models with the totals of the log.
     pub async fn compare_with_tables(&self, pool: &PgPool) {
         self.compare_products(pool).await;
         self.compare_orders(pool).await;
@@ -83,7 +83,8 @@ impl Books {
         assert!(wished.iter().eq(&self.wishlists), "wishlists in the read model: {wished:?}");
     }
 
-    /// What living orders were confirmed in each hour, and the units of each product in them.
+    /// Compares the sales: the orders confirmed in each hour and not cancelled, and the units of
+    /// each product in them.
     async fn compare_sales(&self, pool: &PgPool) {
         let hour = |time: Timestamp| time.format("%Y-%m-%d %H").to_string();
         let mut money: BTreeMap<String, [i64; 3]> = BTreeMap::new();

@@ -1,4 +1,5 @@
-//! A full disk: refused while it lasts, nothing that was acknowledged is lost, and afterwards it goes on.
+//! A full disk: commands are refused meanwhile, no acknowledged data is lost, and the program
+//! continues afterwards.
 
 use crate::{
     app::{self, Ground, eventually, ground},
@@ -17,7 +18,7 @@ use std::{
 };
 use uuid::Uuid;
 
-/// Orders before the disk is full, and while it is.
+/// The number of orders before the disk is full, and while it is full.
 const BEFORE: usize = 20;
 const WHILE: usize = 40;
 
@@ -31,7 +32,7 @@ impl Shop {
         Self { product: api.product(1_000, 1_000).await, reader: api.customer().await }
     }
 
-    /// Places the orders of these numbers, each under its key; gives the answers.
+    /// Places the orders with these numbers, each with its own key. Returns the answers.
     async fn place(&self, api: &Api, numbers: impl Iterator<Item = usize>) -> Vec<(u16, String)> {
         let body = order(self.reader, &[(self.product, 1)]);
         let place = |number: usize| {
@@ -45,7 +46,7 @@ impl Shop {
         stream::iter(numbers).map(place).buffer_unordered(BEFORE + WHILE).collect().await
     }
 
-    /// Places all orders again, until each is there.
+    /// Places all orders again until each is acknowledged.
     async fn insist(&self, api: &Api) {
         eventually("every order is taken", async || {
             let answers = self.place(api, 0..BEFORE + WHILE).await;
@@ -64,7 +65,7 @@ fn assert_refused_plainly(answers: &[(u16, String)]) {
     assert!(answers.iter().any(|(status, _)| *status == 503), "the disk was not full: {answers:?}");
 }
 
-/// What was owed when the disk was full is done once it is not: nobody does it when the program is gone.
+/// Lets the program finish the effects that it owed while the disk was full.
 async fn settle(ground: &Ground) {
     app::settled(&*program::open_log(ground).await).await;
 }
@@ -82,7 +83,7 @@ fn run(command: &str, args: &[&str]) -> bool {
     Command::new(command).args(args).status().is_ok_and(|status| status.success())
 }
 
-/// The limit of a process's files stands in for a disk that takes no more: no privilege is needed for it.
+/// Limits the file size of the process, which acts like a full disk and needs no privilege.
 fn limit_files(program: &Program, bytes: &str) {
     let (pid, limit) = (program.id().to_string(), format!("--fsize={bytes}:"));
     assert!(run("prlimit", &["--pid", &pid, &limit]), "prlimit {limit}");
@@ -97,7 +98,7 @@ async fn a_log_that_cannot_grow_refuses_and_goes_on_by_itself_when_it_can() {
         .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
         .collect();
     command = Command::new("sh");
-    // The system would end it at the first write beyond the limit.
+    // Without this trap the system would end the process at the first write beyond the limit.
     command.args(["-c", "trap '' XFSZ; exec \"$0\"", PROGRAM]).env_clear().envs(environment);
     let program = Program::start_as(command);
     let shop = Shop::prepare(&program.staff).await;
@@ -123,7 +124,7 @@ async fn a_log_that_cannot_grow_refuses_and_goes_on_by_itself_when_it_can() {
     check_books(&ground).await;
 }
 
-/// A small disk of its own, where the system lets us have one.
+/// A small disk for the test, if the system allows mounting one.
 struct Disk(PathBuf);
 
 impl Disk {
@@ -134,7 +135,7 @@ impl Disk {
         run("mount", &["-t", "tmpfs", "-o", &options, "tmpfs", path]).then(|| Self(at.to_owned()))
     }
 
-    /// Takes all the room that is left.
+    /// Fills the remaining space.
     fn fill(&self) {
         let mut ballast = File::create(self.ballast()).unwrap();
         for size in [1 << 20, 1 << 12, 1] {
@@ -153,7 +154,7 @@ impl Drop for Disk {
     }
 }
 
-/// Log, keys, the gateway's journal and the private PostgreSQL, all on one full disk.
+/// Log, keys, the gateway's journal and the private PostgreSQL are all on one full disk.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_loses_nothing_and_a_restart_heals_what_it_broke() {
     let mut ground = ground(LogChoice::Embedded).await;
@@ -175,7 +176,7 @@ async fn a_full_disk_loses_nothing_and_a_restart_heals_what_it_broke() {
 
     fs::remove_file(disk.ballast()).unwrap();
     shop.insist(&program.staff).await;
-    // What PostgreSQL made of it is its own affair: the restart must find its way.
+    // The state of PostgreSQL depends on the moment; the restart must handle every state.
     let reads = program.staff.get("/orders").header("prefer", "wait=1").send().await.status;
     println!("reads before the restart: {reads}");
     program.kill();

@@ -1,4 +1,4 @@
-//! What the program says, and the code it ends with, where it cannot do what was asked.
+//! Error lines and exit codes of the program.
 
 use crate::{
     app::{Ground, data_dir, ground},
@@ -13,12 +13,12 @@ use std::{
     process::{Command, Output},
 };
 
-/// The account of nobody, to whom permissions mean something.
+/// The account `nobody`, which, unlike root, is bound by file permissions.
 const NOBODY: u32 = 65_534;
 
 const SERVE: [&str; 3] = ["serve", "--listen", "127.0.0.1:0"];
 
-/// The last line on standard error, when the program ended with this code.
+/// The last line on standard error. Checks the exit code.
 fn told(what: &str, output: &Output, code: i32) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{what}: {stderr}");
@@ -32,7 +32,7 @@ fn refused(what: &str, ground: &Ground, args: &[&str], code: i32, named: &[&str]
     assert!(named.iter().all(|word| told.contains(word)), "{what}: {named:?}? {told}");
 }
 
-/// A ground on which the program has run, and sold something.
+/// A data directory in which the program has run and taken an order.
 async fn used() -> Ground {
     let ground = ground(LogChoice::Embedded).await;
     let program = Program::start(&ground);
@@ -62,7 +62,7 @@ async fn a_damaged_log_is_65_and_named_and_the_audit_reports_it() {
 
     fs::remove_file(&file).unwrap();
     refused("gone", &ground, &SERVE, 65, &[name, "gone"]);
-    assert!(!file.exists(), "it was made anew");
+    assert!(!file.exists(), "the program created a new one");
     fs::write(&file, &whole).unwrap();
     assert!(Program::start(&ground).stop().success());
 }
@@ -92,7 +92,7 @@ async fn services_out_of_reach_are_69() {
     refused("Kafka", &ground, &SERVE, 69, &["127.0.0.1:1"]);
 }
 
-/// The private database is not needed for it: the keys are looked for before it is asked anything.
+/// The private database is not needed for this: the keys are checked before the first query.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_or_damaged_keys_are_65_and_never_made_anew() {
     let mut ground = ground(LogChoice::Embedded).await;
@@ -118,7 +118,7 @@ async fn lost_or_damaged_keys_are_65_and_never_made_anew() {
     assert!(Program::start(&ground).stop().success());
 }
 
-/// As somebody to whom permissions mean something.
+/// Runs `serve` as an account that is bound by file permissions.
 fn serve_as_nobody(ground: &Ground) -> Output {
     let mut command: Command = program::command(ground, &SERVE);
     if is_root() {

@@ -1,4 +1,4 @@
-//! Clients that hold connections, that are slow, too many, or gone.
+//! Clients that keep connections open, are slow, are too many, or disappear.
 
 use crate::{
     app::{PATIENCE, TestApp, eventually, ground},
@@ -19,13 +19,13 @@ use uuid::Uuid;
 
 on_both_logs!(clients_that_vanish_leave_nothing_half_done);
 
-/// Connections that only stay open, if this machine lets us have so many.
+/// The number of idle connections, if this machine allows so many.
 const IDLE: usize = 10_000;
 
-/// Files that this process needs for other things.
+/// The number of open files that this process needs otherwise.
 const OTHER_FILES: usize = 1_000;
 
-/// How many files this process may open.
+/// The limit of open files of this process.
 fn files() -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let line = limits.lines().find(|line| line.starts_with("Max open files"));
@@ -38,15 +38,17 @@ async fn say(address: SocketAddr, words: &str) -> TcpStream {
     stream
 }
 
-/// What comes until the server ends the connection.
+/// Everything received until the server closes the connection.
 async fn hear(mut stream: TcpStream) -> String {
     let mut heard = Vec::new();
-    // A reset is an end too.
-    let _ = timeout(PATIENCE, stream.read_to_end(&mut heard)).await.expect("it is ended");
+    // A reset counts as closing.
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut heard))
+        .await
+        .expect("the server closes the connection");
     String::from_utf8_lossy(&heard).into_owned()
 }
 
-/// More idle connections than the server takes: those who ask are served meanwhile.
+/// With more idle connections than the server accepts, clients with requests are still served.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_idle_connections_keep_nobody_out() {
     let ground = ground(LogChoice::Embedded).await;
@@ -67,7 +69,7 @@ async fn ten_thousand_idle_connections_keep_nobody_out() {
     let connect = |_| async move { TcpStream::connect(address).await.unwrap() };
     let mut idle: Vec<TcpStream> =
         stream::iter(0..many).map(connect).buffer_unordered(64).collect().await;
-    // Some have asked once, and then stay.
+    // Some connections send one request and stay open.
     for held in idle.iter_mut().take(100) {
         let _ = held.write_all(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n").await;
     }
@@ -78,13 +80,13 @@ async fn ten_thousand_idle_connections_keep_nobody_out() {
         let fresh = say(address, "GET /readyz HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n");
         assert!(hear(fresh.await).await.starts_with("HTTP/1.1 200"));
     }
-    // Each is ended by the server, for its silence or to make room.
+    // The server closes each connection, because it is idle or to make room.
     stream::iter(idle).for_each_concurrent(None, async |held| drop(hear(held).await)).await;
     program.staff.get(&format!("/products/{product}")).expect(200).await;
     assert!(program.stop().success());
 }
 
-/// Sends a piece every while until the server has had enough.
+/// Sends a small piece repeatedly until the server closes the connection.
 async fn dribble(address: SocketAddr, start: &str, piece: &str) -> String {
     let (mut read, mut write) = say(address, start).await.into_split();
     let sending = async {
@@ -98,7 +100,7 @@ async fn dribble(address: SocketAddr, start: &str, piece: &str) -> String {
         String::from_utf8_lossy(&heard).into_owned()
     };
     tokio::select! {
-        heard = timeout(PATIENCE, hearing) => heard.expect("it is ended"),
+        heard = timeout(PATIENCE, hearing) => heard.expect("the server closes the connection"),
         () = sending => "reset".to_owned(),
     }
 }
@@ -130,7 +132,7 @@ async fn slow_heads_and_slow_bodies_are_cut_off_while_others_are_served() {
     let (heard, ()) = tokio::join!(slow, busy);
     for (number, heard) in heard.iter().enumerate() {
         let timed_out = heard.starts_with("HTTP/1.1 408");
-        // A head that never ends is no request, and need not be answered.
+        // A head that never ends is not a request and needs no answer.
         let silent = number % 3 == 0 && (heard.is_empty() || heard == "reset");
         assert!(timed_out || silent || heard == "reset", "{number}: {heard}");
     }
@@ -181,13 +183,13 @@ mod scenario {
                 body.len()
             )
         };
-        // Before the request is whole: cut in its head, and in its body.
+        // The connection closes before the request is complete, in its head and in its body.
         for number in 0..20 {
             let whole = request(&format!("cut-{number}"));
             let keep = if number % 2 == 0 { 60 + number } else { whole.len() - 1 - number };
             drop(say(address, &whole[..keep]).await);
         }
-        // While it waits for the answer.
+        // The connection closes while the client waits for the answer.
         for number in 0..20 {
             let gone = say(address, &request(&format!("gone-{number}"))).await;
             tokio::time::sleep(Duration::from_millis(number)).await;

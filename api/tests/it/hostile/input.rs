@@ -1,6 +1,6 @@
-//! Bodies and headers made by chance: never a 500, and what is refused appends nothing.
+//! Random bodies and headers: never a status 500, and a refused command appends nothing.
 //!
-//! `PROPTEST_CASES=n` runs more of them, `PROPTEST_RNG_SEED=n` others.
+//! `PROPTEST_CASES=n` runs more cases, `PROPTEST_RNG_SEED=n` other ones.
 
 use crate::{
     app::{TestApp, ground},
@@ -17,7 +17,7 @@ use proptest::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// Any JSON, not deep.
+/// Any JSON with little nesting.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -50,7 +50,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// What is done to a valid body.
+/// A change of a valid body.
 #[derive(Clone, Debug)]
 enum Change {
     Put(Index, Value),
@@ -72,7 +72,7 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-/// The pointers of everything in a value.
+/// The JSON pointers of all parts of a value.
 fn places(value: &Value, at: &str, found: &mut Vec<String>) {
     found.push(at.to_owned());
     match value {
@@ -126,7 +126,7 @@ fn changed(good: &Value, change: Change) -> Vec<u8> {
     value.to_string().into_bytes()
 }
 
-/// Every command that takes a body: its method, its path and a body it takes.
+/// Every command with a body: its method, its path and a valid body.
 async fn commands(app: &TestApp) -> Vec<(Method, String, Value)> {
     let staff = &app.staff;
     let (product, customer) = (staff.product(1_000, 1_000_000).await, staff.customer().await);
@@ -162,7 +162,8 @@ async fn commands(app: &TestApp) -> Vec<(Method, String, Value)> {
     ]
 }
 
-/// Cases of each command; they share one shop, so there are fewer than of pure functions.
+/// The number of cases for each command. They share one shop, so there are fewer than for pure
+/// functions.
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|it| it.parse().ok()).unwrap_or(48)
 }
@@ -209,7 +210,8 @@ async fn no_body_makes_a_fault_and_what_is_refused_appends_nothing() {
                 assert_eq!(app.events_in_log().await, before, "{what}");
             } else {
                 taken += 1;
-                // What it owes comes to its end, so that the next refusal can be told from it.
+                // Wait until the effects of the command are finished, so that they are not mistaken
+                // for events of the next refused command.
                 Box::pin(app.settled()).await;
                 before = app.events_in_log().await;
             }
@@ -220,7 +222,7 @@ async fn no_body_makes_a_fault_and_what_is_refused_appends_nothing() {
     app.finish().await;
 }
 
-/// Headers that our own client would not send, and parameters, as they come.
+/// Random headers, including ones that our own client would not send, and random parameters.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_header_and_no_parameter_makes_a_fault() {
     let app = TestApp::start(ground(LogChoice::Embedded).await).await;

@@ -1,4 +1,5 @@
-//! What a disk and a stranger do to a topic: the partition is closed and says where, the others go on.
+//! A damaged and a foreign record in a topic: the partition closes and reports the position, and
+//! the others continue.
 
 use crate::{
     app::{eventually, fresh_topic, ground},
@@ -18,7 +19,7 @@ use uuid::Uuid;
 
 const PARTITIONS: u32 = 12;
 
-/// A record batch of Kafka: where it stands in its file, its first offset, and whether it is a marker.
+/// A record batch of Kafka: its place in the file, its first offset, and whether it is a marker.
 struct Batch {
     at: usize,
     len: usize,
@@ -26,7 +27,7 @@ struct Batch {
     control: bool,
 }
 
-/// The batches of a segment, as Kafka documents them (magic 2).
+/// The batches of a segment, in Kafka's documented format (magic 2).
 fn batches(segment: &[u8]) -> Vec<Batch> {
     let (mut found, mut at) = (Vec::new(), 0);
     while let Some(head) = segment.get(at..at + 61) {
@@ -39,7 +40,8 @@ fn batches(segment: &[u8]) -> Vec<Batch> {
     found
 }
 
-/// Another bit in the last batch of ours; gives where the one before it begins, and where it begins itself.
+/// Flips a bit in our last batch. Returns the first offsets of the batch before it and of this
+/// batch.
 fn flip(segment: &Path) -> (i64, i64) {
     let mut bytes = fs::read(segment).unwrap();
     let ours: Vec<_> = batches(&bytes).into_iter().filter(|batch| !batch.control).collect();
@@ -49,7 +51,7 @@ fn flip(segment: &Path) -> (i64, i64) {
     (before.first, last.first)
 }
 
-/// What anybody with the right to write can do.
+/// Writes a record that is not ours, as any client with write access can.
 fn write_nonsense(servers: &str, topic: &str, partition: u32) -> i64 {
     let producer: BaseProducer =
         ClientConfig::new().set("bootstrap.servers", servers).create().unwrap();
@@ -67,7 +69,7 @@ async fn rename(api: &Api, product: Uuid) -> Answer {
     api.patch(&format!("/products/{product}"), &json!({"name": "Another"})).send().await
 }
 
-/// A product in each partition.
+/// Adds products until each partition has one.
 async fn a_product_in_each(api: &Api) -> BTreeMap<u32, Uuid> {
     let mut found = BTreeMap::new();
     while found.len() < PARTITIONS as usize {
@@ -109,7 +111,8 @@ async fn damaged_and_foreign_records_on_kafka_close_their_partition_and_no_other
 
     let found = findings(&ground);
     let stranger = (u64::from(foreign), nonsense.unsigned_abs(), "damaged".to_owned());
-    // The library says no more than where it stood: between what still read and what does not.
+    // The library only reports its position, which is between the last good batch and the damaged
+    // one.
     assert_eq!((found.len(), found[0].0), (2, u64::from(damaged)), "{found:?}");
     assert!((sound + 1..=flipped).contains(&found[0].1.cast_signed()), "{found:?}, {flipped}");
     assert_eq!(found[1], stranger);
@@ -139,7 +142,7 @@ async fn damaged_and_foreign_records_on_kafka_close_their_partition_and_no_other
     .await;
     assert!(program.stop().success());
 
-    // The disk's other copy is put back: what was damaged is there again.
+    // Put an intact copy of the file back.
     broker.stop().await;
     let mut repaired = fs::read(&segment).unwrap();
     repaired[..whole.len()].copy_from_slice(&whole);

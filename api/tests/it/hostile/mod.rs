@@ -1,4 +1,4 @@
-//! Disks that are full, read-only, damaged or another's, and clients that mean no good.
+//! Full, read-only, damaged and foreign disks, and hostile clients.
 
 mod disk;
 mod exit_codes;

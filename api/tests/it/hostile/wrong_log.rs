@@ -1,4 +1,5 @@
-//! Another log behind the read models' checkpoints: they stop, for all to see, and nothing is overwritten.
+//! The log does not match the checkpoints of the read models: they stop, report it, and overwrite
+//! nothing.
 
 use crate::{
     app::{self, Ground, TestApp, eventually, ground},
@@ -13,7 +14,7 @@ use projections::{
 use sqlx::{PgPool, Row};
 use std::{fs, path::Path};
 
-/// Sells so many books.
+/// Places `orders` orders.
 async fn sell(program: &Program, orders: usize) {
     let (product, reader) =
         (program.staff.product(500, 1_000).await, program.staff.customer().await);
@@ -22,7 +23,7 @@ async fn sell(program: &Program, orders: usize) {
     }
 }
 
-/// Everything the read models of orders and products hold.
+/// All rows of the read models of orders and products.
 async fn rows(pool: &PgPool) -> Vec<String> {
     let all = "select 'o' || to_jsonb(o)::text as row from read.orders o union all \
                select 'p' || to_jsonb(p)::text from read.products p order by 1";
@@ -34,7 +35,8 @@ async fn pool(ground: &Ground) -> PgPool {
     database::connect(options, PoolSettings::default()).await.unwrap()
 }
 
-/// Waits until every partition that has something applied has stopped in all models, and says why.
+/// Waits until every partition with applied events has stopped in all read models with the right
+/// reason.
 async fn stopped_all_over(pool: &PgPool) {
     eventually("the read models stop", async || {
         let left = "select count(*) from control.checkpoint where last_event_id is not null and \
@@ -45,7 +47,7 @@ async fn stopped_all_over(pool: &PgPool) {
     .await;
 }
 
-/// The probe of readiness names them.
+/// The readiness probe must name the stopped read models.
 async fn assert_shown(api: &Api) {
     let ready = api.get("//readyz").expect(200).await.body;
     let stopped = ready["stopped"].as_array().unwrap();
@@ -86,7 +88,8 @@ fn copy(from: &Path, to: &Path) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn read_models_stop_before_another_log_and_go_on_with_their_own() {
     let (mine, other) = (ground(LogChoice::Embedded).await, ground(LogChoice::Embedded).await);
-    // So many that every partition has some: an empty one looks the same in any log.
+    // Enough orders for every partition to have events, because an empty partition looks the same
+    // in any log.
     for (ground, orders) in [(&mine, 120), (&other, 3)] {
         let program = Program::start(ground);
         sell(&program, orders).await;
@@ -118,15 +121,15 @@ async fn read_models_stop_before_another_log_and_go_on_with_their_own() {
     assert_eq!(output(&mine, &["audit"]).status.code(), Some(0));
 }
 
-/// Somebody has deleted the topic, and it was made again.
+/// The topic was deleted and created again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn read_models_stop_before_a_new_kafka_topic_of_the_same_name() {
     let Some(log) = app::fresh_topic() else { return };
     let mut ground = ground(log).await;
     let program = Program::start(&ground);
     let pool = pool(&ground).await;
-    // What is shown of a model is why its first partition stopped, and one without events cannot tell another log: its
-    // checkpoint may only be beyond the end.
+    // A read model shows why its first partition stopped. A partition without applied events cannot
+    // notice another log, so the first partition must have events.
     let mut orders = 0;
     while !first_has_events(&pool).await {
         sell(&program, 1).await;
@@ -138,7 +141,7 @@ async fn read_models_stop_before_a_new_kafka_topic_of_the_same_name() {
 
     delete_topic(&ground.config.log).await;
     let gone = ground.config.log.clone();
-    // The topic goes away a moment after it was deleted.
+    // Kafka removes the topic some time after the deletion.
     eventually("the topic is gone", async || (!exists(&gone)).then_some(())).await;
     ground.config.partitions = None;
     let app = TestApp::start(Ground { config: ground.config.clone(), dir: ground.dir }).await;

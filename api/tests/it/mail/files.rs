@@ -1,4 +1,4 @@
-//! Without a mail server, letters are files.
+//! Without a mail server, e-mails are written as files.
 
 use crate::{app::TestApp, on_both_logs};
 use std::{fs, path::PathBuf};
@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 on_both_logs!(letters_are_files_until_their_customer_is_erased,);
 
-/// The names of the letters to a customer.
+/// The file names of the e-mails to a customer.
 fn letters(app: &TestApp, customer: Uuid) -> Vec<String> {
     let folder: PathBuf = app.running().data_dir().join("mails").join(customer.to_string());
     let Ok(files) = fs::read_dir(folder) else { return Vec::new() };
@@ -32,7 +32,7 @@ mod scenario {
         app.settled().await;
         assert_eq!(letters(app, reader), [format!("{first}.confirmed@localhost.eml")]);
 
-        // An order that goes on without them owes letters to nobody.
+        // An order that continues after the customer's erasure sends no e-mails.
         let slow = order_paid_by(reader, &[(product, 1)], "pm_card_slow");
         let slow = app.staff.post("/orders", &slow).header("prefer", "respond-async");
         let slow = slow.expect(202).await.id("order_id");
@@ -43,7 +43,7 @@ mod scenario {
         let books = app.settled().await;
         let refused = |id: &Uuid| books.orders[id].mails_refused.first().map(|(_, why)| &**why);
         assert_eq!(refused(&first), Some("erased"));
-        // Whether it was confirmed depends on whether it was open at its customer in time.
+        // The order is confirmed only if it was open at its customer before the erasure.
         let confirmed = books.orders[&slow].status == "confirmed";
         assert_eq!(refused(&slow), confirmed.then_some("erased"));
         assert!(letters(app, reader).is_empty());

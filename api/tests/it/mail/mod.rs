@@ -1,4 +1,5 @@
-//! Letters to customers: one for each event that owes one, whatever the mail server and the program do.
+//! E-mails to customers: exactly one for each event that owes one, in spite of faults of the mail
+//! server and the program.
 
 mod files;
 mod server;
@@ -19,7 +20,7 @@ use uuid::Uuid;
 
 const SENDER: &str = "The Book Shop <orders@shop.example>";
 
-/// Runs a scenario with a mail server, on both logs where there is a Kafka.
+/// Runs a scenario with a mail server, on the embedded log and, if there is one, on Kafka.
 macro_rules! with_a_server {
     ($($name:ident),+ $(,)?) => {
         $(
@@ -51,7 +52,8 @@ async fn host(log: LogChoice, scenario: impl AsyncFnOnce(&TestApp, &Server)) {
     host_for(SmtpMailer::GIVE_UP, log, scenario).await;
 }
 
-/// With a mail server that may put a letter off for so long.
+/// Runs a scenario with a mail server. An e-mail that is deferred for longer than `give_up` is
+/// refused.
 async fn host_for(
     give_up: Duration,
     log: LogChoice,
@@ -67,7 +69,7 @@ async fn host_for(
     app.finish().await;
 }
 
-/// Two orders of a new customer: one is shipped, the other cancelled.
+/// Places two orders of a new customer: one is shipped, the other cancelled.
 async fn shop(api: &Api) -> [Uuid; 2] {
     let product = api.product(2_500, 100).await;
     let reader = api.customer().await;
@@ -84,7 +86,7 @@ async fn shop(api: &Api) -> [Uuid; 2] {
     [shipped, cancelled]
 }
 
-/// What the log says went out, each once.
+/// The e-mails that the log records as sent, with their counts.
 fn recorded(books: &Books) -> BTreeMap<String, usize> {
     let sent = books.orders.values().flat_map(|order| &order.mails_sent);
     sent.map(|(_, id)| (id.clone(), 1)).collect()
@@ -142,7 +144,7 @@ mod scenario {
         server.set(Mood::Takes);
         assert_eq!(app.settled().await.orders[&patient].mails_sent.len(), 1);
 
-        // The server repeats the address, and the log must not.
+        // The server's answer contains the address, which must not get into the log.
         server.set(Mood::Answers("550 5.1.1 <reader@example.org> is nobody"));
         let refused = place().await;
         let books = app.settled().await;
@@ -150,7 +152,7 @@ mod scenario {
         assert_eq!(letters, &[(Mail::Confirmed, "smtp-550".to_owned())]);
         assert_eq!(server.letters().len(), 1);
 
-        // Bad credentials and the like are the operator's to put right.
+        // Errors such as bad credentials are not final: the operator can fix them.
         server.set(Mood::Answers("535 5.7.8 no"));
         let waits = place().await;
         server.set(Mood::Takes);
@@ -161,7 +163,7 @@ mod scenario {
         server.set(Mood::Stalls);
         let product = app.staff.product(2_500, 1_000).await;
         let reader = app.staff.customer().await;
-        // More than letters are written at once.
+        // More orders than e-mails are sent concurrently.
         let mut orders = Vec::new();
         for _ in 0..40 {
             let placed = app.staff.post("/orders", &order(reader, &[(product, 1)])).expect(201);
@@ -225,7 +227,7 @@ async fn a_letter_is_sent_once_over_restarts_and_again_only_when_cut_off(ground:
     }
     assert_eq!(server.message_ids(), recorded(&settled(&*log).await));
 
-    // Taken, and the program dies before it hears of it.
+    // The server accepts the e-mail, and the program dies before it gets the answer.
     server.set(Mood::Holds);
     let product = program.staff.product(2_500, 10).await;
     let reader = program.staff.customer().await;
@@ -240,7 +242,7 @@ async fn a_letter_is_sent_once_over_restarts_and_again_only_when_cut_off(ground:
     let all = server.message_ids();
     assert_eq!(all.keys().collect::<Vec<_>>(), recorded(&books).keys().collect::<Vec<_>>());
 
-    // Nobody there for a while.
+    // The mail server is down for a while.
     let port = server.port;
     drop(server);
     program.staff.post("/orders", &order(reader, &[(product, 1)])).expect(201).await;
@@ -283,7 +285,7 @@ async fn letters_go_through_tls_or_not_at_all() {
             command
         })
     };
-    // A server that offers no TLS gets nothing.
+    // A server that offers no TLS gets no e-mail.
     let program = start(&urls[0]);
     shop(&program.staff).await;
     eventually("it was asked", async || plain.heard("EHLO").then_some(())).await;
@@ -303,7 +305,7 @@ async fn letters_go_through_tls_or_not_at_all() {
     assert!(program.stop().success());
 }
 
-/// What a setting holds that must not be seen is not said when it is refused.
+/// The error line of a refused setting must not contain its secret parts.
 #[tokio::test]
 async fn a_bad_mail_server_is_64_and_its_password_is_not_shown() {
     let ground = ground(LogChoice::Embedded).await;

@@ -1,4 +1,4 @@
-//! A mail server on loopback, with moods.
+//! A mail server for tests, on loopback, with moods.
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use std::{
@@ -17,40 +17,40 @@ use tokio_rustls::{
     rustls::{self, ServerConfig, pki_types::PrivateKeyDer},
 };
 
-/// What the server does with letters.
+/// How the server treats e-mails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mood {
-    /// Takes them.
+    /// Accepts them.
     Takes,
-    /// Answers this to every recipient.
+    /// Gives this answer to every recipient.
     Answers(&'static str),
-    /// Takes them, and never says so.
+    /// Accepts them but never answers.
     Holds,
-    /// Does not even greet, until it has another mood.
+    /// Does not even greet the client while it is in this mood.
     Stalls,
 }
 
-/// How a connection is made secret.
+/// How a connection is encrypted.
 #[derive(Clone, Default)]
 pub enum Tls {
-    /// Not at all.
+    /// No encryption.
     #[default]
     None,
-    /// On demand.
+    /// With STARTTLS.
     OnDemand(TlsAcceptor),
-    /// From the first byte.
+    /// From the first byte on.
     Wrapped(TlsAcceptor),
 }
 
 struct State {
     mood: watch::Sender<Mood>,
     letters: Mutex<Vec<String>>,
-    /// The commands it was given.
+    /// The commands received.
     heard: Mutex<Vec<String>>,
     tls: Tls,
 }
 
-/// A running mail server; gone with all its connections when dropped.
+/// A running mail server. Dropping it closes all its connections.
 pub struct Server {
     pub port: u16,
     state: Arc<State>,
@@ -63,7 +63,8 @@ impl Drop for Server {
     }
 }
 
-/// A certificate of its own making for `localhost`, written to `path`, and who shows it.
+/// Makes a self-signed certificate for `localhost` and writes it to `path`. Returns an acceptor
+/// that uses it.
 pub fn self_made(path: &Path) -> TlsAcceptor {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -104,12 +105,12 @@ impl Server {
         self.state.mood.send_replace(mood);
     }
 
-    /// The letters it took, whether it said so or not.
+    /// The accepted e-mails, whether acknowledged or not.
     pub fn letters(&self) -> Vec<String> {
         self.state.letters.lock().unwrap().clone()
     }
 
-    /// How often it took each Message-ID.
+    /// How often each Message-ID was accepted.
     pub fn message_ids(&self) -> BTreeMap<String, usize> {
         let mut ids = BTreeMap::new();
         for letter in self.letters() {
@@ -120,12 +121,12 @@ impl Server {
         ids
     }
 
-    /// Whether it was ever given a command that begins like this.
+    /// Whether it has received a command that begins with `verb`.
     pub fn heard(&self, verb: &str) -> bool {
         self.times(verb) > 0
     }
 
-    /// How often.
+    /// How often it has received such a command.
     pub fn times(&self, verb: &str) -> usize {
         let heard = self.state.heard.lock().unwrap();
         heard.iter().filter(|line| line.starts_with(verb)).count()
@@ -133,7 +134,7 @@ impl Server {
 }
 
 async fn accept(listener: TcpListener, state: Arc<State>) {
-    // Dropped with this task, and with it every connection.
+    // Dropping this task drops the set, which closes every connection.
     let mut connections = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();

@@ -1,4 +1,4 @@
-//! Where an order may go from where it is: all pairs, over HTTP.
+//! All pairs of status changes of an order, over HTTP.
 
 use super::{FAR, Paid, on_both_logs};
 use serde_json::json;
@@ -8,7 +8,7 @@ on_both_logs!(FAR; an_order_goes_only_where_it_may);
 
 const TARGETS: [&str; 4] = ["processing", "shipped", "delivered", "cancelled"];
 
-/// What may follow; the same again changes nothing.
+/// Whether the status change is allowed. Setting the same status again changes nothing.
 fn may_go(from: &str, to: &str) -> bool {
     let moves: &[&str] = match from {
         "pending" => &["cancelled"],
@@ -20,7 +20,7 @@ fn may_go(from: &str, to: &str) -> bool {
     moves.contains(&to) || from == to
 }
 
-/// A new order that stands there.
+/// Makes a new order with this status.
 async fn order_at(shop: &Paid, status: &str) -> Uuid {
     let method = match status {
         "pending" => "pm_card_slow",
@@ -74,7 +74,7 @@ mod scenario {
             let path = format!("/orders/{order}/status");
             shop.app.staff.patch(&path, &json!({ "status": wanted })).expect(422).await;
         }
-        // What still waits is taken now, and what was cancelled meanwhile goes back.
+        // Held payments are captured now, and those of cancelled orders are refunded.
         shop.stripe.mend();
         let books = shop.app.settled().await;
         let book = &books.products[&shop.book];

@@ -1,5 +1,5 @@
-//! The shop with Stripe as its gateway: a server that speaks Stripe's language and does what a test
-//! wants of it.
+//! The shop with Stripe as its gateway. A test server implements Stripe's API and produces the
+//! faults that a test asks for.
 
 mod life_cycle;
 mod money;
@@ -24,17 +24,17 @@ use uuid::Uuid;
 const SECRET_KEY: &str = "sk_test_orderlog";
 const WEBHOOK_SECRET: &str = "whsec_orderlog";
 
-/// A shop, and the Stripe it uses.
+/// A shop and the Stripe server that it uses.
 pub struct Paid {
     pub app: TestApp,
     pub stripe: Arc<Stripe>,
-    /// Somebody to order.
+    /// A customer.
     pub reader: Uuid,
-    /// Something to order: a hundred of it, at 10.00.
+    /// A product: a hundred units at 10.00 each.
     pub book: Uuid,
 }
 
-/// Settings that use a Stripe.
+/// Payment settings for a Stripe server.
 fn choice(stripe: &Stripe) -> PaymentChoice {
     PaymentChoice::Stripe {
         secret_key: SECRET_KEY.into(),
@@ -48,7 +48,7 @@ async fn on_embedded(deadline: Duration, scenario: impl AsyncFnOnce(&Paid)) {
     run(LogChoice::Embedded, deadline, scenario).await;
 }
 
-/// Runs a scenario on Kafka; says so when there is none.
+/// Runs a scenario on Kafka. Prints a message if there is no Kafka.
 async fn on_kafka(deadline: Duration, scenario: impl AsyncFnOnce(&Paid)) {
     let Some(log) = fresh_topic() else { return };
     run(log, deadline, scenario).await;
@@ -70,19 +70,19 @@ async fn run(log: LogChoice, deadline: Duration, scenario: impl AsyncFnOnce(&Pai
 }
 
 impl Paid {
-    /// An order of one book, paid so.
+    /// An order of one book with this payment method.
     fn order(&self, method: &str) -> Call {
         let body = order_paid_by(self.reader, &[(self.book, 1)], method);
         self.app.staff.post("/orders", &body)
     }
 
-    /// An order that is not waited for.
+    /// Places an order without waiting for its outcome.
     async fn order_pending(&self, method: &str) -> Uuid {
         let answer = self.order(method).header("prefer", "respond-async").expect(202).await;
         answer.id("order_id")
     }
 
-    /// Waits until an order shows what is wanted.
+    /// Waits until an order shows the wanted value.
     async fn shows(&self, order: Uuid, name: &str, wanted: &str) -> Answer {
         eventually(&format!("order {order} shows {name} {wanted}"), async || {
             let answer = self.app.staff.get(&format!("/orders/{order}")).send().await;
@@ -96,19 +96,19 @@ impl Paid {
         self.app.staff.post(&path, &json!({})).expect(200).await
     }
 
-    /// The payment of an order, once it has one.
+    /// Waits for the payment of an order.
     async fn payment(&self, order: Uuid) -> String {
         eventually("the payment is created", async || self.stripe.payment_of(order)).await
     }
 
-    /// The same once the order knows of it too, so that it can be captured.
+    /// The same, but waits until the log has the payment too, so that it can be captured.
     async fn payment_logged(&self, order: Uuid) -> String {
         let payment = self.payment(order).await;
         self.shows(order, "payment_id", &payment).await;
         payment
     }
 
-    /// A notice of Stripe's, signed as it does.
+    /// Sends a notification of Stripe with a valid signature.
     async fn notify(&self, body: &Value) -> Answer {
         let body = body.to_string();
         let signature = sign(&WEBHOOK_SECRET.into(), body.as_bytes(), System::new().now());

@@ -1,4 +1,4 @@
-//! Money is taken once, and given back once, whatever is lost on the way.
+//! Money is taken once and refunded once, even if requests or answers are lost.
 
 use super::{
     FAR, Paid, on_both_logs,
@@ -34,7 +34,7 @@ mod scenario {
     pub async fn a_declined_payment_is_a_402_and_can_never_be_taken(shop: &Paid) {
         for (method, word) in [
             ("pm_card_chargeDeclinedInsufficientFunds", "insufficient_funds"),
-            // Not for whoever shows the card.
+            // The customer must not learn that the card is stolen.
             ("pm_card_chargeDeclinedStolenCard", "card_declined"),
             ("pm_card_authenticationRequired", "authentication_required"),
             ("pm_card_asks", "authentication_required"),
@@ -45,7 +45,7 @@ mod scenario {
             let payment = shop.payment(refused.id("order_id")).await;
             assert_eq!(shop.stripe.status(&payment), "canceled");
         }
-        // One that Stripe will not even create.
+        // A payment that Stripe refuses to create.
         let refused = shop.order("tok_unknown").expect(402).await;
         assert_eq!(refused.body["decline_code"], "resource_missing");
         assert_eq!(shop.stripe.payment_of(refused.id("order_id")), None);
@@ -54,7 +54,7 @@ mod scenario {
         assert_eq!(book.products[&shop.book].reserved(), 0);
     }
 
-    /// Each step once with its answer lost, once with too much asked before.
+    /// Each step loses its answer once and is rate-limited once.
     pub async fn a_lost_answer_moves_money_once(shop: &Paid) {
         for step in [Step::Create, Step::Confirm, Step::Cancel, Step::Refund] {
             shop.stripe.fails(step, &[Fault::Refuses, Fault::LosesAnswer]);
@@ -63,7 +63,7 @@ mod scenario {
         let id = order.id("order_id");
         shop.cancel(id).await;
         let refused = shop.order("pm_card_declined").header("prefer", "wait=60").expect(402).await;
-        // Stripe has forgotten why, and the answer that said it was lost.
+        // Stripe no longer knows the reason, and the answer with the reason was lost.
         assert_eq!(refused.body["decline_code"], "card_declined");
         shop.app.settled().await;
         assert_eq!((shop.stripe.movements("captured"), shop.stripe.movements("refunded")), (1, 1));
@@ -80,7 +80,7 @@ mod scenario {
         assert_eq!((shop.stripe.movements("captured"), shop.stripe.movements("refunded")), (1, 1));
     }
 
-    /// The answers are lost, and before the next try a day has passed.
+    /// The answers are lost, and a day passes before the next try.
     pub async fn keys_that_stripe_has_forgotten_move_nothing_twice(shop: &Paid) {
         shop.stripe.fails(Step::Confirm, &[Fault::LosesAnswer]);
         let order = shop.order_pending("pm_card_visa").await;

@@ -1,4 +1,4 @@
-//! A gateway that is away rejects no order, and money that comes too late goes back.
+//! An unreachable gateway rejects no orders, and money that is captured too late is refunded.
 
 use super::{
     FAR, Paid, on_both_logs,
@@ -14,7 +14,7 @@ on_both_logs!(FAR;
     a_cancel_that_comes_first_lets_no_money_move,
 );
 
-/// More failures than open the breaker.
+/// More failures than the breaker needs to trip.
 const MANY: usize = 24;
 
 async fn metric(shop: &Paid, name: &str) -> f64 {
@@ -37,8 +37,8 @@ mod scenario {
             placed.id("order_id")
         });
         let orders = join_all(orders).await;
-        // The metrics are those of all tests of this process: what stood there can only grow.
-        crate::app::eventually("the breaker opens", async || {
+        // All tests in this process share the metrics, so their values can only grow.
+        crate::app::eventually("the breaker trips", async || {
             let opened =
                 metric(shop, "orderlog_breaker_opened_total{of=\"payment gateway\"}").await;
             let turned_away =
@@ -46,7 +46,7 @@ mod scenario {
             (opened >= 1.0 && turned_away >= 1.0).then_some(())
         })
         .await;
-        // What does not need the gateway goes on meanwhile.
+        // Commands that do not need the gateway still work.
         shop.app.staff.product(100, 1).await;
 
         shop.stripe.set_down(false);
@@ -106,7 +106,7 @@ mod too_late {
             shop.stripe.reaches(&payment, "processing").await;
             let expired = shop.shows(order, "status", "rejected").await;
             assert_eq!(expired.body["reason"], "expired");
-            // Its stock is free although its money is on the way.
+            // Its stock is available again although its payment is still in progress.
             crate::app::eventually("the stock is free", async || {
                 let path = format!("/products/{}", shop.book);
                 let book = shop.app.staff.get(&path).expect(200).await.body;

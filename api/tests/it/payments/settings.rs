@@ -1,4 +1,4 @@
-//! The settings of the gateway, and what is never shown of them.
+//! The settings of the gateway, whose secrets are never shown.
 
 use super::{SECRET_KEY, WEBHOOK_SECRET, stripe::Stripe};
 use crate::{
@@ -35,7 +35,7 @@ fn a_setting_that_does_not_do_is_64_and_not_shown() {
     }
 }
 
-/// With everything logged that can be logged, and a Stripe that repeats the key it refuses.
+/// The log level is the most verbose one, and Stripe repeats the refused key in its answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_log_line_has_a_secret() {
     let ground = ground(LogChoice::Embedded).await;

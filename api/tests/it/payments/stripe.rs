@@ -1,5 +1,5 @@
-//! A server that speaks Stripe's language: stateful, with a memory for idempotency keys, and with
-//! the faults that a test asks for.
+//! A test server with Stripe's API. It keeps state, remembers idempotency keys, and produces the
+//! faults that a test asks for.
 
 mod books;
 mod routes;
@@ -18,7 +18,7 @@ use std::{
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use uuid::Uuid;
 
-/// A step, by the last part of its path.
+/// A step of a payment, named by the last part of its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
     Create,
@@ -27,16 +27,16 @@ pub enum Step {
     Refund,
 }
 
-/// What goes wrong with a step.
+/// A fault of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It is done, and the answer is lost.
+    /// The step is done, but the answer is lost.
     LosesAnswer,
-    /// It is not done; the fault is remembered under the key, as Stripe remembers it.
+    /// The step is not done, and the error is remembered under the key, as Stripe does.
     Breaks,
-    /// It is done, and a fault is answered and remembered.
+    /// The step is done, but an error is returned and remembered.
     BreaksAfter,
-    /// Too much is asked.
+    /// The request is rate-limited.
     Refuses,
 }
 
@@ -46,7 +46,7 @@ pub struct Stripe {
     books: Mutex<Books>,
     changed: watch::Sender<u64>,
     task: Mutex<Option<JoinHandle<()>>>,
-    /// Stripe's own mock, which checks each request against Stripe's schema.
+    /// The URL of Stripe's own mock, which checks each request against Stripe's schema.
     mock: Option<String>,
 }
 
@@ -63,7 +63,7 @@ impl Stripe {
         Self::start_beside(None).await
     }
 
-    /// Each request is also sent to `mock`, which must take it.
+    /// Each request is also sent to `mock`, which must accept it.
     pub async fn start_beside(mock: Option<String>) -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stripe = Arc::new(Self {
@@ -92,22 +92,22 @@ impl Stripe {
         self.changed.send_modify(|count| *count += 1);
     }
 
-    /// The next such steps go wrong, one after the other.
+    /// Sets the faults of the next steps of this kind, one for each.
     pub fn fails(&self, step: Step, faults: &[Fault]) {
         self.change(|books| books.faults.entry(step).or_default().extend(faults));
     }
 
-    /// Such steps wait from now on.
+    /// Makes steps of this kind wait from now on.
     pub fn hold(&self, step: Step) {
         self.change(|books| _ = books.held.insert(step));
     }
 
-    /// Waits until such a step has come, and is held.
+    /// Waits until a step of this kind has arrived and is waiting.
     pub async fn holds(&self, step: Step) {
         let mut changed = self.changed.subscribe();
         let held = changed.wait_for(|_| self.books().waiting.contains(&step));
         let held = tokio::time::timeout(crate::app::PATIENCE, held).await;
-        assert!(held.is_ok(), "no {step:?} comes");
+        assert!(held.is_ok(), "no {step:?} arrived");
     }
 
     pub fn release(&self, step: Step) {
@@ -121,7 +121,7 @@ impl Stripe {
         self.change(|books| books.down = down);
     }
 
-    /// Whether the secret key is refused.
+    /// Sets whether the secret key is refused.
     pub fn set_locked(&self, locked: bool) {
         self.change(|books| books.locked = locked);
     }
@@ -131,7 +131,7 @@ impl Stripe {
         self.change(|books| books.remembered.clear());
     }
 
-    /// Ends all trouble, and what is still being processed.
+    /// Ends all faults, and finishes payments that are still being processed.
     pub fn mend(&self) {
         let open: Vec<String> = {
             let books = self.books();
@@ -148,7 +148,8 @@ impl Stripe {
         });
     }
 
-    /// Ends a payment that is being processed; or breaks Stripe's word about one that is over.
+    /// Finishes a payment that is being processed. It can also change a payment that is final,
+    /// which Stripe promises not to do.
     pub fn finish(&self, id: &str, succeeds: bool) {
         self.change(|books| {
             if succeeds {
@@ -159,12 +160,12 @@ impl Stripe {
         });
     }
 
-    /// How many requests came.
+    /// The number of requests received.
     pub fn asked(&self) -> u64 {
         self.books().asked
     }
 
-    /// How many requests Stripe's mock was shown.
+    /// The number of requests sent to Stripe's mock.
     pub fn shown_to_mock(&self) -> u64 {
         self.books().shown_to_mock
     }
@@ -180,7 +181,7 @@ impl Stripe {
         found.map(|(id, _)| id.clone())
     }
 
-    /// Waits until a payment is there.
+    /// Waits until a payment has a status.
     pub async fn reaches(&self, id: &str, status: &str) {
         let mut changed = self.changed.subscribe();
         let reached = changed.wait_for(|_| self.status(id) == status);
@@ -188,7 +189,7 @@ impl Stripe {
         assert!(reached.is_ok(), "{id} is {}, not {status}", self.status(id));
     }
 
-    /// Waits until so many such movements are there.
+    /// Waits until there are `count` movements of a kind.
     pub async fn moved(&self, did: &str, count: usize) {
         let mut changed = self.changed.subscribe();
         let moved = changed.wait_for(|_| self.movements(did) == count);
@@ -196,29 +197,29 @@ impl Stripe {
         assert!(moved.is_ok(), "{did}: {}, not {count}", self.movements(did));
     }
 
-    /// Money that moved: taken and given back, one entry a movement.
+    /// The number of movements of a kind, such as captures and refunds.
     pub fn movements(&self, did: &str) -> usize {
         self.books().journal.iter().filter(|entry| entry["did"] == did).count()
     }
 
-    /// What it did, in the form of the sandbox's journal.
+    /// Everything that it did, in the format of the sandbox's journal.
     pub fn journal(&self) -> String {
         let lines: Vec<String> = self.books().journal.iter().map(Value::to_string).collect();
         lines.join("\n")
     }
 
-    /// Nothing was asked that Stripe would not understand, and no more went back than was taken.
+    /// Checks that no request was invalid for Stripe, and that no refund exceeds its payment.
     pub fn check(&self) {
         let books = self.books();
         assert!(books.complaints.is_empty(), "{:#?}", books.complaints);
         for (id, intent) in &books.intents {
             let back: i64 =
                 books.refunds.iter().filter(|refund| refund.1 == *id).map(|refund| refund.2).sum();
-            assert!(back <= intent.amount, "{id}: {back} went back of {}", intent.amount);
+            assert!(back <= intent.amount, "{id}: {back} was refunded of {}", intent.amount);
         }
     }
 
-    /// Passes a request on to the mock.
+    /// Sends a request to the mock too.
     async fn validate(&self, headers: &HeaderMap, method: reqwest::Method, path: &str, body: &str) {
         let Some(mock) = &self.mock else { return };
         let bearer = headers.get("authorization").map_or(&b""[..], |value| value.as_bytes());
@@ -238,7 +239,7 @@ impl Stripe {
         }
     }
 
-    /// What is so with every step: access, keys, faults.
+    /// The common part of all steps: access, keys, faults.
     async fn step(
         &self,
         step: Step,
@@ -266,7 +267,7 @@ impl Stripe {
         }
         self.change(|books| books.waiting.extend(books.held.get(&step)));
         let mut changed = self.changed.subscribe();
-        // The server lives on until the test is over.
+        // The sender lives until the test is over, so this cannot fail.
         let _ = changed.wait_for(|_| !self.books().held.contains(&step)).await;
 
         let fault = self.books().faults.get_mut(&step).and_then(VecDeque::pop_front);
@@ -305,7 +306,7 @@ impl Stripe {
     }
 }
 
-/// An answer that breaks off.
+/// An answer that ends in the middle.
 fn lost() -> Response {
     let broken = futures::stream::once(async { Err::<Vec<u8>, _>(std::io::Error::other("lost")) });
     Body::from_stream(broken).into_response()

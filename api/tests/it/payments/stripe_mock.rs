@@ -1,5 +1,5 @@
-//! Stripe's own mock, which checks requests against Stripe's published schema. It keeps no state, so
-//! it stands behind the scripted server and is shown every request that comes there.
+//! Stripe's own mock, which checks requests against Stripe's published schema. It keeps no state,
+//! so the scripted server sends it a copy of every request.
 
 use super::{SECRET_KEY, stripe::Stripe};
 use commands::gateway::{
@@ -13,7 +13,7 @@ use std::{
 };
 use uuid::Uuid;
 
-/// The mock; ended when dropped.
+/// A running mock. It ends when dropped.
 struct Mock {
     child: Child,
     base: String,
@@ -27,7 +27,7 @@ impl Drop for Mock {
 }
 
 impl Mock {
-    /// The one that `STRIPE_MOCK` names; `None`, said plainly, when it names none.
+    /// Starts the program at `STRIPE_MOCK`. `None`, with a message, if it is not set.
     async fn start() -> Option<Self> {
         let Some(program) = std::env::var_os("STRIPE_MOCK").map(PathBuf::from) else {
             let required = std::env::var("ORDERLOG_REQUIRE_STRIPE_MOCK").is_ok();
@@ -85,7 +85,7 @@ async fn every_request_is_one_that_stripe_takes() {
     stripe.check();
 }
 
-/// The mock does refuse what is not Stripe's.
+/// Proves that the mock refuses invalid requests.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_mock_refuses_what_stripe_does_not_know() {
     let Some(mock) = Mock::start().await else { return };

@@ -1,4 +1,4 @@
-//! What Stripe tells of itself: only a reason to look.
+//! Stripe's notifications, which only make the program look up the payment.
 
 use super::{
     FAR, Paid, SECRET_KEY, WEBHOOK_SECRET, event, on_both_logs,
@@ -29,7 +29,7 @@ mod scenario {
         shop.stripe.finish(&payment, true);
         let told = shop.notify(&event("payment_intent.succeeded", &payment)).await;
         assert_eq!((told.status, &told.body["result"]), (200, &json!("recorded")));
-        // It is in the log before the notice is answered.
+        // The result is in the log before the notification is answered.
         let shown = shop.shows(order, "status", "confirmed").await;
         assert_eq!(shown.body["payment_id"], payment.as_str());
 
@@ -66,7 +66,7 @@ mod scenario {
             assert_eq!(answer.status, 200, "{notice}");
         }
         assert_eq!(shop.app.events_in_log().await, before);
-        // The order has gone on, and its payment's notice comes again.
+        // The order has changed since, and the notification of its payment arrives again.
         shop.cancel(order).await;
         shop.app.settled().await;
         let again = shop.notify(&event("payment_intent.succeeded", &payment)).await;
@@ -75,7 +75,7 @@ mod scenario {
         assert_eq!((shop.stripe.movements("captured"), shop.stripe.movements("refunded")), (1, 1));
     }
 
-    /// A payment that was given up, and is taken all the same.
+    /// A payment that was cancelled but is captured anyway.
     pub async fn a_word_that_stripe_breaks_is_made_good(shop: &Paid) {
         shop.stripe.fails(Step::Confirm, &[Fault::Refuses; 8]);
         let order = shop.order_pending("pm_card_visa").await;
@@ -91,7 +91,7 @@ mod scenario {
     }
 }
 
-/// A notice that somebody else made, or made long ago, is a 400 and is not followed.
+/// A forged or old notification gets a 400, and the program does not look up the payment.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_notice_without_a_valid_signature_is_refused() {
     super::on_embedded(FAR, async |shop| {
@@ -115,7 +115,7 @@ async fn a_notice_without_a_valid_signature_is_refused() {
         }
         let refused = shop.notice(&body).expect(400).await;
         assert_eq!(refused.problem(), "invalid-signature");
-        assert_eq!(shop.stripe.asked(), asked, "a notice that is not Stripe's was followed");
+        assert_eq!(shop.stripe.asked(), asked, "a forged notification caused a lookup");
 
         let large = "x".repeat(70_000);
         shop.notice(&large).expect(413).await;
@@ -125,7 +125,7 @@ async fn a_notice_without_a_valid_signature_is_refused() {
     .await;
 }
 
-/// While Stripe does not answer, its notice is not lost: it is told to send it again.
+/// While Stripe's API does not answer, the program asks Stripe to send the notification again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_notice_that_cannot_be_followed_is_sent_again() {
     super::on_embedded(FAR, async |shop| {

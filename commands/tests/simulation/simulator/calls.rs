@@ -157,7 +157,7 @@ impl Shop {
         }
     }
 
-    /// Waits until the command on a stream is final.
+    /// Waits until the work in progress on a stream is final.
     pub async fn wait(self: Arc<Self>, stream: StreamId) {
         let Some((_, router)) = self.door() else { return };
         let settled = router.settled(stream, Duration::from_secs(20));

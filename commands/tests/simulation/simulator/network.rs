@@ -50,7 +50,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// The delay or loss of one message in either direction.
+    /// Delays or loses one message, in either direction.
     async fn travel(&self) -> Result<(), Lost> {
         let slow = self.weather.slow_micros.load(Relaxed);
         if slow > 0 {

@@ -1,4 +1,4 @@
-//! What Stripe knows, and what its steps make of it.
+//! Stripe's state, and the effects of its steps.
 
 use super::{Fault, Step};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use uuid::Uuid;
 /// A request's form.
 pub type Form = BTreeMap<String, String>;
 
-/// Status and body.
+/// HTTP status and body.
 pub type Answer = (u16, Value);
 
 #[derive(Clone, Debug)]
@@ -27,16 +27,16 @@ pub struct Intent {
 pub struct Books {
     pub intents: BTreeMap<String, Intent>,
     pub refunds: Vec<(String, String, i64, String)>,
-    /// What was answered under a key, and to what.
+    /// The request and the answer of each idempotency key.
     pub remembered: BTreeMap<String, (String, u16, Value)>,
     pub faults: BTreeMap<Step, VecDeque<Fault>>,
-    /// Steps that wait, before they are done.
+    /// Kinds of steps that must wait.
     pub held: BTreeSet<Step>,
-    /// Steps that came, until they are released.
+    /// Steps that have arrived and are waiting.
     pub waiting: Vec<Step>,
-    /// Nothing is answered but faults.
+    /// Whether every request fails.
     pub down: bool,
-    /// The key is not accepted.
+    /// Whether the secret key is refused.
     pub locked: bool,
     pub journal: Vec<Value>,
     pub complaints: Vec<String>,
@@ -72,7 +72,7 @@ impl Books {
         intent.error = Some(json!({"code": code, "decline_code": decline_code}));
     }
 
-    /// As Stripe says that an intent is not where it must be.
+    /// Stripe's error for a step that does not fit the state of the intent.
     pub fn unexpected(&self, id: &str) -> Answer {
         let error = json!({
             "type": "invalid_request_error",
@@ -140,7 +140,7 @@ impl Books {
         if ["succeeded", "processing", "canceled"].contains(&intent.status) {
             return self.unexpected(id);
         }
-        // It forgets why it was declined.
+        // Cancelling removes the reason of the decline.
         (intent.status, intent.error) = ("canceled", None);
         intent.reason = form.get("cancellation_reason").cloned();
         (200, self.show(id))

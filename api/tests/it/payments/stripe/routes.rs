@@ -1,4 +1,4 @@
-//! The requests that are understood.
+//! The routes of the Stripe server.
 
 use super::{
     Step, Stripe, answer,
@@ -15,7 +15,7 @@ use axum::{
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::Weak};
 
-/// All of them. The server is not kept alive by its own task.
+/// All routes. They hold a weak reference, so that the server's task does not keep it alive.
 pub fn routes(stripe: Weak<Stripe>) -> Router {
     Router::new()
         .route("/v1/payment_intents", post(create))
@@ -33,7 +33,7 @@ async fn create(State(stripe): Shared, headers: HeaderMap, body: String) -> Resp
     stripe.step(Step::Create, "/v1/payment_intents", &headers, &body, work).await
 }
 
-/// Confirms a payment, or cancels it.
+/// Confirms or cancels a payment.
 async fn change(
     State(stripe): Shared,
     Path((id, verb)): Path<(String, String)>,

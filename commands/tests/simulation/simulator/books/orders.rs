@@ -231,7 +231,7 @@ impl Order {
             Event::Cancelled(cancelled) => {
                 ensure!(
                     cancelled.mail == self.was_confirmed,
-                    "an e-mail about a cancellation does not follow one about a confirmation"
+                    "a cancellation owes an e-mail if and only if the order was confirmed"
                 );
                 cancelled.mail.then_some(Mail::Cancelled)
             }
