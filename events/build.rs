@@ -11,6 +11,8 @@ const WRAP: &str = "-Wl,--wrap=rd_kafka_broker_ApiVersion_supported,--undefined=
 )]
 fn main() {
     println!("cargo:rerun-if-changed=src/log/kafka/fetch.c");
+    // The schemas are compiled in, and the compiler does not notice a new file among them.
+    println!("cargo:rerun-if-changed=schemas");
     if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|target| target == "linux") {
         cc::Build::new()
             .file("src/log/kafka/fetch.c")

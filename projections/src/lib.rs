@@ -63,6 +63,9 @@ mod transaction;
 mod version;
 mod worker;
 
+#[cfg(test)]
+mod rules;
+
 pub use planted::Planted;
 pub use progress::Progress;
 pub use projection::ReadModel;

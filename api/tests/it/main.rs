@@ -19,6 +19,7 @@ mod customers;
 mod discounts;
 mod documented;
 mod erasure;
+mod extending;
 mod failover;
 mod hostile;
 mod keys;

@@ -234,26 +234,27 @@ impl Eyes {
 
 /// The query for all rows of a version, each with a key.
 fn rows_of(model: &str, schema: &str) -> String {
-    match model {
-        "wishlists" => format!(
+    let one_a_stream =
+        |key: &str| format!("select {key}::text, to_jsonb(t) from {schema}.{model} t");
+    match model.parse::<ReadModel>().unwrap() {
+        ReadModel::Orders => one_a_stream("order_id"),
+        ReadModel::Products => one_a_stream("product_id"),
+        ReadModel::Customers => one_a_stream("customer_id"),
+        ReadModel::History => one_a_stream("event_id"),
+        ReadModel::Wishlists => format!(
             "select concat_ws(' ', customer_id, product_id), to_jsonb(t) from {schema}.wishlists t"
         ),
-        "search" => format!(
+        ReadModel::Search => format!(
             "select product_id::text, to_jsonb(t) - 'name' - 'whole' || jsonb_build_object( \
              'words', (select array_agg(lexeme order by lexeme collate \"C\") from unnest(whole))) \
              from {schema}.search t \
              union all select concat_ws(' ', word, partition), to_jsonb(w) from {schema}.search_word w"
         ),
-        "sales" => format!(
+        ReadModel::Sales => format!(
             "select concat_ws(' ', to_jsonb(bucket), partition), to_jsonb(t) from {schema}.sales t \
              union all select concat_ws(' ', to_jsonb(bucket), partition, product_id), to_jsonb(t) \
              from {schema}.sales_product t \
              union all select order_id::text, to_jsonb(t) from {schema}.sales_order t"
-        ),
-        "history" => format!("select event_id::text, to_jsonb(t) from {schema}.history t"),
-        name => format!(
-            "select {}_id::text, to_jsonb(t) from {schema}.{name} t",
-            name.trim_end_matches('s')
         ),
     }
 }

@@ -71,7 +71,8 @@ async fn a_change_of_the_rows_needs_a_new_revision() {
             assert!(
                 again == *noted || again.revision() != noted.revision(),
                 "{model} makes other rows of the same events, or has other tables: raise its \
-                 revision, then GOLDEN=write"
+                 revision in projections/src/projection.rs, then GOLDEN=write (see \
+                 docs/extending.md, \"Rules that no compiler checks\")"
             );
         }
         now.insert(model.to_string(), all);

@@ -25,4 +25,5 @@ mod shop;
 mod undeclared;
 mod upgrades;
 mod verify;
+mod views;
 mod waiting;

@@ -58,7 +58,7 @@ async fn an_undeclared_change_is_found_told_and_not_fed() {
     assert_eq!((found.state, found.serving), (State::Stale, true));
     assert!(found.lag_events > 0);
     let reason = found.stale.unwrap();
-    assert!(reason.contains("gives other rows under the same revision 1"), "{reason}");
+    assert!(reason.contains("gives other rows under the same revision"), "{reason}");
     assert!(reason.contains("orderlog rebuild orders --accept"), "{reason}");
     let stale = StaleModel { model: ORDERS, version: 1, reason, rebuilding: false };
     assert_eq!(scenario.models().stale().await.unwrap(), [stale]);
