@@ -1,14 +1,17 @@
-//! Rules for new operations that no compiler checks: each failure says the rule and where it is explained.
+//! `docs/extending.md`: its examples fit the code, and the rules that it names are held by tests.
 
 use orderlog::openapi;
 use serde_json::json;
-use std::{fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// The fuzzer sends the cursor of one list to another, and must know where a 400 is the right answer.
 #[test]
 fn the_fuzzer_knows_every_list_that_takes_a_cursor() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.ci/schemathesis.toml");
-    let config = fs::read_to_string(file).unwrap();
+    let config = fs::read_to_string(root().join(".ci/schemathesis.toml")).unwrap();
     let section = config.split("[[operations]]").find(|section| {
         section.contains("include-operation-id-regex") && section.contains("list_")
     });
@@ -28,4 +31,145 @@ fn the_fuzzer_knows_every_list_that_takes_a_cursor() {
             );
         }
     }
+}
+
+/// A step of a worked example: a file to create, or one to change.
+struct Step {
+    /// `2.4`.
+    section: String,
+    creates: bool,
+    path: String,
+    lines: Vec<String>,
+}
+
+impl Step {
+    fn example(&self) -> &str {
+        self.section.split('.').next().unwrap()
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn page() -> String {
+    fs::read_to_string(root().join("docs/extending.md")).unwrap()
+}
+
+/// What stands between the last `before` and the next back-tick.
+fn named(text: &str, before: &str) -> Option<(usize, String)> {
+    let at = text.rfind(before)?;
+    let rest = &text[at + before.len()..];
+    Some((at, rest.split('`').next().unwrap().to_owned()))
+}
+
+/// The steps of all examples, in order: code blocks, each with the file that was named last before it.
+fn steps(page: &str) -> Vec<Step> {
+    let (mut steps, mut section, mut text) = (Vec::new(), String::new(), String::new());
+    let mut lines = page.lines();
+    while let Some(line) = lines.next() {
+        if let Some(language) = line.strip_prefix("```") {
+            let block = lines.by_ref().take_while(|line| *line != "```");
+            let block: Vec<String> = block.map(str::to_owned).collect();
+            if !["sh", "text"].contains(&language) {
+                let (created, changed) = (named(&text, "Create `"), named(&text, "In `"));
+                let creates = created > changed;
+                let (_, path) = created.max(changed).expect("a file is named before its code");
+                let section = section.clone();
+                steps.push(Step { section, creates, path, lines: block });
+            }
+            text.clear();
+        } else if line.starts_with('#') {
+            let number = line.trim_start_matches('#').split_whitespace().next().unwrap();
+            section = number.trim_end_matches('.').to_owned();
+            text.clear();
+        } else {
+            text.push_str(line);
+            text.push(' ');
+        }
+    }
+    steps
+}
+
+/// The repository with the steps done so far.
+#[derive(Default)]
+struct Changed(BTreeMap<String, Vec<String>>);
+
+impl Changed {
+    fn carry_out(&mut self, step: &Step) {
+        let Step { section, path, lines, .. } = step;
+        let file = root().join(path);
+        if step.creates {
+            let is_new = !file.exists() && !self.0.contains_key(path);
+            assert!(is_new, "{section}: {path} is there already");
+            self.0.insert(path.clone(), lines.clone());
+            return;
+        }
+        let there = self.0.entry(path.clone()).or_insert_with(|| {
+            let text = fs::read_to_string(&file);
+            let text = text.unwrap_or_else(|error| panic!("{section}: {path}: {error}"));
+            text.lines().map(str::to_owned).collect()
+        });
+        let mut from = 0;
+        for hunk in lines.split(|line| line == "@@") {
+            let side = |other: char| -> Vec<String> {
+                let kept = hunk.iter().filter(|line| !line.starts_with(other));
+                kept.map(|line| line.chars().skip(1).collect()).collect()
+            };
+            let (old, new) = (side('+'), side('-'));
+            let found = there[from..].windows(old.len()).position(|lines| lines == old);
+            let at = from
+                + found.unwrap_or_else(|| {
+                    panic!(
+                        "docs/extending.md, {section}: {path} does not contain these lines any \
+                         more; mend the example\n{}",
+                        old.join("\n")
+                    )
+                });
+            there.splice(at..at + old.len(), new.iter().cloned());
+            from = at + new.len();
+        }
+    }
+}
+
+/// The examples fit the code as it is: each on its own, and all of them one after the other.
+#[test]
+fn the_worked_examples_can_be_carried_out() {
+    let steps = steps(&page());
+    assert!(steps.len() > 50);
+    let mut all = Changed::default();
+    steps.iter().for_each(|step| all.carry_out(step));
+    for example in ["1", "2", "3", "4"] {
+        let mut alone = Changed::default();
+        let own: Vec<&Step> = steps.iter().filter(|step| step.example() == example).collect();
+        assert!(!own.is_empty(), "there is no example {example}");
+        own.into_iter().for_each(|step| alone.carry_out(step));
+    }
+}
+
+/// The table of rules names tests that exist.
+#[test]
+fn every_rule_names_its_test() {
+    let files = [
+        "projections/src/rules.rs",
+        "projections/tests/read_side/fold.rs",
+        "projections/tests/read_side/golden.rs",
+        "projections/tests/read_side/views.rs",
+        "events/tests/golden.rs",
+        "events/tests/schemas.rs",
+        "api/tests/it/extending.rs",
+    ];
+    let tests: String =
+        files.iter().map(|file| fs::read_to_string(root().join(file)).unwrap()).collect();
+    let page = page();
+    let rows = page.lines().skip_while(|line| *line != "## Rules that no compiler checks");
+    let mut count = 0;
+    for row in rows.filter(|line| line.starts_with("| ")).skip(1) {
+        let cell = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        for name in cell.split('`').skip(1).step_by(2) {
+            assert!(tests.contains(&format!("fn {name}(")), "there is no test {name}");
+            count += 1;
+        }
+    }
+    assert!(count > 10, "{count}");
 }

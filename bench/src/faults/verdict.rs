@@ -15,6 +15,7 @@ use super::{
 use anyhow::{Context, Result};
 use fastrand::Rng;
 use futures::{StreamExt, stream};
+use projections::ReadModel;
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
@@ -135,8 +136,8 @@ pub async fn judge(
     let pool = connect(world).await?;
     tables::check(&pool, &counted.events, &books, &mut violations).await?;
     if rebuilt.is_ok() {
-        for model in tables::MODELS {
-            tables::check_rebuilt(&pool, model, &mut violations).await?;
+        for model in ReadModel::ALL {
+            tables::check_rebuilt(&pool, model.as_str(), &mut violations).await?;
         }
     }
     pool.close().await;
@@ -179,8 +180,8 @@ async fn replay(args: &Args, seed: u64, world: &World, exchanges: &[Exchange]) -
 
 /// Rebuilds every read model beside the serving one, as an operator does.
 async fn rebuild(world: &mut World) -> Result<()> {
-    for model in tables::MODELS {
-        let output = world.service().command(&["rebuild", model]).output().await?;
+    for model in ReadModel::ALL {
+        let output = world.service().command(&["rebuild", model.as_str()]).output().await?;
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         output.status.success().then_some(()).with_context(|| format!("{model}: {error}"))?;
     }
