@@ -20,7 +20,8 @@ fn read(path: &str) -> String {
 
 /// Every read model with its template and the folder that holds it.
 fn templates() -> impl Iterator<Item = (ReadModel, Template, String)> {
-    let of = |model: ReadModel| (model, model.template(), format!("migrations/projections/{model}"));
+    let of =
+        |model: ReadModel| (model, model.template(), format!("migrations/projections/{model}"));
     ReadModel::ALL.into_iter().map(of)
 }
 
@@ -50,7 +51,8 @@ fn key_columns(text: &str) -> Option<Vec<String>> {
 fn tables(sql: &str) -> Vec<Table> {
     let sql = code(sql);
     let table = |text: &str| {
-        let (name, body) = text.split_once(" (\n").expect("`create table <name> (`, and a new line");
+        let (name, body) =
+            text.split_once(" (\n").expect("`create table <name> (`, and a new line");
         let (mut columns, mut key) = (Vec::new(), Vec::new());
         for line in body.lines().map(str::trim).take_while(|line| !line.starts_with(')')) {
             let first = line.split_whitespace().next().unwrap_or_default().to_owned();
