@@ -15,7 +15,6 @@ use super::{
 use anyhow::{Context, Result};
 use fastrand::Rng;
 use futures::{StreamExt, stream};
-use projections::ReadModel;
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
@@ -136,8 +135,8 @@ pub async fn judge(
     let pool = connect(world).await?;
     tables::check(&pool, &counted.events, &books, &mut violations).await?;
     if rebuilt.is_ok() {
-        for model in ReadModel::ALL {
-            tables::check_rebuilt(&pool, model.as_str(), &mut violations).await?;
+        for model in tables::MODELS {
+            tables::check_rebuilt(&pool, model, &mut violations).await?;
         }
     }
     pool.close().await;
