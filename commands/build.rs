@@ -1,4 +1,4 @@
-//! Gives the code that folds events into state a name of its own: that of its sources.
+//! Names the code that folds events into state: the name is a hash of its sources.
 
 use std::{
     fs, io,
@@ -12,7 +12,7 @@ fn main() -> io::Result<()> {
         collect(Path::new(folder), &mut sources)?;
     }
     sources.sort();
-    // FNV-1a: tells versions of the code apart, keeps nobody out.
+    // FNV-1a is enough to tell versions of the code apart; it is no protection against forgery.
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for source in sources {
         for byte in fs::read(source)? {

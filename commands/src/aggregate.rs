@@ -1,4 +1,4 @@
-//! What every aggregate is, and what some of them share.
+//! What all aggregates have in common.
 
 use events::Timestamp;
 use imbl::{OrdMap, OrdSet};
@@ -6,47 +6,48 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use uuid::Uuid;
 
-/// Where an event that is folded stands.
+/// The place of an event in its stream and in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct At {
-    /// The version of the stream with this event, from 1.
+    /// The event's version in its stream, from 1.
     pub version: u64,
-    /// Its log time: never runs backwards within a partition.
+    /// The event's log time, which never decreases within a partition.
     pub time: Timestamp,
 }
 
-/// A decider: pure, synchronous, and the whole truth about one stream. Its `Default` is a stream without events. Clones are
-/// cheap: what grows is shared.
+/// Decides commands for one stream and folds its events. Both are pure and synchronous. `Default`
+/// is the state of a stream without events. Clones are cheap: whatever grows is shared.
 pub trait Aggregate: Clone + Default + Send + Sync + 'static {
-    /// What can be asked of it.
+    /// The commands it decides.
     type Command;
-    /// What can happen to it.
+    /// The events of its stream.
     type Event;
-    /// Why it may say no.
+    /// Why it refuses a command.
     type Refusal;
 
-    /// What happens when `command` is asked at log time `now`, which is not before the last event's. No event means that
-    /// all that was asked is so already.
+    /// The events that `command` causes at log time `now`, which is not before the last event's. An
+    /// empty list means that everything the command asks for is already so.
     fn decide(
         &self,
         command: &Self::Command,
         now: Timestamp,
     ) -> Result<Vec<Self::Event>, Self::Refusal>;
 
-    /// Takes in what happened. Total: history is never refused.
+    /// Applies an event. It never fails: history is never refused.
     fn evolve(&mut self, event: &Self::Event, at: At);
 
-    /// Forgets what no later decision needs; called once the answers that show the state have been given. Changes neither
-    /// what is decided nor what is owed.
+    /// Drops what no later decision needs. The shard calls it after the answers have taken their
+    /// own copy of the state. It changes neither decisions nor what is owed.
     fn compact(&mut self) {}
 }
 
-/// Names an effect among those of its stream. It does not move while the effect is owed: the ordinal rises only by an event.
+/// Identifies an effect among those of its stream. It stays the same while the effect is owed: only
+/// an event raises the ordinal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EffectId {
-    /// Which effect.
+    /// The name of the effect.
     pub name: &'static str,
-    /// Which attempt at it, from 1; 0 for effects that come once.
+    /// The attempt, from 1; 0 for an effect that has only one.
     pub ordinal: u32,
 }
 
@@ -59,8 +60,9 @@ impl fmt::Display for EffectId {
     }
 }
 
-/// The orders that are closed at an aggregate, each remembered until its `not_after` in log time. Past that moment an open is
-/// refused for being late, so nothing can slip in once the close is forgotten.
+/// The orders that have been closed at an aggregate. Each close is remembered until the order's
+/// `not_after` in log time. After that moment any open is refused as too late, so forgetting the
+/// close is safe.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ClosedOrders {
     until: OrdMap<Uuid, Timestamp>,
@@ -84,7 +86,7 @@ impl ClosedOrders {
         self.by_time.insert((until, order_id));
     }
 
-    /// Forgets the closes whose moment lies before `now`.
+    /// Forgets the closes whose `not_after` lies before `now`.
     pub(crate) fn forget_before(&mut self, now: Timestamp) {
         while let Some(&(until, order_id)) = self.by_time.get_min()
             && until < now
@@ -111,7 +113,7 @@ pub(crate) mod testing {
     use std::fmt::Debug;
     use uuid::Uuid;
 
-    /// `seconds` after the moment when all tests begin.
+    /// `seconds` after the moment at which every test begins.
     pub fn at(seconds: i64) -> Timestamp {
         Timestamp::from_timestamp(1_800_000_000, 0).unwrap() + TimeDelta::seconds(seconds)
     }
@@ -124,14 +126,14 @@ pub(crate) mod testing {
         Money::new(amount, "GBP".parse::<Currency>().unwrap())
     }
 
-    /// A history, and what is asked next.
+    /// An aggregate with a history, ready for the next command.
     pub struct Given<A: Aggregate> {
         pub state: A,
         version: u64,
         now: Timestamp,
     }
 
-    /// An aggregate with these events, the first at `at(1)` and each a second after the last.
+    /// An aggregate with these events: the first at `at(1)`, each of the others a second later.
     pub fn given<A: Aggregate>(events: impl IntoIterator<Item = A::Event>) -> Given<A> {
         let none = Given { state: A::default(), version: 0, now: at(0) };
         events.into_iter().fold(none, |given, event| {
@@ -141,7 +143,7 @@ pub(crate) mod testing {
     }
 
     impl<A: Aggregate> Given<A> {
-        /// And then this event at `time`.
+        /// Adds an event at `time`.
         #[allow(clippy::needless_pass_by_value, reason = "histories read better without borrows")]
         pub fn later(mut self, time: Timestamp, event: A::Event) -> Self {
             self.version += 1;
@@ -150,7 +152,7 @@ pub(crate) mod testing {
             self
         }
 
-        /// Nothing more happens until `now`.
+        /// Lets time pass until `now`.
         pub fn at(mut self, now: Timestamp) -> Self {
             self.now = now;
             self
@@ -162,7 +164,7 @@ pub(crate) mod testing {
         }
     }
 
-    /// What was decided.
+    /// The result of a decision, ready to be checked.
     pub struct Decided<A: Aggregate> {
         given: Given<A>,
         decided: Result<Vec<A::Event>, A::Refusal>,
@@ -173,7 +175,7 @@ pub(crate) mod testing {
         A::Event: Debug + PartialEq,
         A::Refusal: Debug + PartialEq,
     {
-        /// These events happen; gives the history with them.
+        /// Expects these events, and continues with a history that includes them.
         #[track_caller]
         pub fn then(self, events: impl IntoIterator<Item = A::Event>) -> Given<A> {
             assert_eq!(self.decided, Ok(events.into_iter().collect()));
@@ -194,7 +196,7 @@ pub(crate) mod testing {
             self.then_refused_and_back(refusal);
         }
 
-        /// It is refused; gives the same history, to ask something else.
+        /// Expects this refusal, and continues with the same history.
         #[track_caller]
         pub fn then_refused_and_back(self, refusal: A::Refusal) -> Given<A> {
             assert_eq!(self.decided, Err(refusal));
@@ -202,9 +204,9 @@ pub(crate) mod testing {
         }
     }
 
-    /// The running state and the whole history of a sequence of commands, each asked so many seconds after the last.
-    /// Checks what holds for every aggregate: the fold of the history is the running state, and a state that is compacted
-    /// after every step decides the same.
+    /// Decides a sequence of commands, each so many seconds after the previous one, and returns the
+    /// final state. Checks what must hold for every aggregate: replaying the history gives the
+    /// running state, and an aggregate that is compacted after every step decides the same.
     pub fn run<A>(
         commands: impl IntoIterator<Item = (u16, A::Command)>,
         mut check: impl FnMut(&A, &A::Command, &Result<Vec<A::Event>, A::Refusal>, Timestamp),

@@ -1,20 +1,22 @@
-//! The write side: commands in, decisions, events out.
+//! The write side: it takes commands, decides them, and appends events to the log.
 //!
-//! | module | holds |
+//! | module | contents |
 //! |---|---|
-//! | [`product`], [`order`], [`customer`], [`email`], [`wishlist`], [`pricing`] | the pure part: what may happen, and what is owed then |
-//! | [`request`] | a command on its way to a shard, and the answer |
-//! | [`shard`] | the one writer of a partition: dedupe, decide, append, answer |
-//! | [`router`] | commands to shards |
-//! | [`dispatch`] | what aggregates owe the world, carried out |
+//! | [`product`], [`order`], [`customer`], [`email`], [`wishlist`], [`pricing`] | the pure part: what may happen, and what is owed afterwards |
+//! | [`aggregate`] | what all aggregates have in common |
+//! | [`request`] | a command on its way to a shard, and the answer to it |
+//! | [`shard`] | the only writer of a partition: deduplicate, decide, append, answer |
+//! | [`router`] | brings each command to the shard of its stream |
+//! | [`dispatch`] | carries out the effects that aggregates owe |
 //! | [`gateway`] | the payment gateway's port, the sandbox and Stripe |
 //! | [`mail`] | the mailer's port, letters, SMTP and files |
 //!
 //! Invariants:
-//! - nothing here decides from a read model: a shard knows its partition from the log alone;
-//! - no clock, no random number, no I/O in an aggregate; time comes in with the command;
-//! - only a shard's writer appends, one batch at a time, and nothing is answered before what it rests on is durable;
-//! - every effect ends in an event, and is owed until then: a crash forgets nothing.
+//! - No decision uses a read model. A shard knows its partition from the log alone.
+//! - An aggregate uses no clock, no random numbers and no I/O. The command brings the time.
+//! - Only a shard's writer appends, one batch at a time. The shard answers a command after
+//!   everything that the answer depends on is durable.
+//! - Every effect ends in an event and is owed until then, so a crash forgets nothing.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

@@ -2,20 +2,21 @@
 
 use events::order::DiscountKind;
 
-/// The largest subtotal: what every JSON reader counts exactly (2^53 - 1), in minor units.
+/// The largest subtotal, in minor units: 2^53 - 1, the largest integer that every JSON reader
+/// represents exactly.
 pub const MAX_SUBTOTAL: i64 = (1 << 53) - 1;
 
-/// A subtotal beyond this gets the volume discount, in minor units.
+/// Subtotals above this amount get the volume discount, in minor units.
 const VOLUME_BEYOND: i64 = 10_000;
 
 const VIP_PERCENT: i64 = 10;
 const VOLUME_PERCENT: i64 = 5;
 const CAP_PERCENT: i64 = 30;
 
-/// What a first order costs less, in minor units.
+/// The discount on a first order, in minor units.
 const FIRST_ORDER: i64 = 10_00;
 
-/// What discounts depend on besides the subtotal.
+/// What discounts depend on, apart from the subtotal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// Whether the customer is VIP.
@@ -27,14 +28,15 @@ pub struct Standing {
 /// The discounts of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Discounts {
-    /// Each rule's part in minor units, in the order of the rules, zeros left out; the cap's is negative. They add up to
-    /// `discount`.
+    /// The contribution of each rule in minor units, in the order of the rules, without zeros. The
+    /// cap's contribution is negative. Together they add up to `discount`.
     pub parts: Vec<(DiscountKind, i64)>,
-    /// What is taken off, in minor units: 0 to 30 % of the subtotal.
+    /// The whole discount, in minor units: 0 to 30 % of the subtotal.
     pub discount: i64,
 }
 
-/// The sum of `unit_price * quantity`, in minor units; `None` beyond [`MAX_SUBTOTAL`] or below 0.
+/// The sum of `unit_price * quantity`, in minor units; `None` if it is above [`MAX_SUBTOTAL`] or
+/// any line is negative.
 pub fn subtotal(lines: impl IntoIterator<Item = (i64, i64)>) -> Option<i64> {
     lines.into_iter().try_fold(0, |sum: i64, (unit_price, quantity)| {
         let line = i128::from(unit_price) * i128::from(quantity);
@@ -45,8 +47,8 @@ pub fn subtotal(lines: impl IntoIterator<Item = (i64, i64)>) -> Option<i64> {
 
 /// The discounts of an order with this subtotal (0 to [`MAX_SUBTOTAL`]).
 ///
-/// Rules add up in hundredths of a minor unit. Each part of the list is the growth of the running sum rounded half to even,
-/// so the list adds up to the sum rounded once.
+/// The rules are summed in hundredths of a minor unit. Each rule contributes the growth of the
+/// running sum, rounded half to even, so the contributions add up to the sum rounded once.
 pub fn discounts(subtotal: i64, standing: Standing) -> Discounts {
     let percent = |applies: bool, percent: i64| {
         if applies { i128::from(subtotal) * i128::from(percent) } else { 0 }
@@ -75,13 +77,13 @@ pub fn discounts(subtotal: i64, standing: Standing) -> Discounts {
     }
 }
 
-/// Hundredths to whole units; `hundredths` is not negative.
+/// Rounds hundredths to whole units; `hundredths` must not be negative.
 fn round_half_to_even(hundredths: i128) -> i128 {
     let (whole, rest) = (hundredths / 100, hundredths % 100);
     whole + i128::from(rest > 50 || (rest == 50 && whole % 2 == 1))
 }
 
-/// A part is at most a third of an `i64` subtotal or the fixed discount, so it always fits.
+/// A contribution is at most a third of an `i64` subtotal or the fixed discount, so it fits.
 fn minor_units(part: i128) -> i64 {
     i64::try_from(part).unwrap_or_default()
 }
@@ -129,20 +131,20 @@ mod tests {
         priced(29_99, FIRST, &[(FirstOrder, 10_00), (Cap, -1_01)], 8_99);
         // 4.00 + 10.00 off 40.00; 30 % is 12.00.
         priced(40_00, BOTH, &[(Vip, 4_00), (FirstOrder, 10_00), (Cap, -2_00)], 12_00);
-        // 30 % of 2 is 0.6: nothing.
+        // 30 % of 2 is 0.6, which rounds down to 0.
         priced(2, FIRST, &[(FirstOrder, 10_00), (Cap, -10_00)], 0);
         priced(0, BOTH, &[(FirstOrder, 10_00), (Cap, -10_00)], 0);
     }
 
     #[test]
     fn exactly_thirty_percent_is_not_capped() {
-        // 10 % of 50.00 and 10.00 are 30 % of 50.00.
+        // 10 % of 50.00 plus 10.00 is 15.00, which is 30 % of 50.00.
         priced(50_00, BOTH, &[(Vip, 5_00), (FirstOrder, 10_00)], 15_00);
     }
 
     #[test]
     fn halves_go_to_the_even_neighbour() {
-        // 10 % of 0.05, 0.15, 0.25 and 0.35 are half a penny, one and a half, two and a half, three and a half.
+        // 10 % of 0.05, 0.15, 0.25 and 0.35 is 0.5, 1.5, 2.5 and 3.5 pence.
         priced(5, VIP, &[], 0);
         priced(15, VIP, &[(Vip, 2)], 2);
         priced(25, VIP, &[(Vip, 2)], 2);

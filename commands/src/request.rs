@@ -1,4 +1,4 @@
-//! A command on its way to the shard that decides it, and what comes back.
+//! A command on its way to the shard that decides it, and the answer to it.
 
 use crate::{
     aggregate::{Aggregate, At},
@@ -58,7 +58,7 @@ pub enum State {
     Wishlist(Arc<Wishlist>),
 }
 
-/// Ties the enums of a kind together.
+/// Implements what is the same for every kind of aggregate.
 macro_rules! kinds {
     ($($variant:ident $module:ident),+) => {
         $(impl From<$module::Command> for Command {
@@ -69,7 +69,8 @@ macro_rules! kinds {
         })+
 
         impl State {
-            /// What a stream of this kind is before its first event; `None` for a writer's stream.
+            /// The state of a stream without events; `None` for a writer's stream, which has no
+            /// aggregate.
             pub fn empty(kind: StreamKind) -> Option<Self> {
                 match kind {
                     StreamKind::Writer => None,
@@ -77,7 +78,8 @@ macro_rules! kinds {
                 }
             }
 
-            /// Decides `command` at log time `now`. `None` when the command is for another kind of aggregate.
+            /// Decides `command` at log time `now`. `None` if the command is for another kind of
+            /// aggregate.
             pub(crate) fn decide(
                 &self,
                 command: &Command,
@@ -94,7 +96,7 @@ macro_rules! kinds {
                 }
             }
 
-            /// Folds `event` in. `false` when the event is of another kind of stream.
+            /// Applies `event`. `false` if the event belongs to another kind of stream.
             pub fn evolve(&mut self, event: &Event, at: At) -> bool {
                 match (self, event) {
                     $((Self::$variant(state), Event::$variant(event)) => {
@@ -105,7 +107,7 @@ macro_rules! kinds {
                 }
             }
 
-            /// The stream version of the last event that changed the aggregate as shown to clients.
+            /// The stream version of the last event that changed what clients see of the aggregate.
             pub fn shown_version(&self) -> u64 {
                 match self {
                     Self::Product(state) => state.shown_version(),
@@ -121,7 +123,8 @@ macro_rules! kinds {
 kinds!(Product product, Order order, Customer customer, Email email, Wishlist wishlist);
 
 impl State {
-    /// Forgets what no later decision needs, once the answers that show it have their own copy.
+    /// Drops what no later decision needs. The shard calls it after the answers have taken their
+    /// own copy of the state.
     pub(crate) fn compact(&mut self) {
         if let Self::Order(order) = self
             && order.status().is_some_and(order::Status::is_final)
@@ -130,7 +133,7 @@ impl State {
         }
     }
 
-    /// Whether nothing that a client waits for is under way.
+    /// Whether no operation that a client may be waiting for is still in progress.
     pub fn is_settled(&self) -> bool {
         match self {
             Self::Order(order) => order.exists() && !order.is_pending(),
@@ -140,75 +143,78 @@ impl State {
     }
 }
 
-/// A command with all that must be known of it besides.
+/// A command with its identity, its preconditions and its origin.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The stream it is for.
+    /// The stream that decides it.
     pub stream: StreamId,
-    /// What is asked.
+    /// The command itself.
     pub command: Command,
-    /// Names the command: the same id again is the same command again. A `UUIDv5` stands for a key that a client may repeat and
-    /// is remembered; others are not.
+    /// Identifies the command: two requests with the same id are the same command. A `UUIDv5` is
+    /// derived from a client's idempotency key; the shard remembers such commands, because a client
+    /// may repeat them. It does not remember others.
     pub command_id: Uuid,
-    /// Of the request it came from; all zero for the program's own commands.
+    /// The fingerprint of the HTTP request; all zero for the program's own commands.
     pub fingerprint: Fingerprint,
-    /// The version that the client saw, if it insists (`If-Match`).
+    /// The version that the client requires (`If-Match`); `None` if it requires none.
     pub expected_version: Option<u64>,
-    /// The first command of the process.
+    /// The first command of the process that this command belongs to.
     pub correlation_id: Uuid,
-    /// What directly caused it.
+    /// The command or event that directly caused this command.
     pub causation_id: Uuid,
     /// The W3C trace context of the request.
     pub traceparent: Option<Box<str>>,
 }
 
-/// An aggregate at one version.
+/// An aggregate's state at one version, as a shard tells it to a caller.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// Its stream.
     pub stream: StreamId,
-    /// The version of its last event; 0 when there is none.
+    /// The version of its last event; 0 if the stream has no events.
     pub version: u64,
-    /// Where its last event stands; `None` when there is none.
+    /// The position of its last event; `None` if the stream has no events.
     pub position: Option<Position>,
     /// Its state.
     pub state: State,
 }
 
-/// What became of a command that was not refused.
+/// What came of a command that the aggregate accepted.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The aggregate after it.
+    /// The aggregate after the command.
     pub snapshot: Snapshot,
     /// Whether it appended events.
     pub changed: bool,
-    /// Set when this command had been applied before: the version of the last event it appended then. The first answer is
-    /// the aggregate as of the version that answered it, from its history.
+    /// Set if the command had already been applied: the version of the last event it appended then.
+    /// To give the first answer again, fold the stream's history up to the version that answered
+    /// it.
     pub replayed: Option<u64>,
 }
 
-/// Why a command was not applied, or is not known to be.
+/// Why a command was not applied, or why nobody knows whether it was.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum CommandError {
     /// The aggregate refused it.
     #[error("refused: {0:?}")]
     Refused(Refusal),
-    /// The client saw another version.
+    /// The aggregate's version is not the one that the client requires.
     #[error("the current version is {current}")]
     VersionMismatch {
-        /// The version shown now.
+        /// The current version.
         current: u64,
     },
     /// The command id belongs to another request.
     #[error("the idempotency key was used for another request")]
     KeyReused,
-    /// Nothing was appended, for a reason of the moment: the partition is not open, or too much waits for it.
+    /// Nothing was appended, for a temporary reason: the partition is not open, or its mailbox is
+    /// full.
     #[error("not applied: {0}")]
     NotApplied(&'static str),
-    /// The answer did not come: it may have been applied.
+    /// No answer arrived. The command may have been applied.
     #[error("the outcome is unknown")]
     OutcomeUnknown,
-    /// Deciding it failed: a fault of the program.
-    #[error("deciding the command failed")]
+    /// The decision panicked, which is a bug in this program.
+    #[error("the decision of the command panicked")]
     Fault,
 }

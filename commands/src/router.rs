@@ -1,4 +1,4 @@
-//! Commands to the shards that own their streams.
+//! Sends commands to the shards that own their streams.
 
 use crate::{
     request::{CommandError, Outcome, Request, Snapshot},
@@ -9,12 +9,13 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc::error::TrySendError, oneshot};
 use uuid::Uuid;
 
-/// How long a command that certainly was not applied is tried again before its sender is told.
+/// How long [`Router::send`] retries a command that was certainly not applied before it reports the
+/// error.
 const RETRY_FOR: Duration = Duration::from_secs(3);
 const RETRY_DELAY: Duration = Duration::from_millis(20);
 const RETRY_DELAY_MAX: Duration = Duration::from_millis(500);
 
-/// The way to all shards; cheap to clone.
+/// Gives access to all shards; cheap to clone.
 #[derive(Clone)]
 pub struct Router {
     environment: Arc<dyn Environment>,
@@ -26,22 +27,23 @@ impl Router {
         Self { environment, shards: shards.into() }
     }
 
-    /// The partition a stream lives in.
+    /// The partition that contains a stream.
     pub fn partition_of(&self, stream: StreamId) -> Partition {
-        // As many shards as partitions, and partitions are counted in 32 bits.
+        // There is one shard for each partition, and the number of partitions fits 32 bits.
         partition_of(stream, u32::try_from(self.shards.len()).unwrap_or(u32::MAX))
     }
 
-    /// How far the partitions are.
+    /// The status of each partition.
     pub fn status(&self) -> Vec<ShardStatus> {
         self.shards.iter().map(|shard| shard.status.get()).collect()
     }
 
-    /// Sends a command; the answer comes when what it rests on is durable. A command that certainly was not applied is tried
-    /// again for a bounded time. Dropping the future does not take the command back.
+    /// Sends a command. The answer arrives after everything it depends on is durable. A command
+    /// that was certainly not applied is retried for a bounded time. Dropping the future does not
+    /// withdraw the command.
     ///
     /// # Errors
-    /// [`CommandError`], for what it says.
+    /// Any [`CommandError`].
     pub async fn send(&self, request: Request) -> Result<Outcome, CommandError> {
         let began = self.environment.monotonic();
         let mut delay = RETRY_DELAY;
@@ -61,7 +63,7 @@ impl Router {
     /// Sends a command once.
     ///
     /// # Errors
-    /// [`CommandError`], for what it says.
+    /// Any [`CommandError`].
     pub async fn try_send(&self, request: Request) -> Result<Outcome, CommandError> {
         let (reply, answer) = oneshot::channel();
         let shard = self.shard(request.stream);
@@ -71,8 +73,9 @@ impl Router {
         answers.pop().unwrap_or(Err(CommandError::OutcomeUnknown))
     }
 
-    /// Sends the program's own commands to the one shard that owns all their streams; decided in order, in one round, before
-    /// clients' commands. Empty when the shard is gone.
+    /// Sends commands of the program's own to the one shard that owns all their streams. The shard
+    /// decides them in order, in one round, before clients' commands. The result is empty if the
+    /// shard is gone.
     pub(crate) async fn send_internal(
         &self,
         requests: Vec<Request>,
@@ -86,28 +89,29 @@ impl Router {
         answers.await.unwrap_or_default()
     }
 
-    /// The aggregate as decided now: from its shard, never from a read model.
+    /// The current state of an aggregate, from its shard and never from a read model.
     ///
     /// # Errors
-    /// [`CommandError::NotApplied`] when the partition is not open.
+    /// [`CommandError::NotApplied`] if the partition is not open.
     pub async fn state(&self, stream: StreamId) -> Result<Snapshot, CommandError> {
         self.ask(stream, |reply| Message::Look { stream, reply }).await
     }
 
-    /// Whether a command with a fingerprint was applied at the stream, as far as that is remembered: sent again, it is not
-    /// decided again.
+    /// Whether the stream's shard remembers that it has applied a command with a fingerprint. If
+    /// so, the shard does not decide the command again.
     ///
     /// # Errors
-    /// [`CommandError::NotApplied`] when the partition is not open.
+    /// [`CommandError::NotApplied`] if the partition is not open.
     pub async fn knows(&self, stream: StreamId, command_id: Uuid) -> Result<bool, CommandError> {
         self.ask(stream, |reply| Message::Knows { stream, command_id, reply }).await
     }
 
-    /// Waits until nothing that a client waits for is under way at the stream: an order is decided, a registration or change
-    /// of address too. `None` when that takes longer than `within`.
+    /// Waits until the stream has no operation in progress that a client may be waiting for: an
+    /// order is no longer pending, a registration or a change of address has been answered. `None`
+    /// if that takes longer than `within`.
     ///
     /// # Errors
-    /// Only when the partition is not open and stays so.
+    /// Only if the partition is closed and stays closed.
     pub async fn settled(
         &self,
         stream: StreamId,
@@ -116,7 +120,8 @@ impl Router {
         let settled = async {
             loop {
                 match self.ask(stream, |reply| Message::Settled { stream, reply }).await {
-                    // The shard was opened anew and forgot who waited.
+                    // The shard has reopened its partition and has lost its list of waiting
+                    // callers.
                     Err(CommandError::NotApplied(_) | CommandError::OutcomeUnknown) => {
                         self.environment.sleep(RETRY_DELAY).await;
                     }
@@ -149,7 +154,7 @@ impl Router {
 
 fn not_taken(error: &TrySendError<Message>) -> CommandError {
     CommandError::NotApplied(match error {
-        TrySendError::Full(_) => "too much waits for the partition",
+        TrySendError::Full(_) => "the partition's mailbox is full",
         TrySendError::Closed(_) => "the partition is closed",
     })
 }

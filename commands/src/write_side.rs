@@ -10,57 +10,60 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
-/// What an operator may set of the write side.
+/// The settings of the write side that an operator may change.
 #[derive(Clone, Debug)]
 pub struct WriteSettings {
-    /// Names this process in its claims; new at each start.
+    /// The id of this process in its claims; new at each start.
     pub node: Uuid,
-    /// How long after its opening a partition expires nothing.
+    /// How long after a partition opens its orders do not expire.
     pub expiry_grace: Duration,
-    /// Messages that may wait in each of a shard's mailboxes.
+    /// The capacity of each of a shard's mailboxes, in messages.
     pub mailbox: usize,
-    /// Where partitions are saved, so that the next start need not read their whole log; `None` for nowhere.
+    /// Where shards save snapshots of their partitions, so that the next start need not read the
+    /// whole log; `None` to save none.
     pub snapshots: Option<Arc<dyn SnapshotStore>>,
 }
 
 impl WriteSettings {
-    /// The defaults, for this process.
+    /// The default settings, for the process `node`.
     pub fn new(node: Uuid) -> Self {
         Self { node, expiry_grace: Duration::from_mins(1), mailbox: 8192, snapshots: None }
     }
 }
 
-/// How long a stop waits for letters under way: one that is cut off after it went out goes out again.
+/// How long [`WriteSide::stop`] waits for letters that are being sent. A letter that is cut off
+/// after it went out goes out again.
 const LETTERS_END: Duration = Duration::from_secs(5);
 
-/// The running write side: a shard a partition, and the dispatcher.
+/// The running write side: one shard for each partition, and the dispatchers.
 pub struct WriteSide {
-    /// The way to the shards.
+    /// Gives access to the shards.
     pub router: Router,
-    /// The way for what the gateway tells of itself.
+    /// Receives the gateway's notices.
     pub payments: Payments,
     board: Arc<Board>,
     environment: Arc<dyn Environment>,
     stop: watch::Sender<bool>,
     stop_mail: watch::Sender<bool>,
-    /// Closed when no letter is under way any more.
+    /// Closed when the dispatcher of letters has ended.
     mail_ended: mpsc::Receiver<()>,
-    /// Hears of each task that ends; closed when the last one has.
+    /// Receives a message whenever a task ends; closed when the last one has ended.
     ended: mpsc::Receiver<()>,
 }
 
-/// Held by a task as long as it lives; tells of its end, however it comes.
+/// Owned by a task as long as it lives; reports its end, even after a panic.
 struct Alive(mpsc::Sender<()>);
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        // The channel has room for one message a task.
+        // The channel has room for one message from each task.
         let _ = self.0.try_send(());
     }
 }
 
 impl WriteSide {
-    /// Starts the shards of all partitions, which open in the background, and the dispatcher.
+    /// Starts the dispatchers and the shards of all partitions. The shards open their partitions in
+    /// the background.
     pub fn start(
         log: &Arc<dyn EventLog>,
         environment: &Arc<dyn Environment>,
@@ -111,7 +114,7 @@ impl WriteSide {
         Self { router, payments, board, environment, stop, stop_mail, mail_ended, ended }
     }
 
-    /// Waits until no partition is still being opened.
+    /// Waits until no partition is being opened any more.
     pub async fn ready(&self) -> Vec<ShardStatus> {
         loop {
             let status = self.router.status();
@@ -122,14 +125,14 @@ impl WriteSide {
         }
     }
 
-    /// Streams that owe something now.
+    /// The number of streams that owe an effect now.
     pub fn owing(&self) -> usize {
         self.board.len()
     }
 
-    /// Resolves when a task has ended by itself, which none should.
+    /// Resolves if a task ends although nobody stopped it.
     pub async fn died(&mut self) {
-        // Every task has a sender until it ends.
+        // Every task holds a sender until it ends.
         tokio::select! {
             biased;
             _ = self.ended.recv() => {}
@@ -137,16 +140,17 @@ impl WriteSide {
         }
     }
 
-    /// Finishes what is being decided, and ends: no batch is left open. What is still owed is owed again at the next start.
+    /// Finishes the decisions in progress and stops; no batch is left half written. Effects that
+    /// are still owed are owed again at the next start.
     pub async fn stop(mut self) {
-        // While the shards can still record what went out.
+        // Letters first, while the shards can still record that a letter went out.
         let _ = self.stop_mail.send(true);
         tokio::select! {
             biased;
             _ = self.mail_ended.recv() => {}
             () = self.environment.sleep(LETTERS_END) => {}
         }
-        // Every shard listens as long as it runs.
+        // Every shard holds a receiver as long as it runs.
         let _ = self.stop.send(true);
         while self.ended.recv().await.is_some() {}
     }

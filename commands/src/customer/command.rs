@@ -1,45 +1,45 @@
-//! What can be asked of a customer.
+//! The commands of a customer.
 
 use events::{Sealed, Timestamp};
 use uuid::Uuid;
 
-/// What can be asked of a customer.
+/// A command for a customer. Internal commands are sent by the program only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Become a customer.
+    /// Register as a customer.
     Register(Register),
-    /// The e-mail address is theirs. Internal.
+    /// Record that the e-mail address is now the customer's. Internal.
     ConfirmRegistration,
-    /// The e-mail address is another's. Internal.
+    /// Record that the e-mail address belongs to another customer. Internal.
     RefuseRegistration,
     /// Change the profile.
     Change(Change),
-    /// The address wanted is theirs. Internal.
+    /// Record that the new address is now the customer's. Internal.
     ConfirmEmail {
-        /// Which claim.
+        /// The number of the change.
         attempt: u32,
     },
-    /// The address wanted is another's. Internal.
+    /// Record that the new address belongs to another customer. Internal.
     RefuseEmail {
-        /// Which claim.
+        /// The number of the change.
         attempt: u32,
     },
-    /// The claim is closed at the address's stream. Internal.
+    /// Record that the address's stream has released the address. Internal.
     SettleEmail {
-        /// Which claim.
+        /// The number of the change.
         attempt: u32,
     },
-    /// An order of theirs begins. Internal.
+    /// Record that one of the customer's orders begins. Internal.
     OpenOrder(OpenOrder),
-    /// An order of theirs is decided. Internal.
+    /// Record how one of the customer's orders was decided. Internal.
     CloseOrder(CloseOrder),
-    /// Be forgotten.
+    /// Erase the customer's personal data.
     Erase,
-    /// The key is destroyed. Internal.
+    /// Record that the customer's key has been destroyed. Internal.
     RecordKeyDestroyed,
 }
 
-/// Become a customer.
+/// Register as a customer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Register {
     /// The stream id of the e-mail address: its keyed hash.
@@ -52,36 +52,39 @@ pub struct Register {
     pub last_name: Sealed,
 }
 
-/// Change the profile; `None` keeps what is. With another address all of it waits until the address is theirs.
+/// Change the profile; `None` keeps the current value. If the address changes, the whole change
+/// waits until the address is the customer's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
-    /// The stream id of the address, and the address.
+    /// The stream id of the new address, and the address.
     pub email: Option<(Uuid, Sealed)>,
     /// Given name.
     pub first_name: Option<Sealed>,
     /// Family name.
     pub last_name: Option<Sealed>,
-    /// Whether the shop treats them as VIP.
+    /// Whether the shop treats the customer as VIP.
     pub vip: Option<bool>,
 }
 
-/// An order begins. Asked again it changes nothing: the first answer stands in the state.
+/// Record that an order begins. Repeating the command changes nothing; the first answer is in the
+/// state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenOrder {
     /// The order.
     pub order_id: Uuid,
-    /// Refused after this moment of log time.
+    /// The command is refused after this moment of log time.
     pub not_after: Timestamp,
 }
 
-/// An order is decided, whether it was opened here or not: it can never be opened here again.
+/// Record how an order was decided, whether or not it was opened here. Afterwards it can never be
+/// opened here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloseOrder {
     /// The order.
     pub order_id: Uuid,
     /// Whether it was confirmed.
     pub confirmed: bool,
-    /// The `not_after` of the order's open: until then the close is remembered.
+    /// The `not_after` of the order's open; the close is remembered until then.
     pub not_after: Timestamp,
 }
 

@@ -1,4 +1,4 @@
-//! What a customer answers.
+//! How a customer decides commands.
 
 use super::{Change, CloseOrder, Command, Customer, OpenOrder, Profile, Refusal, Register, Status};
 use crate::aggregate::{Aggregate, At};
@@ -70,7 +70,7 @@ impl Customer {
         }
     }
 
-    /// The profile, when nothing stands in the way of changing it.
+    /// The current profile, if the customer may change it now.
     fn changeable(&self) -> Result<&Profile, Refusal> {
         match self.status {
             None | Some(Status::Refused) => Err(Refusal::NotFound),
@@ -92,7 +92,8 @@ impl Customer {
         if same_address {
             return Ok(vec![Changed { first_name, last_name, vip }.into()]);
         }
-        // Also for another spelling of the address they hold: its stream passes the claim on to the same customer.
+        // This also handles another spelling of the customer's own address: if both have the same
+        // stream, the stream accepts the higher number of the same customer.
         let attempt = self.attempts.saturating_add(1);
         let requested =
             EmailChangeRequested { attempt, email_id, email, first_name, last_name, vip };
@@ -130,7 +131,8 @@ impl Customer {
         Err(Refusal::UnknownAttempt { attempt })
     }
 
-    /// Whether the claim was made, answered, and is not the one they live by.
+    /// Whether the change was requested and answered, and is not the one that the current profile
+    /// comes from.
     fn is_over(&self, attempt: u32) -> bool {
         let lives = match self.status {
             None | Some(Status::Refused | Status::Erased) => false,
@@ -142,7 +144,7 @@ impl Customer {
 
     fn open_order(&self, open: &OpenOrder, now: Timestamp) -> Result<Vec<Event>, Refusal> {
         let &OpenOrder { order_id, not_after } = open;
-        // Also of who was erased since: an order that is open goes on.
+        // This comes first because the open orders of an erased customer go on.
         if self.opened(order_id).is_some() {
             return Ok(vec![]);
         }
@@ -159,8 +161,9 @@ impl Customer {
         Ok(vec![OrderOpened { order_id, vip, first, not_after }.into()])
     }
 
-    /// Only an order that is open here counts as confirmed: no order is confirmed without having been opened, so a close
-    /// that comes again when the first is forgotten is not counted again.
+    /// Counts an order as confirmed only if it is open here. An order is never confirmed without
+    /// having been opened, so a close that is repeated after the first one was forgotten is not
+    /// counted twice.
     fn close_order(&self, close: &CloseOrder) -> Vec<Event> {
         let &CloseOrder { order_id, confirmed, not_after } = close;
         if self.closed.contains(order_id) {
@@ -170,7 +173,8 @@ impl Customer {
         vec![OrderClosed { order_id, confirmed, not_after }.into()]
     }
 
-    /// At any time: a claim under way is released with the others.
+    /// Allowed at any time. If a change of address is in progress, its address is released with the
+    /// current one.
     fn erase(&self) -> Result<Vec<Event>, Refusal> {
         match self.status {
             None | Some(Status::Refused) => Err(Refusal::NotFound),

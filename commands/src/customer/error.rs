@@ -1,33 +1,33 @@
-//! Why a customer says no.
+//! Why a customer refuses a command.
 
-/// Why a customer says no.
+/// Why a customer refuses a command.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Never registered, not yet, or refused.
+    /// There is no registration, or it is still pending, or it was refused.
     #[error("there is no such customer")]
     NotFound,
-    /// Registered, or registering, before.
-    #[error("the customer exists already")]
+    /// A registration was requested before.
+    #[error("the customer already exists")]
     AlreadyExists,
-    /// The registration or another change of address waits for its answer.
+    /// The registration, or an earlier change of address, has not been answered yet.
     #[error("another change of the customer is in progress")]
     ChangeInProgress,
-    /// The registration was answered otherwise.
-    #[error("the registration was answered otherwise")]
+    /// The registration already has the opposite answer.
+    #[error("the registration already has the opposite answer")]
     RegistrationAnswered,
-    /// No claim of this number waits for this.
-    #[error("the claim {attempt} of the customer does not wait for this")]
+    /// No change with this number waits for this answer.
+    #[error("no change {attempt} of the customer waits for this answer")]
     UnknownAttempt {
-        /// The number.
+        /// The number of the change.
         attempt: u32,
     },
-    /// They were a customer, and are erased.
+    /// The customer has been erased.
     #[error("the customer is erased")]
     Erased,
-    /// The key of a customer who is not erased stays.
+    /// The customer has not been erased, so their key must not be destroyed.
     #[error("the customer is not erased")]
     NotErased,
-    /// The order is closed here, or too late to open.
+    /// The order was closed here, or it is too late to open it.
     #[error("the order can no longer be opened")]
     OrderClosed,
 }

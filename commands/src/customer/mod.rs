@@ -1,11 +1,15 @@
-//! A customer: their profile, their claim on an e-mail address, and the orders they have under way.
+//! A customer: the profile, the e-mail address, and the orders in progress.
 //!
-//! An address belongs to a customer once the address's own stream says so. So a registration, and a change of address, is
-//! first requested; the request owes a claim there, and the answer confirms or refuses it. Claims are counted: a claim that
-//! came to nothing, or whose address was left, owes a release.
+//! The stream of an e-mail address decides which customer the address belongs to. So a registration
+//! or a change of address is first only requested. The request owes an effect that asks the
+//! address's stream to take the address for the customer; the answer confirms or refuses the
+//! request. The requests of a customer are numbered (`attempt`). A request that was refused, and
+//! one whose address the customer has left, owes a release of that address.
 //!
-//! Who is erased lets go of every address and owes the destruction of their key, whatever was under way: an answer to a claim
-//! that comes later finds nobody, and the release stands against the claim itself. Orders that were opened go on.
+//! Erasing a customer gives up every address and owes the destruction of the customer's key,
+//! whatever else is in progress. An answer to an earlier request that arrives afterwards has no
+//! effect, and the release undoes that request at the address. Orders that were opened before go
+//! on.
 
 mod command;
 mod decide;

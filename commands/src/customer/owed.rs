@@ -1,33 +1,35 @@
-//! What a customer still owes the world: a pure function of the state. Every obligation was created by an event, and ends in
-//! one.
+//! The effects that a customer still owes: a pure function of the state. Every one was created by
+//! an event and ends in an event.
 
 use super::{Customer, Status};
 use crate::aggregate::EffectId;
 use uuid::Uuid;
 
-/// What a customer owes the world. The customer's own id is that of the stream.
+/// An effect that a customer owes. The stream id is the customer's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Claim the address at its stream; then confirm or refuse the registration (claim 1) or the change of address.
+    /// Take the address at its stream, then confirm or refuse the registration (attempt 1) or the
+    /// change of address.
     ClaimEmail {
-        /// Which claim.
+        /// The number of the change.
         attempt: u32,
         /// The stream id of the address.
         email_id: Uuid,
     },
-    /// Release the claim at the address's stream, whether it holds there or not.
+    /// Release the address at its stream, whether or not it was taken there.
     ReleaseEmail {
-        /// Which claim.
+        /// The number of the change.
         attempt: u32,
         /// The stream id of the address.
         email_id: Uuid,
     },
-    /// Destroy the key of who is erased, with what was made of the data it sealed.
+    /// Destroy the key of an erased customer, and the letters that were made from the data it
+    /// sealed.
     DestroyKey,
 }
 
 impl Effect {
-    /// Names the effect among those of its customer.
+    /// Identifies the effect among those of its customer.
     pub fn id(&self) -> EffectId {
         match *self {
             Self::ClaimEmail { attempt, .. } => EffectId { name: "claim-email", ordinal: attempt },
@@ -40,7 +42,7 @@ impl Effect {
 }
 
 impl Customer {
-    /// What the customer owes now.
+    /// The effects that the customer owes now.
     pub fn owed(&self) -> Vec<Effect> {
         let registering = self.current.as_ref().filter(|_| self.status == Some(Status::Pending));
         let claims = registering.into_iter().chain(&self.wanted).map(|claim| Effect::ClaimEmail {

@@ -1,4 +1,4 @@
-//! What a customer is.
+//! The state of a customer.
 
 use crate::aggregate::{At, ClosedOrders};
 use events::{
@@ -10,23 +10,23 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// The claim that a customer's registration is; a change of address is a later one.
+/// The `attempt` of the registration; changes of address have higher numbers.
 pub const REGISTRATION: u32 = 1;
 
-/// How far a registration is.
+/// The stage of a registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Status {
-    /// Requested; the e-mail address is not theirs yet.
+    /// Requested; the e-mail address is not yet the customer's.
     Pending,
-    /// A customer.
+    /// The customer is registered.
     Registered,
-    /// The e-mail address was another's.
+    /// The e-mail address belongs to another customer.
     Refused,
-    /// They were one of the above but the last, and are forgotten.
+    /// The customer was pending or registered, and has been erased.
     Erased,
 }
 
-/// Who a customer is. Personal data is sealed with their key.
+/// The customer's data. Personal data is sealed with the customer's key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Profile {
     /// The stream id of the e-mail address.
@@ -37,11 +37,11 @@ pub struct Profile {
     pub first_name: Sealed,
     /// Family name.
     pub last_name: Sealed,
-    /// Whether the shop treats them as VIP.
+    /// Whether the shop treats the customer as VIP.
     pub vip: bool,
 }
 
-/// A claim of an address, with the profile that comes true with it.
+/// A registration or a change of address, with the profile that it brings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Claim {
     pub attempt: u32,
@@ -53,7 +53,7 @@ pub(super) struct Claim {
 pub struct OpenedOrder {
     /// Whether the customer was VIP.
     pub vip: bool,
-    /// Whether there was no confirmed order and no open one.
+    /// Whether the customer had neither a confirmed order nor an open one.
     pub first: bool,
 }
 
@@ -61,13 +61,13 @@ pub struct OpenedOrder {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Customer {
     pub(super) status: Option<Status>,
-    /// What is so now, with the claim it came with.
+    /// The current profile, with the change it comes from.
     pub(super) current: Option<Arc<Claim>>,
-    /// What shall be so once the address is theirs.
+    /// The change that waits for its address.
     pub(super) wanted: Option<Arc<Claim>>,
-    /// Claims that are over here and not yet at their address.
+    /// The address of each change that is over here but not yet released at the address's stream.
     pub(super) leaving: OrdMap<u32, Uuid>,
-    /// The number of the last claim.
+    /// The number of the last change.
     pub(super) attempts: u32,
     pub(super) order_count: u64,
     pub(super) open: OrdMap<Uuid, OpenedOrder>,
@@ -78,7 +78,7 @@ pub struct Customer {
     updated_at: Timestamp,
 }
 
-/// The claim that an event with a whole profile tells of.
+/// Makes a change from an event that contains a whole profile.
 macro_rules! claim {
     ($event:expr, $attempt:expr, $vip:expr) => {
         Arc::new(Claim {
@@ -95,69 +95,71 @@ macro_rules! claim {
 }
 
 impl Customer {
-    /// Whether a registration was ever asked for. A customer for whom none was may still have closed orders: placed in vain.
+    /// Whether a registration was ever requested. A customer without one may still have closed
+    /// orders: those that were placed for an unknown customer.
     pub fn exists(&self) -> bool {
         self.status.is_some()
     }
 
-    /// How far the registration is; `None` when none was asked for.
+    /// The stage of the registration; `None` if none was requested.
     pub fn status(&self) -> Option<Status> {
         self.status
     }
 
-    /// Whether the registration, a change of address or the erasure waits for its end.
+    /// Whether a registration, a change of address or an erasure is in progress.
     pub fn is_change_pending(&self) -> bool {
         let erasing = self.is_erased() && (self.owes_key() || !self.leaving.is_empty());
         self.status == Some(Status::Pending) || self.wanted.is_some() || erasing
     }
 
-    /// Whether they are erased, or being erased.
+    /// Whether the customer has been erased. The erasure may still be in progress.
     pub fn is_erased(&self) -> bool {
         self.status == Some(Status::Erased)
     }
 
-    /// Whether their key is still to be destroyed.
+    /// Whether the customer's key must still be destroyed.
     pub(super) fn owes_key(&self) -> bool {
         self.is_erased() && !self.key_destroyed
     }
 
-    /// Who they are; while the registration is pending or after it was refused, who they wanted to be; nobody once they are
-    /// erased.
+    /// The profile. While the registration is pending, or if it was refused, the requested one;
+    /// `None` for an erased customer.
     pub fn profile(&self) -> Option<&Profile> {
         self.current.as_deref().map(|claim| &claim.profile)
     }
 
-    /// The number of the claim they live by: after a change of address was answered, that of the change if it was confirmed.
+    /// The number of the change that the current profile comes from. After a change of address has
+    /// been answered, this is its number if it was confirmed.
     pub fn claim(&self) -> Option<u32> {
         self.current.as_deref().map(|claim| claim.attempt)
     }
 
-    /// The number of the last claim of an address, answered or not; 0 when there was none.
+    /// The number of the last change, answered or not; 0 if there was none.
     pub fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// Confirmed orders.
+    /// The number of confirmed orders.
     pub fn order_count(&self) -> u64 {
         self.order_count
     }
 
-    /// What was said of an order when it was opened here; `None` when it is not open.
+    /// What was recorded when the order was opened here; `None` if the order is not open.
     pub fn opened(&self, order_id: Uuid) -> Option<OpenedOrder> {
         self.open.get(&order_id).copied()
     }
 
-    /// The stream version of the last event that changed the customer as shown.
+    /// The stream version of the last event that changed what clients see of the customer.
     pub fn shown_version(&self) -> u64 {
         self.shown_version
     }
 
-    /// When the registration was asked for.
+    /// When the registration was requested.
     pub fn created_at(&self) -> Timestamp {
         self.created_at
     }
 
-    /// When they last changed as shown.
+    /// When an event last changed what clients see of the customer.
     pub fn updated_at(&self) -> Timestamp {
         self.updated_at
     }

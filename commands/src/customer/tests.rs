@@ -114,7 +114,7 @@ fn customer(events: impl IntoIterator<Item = Event>) -> Given<Customer> {
     given(events)
 }
 
-/// A registered customer, with what came then.
+/// A registered customer with these further events.
 fn ann(then: impl IntoIterator<Item = Event>) -> Given<Customer> {
     customer([requested(), registered()].into_iter().chain(then))
 }
@@ -485,8 +485,9 @@ fn command() -> impl Strategy<Value = Command> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
-    /// Whatever is asked in whatever order: no panic, replay equals the running state, at most one open order is a first
-    /// one, every confirmed order counts once, and every claim but the one lived by is released in the end.
+    /// For any sequence of commands: no panic, a replay gives the running state, at most one open
+    /// order is a first one, every confirmed order counts once, and every change is
+    /// accounted for once: it is the current one, it owes an effect, or it was released.
     #[test]
     fn the_books_of_a_customer_balance(
         commands in proptest::collection::vec((0..10u16, command()), 0..60),

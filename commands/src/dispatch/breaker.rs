@@ -1,4 +1,5 @@
-//! Leaves a dead gateway, or mail server, alone for a while, so that what waits for it backs off instead of queueing at its door.
+//! A circuit breaker: stops calls to a gateway or mail server that fails repeatedly, so that
+//! effects back off instead of queueing for it.
 
 use events::Environment;
 use std::{
@@ -6,10 +7,10 @@ use std::{
     time::Duration,
 };
 
-/// Failures in a row that open the breaker.
+/// The breaker trips after this many failures in a row.
 const THRESHOLD: u32 = 20;
 
-/// How long it stays open before one call may try again.
+/// How long a tripped breaker refuses calls before it lets one try.
 const OPEN_FOR: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
@@ -25,18 +26,19 @@ pub struct Breaker {
     count: Mutex<Count>,
 }
 
-/// The breaker is open.
+/// The breaker has tripped.
 #[derive(Debug, thiserror::Error)]
-#[error("it failed too often and is left alone for a while")]
+#[error("the breaker has tripped: too many calls in a row failed")]
 pub struct Open;
 
 impl Breaker {
-    /// Closed: calls go through. `of` names in the log what is left alone.
+    /// A breaker that lets calls through. `of` names the other side in log lines and metrics.
     pub fn new(environment: Arc<dyn Environment>, of: &'static str) -> Self {
         Self { environment, of, count: Mutex::default() }
     }
 
-    /// Whether a call may be made. After the pause, one may: it pushes the next one back by another pause.
+    /// Whether a call may be made. A tripped breaker lets one call through after each pause: that
+    /// call starts the next pause.
     pub fn admit(&self) -> Result<(), Open> {
         let now = self.environment.monotonic();
         let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
@@ -51,13 +53,13 @@ impl Breaker {
         Ok(())
     }
 
-    /// Takes note of how a call went.
+    /// Records whether a call succeeded.
     pub fn note(&self, worked: bool) {
         let now = self.environment.monotonic();
         let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
         if worked {
             if count.failures >= THRESHOLD {
-                tracing::info!("the {} answers again", self.of);
+                tracing::info!("the {} answers again: the breaker is reset", self.of);
                 metrics::gauge!("orderlog_breaker_open", "of" => self.of).set(0);
             }
             count.failures = 0;
@@ -66,7 +68,10 @@ impl Breaker {
         count.failures += 1;
         if count.failures == THRESHOLD {
             count.open_until = now + OPEN_FOR;
-            tracing::warn!("the {} fails: leaving it alone for a while", self.of);
+            tracing::warn!(
+                "the {} fails repeatedly: the breaker trips and refuses calls for a while",
+                self.of
+            );
             metrics::gauge!("orderlog_breaker_open", "of" => self.of).set(1);
             metrics::counter!("orderlog_breaker_opened_total", "of" => self.of).increment(1);
         }

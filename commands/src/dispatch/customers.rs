@@ -1,4 +1,5 @@
-//! What customers owe: their e-mail addresses, claimed and let go at the address's own stream, and in the end their key.
+//! Carries out what customers owe: taking and releasing e-mail addresses at the addresses' streams,
+//! and destroying keys.
 
 use super::{EffectError, Hands, owed_request};
 use crate::{
@@ -24,7 +25,7 @@ impl Hands {
                 {
                     Ok(_) if attempt == REGISTRATION => customer::Command::ConfirmRegistration,
                     Ok(_) => customer::Command::ConfirmEmail { attempt },
-                    // Taken, or closed because the customer was refused meanwhile.
+                    // Another customer has the address, or this request was already released.
                     Err(Refusal::Email(_)) if attempt == REGISTRATION => {
                         customer::Command::RefuseRegistration
                     }
@@ -39,17 +40,19 @@ impl Hands {
                     .map_err(CommandError::Refused)?;
                 customer::Command::SettleEmail { attempt }
             }
-            // Only what is in the log gets here, and it is never taken back.
+            // This effect is owed only after the erasure is in the log, and an erasure is never
+            // undone.
             Effect::DestroyKey => {
                 if !Bug::KeyKept.is_planted() {
                     self.keys.destroy(customer.id).await?;
                 }
-                // After the key: a letter under way finds it gone, and goes too.
+                // After the key: a letter that is being sent at this moment checks the key
+                // afterwards, finds that it is gone, and is destroyed too.
                 self.mailer.forget(customer.id).await?;
                 customer::Command::RecordKeyDestroyed
             }
         };
-        // A refusal means that the customer has moved on: what is owed now is on the board.
+        // A refusal means that the customer has moved on; what is owed now is on the board.
         let _ = self.tell(owed_request(customer, customer, &id, command)).await?;
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! Letters that orders owe: written when they are sent, from what the customer is then.
+//! Sends the letters that orders owe. A letter is written when it is sent, from the customer's
+//! profile at that moment.
 
 use super::{EffectError, Hands, owed_request};
 use crate::{
@@ -15,16 +16,18 @@ use std::{
 };
 use uuid::Uuid;
 
-/// A letter that takes longer is given up, and tried again later. Beyond the time-outs of the mailer's own.
+/// How long the dispatcher waits for a letter before it gives up and retries later. Longer than the
+/// mailer's own time-outs.
 const PATIENCE: Duration = Duration::from_mins(3);
 
-/// Why no letter goes to who is erased.
+/// The code of a letter to an erased customer.
 const ERASED: &str = "erased";
 
-/// Why no letter goes to whom the key does not fit: nobody will ever read the address.
+/// The code of a letter to a customer whose data does not open with their key.
 const UNREADABLE: &str = "unreadable";
 
-/// Letters that went out and are not in the log yet. While the process lives it records them and does not send them again.
+/// Letters that were sent and are not recorded in the log yet. As long as the process lives, it
+/// records them and does not send them again.
 #[derive(Default)]
 pub(super) struct Sent(Mutex<BTreeMap<(Uuid, Mail), Arc<str>>>);
 
@@ -60,7 +63,8 @@ impl Hands {
         };
         if let Ok(message_id) = &outcome {
             self.sent.note(order.id, mail, message_id);
-            // Erased meanwhile: whoever erased them may have looked for letters before this one was there.
+            // The customer was erased meanwhile. The erasure may have destroyed the customer's
+            // letters before this one existed.
             if self.key(customer_id).await?.is_none() {
                 self.mailer.forget(customer_id).await?;
             }
@@ -68,17 +72,17 @@ impl Hands {
         let command: order::Command = match outcome {
             Ok(message_id) => RecordMailSent { mail, message_id }.into(),
             Err(code) => {
-                tracing::info!(%order, ?mail, %code, "a letter is refused for good");
+                tracing::info!(%order, ?mail, %code, "a letter was refused and will not be sent");
                 RecordMailRefused { mail, code }.into()
             }
         };
-        // Never refused: what is recorded already changes nothing.
+        // This is never refused: a letter that is already recorded changes nothing.
         let _ = self.tell(owed_request(order, order, &effect.id().to_string(), command)).await?;
         self.sent.forget(order.id, mail);
         Ok(())
     }
 
-    /// Writes the letter and sends it; the outer error is one of the moment.
+    /// Writes the letter and sends it. An error is temporary: the letter stays owed.
     async fn write_to(
         &self,
         order: StreamId,
@@ -103,7 +107,7 @@ impl Hands {
         self.send(&letter).await
     }
 
-    /// There is nobody to write to. What an earlier try may have left behind goes too.
+    /// The customer is erased. Destroys what an earlier attempt may have left behind.
     async fn nobody(&self, customer_id: Uuid) -> Result<Outcome, EffectError> {
         self.mailer.forget(customer_id).await?;
         Ok(Err(ERASED.into()))
@@ -113,7 +117,7 @@ impl Hands {
         Ok(self.keys.get(&[customer_id]).await?.pop().flatten())
     }
 
-    /// The letter; `None` when the customer's data does not open.
+    /// The letter; `None` if the customer's data does not open with the key.
     fn letter(
         &self,
         mail: Mail,
@@ -140,7 +144,7 @@ impl Hands {
         })
     }
 
-    /// Sends, within its limit, behind the breaker of the mail server.
+    /// Sends the letter, with a time limit and behind the mail server's breaker.
     async fn send(&self, letter: &Letter) -> Result<Outcome, EffectError> {
         self.mail_breaker.admit().map_err(MailError::unavailable)?;
         let answer = tokio::select! {

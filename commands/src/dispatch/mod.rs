@@ -1,8 +1,9 @@
-//! Carries out what aggregates owe the world.
+//! Carries out the effects that aggregates owe.
 //!
-//! What is owed is a pure function of an aggregate's state; the [`Board`] holds it, the dispatcher works it off: earliest due
-//! first, bounded in all and by kind, with back-off. Every effect is safe to repeat and ends in an event, so nothing here needs
-//! to be remembered: after a crash the shards post again what is still owed.
+//! The effects that are owed are a pure function of an aggregate's state. The shards post them on
+//! the [`Board`]; the dispatchers carry them out, earliest due first, limited in total and by kind,
+//! with back-off. Every effect is safe to repeat and ends in an event, so nothing here needs to
+//! survive a crash: the shards then post again what is still owed.
 
 mod board;
 mod breaker;
@@ -33,27 +34,28 @@ use board::{Next, Queue};
 use breaker::Breaker;
 pub use payments::{Heard, NotHeard, Payments};
 
-/// Streams whose effects are carried out at the same time.
+/// How many streams may have their effects carried out at the same time.
 const STREAMS_AT_ONCE: u32 = 1024;
 
-/// Of these, the most that call the gateway or wait for their turn: however slow it is, the others have room.
+/// How many of these streams may call the gateway or wait to call it, so that a slow gateway leaves
+/// room for the others.
 const STREAMS_AT_GATEWAY: usize = STREAMS_AT_ONCE as usize / 2;
 
-/// Calls to the gateway at the same time.
+/// How many calls to the gateway may be in progress at the same time.
 const GATEWAY_CALLS_AT_ONCE: usize = 64;
 
-/// A call that takes longer is given up: what it did will be asked again.
-const GATEWAY_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a call to the gateway may take. A call that takes longer is dropped and repeated.
+const GATEWAY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Letters that are written and sent at the same time. Nobody but other letters waits for them.
+/// How many letters may be written and sent at the same time. Only letters wait for this limit.
 const LETTERS_AT_ONCE: u32 = 16;
 
-/// Something owed by an aggregate.
+/// An effect that an aggregate owes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// By an order.
+    /// Owed by an order.
     Order(order::Effect),
-    /// By a customer.
+    /// Owed by a customer.
     Customer(customer::Effect),
 }
 
@@ -63,11 +65,11 @@ impl Effect {
     }
 }
 
-/// What is owed.
+/// Derives what is owed from a state.
 pub struct Owed;
 
 impl Owed {
-    /// What `stream` owes in this state.
+    /// The effects that the stream with this state owes.
     pub fn by(state: &State) -> Vec<Effect> {
         match state {
             State::Order(order) => order.owed().into_iter().map(Effect::Order).collect(),
@@ -79,57 +81,57 @@ impl Owed {
     }
 }
 
-/// An effect that did not come through; it stays owed.
+/// Why an effect failed; it stays owed.
 #[derive(Debug, thiserror::Error)]
 enum EffectError {
-    /// A shard did not take the command now.
+    /// A shard did not apply the command.
     #[error("a command was not applied")]
     Command(#[from] CommandError),
-    /// The gateway did not answer, or is being left alone for a while.
+    /// The gateway did not answer, or its breaker has tripped.
     #[error("the gateway did not answer")]
     Gateway(#[from] crate::gateway::GatewayError),
-    /// The letter did not go out.
-    #[error("a letter did not go out")]
+    /// The letter was not sent.
+    #[error("a letter was not sent")]
     Mail(#[from] MailError),
-    /// The key store did not do what was asked.
-    #[error("the key store did not answer")]
+    /// The key store failed.
+    #[error("the key store failed")]
     Keys(#[from] KeyError),
-    /// Too much waits for the gateway already.
-    #[error("too much waits for the gateway")]
+    /// Too many streams are already waiting for the gateway.
+    #[error("too many streams wait for the gateway")]
     Busy,
-    /// The gateway is still at it.
-    #[error("the gateway is still at it")]
+    /// The gateway is still processing the payment.
+    #[error("the gateway is still processing the payment")]
     UnderWay,
-    /// A shard's answer made no sense for the effect.
-    #[error("an answer is missing")]
+    /// A shard gave no answer, or one that does not fit the effect.
+    #[error("a shard gave no answer, or one that does not fit")]
     Unanswered,
-    /// Carrying it out panicked: a fault of the program, or of the gateway's library.
-    #[error("carrying it out panicked")]
+    /// Carrying it out panicked, which is a bug in this program or in the gateway's library.
+    #[error("carrying out the effect panicked")]
     Panicked,
 }
 
-/// Works a queue of the board off.
+/// Carries out what is owed on one queue of the board.
 pub struct Dispatcher {
     queue: Arc<Queue>,
-    /// Streams whose effects are carried out at the same time.
+    /// How many streams may have their effects carried out at the same time.
     at_once: u32,
     hands: Arc<Hands>,
     environment: Arc<dyn Environment>,
     stop: watch::Receiver<bool>,
 }
 
-/// What effects reach beyond the log.
+/// What the dispatchers use outside the log.
 #[derive(Clone)]
 pub struct Outside {
     /// Moves money.
     pub gateway: Arc<dyn Gateway>,
-    /// Has the keys of personal data.
+    /// Holds the keys of personal data.
     pub keys: Arc<dyn KeyStore>,
-    /// Writes to customers.
+    /// Sends letters to customers.
     pub mailer: Arc<dyn Mailer>,
 }
 
-/// What effects are carried out with.
+/// Carries out single effects.
 struct Hands {
     router: Router,
     gateway: Arc<dyn Gateway>,
@@ -144,7 +146,8 @@ struct Hands {
 }
 
 impl Dispatcher {
-    /// The dispatchers of what is on `board`: of the letters, and of all else. So a slow mail server holds nothing up.
+    /// The two dispatchers of `board`: one for letters and one for everything else, so that a slow
+    /// mail server delays only letters.
     pub fn of(
         board: &Board,
         router: Router,
@@ -175,12 +178,13 @@ impl Dispatcher {
         [one(&board.mail, LETTERS_AT_ONCE, stop_mail), one(&board.effects, STREAMS_AT_ONCE, stop)]
     }
 
-    /// The way for what the gateway tells of itself, to the dispatcher of what is owed there.
+    /// Receives the gateway's notices, and makes this dispatcher retry the orders they are about.
     pub fn payments(&self) -> Payments {
         Payments::new(Arc::clone(&self.queue), Arc::clone(&self.hands))
     }
 
-    /// Works until told to stop, or until nobody is left to tell it; then waits for what is under way.
+    /// Carries out effects until told to stop, or until the sender of the stop signal is gone. Then
+    /// waits for the effects in progress.
     pub async fn run_to_end(self) {
         let at_once = self.at_once;
         let streams = Arc::new(Semaphore::new(at_once as usize));
@@ -189,7 +193,7 @@ impl Dispatcher {
         let _ = streams.acquire_many(at_once).await;
     }
 
-    /// The same, but what is under way ends by itself.
+    /// Like [`run_to_end`](Self::run_to_end), but does not wait for the effects in progress.
     pub async fn run(self) {
         let streams = Arc::new(Semaphore::new(self.at_once as usize));
         self.work(&streams).await;
@@ -214,7 +218,7 @@ impl Dispatcher {
         }
     }
 
-    /// Carries out what a stream owes, beside the others.
+    /// Carries out what a stream owes, in a task of its own.
     fn set_to_work(&self, stream: StreamId, effects: Vec<Effect>, permit: OwnedSemaphorePermit) {
         let (queue, hands) = (Arc::clone(&self.queue), Arc::clone(&self.hands));
         let stop = self.stop.clone();
@@ -232,7 +236,7 @@ impl Dispatcher {
         }));
     }
 
-    /// Waits for something new, for what is due next, or for the end.
+    /// Waits until something new is posted, the next stream is due, or the dispatcher must stop.
     async fn rest(&mut self, wait: Option<Duration>) {
         let due = async {
             match wait {
@@ -250,10 +254,11 @@ impl Dispatcher {
 }
 
 impl Hands {
-    /// Carries out a stream's effects side by side. Those that fail stay owed.
+    /// Carries out a stream's effects concurrently. An effect that fails stays owed.
     async fn carry_out(&self, stream: StreamId, effects: &[Effect]) {
         let each = effects.iter().map(|effect| async move {
-            // A panic is one effect's failure: who does not report back is believed to be at it for ever.
+            // A panic must fail only this effect. If it ended the task, the board would believe for
+            // ever that the stream is being carried out.
             let done = AssertUnwindSafe(self.effect(stream, effect)).catch_unwind().await;
             match done.unwrap_or(Err(EffectError::Panicked)) {
                 Ok(()) => {}
@@ -262,7 +267,7 @@ impl Hands {
                 }
                 Err(failure) => {
                     let cause = &failure as &dyn std::error::Error;
-                    tracing::info!(%stream, ?effect, cause, "an effect did not come through; it stays owed");
+                    tracing::info!(%stream, ?effect, cause, "an effect failed; it stays owed");
                     metrics::counter!("orderlog_effect_failures_total").increment(1);
                 }
             }
@@ -277,7 +282,7 @@ impl Hands {
         }
     }
 
-    /// Sends one command of the program's own; a refusal is an answer here, not a failure.
+    /// Sends one of the program's own commands. A refusal is an answer, not a failure.
     async fn tell(
         &self,
         request: Request,
@@ -290,7 +295,8 @@ impl Hands {
     }
 }
 
-/// Tells a refusal, which settles the matter, from a failure, which does not.
+/// Separates a refusal, after which the command need not be repeated, from a failure, after which
+/// it must be.
 fn answer_or_refusal(
     answer: Result<Outcome, CommandError>,
 ) -> Result<Result<Outcome, crate::request::Refusal>, EffectError> {
@@ -301,7 +307,8 @@ fn answer_or_refusal(
     }
 }
 
-/// A command that `source` owes to `target`, named by the effect: the same effect is the same command.
+/// A command that `source` owes to `target`. The command id derives from the effect, so the same
+/// effect is always the same command.
 fn owed_request(
     source: StreamId,
     target: StreamId,

@@ -1,4 +1,4 @@
-//! What orders owe.
+//! Carries out what orders owe.
 
 use super::{EffectError, Hands, answer_or_refusal, owed_request};
 use crate::{
@@ -21,17 +21,17 @@ use order::ReservedLine;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// What the streams asked said: go on, or the order is to be rejected.
+/// What a customer or product answered: a result to go on with, or why to reject the order.
 type Verdict<T> = Result<T, Rejected>;
 
-/// The customer's word at the opening of an order.
+/// What the customer's stream recorded when it opened the order.
 struct Opened {
     vip: bool,
     first: bool,
     position: Option<Position>,
 }
 
-/// What the products hold for an order.
+/// What the products have reserved for the order.
 #[derive(Default)]
 struct Reserved {
     lines: Vec<ReservedLine>,
@@ -118,7 +118,8 @@ impl Hands {
         }
     }
 
-    /// The command that ends an effect. A refusal means that the order has moved on: what it owes now is on the board.
+    /// Sends the command that ends an effect. A refusal means that the order has moved on; what it
+    /// owes now is on the board.
     pub(super) async fn tell_order(
         &self,
         order: StreamId,
@@ -134,7 +135,7 @@ impl Hands {
         )
     }
 
-    /// Asks the customer and, side by side, the products; then prices the order or rejects it.
+    /// Asks the customer and the products at the same time, then prices the order or rejects it.
     async fn open(
         &self,
         order: StreamId,
@@ -187,8 +188,9 @@ impl Hands {
         })
     }
 
-    /// Reserves every line, in the one order that all orders keep: by partition, then by product. So of two orders that want
-    /// the same two products, one never holds what the other needs while it waits for the reverse. Stops at the first refusal.
+    /// Reserves the lines in the same sequence for every order: by partition, then by product. So
+    /// two orders that want the same two products cannot each hold one and miss the other. Stops at
+    /// the first refusal.
     async fn reserve(
         &self,
         order: StreamId,
@@ -225,7 +227,7 @@ impl Hands {
         Ok(Ok(reserved))
     }
 
-    /// Closes the order at every product, whether it held anything there or not.
+    /// Closes the order at every product, whether or not something is reserved there.
     async fn close_stock(
         &self,
         order: StreamId,
@@ -242,7 +244,7 @@ impl Hands {
         });
         for answer in futures::future::try_join_all(bundles).await?.into_iter().flatten() {
             match answer_or_refusal(answer)? {
-                // A product that never was holds nothing.
+                // A product that was never added has reserved nothing.
                 Ok(_) | Err(Refusal::Product(product::Refusal::NotFound)) => {}
                 Err(refusal) => return Err(unexpected(refusal)),
             }
@@ -250,7 +252,7 @@ impl Hands {
         self.tell_order(order, effect, order::Command::SettleStock).await
     }
 
-    /// Lines by the partition of their product, both in ascending order.
+    /// The lines, grouped by the partition of their product, both in ascending order.
     fn by_partition<'l>(&self, lines: &'l [Line]) -> Vec<(Partition, Vec<&'l Line>)> {
         let partition_of =
             |line: &Line| self.router.partition_of(StreamId::product(line.product_id));
@@ -262,7 +264,7 @@ impl Hands {
             .collect()
     }
 
-    /// Sends one shard a bundle of commands: an answer for each.
+    /// Sends several commands to one shard, and returns one answer for each.
     async fn tell_bundle(
         &self,
         requests: Vec<Request>,
@@ -273,7 +275,7 @@ impl Hands {
     }
 }
 
-/// The command that records how a payment ended.
+/// The command that records a payment's final state.
 pub(super) fn record(ordinal: u32, amount: Money, ending: Ending) -> order::Command {
     match ending {
         Ending::Captured => RecordCaptured { ordinal, amount }.into(),
@@ -282,7 +284,7 @@ pub(super) fn record(ordinal: u32, amount: Money, ending: Ending) -> order::Comm
     }
 }
 
-/// Why a line could not be reserved, in the order's words.
+/// Why a line could not be reserved, as the order records it.
 fn refused_line(line: &Line, refusal: &Refusal) -> Rejected {
     let (reason, available, requested) = match refusal {
         Refusal::Product(product::Refusal::InsufficientStock { available, requested }) => {
@@ -307,7 +309,7 @@ fn rejected(reason: RejectionReason) -> Rejected {
     }
 }
 
-/// A close is never refused; if one is, it stays owed and shows in the log.
+/// A close is never refused. If one is, the effect stays owed and the log line shows it.
 fn unexpected(refusal: Refusal) -> EffectError {
     crate::request::CommandError::Refused(refusal).into()
 }

@@ -1,6 +1,6 @@
-//! Calls to the gateway, and what the gateway tells of itself.
+//! Calls to the gateway, and notices from it.
 
-use super::{EffectError, GATEWAY_PATIENCE, Hands, board::Queue, orders::record};
+use super::{EffectError, GATEWAY_TIMEOUT, Hands, board::Queue, orders::record};
 use crate::{
     aggregate::EffectId,
     gateway::{Ending, Gateway, GatewayError, Seen},
@@ -10,13 +10,13 @@ use crate::{
 use events::StreamId;
 use std::{future::Future, sync::Arc};
 
-/// The gateway was given up.
+/// The gateway did not answer in time.
 #[derive(Debug, thiserror::Error)]
-#[error("the call took longer than {GATEWAY_PATIENCE:?}")]
+#[error("the call took longer than {GATEWAY_TIMEOUT:?}")]
 struct TimedOut;
 
 impl Hands {
-    /// A call to the gateway, within its limit, behind the breaker.
+    /// Calls the gateway, with a time limit and behind the breaker.
     pub(super) async fn call<'a, T, F: Future<Output = Result<T, GatewayError>>>(
         &'a self,
         name: &'static str,
@@ -25,13 +25,14 @@ impl Hands {
         let _turn = self.gateway_queue.try_acquire().map_err(|_| EffectError::Busy)?;
         // The semaphore is never closed.
         let _permit = self.gateway_calls.acquire().await.map_err(|_| EffectError::Unanswered)?;
-        // Asked when it is their turn: those who waited at the door of a gateway that died are turned away too.
+        // The breaker is asked after the wait for a permit, so that it also refuses calls that were
+        // waiting when the gateway failed.
         self.breaker.admit().map_err(|open| GatewayError(open.into()))?;
         let began = self.environment.monotonic();
         let answer = tokio::select! {
             biased;
             answer = call(&*self.gateway) => answer,
-            () = self.environment.sleep(GATEWAY_PATIENCE) => Err(GatewayError(TimedOut.into())),
+            () = self.environment.sleep(GATEWAY_TIMEOUT) => Err(GatewayError(TimedOut.into())),
         };
         self.breaker.note(answer.is_ok());
         let took = self.environment.monotonic().saturating_sub(began);
@@ -42,28 +43,28 @@ impl Hands {
     }
 }
 
-/// Takes what the gateway tells of itself: always "look at this payment", whatever it says. So it makes no difference how
-/// often it tells, how late, or in which order.
+/// Receives the gateway's notices. Whatever a notice says, it only means "look this payment up". So
+/// it does not matter how often, how late or in which order notices arrive.
 #[derive(Clone)]
 pub struct Payments {
     queue: Arc<Queue>,
     hands: Arc<Hands>,
 }
 
-/// What became of a notice.
+/// What a notice led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// The order knows how the payment ended.
+    /// The payment's final state is recorded in its order.
     Recorded,
-    /// The payment has not ended: what the order owes about it is tried at once.
+    /// The payment has no final state yet. What its order owes is retried at once.
     Open,
-    /// No order of ours waits to know of this payment.
+    /// The notice is not about a payment that an order of this shop waits for.
     NotOurs,
 }
 
-/// A notice that could not be followed now.
+/// A notice could not be followed at this moment.
 #[derive(Debug, thiserror::Error)]
-#[error("a notice of the gateway could not be followed")]
+#[error("the payment of a notice could not be looked up or recorded")]
 pub struct NotHeard(#[source] Box<dyn std::error::Error + Send + Sync>);
 
 impl Payments {
@@ -71,10 +72,10 @@ impl Payments {
         Self { queue, hands }
     }
 
-    /// Looks at a payment at the gateway and tells its order how it ended.
+    /// Looks up a payment at the gateway and records its final state, if it has one, in its order.
     ///
     /// # Errors
-    /// [`NotHeard`] when gateway or order do not answer: tell it again later.
+    /// [`NotHeard`] if the gateway or the order does not answer. Deliver the notice again later.
     pub async fn look_at(&self, payment_id: &str) -> Result<Heard, NotHeard> {
         self.follow(payment_id).await.map_err(|error| NotHeard(error.into()))
     }
@@ -87,7 +88,7 @@ impl Payments {
         let Some(Seen { order_id, ending }) = seen else { return Ok(Heard::NotOurs) };
         let stream = StreamId::order(order_id);
         let order = self.order(stream).await?;
-        // An order that is done with its payment has let go of it: nothing is left to be told.
+        // An order drops its payment once everything about the payment is recorded.
         let Some(payment) = order.payment().filter(|payment| &*payment.payment_id == payment_id)
         else {
             return Ok(Heard::NotOurs);
@@ -111,7 +112,8 @@ impl Payments {
     }
 }
 
-/// Names the command: a payment has one ending of each sort, so the same notice again is the same command again.
+/// Names the command by the final state. A payment reaches each final state at most once, so a
+/// repeated notice is the same command.
 fn notice_of(ending: &Ending) -> &'static str {
     match ending {
         Ending::Captured => "notice/captured",

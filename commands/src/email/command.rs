@@ -1,22 +1,23 @@
-//! What can be asked of an e-mail address.
+//! The commands of an e-mail address.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// What can be asked of an e-mail address. Internal, all of it.
+/// A command for an e-mail address. All of them are internal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Give it to the customer.
+    /// Give the address to the customer.
     Claim(Claim),
-    /// That claim is over, whether it held or not: it can never be made again.
+    /// End this request for the address, whether or not it was granted. It can never be granted
+    /// afterwards.
     Release(Claim),
 }
 
-/// A numbered claim of a customer.
+/// A customer's numbered request to take the address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     /// The customer.
     pub customer_id: Uuid,
-    /// The number of the claim among all of that customer's, from 1.
+    /// The number of the request among all those of the customer, for any address, from 1.
     pub attempt: u32,
 }

@@ -1,4 +1,4 @@
-//! What an e-mail address answers.
+//! How an e-mail address decides commands.
 
 use super::{Claim, Command, Email, Refusal};
 use crate::aggregate::{Aggregate, At};

@@ -1,12 +1,12 @@
-//! Why an e-mail address says no.
+//! Why an e-mail address refuses a command.
 
-/// Why an e-mail address says no.
+/// Why an e-mail address refuses a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Another customer holds it.
-    #[error("the e-mail address is another customer's")]
+    /// The address belongs to another customer.
+    #[error("the e-mail address belongs to another customer")]
     Taken,
-    /// The claim, or a later one of the same customer, is over or has taken its place.
-    #[error("the claim is over")]
+    /// The request was released, or a later one of the same customer has replaced it.
+    #[error("the request for the e-mail address is over")]
     Closed,
 }

@@ -1,7 +1,9 @@
-//! An e-mail address, named by its keyed hash: who holds it.
+//! An e-mail address, identified by its keyed hash: which customer it belongs to.
 //!
-//! A customer's claims are numbered over all addresses, and only one of them waits at a time. So a claim with a higher number
-//! than the one the same customer holds here takes its place, and one with a lower number is a straggler.
+//! A customer's requests for addresses are numbered across all addresses, and only one of them is
+//! in progress at a time. So if the address already belongs to the customer, a request with a
+//! higher number replaces the one on record, and a request with a lower number is a late repetition
+//! and is refused.
 
 mod command;
 mod decide;

@@ -1,4 +1,4 @@
-//! What an e-mail address is.
+//! The state of an e-mail address.
 
 use super::Claim;
 use events::email::{Claimed, Event, Released};
@@ -10,18 +10,18 @@ use uuid::Uuid;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Email {
     pub(super) holder: Option<Claim>,
-    /// The highest released claim of each customer who ever let go of it. Kept for ever: claims carry no moment after which
-    /// they are too late.
+    /// The highest number that each customer has released here. Kept for ever, because a request
+    /// for an address never becomes too late.
     pub(super) released: OrdMap<Uuid, u32>,
 }
 
 impl Email {
-    /// Who holds it, by which claim.
+    /// The customer that the address belongs to, with the number of their request.
     pub fn holder(&self) -> Option<Claim> {
         self.holder
     }
 
-    /// Whether this claim was released, or a later one of the same customer.
+    /// Whether this request, or a later one of the same customer, was released.
     pub(super) fn is_released(&self, claim: Claim) -> bool {
         self.released.get(&claim.customer_id).is_some_and(|highest| *highest >= claim.attempt)
     }

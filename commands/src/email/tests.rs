@@ -97,8 +97,9 @@ fn a_later_claim_released_first_does_not_keep_the_earlier_one_for_ever() {
 }
 
 proptest! {
-    /// Whatever is asked in whatever order: no panic, replay equals the running state, a released claim never holds, and an
-    /// address passes from one customer to another only through a release.
+    /// For any sequence of commands: no panic, a replay gives the running state, a released request
+    /// never has the address, and the address passes from one customer to another only through a
+    /// release.
     #[test]
     fn an_address_is_never_taken_from_its_holder(
         commands in proptest::collection::vec((any::<bool>(), 1..4u128, 0..4u32), 0..40),

@@ -1,12 +1,13 @@
 //! The payment gateway's port.
 //!
-//! Every call is safe to repeat: `create` and `refund` by their key, the others because a payment ends once. Money moves in
-//! `capture` only, and only after the payment's id is in the log. A call that hangs is dropped and made again.
+//! Every call is safe to repeat: `create` and `refund` have a key, and the others bring a payment
+//! to a final state that never changes. Only `capture` moves money, and it is called only after the
+//! payment's id is in the log. A call that takes too long is dropped and repeated.
 //!
-//! | gateway | for |
+//! | gateway | use |
 //! |---|---|
 //! | [`SandboxGateway`] | development and tests |
-//! | [`StripeGateway`](stripe::StripeGateway) | money |
+//! | [`StripeGateway`](stripe::StripeGateway) | real payments |
 
 mod sandbox;
 mod secret;
@@ -20,77 +21,77 @@ use uuid::Uuid;
 pub use sandbox::SandboxGateway;
 pub use secret::Secret;
 
-/// The gateway gave no answer that settles anything; the same call may work later.
+/// The gateway gave no usable answer. The same call may succeed later.
 #[derive(Debug, thiserror::Error)]
-#[error("the payment gateway does not answer")]
+#[error("the payment gateway gave no usable answer")]
 pub struct GatewayError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
-/// How a payment ended.
+/// The final state of a payment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// The money was taken.
     Captured,
-    /// The gateway refused, with its word for it.
+    /// The gateway declined it. Contains the gateway's code for the reason.
     Declined(Arc<str>),
-    /// It was given up before money moved.
+    /// It was cancelled before money moved.
     Voided,
 }
 
-/// A payment that the gateway is to know.
+/// A payment to create at the gateway.
 #[derive(Clone, Copy, Debug)]
 pub struct NewPayment<'a> {
-    /// Names it: the same key is the same payment.
+    /// The idempotency key: the same key always gives the same payment.
     pub key: &'a str,
-    /// What it is for; the gateway keeps it with the payment.
+    /// The order it pays; the gateway stores the id with the payment.
     pub order_id: Uuid,
-    /// What is to be taken.
+    /// The amount to capture.
     pub amount: Money,
-    /// The gateway's token for the means of payment.
+    /// The gateway's token for the payment method.
     pub method: &'a str,
 }
 
-/// What became of a payment that the gateway was to know.
+/// The gateway's answer to the creation of a payment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Creation {
-    /// It has this id.
+    /// The payment's id.
     Created(Arc<str>),
-    /// The gateway will not have it, with its word for it: no money can move.
+    /// The gateway refuses to create it, so no money can move. Contains its code for the reason.
     Declined(Arc<str>),
 }
 
-/// A payment as the gateway knows it.
+/// A payment as the gateway reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// What it is for.
+    /// The order it pays.
     pub order_id: Uuid,
-    /// How it ended, if it has.
+    /// Its final state, if it has one.
     pub ending: Option<Ending>,
 }
 
 /// A payment gateway.
 #[async_trait]
 pub trait Gateway: Send + Sync + 'static {
-    /// Makes the payment known to the gateway, without moving money.
+    /// Creates the payment at the gateway, without moving money.
     ///
     /// # Errors
     /// [`GatewayError`]: try again.
     async fn create(&self, payment: &NewPayment<'_>) -> Result<Creation, GatewayError>;
 
-    /// Takes the money: captured or declined, or voided if it was settled so before. `None` while the gateway
-    /// is at it: ask again later.
+    /// Captures the payment. Returns its final state: captured, declined, or voided if `settle`
+    /// came first. `None` while the gateway is still processing it: call again later.
     ///
     /// # Errors
-    /// [`GatewayError`]: it is open whether money moved; try again, or settle.
+    /// [`GatewayError`]: nobody knows whether money has moved; call again, or call `settle`.
     async fn capture(&self, payment_id: &str) -> Result<Option<Ending>, GatewayError>;
 
-    /// Ends the payment without taking money, unless it was taken already: tells which. `None` while the gateway is at it:
-    /// ask again later.
+    /// Brings the payment to its final state: voids it, unless the money was already taken. Returns
+    /// the final state. `None` while the gateway is still processing it: call again later.
     ///
     /// # Errors
     /// [`GatewayError`]: try again.
     async fn settle(&self, payment_id: &str) -> Result<Option<Ending>, GatewayError>;
 
-    /// Gives captured money back; the same `key` gives it back once. The refund's id.
+    /// Refunds a captured payment, once for each `key`. Returns the refund's id.
     ///
     /// # Errors
     /// [`GatewayError`]: try again.
@@ -101,8 +102,9 @@ pub trait Gateway: Send + Sync + 'static {
         amount: Money,
     ) -> Result<Arc<str>, GatewayError>;
 
-    /// Looks at a payment, and changes nothing. `None` when it is not one of ours. For gateways that tell of themselves when
-    /// a payment ends: what they tell is only a reason to look.
+    /// Looks up a payment without changing it. `None` if it does not belong to this shop. Called
+    /// when the gateway has sent a notice about the payment, because a notice itself is not
+    /// trusted.
     ///
     /// # Errors
     /// [`GatewayError`]: try again.

@@ -1,10 +1,11 @@
-//! A gateway without money, for development and tests.
+//! A gateway without real money, for development and tests.
 //!
-//! It keeps a journal, one JSON object a line, written before it answers: what it did survives the death of the program, and
-//! anybody can count in it that nobody was charged twice. Several processes may share one journal, as they would share a real
-//! gateway: whoever does something locks it first and takes in what the others did.
+//! It writes a journal, one JSON object per line, before it answers. So its payments survive the
+//! death of the program, and a test can count in the journal that no customer was charged twice.
+//! Several processes may share a journal, as they would share a real gateway: a process locks the
+//! journal for each change, and first reads what the others have written.
 //!
-//! | payment method | what happens |
+//! | payment method | result |
 //! |---|---|
 //! | `pm_card_visa` | captured |
 //! | `pm_card_declined` | declined |
@@ -30,7 +31,8 @@ use uuid::Uuid;
 const SLOW: Duration = Duration::from_secs(3);
 const ERRORS: u32 = 2;
 
-/// Another process has its turn; it may be paused in the middle of it.
+/// How long and how often to wait for another process that has locked the journal. That process may
+/// have been suspended.
 const TURN_PAUSE: Duration = Duration::from_millis(1);
 const TURN_TRIES: u32 = 2_000;
 
@@ -48,7 +50,7 @@ struct Books {
     journal: Option<Journal>,
 }
 
-/// What the sandbox knows, with everybody else kept out.
+/// Exclusive access to the sandbox's state and journal.
 struct Turn<'a>(MutexGuard<'a, Books>);
 
 impl Drop for Turn<'_> {
@@ -65,16 +67,16 @@ pub struct SandboxGateway {
     books: Mutex<Books>,
 }
 
-/// The sandbox has been asked for a payment it does not know, or plays a fault.
+/// A call failed, as the payment method asks for or for another reason.
 #[derive(Debug, thiserror::Error)]
 enum SandboxFault {
     #[error("no payment {0:?} was created")]
     Unknown(String),
-    #[error("the method asks for a failure")]
+    #[error("the payment method asks for a failure")]
     Played,
     #[error("the journal cannot be written")]
     Journal(#[from] io::Error),
-    #[error("another process keeps the journal")]
+    #[error("another process has locked the journal")]
     Busy,
 }
 
@@ -85,24 +87,26 @@ impl From<SandboxFault> for GatewayError {
 }
 
 impl SandboxGateway {
-    /// A sandbox that forgets when the program ends.
+    /// A sandbox whose payments are lost when the program ends.
     pub fn in_memory(environment: Arc<dyn Environment>) -> Self {
         Self { environment, books: Mutex::default() }
     }
 
-    /// A sandbox with its journal at `path`; what is there is taken in. A last line that a crash cut is cut off.
+    /// A sandbox with its journal at `path`. Reads the journal; removes a last line that a crash
+    /// has cut short.
     ///
     /// # Errors
-    /// When the file cannot be read or made, or holds what is no entry; the error names the line.
+    /// If the file cannot be read or created, or if a line is not a valid entry; the error names
+    /// the line.
     pub fn open(path: &Path, environment: Arc<dyn Environment>) -> io::Result<Self> {
         let books = Books { journal: Some(Journal::open(path)?), ..Books::default() };
         let gateway = Self { environment, books: Mutex::new(books) };
-        // Else another process has its turn, and what it does is taken in with what is there.
+        // If another process holds the lock, the journal is read at the first call instead.
         drop(gateway.try_turn()?);
         Ok(gateway)
     }
 
-    /// Waits until nobody else does anything.
+    /// Waits for exclusive access.
     async fn turn(&self) -> Result<Turn<'_>, SandboxFault> {
         for _ in 0..TURN_TRIES {
             if let Some(turn) = self.try_turn()? {
@@ -172,7 +176,7 @@ impl Books {
         self.payments.get(payment_id).ok_or_else(|| SandboxFault::Unknown(payment_id.to_owned()))
     }
 
-    /// Writes an entry and only then believes it.
+    /// Writes an entry to the journal first, then applies it.
     fn write(&mut self, entry: Entry) -> Result<(), SandboxFault> {
         if let Some(journal) = &mut self.journal {
             journal.write(&entry)?;
@@ -182,7 +186,7 @@ impl Books {
     }
 }
 
-/// The id that a key leads to.
+/// The id that a key always gives.
 fn id_of(prefix: &str, key: &str) -> Arc<str> {
     format!("{prefix}_{}", Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes()).simple()).into()
 }
@@ -315,7 +319,7 @@ mod tests {
         assert_eq!(journal.matches("refunded").count(), 1, "{journal}");
     }
 
-    /// A full disk takes the beginning of a line and then no more.
+    /// A full disk stores the beginning of a line and then nothing.
     #[tokio::test]
     async fn half_a_line_is_taken_back_and_the_next_start_reads_on() {
         let dir = tempfile::tempdir().unwrap();
@@ -331,7 +335,7 @@ mod tests {
 
         let damaged = std::fs::read_to_string(&path).unwrap().replacen("created", "cr\u{1}ated", 1);
         std::fs::write(&path, damaged).unwrap();
-        let Err(error) = open() else { panic!("it opened") };
+        let Err(error) = open() else { panic!("a damaged journal was opened") };
         assert!(error.to_string().contains("line 1 is damaged"), "{error}");
     }
 

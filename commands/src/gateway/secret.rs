@@ -1,13 +1,13 @@
-//! A secret that shows itself to nobody.
+//! A secret that is never printed.
 
 use std::{convert::Infallible, fmt, str::FromStr};
 
-/// A key or password. Neither `Debug` nor anything else prints it.
+/// A key or password. Neither `Debug` nor any other format prints it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Box<str>);
 
 impl Secret {
-    /// What it is, for whoever needs it.
+    /// The secret itself.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -22,7 +22,7 @@ impl From<&str> for Secret {
 impl FromStr for Secret {
     type Err = Infallible;
 
-    /// Takes any text: an error would show it.
+    /// Accepts any text, because an error would have to show it.
     fn from_str(text: &str) -> Result<Self, Infallible> {
         Ok(text.into())
     }

@@ -1,4 +1,5 @@
-//! Letters as files, where no mail server is configured: for whoever tries the shop out. Readable by their owner only.
+//! Writes letters to files if no mail server is configured, so that the shop can be tried out. Only
+//! the owner can read them.
 
 use super::{Letter, MailError, Mailer, Sender};
 use async_trait::async_trait;
@@ -10,7 +11,8 @@ use std::{
 };
 use uuid::Uuid;
 
-/// A folder of letters, one below it for each customer, so that theirs can be destroyed together.
+/// A folder with one subfolder for each customer, so that a customer's letters can be destroyed
+/// together.
 #[derive(Clone, Debug)]
 pub(super) struct Folder(PathBuf);
 
@@ -23,8 +25,8 @@ impl Folder {
         self.0.join(customer_id.to_string())
     }
 
-    /// Writes a letter wholly or not at all; the same name replaces what was there. Not synced: a letter that a power cut
-    /// takes is worth no wait.
+    /// Writes a letter completely or not at all, and replaces an earlier one with the same name. It
+    /// does not sync: a letter lost in a power cut is not worth the wait.
     async fn write(&self, customer_id: Uuid, name: String, text: Vec<u8>) -> io::Result<()> {
         let folder = self.of(customer_id);
         let (mut folders, mut files) = (DirBuilder::new(), File::options());
@@ -62,7 +64,7 @@ pub struct FileMailer {
 }
 
 impl FileMailer {
-    /// Letters from `sender`, below `folder`, which is made with the first of them.
+    /// Writes letters from `sender` into `folder`, which is created with the first letter.
     pub fn new(folder: &Path, sender: Sender) -> Self {
         Self { folder: Folder::new(folder), sender }
     }

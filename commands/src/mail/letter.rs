@@ -1,4 +1,4 @@
-//! What a letter says.
+//! The contents of letters.
 
 use super::{MailError, Sender};
 use crate::order::RefundState;
@@ -14,30 +14,31 @@ use lettre::{
 use std::{fmt::Display, sync::Arc, time::Duration};
 use uuid::Uuid;
 
-/// A letter about an order, with all that is personal in it: never kept, never logged.
+/// A letter about an order, with the customer's personal data in plain text. Never store or log it.
 #[derive(Clone)]
 pub struct Letter {
-    /// What it tells.
+    /// The event that the letter announces.
     pub mail: Mail,
     /// The order.
     pub order_id: Uuid,
-    /// To whom.
+    /// The recipient.
     pub customer_id: Uuid,
-    /// Their address.
+    /// The recipient's address.
     pub email: String,
-    /// Their given name.
+    /// The recipient's given name.
     pub first_name: String,
-    /// Their family name.
+    /// The recipient's family name.
     pub last_name: String,
-    /// Lines, discounts and total.
+    /// The lines, discounts and total.
     pub priced: Option<Priced>,
-    /// The caller's words for a cancelled order.
+    /// Why the order was cancelled, as the caller wrote it.
     pub reason: Option<Arc<str>>,
-    /// Whether money goes back.
+    /// Whether the customer gets money back.
     pub refund: RefundState,
-    /// The letter's date.
+    /// The date of the letter.
     pub date: Timestamp,
-    /// Since when it is owed, or other news of the order came.
+    /// The last change of the order that clients see. The letter has been owed since this moment or
+    /// longer.
     pub owed_since: Timestamp,
 }
 
@@ -53,7 +54,7 @@ struct Html<'a> {
     page: &'a Page<'a>,
 }
 
-/// What the templates show.
+/// The values that the templates show.
 struct Page<'a> {
     shop: &'a str,
     first_name: &'a str,
@@ -76,27 +77,28 @@ struct Line<'a> {
 }
 
 impl Letter {
-    /// Its Message-ID, without angle brackets: made of what never changes.
+    /// The Message-ID, without angle brackets. It derives from values that never change.
     pub fn message_id(&self, domain: &str) -> String {
         format!("{}.{}@{domain}", self.order_id, self.mail.as_str())
     }
 
-    /// How long it is owed, about.
+    /// About how long the letter has been owed.
     pub(super) fn waited(&self) -> Duration {
         (self.date - self.owed_since).to_std().unwrap_or_default()
     }
 
-    /// The letter as it travels (RFC 5322), from `sender`.
+    /// The letter as a message (RFC 5322) from `sender`.
     ///
     /// # Errors
-    /// [`MailError::Refused`] when no letter can be addressed like that.
+    /// [`MailError::Refused`] if the recipient's address is not valid.
     pub(super) fn message(&self, sender: &Sender) -> Result<Message, MailError> {
         let address = self.email.parse().map_err(|_| MailError::Refused("bad-address".into()))?;
         let name = format!("{} {}", self.first_name, self.last_name);
         let page = self.page(sender);
         let render = |text: askama::Result<String>| text.map_err(MailError::unavailable);
         let part = |kind, body| SinglePart::builder().header(kind).body(body);
-        // Of the letter itself, so that the same letter is the same bytes; nobody writes this into a name.
+        // Derived from the letter, so that the same letter always gives the same bytes. The text of
+        // a letter does not contain it by chance.
         let boundary = format!("=_{}.{}", self.order_id.simple(), self.mail.as_str());
         let body = MultiPart::builder()
             .kind(lettre::message::MultiPartKind::Alternative)
@@ -117,9 +119,9 @@ impl Letter {
         let (heading, news) = match self.mail {
             Mail::Confirmed => (
                 "your order is confirmed",
-                "thank you for your order. It is confirmed, and we will send it to you.",
+                "thank you for your order. It is confirmed, and we will ship it to you.",
             ),
-            Mail::Shipped => ("your order is on its way", "your order has left our house."),
+            Mail::Shipped => ("your order is on its way", "your order has been shipped."),
             Mail::Cancelled => ("your order is cancelled", "your order is cancelled."),
         };
         let priced = self.priced.as_ref();
@@ -151,8 +153,8 @@ impl Letter {
             refund: match self.refund {
                 RefundState::None => None,
                 RefundState::Pending | RefundState::Done if !is_cancelled => None,
-                RefundState::Pending => Some("What you paid goes back to you."),
-                RefundState::Done => Some("What you paid went back to you."),
+                RefundState::Pending => Some("We will refund the amount you paid."),
+                RefundState::Done => Some("We have refunded the amount you paid."),
             },
         }
     }
@@ -160,19 +162,19 @@ impl Letter {
 
 fn discount(kind: DiscountKind) -> &'static str {
     match kind {
-        DiscountKind::Vip => "Regular customers",
-        DiscountKind::Volume => "Large order",
-        DiscountKind::FirstOrder => "First order",
-        DiscountKind::Cap => "Discounts at most",
+        DiscountKind::Vip => "VIP discount",
+        DiscountKind::Volume => "Volume discount",
+        DiscountKind::FirstOrder => "First order discount",
+        DiscountKind::Cap => "Limit on discounts",
     }
 }
 
-/// Without line ends and other control characters: nothing in a header begins another one.
+/// Replaces line ends and other control characters, so that no value can start a new header.
 fn plain(text: impl Display) -> String {
     text.to_string().chars().map(|it| if it.is_control() { ' ' } else { it }).collect()
 }
 
-/// An amount as people write it: `8.99 GBP`.
+/// An amount as people write it, for example `8.99 GBP`.
 fn shown(money: Money) -> String {
     let (code, decimals) = (money.currency.code(), money.currency.decimals());
     let (sign, amount) = (if money.amount < 0 { "-" } else { "" }, money.amount.unsigned_abs());
@@ -239,7 +241,7 @@ mod tests {
             "Message-ID: <00000000-0000-0000-0000-000000000007.confirmed@shop.example>",
             "Dear Ada,",
             "2 x Emma, 8.99 GBP each: 17.98 GBP",
-            "First order: -5.39 GBP",
+            "First order discount: -5.39 GBP",
             "Total: 12.59 GBP",
             "text/html",
             "<td>Emma</td>",
@@ -251,16 +253,16 @@ mod tests {
     }
 
     #[test]
-    fn a_cancellation_tells_why_and_that_money_goes_back() {
+    fn a_cancellation_gives_the_reason_and_announces_the_refund() {
         let text = written(&letter(Mail::Cancelled));
-        assert!(text.contains("second thoughts") && text.contains("goes back to you"), "{text}");
+        assert!(text.contains("second thoughts") && text.contains("We will refund"), "{text}");
         let unpaid = Letter { refund: RefundState::None, reason: None, ..letter(Mail::Cancelled) };
         let text = written(&unpaid);
-        assert!(!text.contains("goes back") && !text.contains("Reason"), "{text}");
+        assert!(!text.contains("refund") && !text.contains("Reason"), "{text}");
     }
 
     #[test]
-    fn what_people_write_is_neither_markup_nor_a_header() {
+    fn text_from_people_becomes_neither_markup_nor_a_header() {
         let nasty = Letter {
             first_name: "Eve\r\nBcc: all@example.org\r\n\r\n<script>".into(),
             priced: Some(priced("<b>Emma & Co</b>")),
@@ -274,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_none_is_refused_for_good() {
+    fn an_invalid_address_is_refused_permanently() {
         let lost = Letter { email: "nowhere".into(), ..letter(Mail::Confirmed) };
         let sender: Sender = "orders@localhost".parse().unwrap();
         assert!(matches!(lost.message(&sender), Err(MailError::Refused(_))));

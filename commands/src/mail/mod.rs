@@ -1,7 +1,8 @@
 //! The mailer's port.
 //!
-//! SMTP knows no deduplication. So a letter has one Message-ID however often it is sent, and it is sent once, unless the
-//! process dies, or the server's answer is lost, between the sending and the event that records it.
+//! SMTP has no deduplication. So every attempt to send a letter uses the same Message-ID, and a
+//! letter is sent once, unless the process dies or the server's answer is lost after the server
+//! took the letter and before the log records it.
 
 mod files;
 mod letter;
@@ -17,17 +18,19 @@ pub use letter::Letter;
 pub use sender::{Sender, SenderError};
 pub use smtp::{SmtpMailer, SmtpUrl, SmtpUrlError};
 
-/// Why a letter did not go out.
+/// Why a letter was not sent.
 #[derive(Debug, thiserror::Error)]
 pub enum MailError {
-    /// It never will: the server's code for it, or a word of ours. Says nothing about a person, as it goes into the log.
-    #[error("the letter is refused: {0}")]
+    /// It never will be. Contains the server's code or one of this program's. The code goes into
+    /// the log, so it contains no personal data.
+    #[error("the letter was refused: {0}")]
     Refused(Arc<str>),
-    /// The server puts this letter off, and takes others: its code.
-    #[error("the letter is put off: {0}")]
+    /// The server defers this letter, but takes others. Contains the server's code.
+    #[error("the letter was deferred: {0}")]
     PutOff(Arc<str>),
-    /// Not now; the same may work later. Its text goes into log lines, so it names no recipient.
-    #[error("the mail server does not take the letter now")]
+    /// The server takes no letters now; a later attempt may succeed. The text goes into log lines,
+    /// so it does not name the recipient.
+    #[error("the mail server cannot take the letter now")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
@@ -40,20 +43,20 @@ impl MailError {
 /// Sends letters.
 #[async_trait]
 pub trait Mailer: Send + Sync + 'static {
-    /// Sends a letter; its Message-ID, the same for each time it is sent.
+    /// Sends a letter. Returns its Message-ID, which is the same for every attempt.
     ///
     /// # Errors
-    /// [`MailError`], for what it says.
+    /// Any [`MailError`].
     async fn send(&self, letter: &Letter) -> Result<Arc<str>, MailError>;
 
-    /// Destroys what is kept of letters to a customer.
+    /// Destroys all stored letters to a customer.
     ///
     /// # Errors
     /// [`MailError::Unavailable`]: try again.
     async fn forget(&self, customer_id: Uuid) -> Result<(), MailError>;
 }
 
-/// Takes every letter and keeps none, for where mail does not matter.
+/// Accepts every letter and drops it, for tests and benchmarks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoMailer;
 

@@ -1,23 +1,24 @@
-//! Who writes: the shop's name and address.
+//! The sender of letters: the shop's name and address.
 
 use super::MailError;
 use lettre::message::Mailbox;
 use std::str::FromStr;
 
-/// `The Book Shop <orders@shop.example>`: the name is the shop's in every letter, the domain that of the Message-IDs.
+/// A mailbox like `The Book Shop <orders@shop.example>`. Letters show its name as the shop's name,
+/// and Message-IDs use the domain of its address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sender {
     name: Option<String>,
     address: String,
 }
 
-/// The text is no mailbox.
+/// The text is not a mailbox.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a sender is an address, or a name and an address in angle brackets")]
+#[error("a sender must be an address, or a name and an address in angle brackets")]
 pub struct SenderError;
 
 impl Sender {
-    /// The shop's name; its domain where none is given.
+    /// The shop's name; the address's domain if the mailbox has no name.
     pub fn shop(&self) -> &str {
         self.name.as_deref().unwrap_or_else(|| self.domain())
     }
@@ -34,7 +35,7 @@ impl Sender {
 }
 
 impl Default for Sender {
-    /// Nobody in particular, for letters that stay in files.
+    /// A sender for letters that are only written to files.
     fn default() -> Self {
         Self { name: Some("orderlog".to_owned()), address: "orders@localhost".to_owned() }
     }

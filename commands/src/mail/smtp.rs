@@ -1,4 +1,4 @@
-//! Letters to a mail server.
+//! Sends letters to a mail server.
 
 use super::{Letter, MailError, Mailer, Sender, files::Folder};
 use async_trait::async_trait;
@@ -9,29 +9,34 @@ use lettre::{
 use std::{fmt, path::Path, str::FromStr, sync::Arc, time::Duration};
 use uuid::Uuid;
 
-/// How long the server may take for each step: one that is given up after it took the letter gets it again.
+/// How long the server may take for each step. A server that accepted a letter but answers later
+/// than this gets the letter again.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Connections at most, one for each letter that is written at once, and how long an idle one is kept.
+/// The largest number of connections, one for each letter that may be sent at the same time, and
+/// how long an idle connection is kept.
 const CONNECTIONS: u32 = 16;
 const IDLE: Duration = Duration::from_secs(30);
 
-/// Codes that settle a letter for good: its recipient or its content is refused (RFC 5321). Others beginning with 5, such as
-/// those for bad credentials, are the operator's to put right.
+/// Reply codes that refuse a letter permanently because of its recipient or its content (RFC 5321).
+/// The operator must resolve the other 5xx codes, for example bad credentials.
 const FINAL: std::ops::RangeInclusive<u16> = 550..=556;
 
-/// Codes that put a letter off for what is its own: its mailbox, or what the server thinks of it. Other servers' letters and
-/// recipients may fare better, so these say nothing about the server.
+/// Reply codes that defer one letter because of its mailbox or its content. They do not count
+/// against the server, because it may take other letters.
 const OWN: std::ops::RangeInclusive<u16> = 450..=452;
 
-/// A mail server: `smtps://user:password@host[:port]`, or `smtp://` with `?tls=required` or `?tls=opportunistic` for STARTTLS.
+/// The URL of a mail server: `smtps://user:password@host[:port]`, or `smtp://` with `?tls=required`
+/// or `?tls=opportunistic` for STARTTLS.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SmtpUrl(Arc<str>);
 
-/// The text names no mail server. Does not repeat it: it may hold a password.
+/// The text is not the URL of a mail server. The error does not repeat it: it may contain a
+/// password.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "an SMTP URL is smtps://[user:password@]host[:port], or smtp://... with ?tls=required for STARTTLS"
+    "an SMTP URL must be smtps://[user:password@]host[:port], or smtp://... with ?tls=required \
+     for STARTTLS"
 )]
 pub struct SmtpUrlError;
 
@@ -45,7 +50,7 @@ impl FromStr for SmtpUrl {
 }
 
 impl fmt::Debug for SmtpUrl {
-    /// Without user and password.
+    /// Leaves out the user and the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheme, rest) = self.0.split_once("://").unwrap_or_default();
         write!(f, "{scheme}://{}", rest.rsplit_once('@').map_or(rest, |(_, host)| host))
@@ -55,18 +60,20 @@ impl fmt::Debug for SmtpUrl {
 /// Sends letters to a mail server.
 pub struct SmtpMailer {
     transport: AsyncSmtpTransport<Tokio1Executor>,
-    /// Of the time without a server.
+    /// May hold letters from a time when no mail server was configured.
     folder: Folder,
     sender: Sender,
     give_up: Duration,
 }
 
 impl SmtpMailer {
-    /// How long a letter may be put off by default (RFC 5321, section 4.5.4.1: at least 4 to 5 days).
+    /// How long a letter may be deferred by default (RFC 5321, section 4.5.4.1: at least 4 to 5
+    /// days).
     pub const GIVE_UP: Duration = Duration::from_hours(5 * 24);
 
-    /// Connects when there is a letter. `folder` is that of a [`FileMailer`](super::FileMailer) there may have been before; a
-    /// letter that the server still puts off after `give_up` is refused.
+    /// A mailer that connects when it has a letter to send. `folder` is the folder of a
+    /// [`FileMailer`](super::FileMailer) that may have been used before. A letter that the server
+    /// still defers after `give_up` is refused.
     ///
     /// # Errors
     /// [`SmtpUrlError`]: never for a parsed URL.
@@ -104,7 +111,8 @@ impl Mailer for SmtpMailer {
     }
 }
 
-/// What the server's answer means. Its text may repeat the recipient's address, so only the code is passed on.
+/// What the server's reply means. Only its code is passed on, because its text may contain the
+/// recipient's address.
 fn answer(error: &Error) -> MailError {
     match error.status() {
         Some(code) => {
@@ -113,10 +121,10 @@ fn answer(error: &Error) -> MailError {
             match code {
                 _ if FINAL.contains(&code) => MailError::Refused(named()),
                 _ if OWN.contains(&code) => MailError::PutOff(named()),
-                _ => MailError::unavailable(format!("the server answers {code}")),
+                _ => MailError::unavailable(format!("the server answered {code}")),
             }
         }
-        // Said by the system or by TLS, not by the server.
+        // This error comes from the system or from TLS, not from the server.
         None => MailError::unavailable(error.to_string()),
     }
 }

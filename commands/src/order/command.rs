@@ -1,4 +1,4 @@
-//! What can be asked of an order.
+//! The commands of an order.
 
 use super::Status;
 use events::{
@@ -8,151 +8,152 @@ use events::{
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// What can be asked of an order.
+/// A command for an order. Internal commands are sent by the program only.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// Place it.
     Place(Place),
-    /// Fix its price: the customer is open and all stock is held. Internal.
+    /// Set its price: the customer has opened it and all stock is reserved. Internal.
     Price(Price),
-    /// Give it up: the customer or a product said no. Internal.
+    /// Reject it: the customer or a product refused. Internal.
     Reject(Rejected),
-    /// The gateway has created its payment. Internal.
+    /// Record that the gateway has created its payment. Internal.
     StartPayment(StartPayment),
-    /// The money was taken. Internal.
+    /// Record that the payment was captured. Internal.
     RecordCaptured(RecordCaptured),
-    /// The gateway declined. Internal.
+    /// Record that the gateway declined the payment. Internal.
     RecordDeclined(RecordDeclined),
-    /// No money was taken and none can be any more. Internal.
+    /// Record that the payment was voided: no money was taken and none can be any more. Internal.
     RecordVoided(RecordVoided),
-    /// Its deadline has passed. Internal.
+    /// Reject it if its deadline has passed. Internal.
     Expire,
     /// Cancel it.
     Cancel(Cancel),
-    /// Move it on, by the staff.
+    /// Change its status, on behalf of the staff.
     ChangeStatus(Status),
-    /// The money went back. Internal.
+    /// Record that the gateway has refunded the payment. Internal.
     RecordRefund(RecordRefund),
-    /// The customer's stream knows how it ended. Internal.
+    /// Record that the customer's stream has closed the order. Internal.
     SettleCustomer,
-    /// The products' streams know how it ended. Internal.
+    /// Record that the products' streams have closed the order. Internal.
     SettleStock,
-    /// A letter went out. Internal.
+    /// Record that a letter was sent. Internal.
     RecordMailSent(RecordMailSent),
-    /// A letter never will. Internal.
+    /// Record that a letter was refused and will never be sent. Internal.
     RecordMailRefused(RecordMailRefused),
 }
 
 /// Place an order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Place {
-    /// Who orders.
+    /// The customer who places it.
     pub customer_id: Uuid,
-    /// What: at least one line, each product once, units at least 1.
+    /// The lines: at least one, each product once, at least 1 unit each.
     pub lines: Arc<[Line]>,
-    /// The gateway's token for the means of payment.
+    /// The gateway's token for the payment method.
     pub payment_method: Arc<str>,
-    /// Where to, sealed with the customer's key.
+    /// The address, sealed with the customer's key.
     pub shipping_address: Option<Sealed>,
-    /// When it expires if it is still pending.
+    /// The order expires at this moment if it is still pending.
     pub deadline: Timestamp,
 }
 
-/// A line as its product holds it for the order.
+/// A line as the product has reserved it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReservedLine {
     /// The product.
     pub product_id: Uuid,
-    /// Units held.
+    /// The number of units.
     pub quantity: i64,
     /// The product's name when they were reserved.
     pub name: Arc<str>,
-    /// The price of one when they were reserved.
+    /// The price of one unit when they were reserved.
     pub unit_price: Money,
 }
 
-/// Fix the order's price.
+/// Set the order's price.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Price {
-    /// Whether the customer was VIP when the order was opened there.
+    /// Whether the customer was VIP when the customer's stream opened the order.
     pub vip: bool,
-    /// Whether it was their first order then.
+    /// Whether it was the customer's first order at that moment.
     pub first: bool,
-    /// What the products hold for the order, in any order.
+    /// The lines that the products have reserved, in any order.
     pub lines: Arc<[ReservedLine]>,
-    /// The events at the customer and the products that this rests on.
+    /// The positions of the customer's and the products' events that the price depends on.
     pub rests_on: Arc<[Position]>,
 }
 
-/// The gateway has created the payment; money has not moved.
+/// Record that the gateway has created the payment. No money has moved yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartPayment {
-    /// Which attempt, from 1.
+    /// The attempt, from 1.
     pub ordinal: u32,
-    /// The gateway's id of it.
+    /// The gateway's id of the payment.
     pub payment_id: Arc<str>,
 }
 
-/// The money was taken.
+/// Record that the payment was captured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordCaptured {
-    /// Which attempt.
+    /// The attempt.
     pub ordinal: u32,
-    /// What was taken.
+    /// The amount that was captured.
     pub amount: Money,
 }
 
-/// The gateway declined the payment, or would not create it.
+/// Record that the gateway declined the payment, or refused to create it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordDeclined {
-    /// Which attempt.
+    /// The attempt.
     pub ordinal: u32,
-    /// The gateway's word for it.
+    /// The gateway's code for the reason.
     pub code: Arc<str>,
 }
 
-/// No money was taken and none can be any more.
+/// Record that the payment was voided: no money was taken and none can be any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordVoided {
-    /// Which attempt.
+    /// The attempt.
     pub ordinal: u32,
 }
 
 /// Cancel the order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cancel {
-    /// The customer who asks, `None` for the staff. Another's order is not found.
+    /// The customer who cancels; `None` for the staff. If the order belongs to another customer,
+    /// the refusal is [`NotFound`](super::Refusal::NotFound).
     pub by: Option<Uuid>,
-    /// The caller's words.
+    /// The reason, as the caller wrote it.
     pub reason: Option<Arc<str>>,
 }
 
-/// The money went back.
+/// Record that the gateway has refunded the payment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordRefund {
-    /// The attempt whose money went back.
+    /// The attempt whose money was refunded.
     pub ordinal: u32,
     /// The gateway's id of the refund.
     pub refund_id: Arc<str>,
-    /// What went back.
+    /// The amount that was refunded.
     pub amount: Money,
 }
 
-/// A letter went out.
+/// Record that a letter was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordMailSent {
-    /// Which.
+    /// The letter.
     pub mail: Mail,
     /// Its Message-ID.
     pub message_id: Arc<str>,
 }
 
-/// A letter was refused for good.
+/// Record that a letter was refused and will never be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordMailRefused {
-    /// Which.
+    /// The letter.
     pub mail: Mail,
-    /// Why; nothing personal.
+    /// The reason, without personal data.
     pub code: Arc<str>,
 }
 

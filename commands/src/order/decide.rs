@@ -1,4 +1,4 @@
-//! What an order answers.
+//! How an order decides commands.
 
 use super::{Cancel, Command, Detail, Order, Place, Price, Refusal, ReservedLine, Status};
 use crate::{
@@ -93,7 +93,7 @@ impl Order {
         }
     }
 
-    /// Only before the price is fixed: afterwards the money decides.
+    /// Allowed only before the price is set; afterwards the payment decides.
     fn reject(&self, status: Status, rejected: &Rejected) -> Result<Vec<Event>, Refusal> {
         let is_priced = self.detail().is_some_and(|detail| detail.priced.is_some());
         match status {
@@ -179,8 +179,8 @@ impl Order {
     }
 }
 
-/// The price of the lines as reserved, in the order they were asked for. Prices in several currencies, or too many of them
-/// to count, reject the order.
+/// Prices the lines as reserved, in the sequence in which they were ordered. Rejects the order if
+/// the lines have several currencies or if the subtotal is too large.
 fn priced(detail: &Detail, price: &Price) -> Result<Vec<Event>, Refusal> {
     let lines = reserved_as_asked(&detail.lines, &price.lines)?;
     let units = lines.iter().map(|line| (line.unit_price.amount, line.quantity));
@@ -229,7 +229,7 @@ fn common_currency(lines: &[&ReservedLine]) -> Option<Currency> {
     lines.iter().all(|line| line.unit_price.currency == currency).then_some(currency)
 }
 
-/// Its total is at most the subtotal, which is known to fit.
+/// The line total is at most the subtotal, which fits.
 fn priced_line(line: &ReservedLine) -> PricedLine {
     PricedLine {
         product_id: line.product_id,

@@ -1,49 +1,51 @@
-//! Why an order says no.
+//! Why an order refuses a command.
 
 use super::Status;
 
-/// Why an order says no.
+/// Why an order refuses a command.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// It was never placed, or not by the customer who asks.
+    /// The order was never placed, or it belongs to another customer than the caller.
     #[error("there is no such order")]
     NotFound,
-    /// It was placed before.
-    #[error("the order exists already")]
+    /// The order was placed before.
+    #[error("the order already exists")]
     AlreadyExists,
-    /// An order can not go from where it is to where it shall.
-    #[error("an order that is {from} can not become {to}")]
+    /// An order cannot go from this status to that one.
+    #[error("an order that is {from} cannot become {to}")]
     IllegalTransition {
-        /// Where it is.
+        /// The current status.
         from: Status,
-        /// Where it shall go.
+        /// The requested status.
         to: Status,
     },
-    /// No lines, a product twice, a quantity below 1, or lines that are not the order's.
-    #[error("the lines are not those of an order")]
+    /// There are no lines, a product occurs twice, a quantity is below 1, or the reserved lines are
+    /// not those of the order.
+    #[error("the lines of the order are not valid")]
     InvalidLines,
-    /// An internal step came when the order was past it: what it did elsewhere is undone by what the order owes.
-    #[error("the order is past this step: it is {status}")]
+    /// An internal command arrived after the order had passed the step. The effects that the order
+    /// owes undo what the step did elsewhere.
+    #[error("the order has passed this step: it is {status}")]
     TooLate {
-        /// Where it is.
+        /// The current status.
         status: Status,
     },
-    /// The order's price is not fixed yet.
+    /// The order's price has not been set yet.
     #[error("the order has no price yet")]
     NotPriced,
-    /// No payment of this ordinal was started.
+    /// No payment with this ordinal was started.
     #[error("the order has no payment {ordinal}")]
     UnknownPayment {
         /// The ordinal.
         ordinal: u32,
     },
-    /// The deadline has not come.
-    #[error("the deadline of the order has not come")]
+    /// The deadline has not passed yet.
+    #[error("the deadline of the order has not passed")]
     NotDue,
-    /// What is to be settled is not owed yet.
+    /// The command ends an effect that the order does not owe yet.
     #[error("an order that is {status} does not owe this")]
     NotOwed {
-        /// Where it is.
+        /// The current status.
         status: Status,
     },
 }

@@ -1,6 +1,8 @@
-//! The letters an order owes its customer. Each is owed from an event that says so, until it was sent or refused for good.
+//! The letters that an order owes to its customer. An event with `mail: true` creates each one; it
+//! is owed until it was sent or was refused permanently.
 //!
-//! An order that is cancelled before it was confirmed owes no letter: none has said that it would come.
+//! An order that is cancelled before it was confirmed owes no letter, because the customer has not
+//! received one that announced it.
 
 use super::{Effect, Order, RecordMailRefused, RecordMailSent};
 use events::{
@@ -9,7 +11,7 @@ use events::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Which letters are owed; one bit each.
+/// The letters that are owed, one bit each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct OwedMails(u8);
 
@@ -30,7 +32,7 @@ impl OwedMails {
         self.0 & Self::bit(mail) != 0
     }
 
-    /// The next one: they go out in the order in which the customer expects them.
+    /// The next letter to send, in the sequence in which the customer expects them.
     fn first(self) -> Option<Mail> {
         Mail::ALL.into_iter().find(|mail| self.owes(*mail))
     }
@@ -52,7 +54,7 @@ impl Order {
         self.mails.settle(refused.mail);
     }
 
-    /// What is recorded again changes nothing.
+    /// A letter that is not owed, because its result is already recorded, changes nothing.
     pub(super) fn record_mail_sent(&self, sent: &RecordMailSent) -> Vec<Event> {
         let RecordMailSent { mail, message_id } = sent.clone();
         let owed = self.mails.owes(mail);

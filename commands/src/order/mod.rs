@@ -1,4 +1,5 @@
-//! An order: from placed to its end, with its money and all that it owes on the way.
+//! An order: its life from placed to delivered, cancelled or rejected, its payment, and the effects
+//! it owes on the way.
 //!
 //! ```text
 //! pending -> confirmed -> processing -> shipped -> delivered
@@ -9,10 +10,13 @@
 //! rejected
 //! ```
 //!
-//! Money: the gateway's payment is created first, then logged ([`PaymentStarted`](events::order::PaymentStarted)), and only
-//! then may it be captured. So a payment that was created but never logged has moved nothing, and an order that dies before
-//! the log knows a payment refuses to start one. From the logged payment on money may have moved, until an outcome is in the
-//! log: an order that dies meanwhile owes [`Effect::Settle`], without a deadline. Outcomes are recorded, never refused.
+//! Payment: the gateway creates the payment first, then its id is logged
+//! ([`PaymentStarted`](events::order::PaymentStarted)), and only then may the dispatcher capture
+//! it. So a payment that was created but never logged has moved no money, and an order that was
+//! cancelled or rejected before the id was logged refuses to start the payment. After the id is
+//! logged, money may have moved until the log has the payment's final state. An order that is
+//! cancelled or rejected in that time owes [`Effect::Settle`], without a deadline. What the gateway
+//! reports is always recorded, never refused.
 
 mod command;
 mod decide;

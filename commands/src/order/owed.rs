@@ -1,8 +1,8 @@
-//! What an order still owes the world: a pure function of its state.
+//! The effects that an order still owes: a pure function of its state.
 //!
-//! Every obligation here was created by an event, and ends in one. A new kind of effect therefore needs a new event, or a new
-//! field in one, to create it: never owe something new for the history there is. `golden.json` holds old histories and what
-//! they owe.
+//! Every effect was created by an event and ends in an event. So a new kind of effect needs a new
+//! event, or a new field in one, to create it: new code must never owe something new because of old
+//! history. `golden.json` holds old histories and the effects that they owe.
 
 use super::{Detail, Order, Payment, PaymentState, Status};
 use crate::aggregate::EffectId;
@@ -15,95 +15,96 @@ use events::{
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// How long after an order's deadline its opens elsewhere are still accepted: an outage up to this long costs no order its
-/// chance. Closes are remembered as long, so it bounds what a product remembers too. Never lower it: closes already written
-/// would be forgotten before the opens they stand against are too late.
+/// How long after its deadline an order may still be opened at its customer and products, so that
+/// an outage up to this long does not reject it. Closes are remembered for as long, which bounds
+/// the memory of a product. Never lower it: closes that are already in the log would be forgotten
+/// before the opens that they must refuse are too late.
 const OPEN_BEYOND_DEADLINE: TimeDelta = TimeDelta::hours(1);
 
-/// What an order owes the world.
+/// An effect that an order owes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Open the order at the customer and hold stock for every line, in the global order of products; then price it, or
-    /// reject it.
+    /// Open the order at the customer and reserve stock for every line, in the global order of
+    /// products. Then price the order, or reject it.
     Open {
-        /// Whose order it is.
+        /// The customer of the order.
         customer_id: Uuid,
-        /// What to hold.
+        /// The lines to reserve.
         lines: Arc<[Line]>,
-        /// The last moment of log time to do so.
+        /// The last moment of log time to open and reserve.
         not_after: Timestamp,
     },
-    /// Create the payment at the gateway, without taking money.
+    /// Create the payment at the gateway, without moving money.
     StartPayment {
-        /// Which attempt, from 1.
+        /// The attempt, from 1.
         ordinal: u32,
-        /// What is to be taken.
+        /// The amount to capture.
         amount: Money,
-        /// The gateway's token for the means of payment.
+        /// The gateway's token for the payment method.
         method: Arc<str>,
     },
-    /// Take the money.
+    /// Capture the payment.
     Capture {
-        /// Which attempt.
+        /// The attempt.
         ordinal: u32,
         /// The gateway's id of the payment.
         payment_id: Arc<str>,
-        /// What is to be taken.
+        /// The amount to capture.
         amount: Money,
     },
-    /// The order is dead and money may be on its way: find out, and prevent it where that is still possible. Ends in a
-    /// captured or a voided payment, however long it takes.
+    /// Bring the payment of a cancelled or rejected order to its final state: void it, or find out
+    /// that it was captured. Stays owed until one of the two is certain.
     Settle {
-        /// Which attempt.
+        /// The attempt.
         ordinal: u32,
         /// The gateway's id of the payment.
         payment_id: Arc<str>,
-        /// What was to be taken.
+        /// The amount that would have been captured.
         amount: Money,
     },
-    /// Give the money back.
+    /// Refund the payment.
     Refund {
-        /// The attempt whose money it is.
+        /// The attempt whose payment was captured.
         ordinal: u32,
         /// The gateway's id of the payment.
         payment_id: Arc<str>,
-        /// What was taken.
+        /// The amount that was captured.
         amount: Money,
     },
-    /// Tell the customer's stream how the order ended.
+    /// Close the order at the customer's stream, with its result.
     CloseCustomer {
-        /// Whose order it is.
+        /// The customer of the order.
         customer_id: Uuid,
         /// Whether it was confirmed.
         confirmed: bool,
         /// The `not_after` of the open.
         not_after: Timestamp,
     },
-    /// Release the stock of every product, whether it was held or not.
+    /// Close the order at every product and release its reservation, if there is one.
     ReleaseStock {
-        /// The products, with what was asked for.
+        /// The products, with the quantities ordered.
         lines: Arc<[Line]>,
         /// The `not_after` of the reservations.
         not_after: Timestamp,
     },
-    /// Ship the stock of every product.
+    /// Close the order at every product and ship what is reserved.
     ShipStock {
-        /// The products, with what was asked for.
+        /// The products, with the quantities ordered.
         lines: Arc<[Line]>,
         /// The `not_after` of the reservations.
         not_after: Timestamp,
     },
-    /// Write to the customer.
+    /// Send a letter to the customer.
     Mail {
-        /// What about.
+        /// The letter.
         mail: Mail,
-        /// Whose order it is.
+        /// The customer of the order.
         customer_id: Uuid,
     },
 }
 
 impl Effect {
-    /// Names the effect among those of its order.
+    /// Identifies the effect among those of its order.
     pub fn id(&self) -> EffectId {
         let (name, ordinal) = match self {
             Self::Open { .. } => ("open", 0),
@@ -123,7 +124,7 @@ impl Effect {
 }
 
 impl Order {
-    /// What it owes now. The order's own id is that of its stream.
+    /// The effects that the order owes now. The stream id is the order's id.
     pub fn owed(&self) -> Vec<Effect> {
         let Some(status) = self.status else { return vec![] };
         let effects = [
@@ -135,7 +136,7 @@ impl Order {
         effects.into_iter().flatten().collect()
     }
 
-    /// The one next step before an order is decided; afterwards what its money needs.
+    /// The next step of a pending order; afterwards the effect that its payment needs, if any.
     fn money_owed(&self, status: Status) -> Option<Effect> {
         match (status, self.payment()) {
             (Status::Pending, None) => self.detail().and_then(|detail| self.first_step(detail)),
@@ -152,7 +153,7 @@ impl Order {
                 not_after: not_after(detail),
             });
         };
-        // An order that costs nothing is confirmed with its price.
+        // An order with a total of 0 is confirmed together with its price.
         (priced.total.amount > 0).then(|| Effect::StartPayment {
             ordinal: 1,
             amount: priced.total,

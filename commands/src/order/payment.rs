@@ -1,5 +1,5 @@
-//! What an order answers about its money. An outcome that the gateway reports is recorded whatever the order is by then;
-//! reported again it changes nothing.
+//! How an order decides commands about its payment. It records whatever the gateway reports, in
+//! every status; recording the same report again changes nothing.
 
 use super::{
     Order, Payment, PaymentState, RecordCaptured, RecordDeclined, RecordRefund, RecordVoided,
@@ -11,12 +11,14 @@ use events::order::{
 };
 use std::sync::Arc;
 
-/// Why a pending order is rejected whose payment was given up at the gateway, not by us.
+/// The decline code of a pending order whose payment was voided at the gateway, not by this
+/// program.
 const VOIDED: &str = "voided";
 
 impl Order {
-    /// A payment that the gateway created for an order already dead is refused: nothing captures a payment that is not in
-    /// the log, so no money moves. Of two created for one order the logged one is captured.
+    /// Refuses a payment that the gateway created for an order which is no longer pending. The
+    /// dispatcher captures only payments whose id is in the log, so no money moves. If the gateway
+    /// created two payments for one order, only the one that is logged can be captured.
     pub(super) fn start_payment(
         &self,
         status: Status,
@@ -59,7 +61,8 @@ impl Order {
             PaymentState::Started if status == Status::Pending => {
                 vec![captured, Confirmed { mail: true }.into()]
             }
-            // Also against the gateway's earlier word: it is money, and so goes back.
+            // The money was taken, even if the gateway reported otherwise before. The order then
+            // owes a refund.
             PaymentState::Started | PaymentState::Declined | PaymentState::Voided => vec![captured],
             PaymentState::Captured | PaymentState::Refunded => vec![],
         })
@@ -114,8 +117,8 @@ impl Order {
         }
     }
 
-    /// The payment of this ordinal. `None` when the order is finished without one, or has let go of it: all that could be
-    /// recorded of it is in the log.
+    /// The payment with this ordinal. `None` if the order is finished and has no such payment, or
+    /// has already dropped it; then everything about it is in the log.
     fn payment_of(&self, status: Status, ordinal: u32) -> Result<Option<&Payment>, Refusal> {
         match self.payment().filter(|payment| payment.ordinal == ordinal) {
             None if !status.is_final() => Err(Refusal::UnknownPayment { ordinal }),
@@ -123,14 +126,15 @@ impl Order {
         }
     }
 
-    /// Whether this is the payment that the order is about to start: the gateway may decline even to create it.
+    /// Whether this is the payment that the order is about to start. The gateway may refuse to
+    /// create it.
     fn would_not_be_created(&self, status: Status, ordinal: u32) -> bool {
         let is_priced = self.detail().is_some_and(|detail| detail.priced.is_some());
         status == Status::Pending && is_priced && self.payment.is_none() && ordinal == 1
     }
 }
 
-/// Ends a pending order; one that is decided stays as it is.
+/// Rejects a pending order; an order in any other status stays as it is.
 fn end_without_money(status: Status, code: &str) -> Option<Event> {
     let declined = rejected(RejectionReason::PaymentDeclined);
     (status == Status::Pending)

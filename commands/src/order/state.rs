@@ -1,4 +1,4 @@
-//! What an order is.
+//! The state of an order.
 
 use super::mail::OwedMails;
 use crate::aggregate::At;
@@ -11,27 +11,27 @@ use serde::{Deserialize, Serialize};
 use std::{fmt, sync::Arc};
 use uuid::Uuid;
 
-/// Where an order is.
+/// The status of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Status {
-    /// Placed; not paid yet.
+    /// Placed, and not paid yet.
     Pending,
-    /// The shop will deliver it.
+    /// Paid, or free of charge.
     Confirmed,
-    /// It is being packed.
+    /// Being packed.
     Processing,
-    /// It left the house.
+    /// On its way.
     Shipped,
-    /// It arrived.
+    /// Arrived.
     Delivered,
-    /// Somebody changed their mind.
+    /// Cancelled by the customer or the staff.
     Cancelled,
-    /// The shop could not take it.
+    /// Refused by the shop, for example because stock or payment was missing.
     Rejected,
 }
 
 impl Status {
-    /// The name as clients see it.
+    /// The status's name in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -44,12 +44,13 @@ impl Status {
         }
     }
 
-    /// Whether nothing can follow.
+    /// Whether no other status can follow.
     pub fn is_final(self) -> bool {
         self == Self::Delivered || self.is_dead()
     }
 
-    /// Whether it will never be delivered, so that its stock and money go back.
+    /// Whether the order will never be delivered, so that its stock is released and its money
+    /// refunded.
     pub fn is_dead(self) -> bool {
         matches!(self, Self::Cancelled | Self::Rejected)
     }
@@ -61,70 +62,70 @@ impl fmt::Display for Status {
     }
 }
 
-/// Whether money goes back to the customer.
+/// Whether the customer gets money back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefundState {
-    /// Nothing is to go back.
+    /// There is nothing to refund.
     None,
-    /// Money is to go back, or it is not known yet whether any was taken.
+    /// A refund is owed, or it is not known yet whether the payment was captured.
     Pending,
-    /// It went back.
+    /// The refund was made.
     Done,
 }
 
-/// What is known of a payment.
+/// The state of a payment, as far as the log knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PaymentState {
-    /// The gateway has it: money may move.
+    /// The gateway has created it; money may move.
     Started,
     /// The money was taken.
     Captured,
-    /// The gateway declined.
+    /// The gateway declined it.
     Declined,
-    /// It was given up before money moved.
+    /// It was cancelled at the gateway before money moved.
     Voided,
-    /// The money was taken and went back.
+    /// The money was taken and refunded.
     Refunded,
 }
 
 /// A payment at the gateway.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Payment {
-    /// Which attempt, from 1.
+    /// The attempt, from 1.
     pub ordinal: u32,
-    /// The gateway's id of it.
+    /// The gateway's id of the payment.
     pub payment_id: Arc<str>,
-    /// What is to be taken; once captured, what was.
+    /// The amount to capture; once captured, the amount that was.
     pub amount: Money,
-    /// What is known of it.
+    /// Its state.
     pub state: PaymentState,
 }
 
-/// What an order holds until it is finished and owes nothing.
+/// The part of an order that is dropped once the order is finished and owes nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Detail {
-    /// What was asked for, one line a product.
+    /// The lines as ordered, each product once.
     pub lines: Arc<[Line]>,
-    /// The gateway's token for the means of payment.
+    /// The gateway's token for the payment method.
     pub payment_method: Arc<str>,
-    /// Where to, sealed with the customer's key.
+    /// The address, sealed with the customer's key.
     pub shipping_address: Option<Sealed>,
-    /// When it expires if it is still pending.
+    /// The order expires at this moment if it is still pending.
     pub deadline: Timestamp,
-    /// Lines with prices, subtotal, discounts and total; `None` until they are fixed.
+    /// The lines with prices, the subtotal, discounts and total; `None` until the price is set.
     pub priced: Option<Priced>,
-    /// The whole problem of a rejected order.
+    /// Why the order was rejected, with everything the API tells about it.
     pub rejected: Option<Rejected>,
 }
 
-/// Which streams know how the order ended.
+/// Which other streams have closed the order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Settled {
     pub customer: bool,
     pub stock: bool,
 }
 
-/// An order. Once finished and compacted it is this struct alone.
+/// An order. Once finished and compacted, only this struct remains.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Order {
     pub(super) status: Option<Status>,
@@ -145,42 +146,44 @@ pub struct Order {
 }
 
 impl Order {
-    /// Whether it was placed.
+    /// Whether the order was placed.
     pub fn exists(&self) -> bool {
         self.status.is_some()
     }
 
-    /// Where it is; `None` when it was never placed.
+    /// Its status; `None` if it was never placed.
     pub fn status(&self) -> Option<Status> {
         self.status
     }
 
-    /// Whether it is not decided yet.
+    /// Whether it is neither confirmed nor rejected nor cancelled yet.
     pub fn is_pending(&self) -> bool {
         self.status == Some(Status::Pending)
     }
 
-    /// Whose it is; nil when it was never placed.
+    /// The customer it belongs to; nil if it was never placed.
     pub fn customer_id(&self) -> Uuid {
         self.customer_id
     }
 
-    /// What it holds; `None` once it is finished, owes nothing and is compacted. The read model has it then.
+    /// Its details; `None` once it is finished, owes nothing and has been compacted. Then only the
+    /// read model has them.
     pub fn detail(&self) -> Option<&Detail> {
         self.detail.as_deref()
     }
 
-    /// Its payment, as long as more can become of it.
+    /// Its payment, as long as the payment's state may still change.
     pub fn payment(&self) -> Option<&Payment> {
         self.payment.as_deref()
     }
 
-    /// Why it ended: the problem's name of a rejected order, the caller's words for a cancelled one.
+    /// Why it ended: the reason code of a rejected order, or the caller's words for a cancelled
+    /// one.
     pub fn reason(&self) -> Option<&str> {
         self.rejection.map(RejectionReason::as_str).or(self.cancel_reason.as_deref())
     }
 
-    /// Whether money goes back.
+    /// Whether the customer gets money back.
     pub fn refund_state(&self) -> RefundState {
         let dead = self.status.is_some_and(Status::is_dead);
         match self.payment().map(|payment| payment.state) {
@@ -195,7 +198,7 @@ impl Order {
         self.detail().filter(|_| self.is_pending()).map(|detail| detail.deadline)
     }
 
-    /// The stream version of the last event that changed the order as shown.
+    /// The stream version of the last event that changed what clients see of the order.
     pub fn shown_version(&self) -> u64 {
         self.shown_version
     }
@@ -205,7 +208,7 @@ impl Order {
         self.placed_at
     }
 
-    /// When it last changed as shown.
+    /// When an event last changed what clients see of the order.
     pub fn updated_at(&self) -> Timestamp {
         self.updated_at
     }
@@ -260,7 +263,7 @@ impl Order {
         }
     }
 
-    /// To a status that the customer may be owed a letter about.
+    /// Changes the status, and owes the letter that announces it.
     fn moves(&mut self, to: Status, mail: Option<Mail>) {
         self.status = Some(to);
         if let Some(mail) = mail {
@@ -296,8 +299,9 @@ impl Order {
         }
     }
 
-    /// Drops what a finished order needs no more. A payment that was declined or voided stays: should the gateway break its
-    /// word and take the money after all, it can be named when it goes back.
+    /// Drops what a finished order that owes nothing no longer needs. A declined or voided payment
+    /// stays: if the gateway takes the money after all, the order still knows which payment to
+    /// refund.
     pub(super) fn forget(&mut self) {
         if !self.status.is_some_and(Status::is_final) || !self.owed().is_empty() {
             return;

@@ -55,7 +55,7 @@ fn price_of(lines: impl Into<Arc<[ReservedLine]>>) -> Price {
     Price { vip: false, first: false, lines: lines.into(), rests_on: Arc::default() }
 }
 
-/// Two of product 1 at 5.00 and one of product 2 at 10.00, told in another order than asked.
+/// Two of product 1 at 5.00 and one of product 2 at 10.00, in another sequence than ordered.
 fn price() -> Price {
     price_of([held(2, 1, 10_00), held(1, 2, 5_00)])
 }
@@ -170,12 +170,12 @@ fn cancel(reason: &str) -> Cancel {
     Cancel { by: None, reason: Some(reason.into()) }
 }
 
-/// Before it was confirmed.
+/// The cancellation of an order that was not confirmed.
 fn cancelled(reason: &str) -> Event {
     Cancelled { reason: Some(reason.into()), mail: false }.into()
 }
 
-/// After it was confirmed.
+/// The cancellation of a confirmed order.
 fn called_off(reason: Option<&str>) -> Event {
     Cancelled { reason: reason.map(Into::into), mail: true }.into()
 }
@@ -206,7 +206,7 @@ fn order(events: impl IntoIterator<Item = Event>) -> Given<Order> {
     given(events)
 }
 
-/// An order whose money was taken, with what came then.
+/// An order whose payment was captured, with these further events.
 fn paid(then: impl IntoIterator<Item = Event>) -> Given<Order> {
     order([placed(), priced(), started(), captured(), confirmed()].into_iter().chain(then))
 }
@@ -215,7 +215,7 @@ fn paid(then: impl IntoIterator<Item = Event>) -> Given<Order> {
 fn owes(order: &Given<Order>, names: &[&str]) {
     let mut owed: Vec<_> =
         order.state.owed().iter().map(|effect| effect.id().to_string()).collect();
-    // Letters stand beside everything else, and are looked at in `mailing`.
+    // Letters are owed beside everything else and have tests of their own.
     owed.retain(|name| !name.starts_with("mail-"));
     assert_eq!(owed, names);
 }
@@ -747,7 +747,8 @@ mod owing {
         owes: Vec<String>,
     }
 
-    /// An obligation is created by an event, never by new code over old history: `golden.json` is only ever added to.
+    /// New code must owe nothing because of old history, so entries are only ever added to
+    /// `golden.json`.
     #[test]
     fn old_histories_owe_what_is_written_down() {
         let histories: Vec<History> = serde_json::from_str(include_str!("golden.json")).unwrap();
@@ -858,7 +859,7 @@ fn then(order: Given<Order>, events: Vec<Event>) -> Given<Order> {
     events.into_iter().fold(order, |order, event| order.later(at(1_000), event))
 }
 
-/// Commands that fit each other often enough to get far.
+/// Commands that fit each other often enough to reach late states.
 fn command() -> impl Strategy<Value = Command> {
     let ordinal = || prop_oneof![9 => Just(1u32), 1 => 0..3u32];
     let payment_id = proptest::sample::select(vec!["pi_1", "pi_2"]);
@@ -908,8 +909,8 @@ fn is_outcome(command: &Command) -> bool {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
-    /// Whatever is asked in whatever order: no panic, replay equals the running state, compacting changes no answer, and
-    /// the rules of money hold.
+    /// For any sequence of commands: no panic, a replay gives the running state, compacting changes
+    /// no answer, and the rules about payments hold.
     #[test]
     fn money_is_never_taken_twice_nor_kept_for_a_dead_order(
         commands in proptest::collection::vec((0..200u16, command()), 0..40),
@@ -928,7 +929,7 @@ proptest! {
                 let detail = order.detail().unwrap();
                 assert!(captures == 1 || detail.priced.as_ref().unwrap().total.amount == 0);
             }
-            // A pending order always has a next step, and a final one without debts needs nothing more.
+            // A pending order always has a next step. A final order that owes nothing needs none.
             if order.is_pending() {
                 assert_eq!(owed.len(), 1, "{owed:?}");
             }
@@ -943,7 +944,8 @@ proptest! {
         });
     }
 
-    /// Whoever carries out what an order owes brings it to its end, also when a cancel or the deadline comes between.
+    /// Carrying out the owed effects brings an order to its end, even if a cancellation or the
+    /// deadline comes between.
     #[test]
     fn what_is_owed_leads_to_an_end(
         interruption in proptest::option::of((0..6usize, any::<bool>())),

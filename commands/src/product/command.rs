@@ -1,82 +1,84 @@
-//! What can be asked of a product.
+//! The commands of a product.
 
 use events::{Money, Timestamp, product::StockReason};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// What can be asked of a product.
+/// A command for a product. Internal commands are sent by the program only.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    /// Put it into the catalogue.
+    /// Add it to the catalogue.
     Add(Add),
-    /// Describe or price it differently.
+    /// Change its description or price.
     Change(Change),
-    /// Count more or fewer units on hand.
+    /// Change the number of units on hand.
     ChangeStock(ChangeStock),
-    /// Sell it no longer.
+    /// Stop selling it.
     Discontinue,
-    /// Hold units for an order. Internal.
+    /// Reserve units for an order. Internal.
     Reserve(Reserve),
-    /// The order will not take its units. Internal.
+    /// End an order's reservation without shipping. Internal.
     Release(Close),
-    /// The order's units have left the house. Internal.
+    /// Record that an order's units have been shipped. Internal.
     Ship(Close),
 }
 
-/// Put the product into the catalogue.
+/// Add the product to the catalogue.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Add {
-    /// What it is called.
+    /// The name.
     pub name: Arc<str>,
-    /// A text about it.
+    /// A description.
     pub description: Option<Arc<str>>,
-    /// The shelf it stands on.
+    /// The category.
     pub category: Option<Arc<str>>,
-    /// The price of one.
+    /// The price of one unit.
     pub price: Money,
-    /// Units on hand at the start; not negative.
+    /// The units on hand at the start; not negative.
     pub initial_stock: i64,
 }
 
-/// Describe or price the product differently. `None` keeps what is; the inner `None` clears it.
+/// Change the description or price. `None` keeps the current value; an inner `None` clears it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Change {
-    /// What it is called.
+    /// The name.
     pub name: Option<Arc<str>>,
-    /// A text about it.
+    /// A description.
     pub description: Option<Option<Arc<str>>>,
-    /// The shelf it stands on.
+    /// The category.
     pub category: Option<Option<Arc<str>>>,
-    /// The price of one.
+    /// The price of one unit.
     pub price: Option<Money>,
 }
 
-/// Count more or fewer units on hand.
+/// Change the number of units on hand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangeStock {
-    /// Units more; negative for fewer.
+    /// The units to add; negative to remove.
     pub quantity: i64,
-    /// Why.
+    /// The reason.
     pub reason: StockReason,
 }
 
-/// Hold units for an order. Asked again for the same units it changes nothing: the reservation stands in the state.
+/// Reserve units for an order. Repeating the command for the same number of units changes nothing;
+/// the reservation is in the state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reserve {
     /// The order.
     pub order_id: Uuid,
-    /// Units, at least 1.
+    /// The number of units, at least 1.
     pub quantity: i64,
-    /// Refused after this moment of log time.
+    /// The command is refused after this moment of log time.
     pub not_after: Timestamp,
 }
 
-/// End an order's reservation, whether there is one or not: it can never reserve here again.
+/// End an order's reservation, whether or not there is one. Afterwards the order can never reserve
+/// here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Close {
     /// The order.
     pub order_id: Uuid,
-    /// The `not_after` of the order's reservation: until then the close is remembered.
+    /// The `not_after` of the order's reservation; the close is remembered until then.
     pub not_after: Timestamp,
 }
 

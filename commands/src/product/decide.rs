@@ -1,4 +1,4 @@
-//! What a product answers.
+//! How a product decides commands.
 
 use super::{Add, Change, ChangeStock, Close, Command, Listing, Product, Refusal, Reserve};
 use crate::aggregate::{Aggregate, At};
@@ -63,7 +63,7 @@ impl Product {
         self.listed()?;
         let &ChangeStock { quantity, reason } = change;
         let on_hand = self.on_hand.checked_add(quantity).ok_or(Refusal::StockOverflow)?;
-        // All of it may be shipped one day, and what was shipped must stay countable.
+        // All of it may be shipped one day, and the total shipped must not overflow either.
         on_hand.checked_add(self.shipped).ok_or(Refusal::StockOverflow)?;
         if on_hand < self.reserved {
             return Err(Refusal::StockBelowReserved { on_hand, reserved: self.reserved });
@@ -103,7 +103,8 @@ impl Product {
         Ok(vec![StockReserved { order_id, quantity, name, unit_price, not_after }.into()])
     }
 
-    /// Units that a close of this order ends the reservation of; `None` when the order is closed already.
+    /// The reserved units that this close ends the reservation of, 0 if nothing is reserved; `None`
+    /// if the order is already closed here.
     fn closing(&self, close: &Close) -> Option<i64> {
         if self.closed.contains(close.order_id) {
             return None;

@@ -1,46 +1,46 @@
-//! Why a product says no.
+//! Why a product refuses a command.
 
-/// Why a product says no.
+/// Why a product refuses a command.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// It was never added.
+    /// The product was never added.
     #[error("there is no such product")]
     NotFound,
-    /// It was added before.
-    #[error("the product exists already")]
+    /// The product was added before.
+    #[error("the product already exists")]
     AlreadyExists,
-    /// Fewer units would be on hand than are held for orders.
-    #[error("{on_hand} on hand would be fewer than the {reserved} reserved")]
+    /// Fewer units would be on hand than are reserved for orders.
+    #[error("{on_hand} units on hand would be fewer than the {reserved} units reserved")]
     StockBelowReserved {
-        /// Units that would be on hand.
+        /// The units that would be on hand.
         on_hand: i64,
-        /// Units held for orders.
+        /// The units reserved for orders.
         reserved: i64,
     },
-    /// Fewer units are free than asked for.
-    #[error("{requested} requested, {available} available")]
+    /// Fewer units are available than requested.
+    #[error("{requested} units requested, {available} available")]
     InsufficientStock {
-        /// Units free.
+        /// The units that are not reserved.
         available: i64,
-        /// Units asked for.
+        /// The units requested.
         requested: i64,
     },
-    /// It is no longer sold.
+    /// The product is no longer sold.
     #[error("the product is discontinued")]
     Discontinued,
-    /// The order is closed here, or too late to reserve.
-    #[error("the order can no longer reserve")]
+    /// The order was closed here, or it is too late to reserve.
+    #[error("the order can no longer reserve units")]
     ReservationClosed,
-    /// The order holds another quantity.
-    #[error("the order holds {held} already")]
+    /// The order has reserved another number of units.
+    #[error("the order has already reserved {held} units")]
     AlreadyReserved {
-        /// Units it holds.
+        /// The units it has reserved.
         held: i64,
     },
-    /// A quantity that no unit count can be.
-    #[error("a quantity is not positive")]
+    /// The number of units is zero or negative.
+    #[error("the quantity must be positive")]
     InvalidQuantity,
-    /// More units than can be counted.
-    #[error("the stock is beyond what can be counted")]
+    /// The number of units would overflow.
+    #[error("the stock would be too large to count")]
     StockOverflow,
 }

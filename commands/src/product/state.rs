@@ -1,4 +1,4 @@
-//! What a product is.
+//! The state of a product.
 
 use crate::aggregate::{At, ClosedOrders};
 use events::{
@@ -10,20 +10,20 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// How a product stands in the catalogue.
+/// The product's entry in the catalogue.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Listing {
-    /// What it is called.
+    /// The name.
     pub name: Arc<str>,
-    /// A text about it.
+    /// A description.
     pub description: Option<Arc<str>>,
-    /// The shelf it stands on.
+    /// The category.
     pub category: Option<Arc<str>>,
-    /// The price of one.
+    /// The price of one unit.
     pub price: Money,
 }
 
-/// The listing that an event tells of.
+/// Makes a listing from an event that contains all of its fields.
 macro_rules! listing {
     ($event:expr) => {
         Arc::new(Listing {
@@ -35,20 +35,20 @@ macro_rules! listing {
     };
 }
 
-/// Units held for an order, with what was captured then.
+/// Units reserved for an order, with the name and price at that moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reservation {
-    /// Units held.
+    /// The number of units.
     pub quantity: i64,
     /// The product's name when they were reserved.
     pub name: Arc<str>,
-    /// The price of one when they were reserved.
+    /// The price of one unit when they were reserved.
     pub unit_price: Money,
-    /// The moment of log time that the reservation came with.
+    /// The `not_after` of the command that reserved them.
     pub not_after: Timestamp,
 }
 
-/// A product. Units: `0 <= reserved <= on_hand`, and `reserved` is the sum of the open reservations.
+/// A product. `0 <= reserved <= on_hand`, and `reserved` is the sum of the open reservations.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Product {
     pub(super) listing: Option<Arc<Listing>>,
@@ -64,7 +64,8 @@ pub struct Product {
 }
 
 impl Product {
-    /// Whether it was added. A product that was not may still have closed orders: of one that asked for it in vain.
+    /// Whether it was added. A product that was never added may still have closed orders: those
+    /// that asked for it in vain.
     pub fn exists(&self) -> bool {
         self.listing.is_some()
     }
@@ -74,37 +75,37 @@ impl Product {
         self.exists() && !self.discontinued
     }
 
-    /// How it stands in the catalogue; `None` until it is added.
+    /// Its entry in the catalogue; `None` if it was never added.
     pub fn listing(&self) -> Option<&Listing> {
         self.listing.as_deref()
     }
 
-    /// Units in the house.
+    /// The units in the warehouse.
     pub fn on_hand(&self) -> i64 {
         self.on_hand
     }
 
-    /// Units held for orders.
+    /// The units reserved for orders.
     pub fn reserved(&self) -> i64 {
         self.reserved
     }
 
-    /// Units that ever left the house.
+    /// All units that have ever been shipped.
     pub fn shipped(&self) -> i64 {
         self.shipped
     }
 
-    /// Units that can be reserved.
+    /// The units that can be reserved.
     pub fn available(&self) -> i64 {
         self.on_hand.saturating_sub(self.reserved)
     }
 
-    /// What is held for an order.
+    /// What is reserved for an order; `None` if nothing is.
     pub fn reservation(&self, order_id: Uuid) -> Option<&Reservation> {
         self.reservations.get(&order_id)
     }
 
-    /// The stream version of the last event that changed the product as shown.
+    /// The stream version of the last event that changed what clients see of the product.
     pub fn shown_version(&self) -> u64 {
         self.shown_version
     }
@@ -114,7 +115,7 @@ impl Product {
         self.created_at
     }
 
-    /// When it last changed as shown.
+    /// When an event last changed what clients see of the product.
     pub fn updated_at(&self) -> Timestamp {
         self.updated_at
     }

@@ -281,7 +281,7 @@ fn command() -> impl Strategy<Value = Command> {
 }
 
 proptest! {
-    /// Whatever is asked in whatever order: no panic, replay equals the running state, units balance.
+    /// For any sequence of commands: no panic, a replay gives the running state, units balance.
     #[test]
     fn units_balance_after_any_commands(
         commands in proptest::collection::vec((0..20u16, command()), 0..60),
@@ -302,7 +302,8 @@ proptest! {
         });
     }
 
-    /// After a close no order gets stock, whenever the attempt comes, when open and close bear the same moment.
+    /// After a close no order gets stock, whenever the attempt comes, if open and close have the
+    /// same `not_after`.
     #[test]
     fn a_close_is_for_ever(
         moment in 0..60i64,
@@ -322,7 +323,7 @@ proptest! {
         run::<Product>(commands, |product, command, decided, now| {
             if let Command::Release(close) | Command::Ship(close) = command {
                 closed.push(close.order_id);
-                // Asked again at once it moves no units.
+                // Repeated at once, it moves no units.
                 let again = product.decide(command, now).unwrap();
                 assert!(again.iter().all(Event::is_bookkeeping));
             }

@@ -1,4 +1,4 @@
-//! One round's decisions: an overlay over the shard's memory, and the batch that makes it true.
+//! One round's decisions: an overlay over the shard's memory, and the batch that makes it durable.
 
 use super::{
     Reply,
@@ -14,14 +14,15 @@ use rustc_hash::FxHashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use uuid::Uuid;
 
-/// The most that one command can append: leave room for it in a batch.
+/// Room that a batch must have left for one more command: the most that one command can append.
 const RECORDS_RESERVE: usize = 16;
 const BYTES_RESERVE: usize = 128 * 1024;
 
-/// An answer that waits for its batch. Positions are filled in from the offsets of the records that `last` names.
+/// An answer that waits for its batch. When the batch is durable, the offset of record `last`
+/// becomes the answer's position.
 struct Answer {
     result: Result<Outcome, CommandError>,
-    /// The last record of the stream in this batch when the answer was made.
+    /// The stream's last record in this batch at the moment of the answer.
     last: Option<usize>,
 }
 
@@ -32,7 +33,7 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Gives the answers; `offsets` are those of the batch's records.
+    /// Gives the answers. `offsets` are the offsets of the batch's records.
     pub fn answer(self, partition: Partition, offsets: &[Offset]) {
         let results = self.answers.into_iter().map(|Answer { mut result, last }| {
             let offset = last.and_then(|index| offsets.get(index));
@@ -45,28 +46,28 @@ impl Waiting {
         let _ = self.reply.send(results.collect());
     }
 
-    /// Answers everything with `error`.
+    /// Gives the same error as every answer.
     pub fn fail(self, error: &CommandError) {
         let _ = self.reply.send(self.answers.iter().map(|_| Err(error.clone())).collect());
     }
 }
 
-/// A stream changed in this round.
+/// A stream that this round has changed.
 struct Changed {
     stream: Stream,
-    /// Its last record in the batch.
+    /// The stream's last record in the batch.
     last: usize,
 }
 
 /// The decisions of one round.
 pub struct Round {
-    /// Names the batch.
+    /// The id of the batch.
     pub batch_id: Uuid,
-    /// The log time of everything in it.
+    /// The log time of all its events.
     pub time: Timestamp,
     /// The records to append.
     pub records: Vec<Record>,
-    /// Who waits for it.
+    /// The answers to give once the batch is durable.
     pub waiting: Vec<Waiting>,
     changed: FxHashMap<StreamId, Changed>,
     applied: FxHashMap<Uuid, Applied>,
@@ -74,7 +75,7 @@ pub struct Round {
 }
 
 impl Round {
-    /// A round whose events are of log time `time`.
+    /// An empty round whose events get the log time `time`.
     pub fn new(batch_id: Uuid, time: Timestamp) -> Self {
         Self {
             batch_id,
@@ -87,13 +88,13 @@ impl Round {
         }
     }
 
-    /// Whether another message might not fit.
+    /// Whether the batch may have no room for another message.
     pub fn is_full(&self) -> bool {
         self.records.len() + RECORDS_RESERVE > MAX_BATCH_RECORDS
             || self.bytes + BYTES_RESERVE > MAX_BATCH_BYTES
     }
 
-    /// Decides commands in order and keeps their answers.
+    /// Decides commands in order, and keeps their answers until the batch is durable.
     pub fn decide(
         &mut self,
         memory: &Memory,
@@ -144,7 +145,8 @@ impl Round {
             return Err(CommandError::VersionMismatch { current: shown });
         }
         let first = self.records.len();
-        // A panic is one command's fault, not the partition's: what it did goes, the overlay has not seen it yet.
+        // A panic fails one command, not the partition. The command's records are removed; the
+        // overlay does not contain its changes yet.
         let decided = catch_unwind(AssertUnwindSafe(|| self.apply(stream, request)));
         let changed = match decided {
             Ok(Ok(changed)) => changed,
@@ -157,7 +159,8 @@ impl Round {
         Ok(Outcome { snapshot: stream.snapshot(partition, id), changed, replayed: None })
     }
 
-    /// The same command, applied before: in this round, lately, or as the creation of its stream.
+    /// The same command, if it was applied before: in this round, recently, or as the creation of
+    /// the stream.
     fn find_applied(&self, memory: &Memory, stream: &Stream, request: &Request) -> Option<Applied> {
         if request.fingerprint == Fingerprint::default() {
             return None;
@@ -168,7 +171,7 @@ impl Round {
             .or_else(|| memory.dedupe.find(request.command_id))
     }
 
-    /// Decides and takes the events in; whether there were any.
+    /// Decides a command and applies its events. Returns whether there are any.
     fn apply(&mut self, stream: &mut Stream, request: &Request) -> Result<bool, CommandError> {
         let Request { stream: id, command_id, fingerprint, correlation_id, causation_id, .. } =
             *request;
@@ -193,7 +196,7 @@ impl Round {
             last = Some(metadata);
             self.records.push(record);
         }
-        // After all that may panic.
+        // This comes after everything that may panic.
         if let Some(metadata) = last.filter(is_repeatable) {
             let applied = Applied { stream: id, fingerprint, version: metadata.version };
             self.applied.insert(command_id, applied);
@@ -201,24 +204,24 @@ impl Round {
         Ok(changed)
     }
 
-    /// The batch's id, counted up: unique, and known again from the batch.
+    /// The batch's id plus a counter: unique, and derived from the batch.
     fn event_id(&self) -> Uuid {
         Uuid::from_u128(self.batch_id.as_u128().wrapping_add(self.records.len() as u128 + 1))
     }
 
-    /// Whether nothing was decided that must be appended.
+    /// Whether no command in the round produced an event.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
-    /// What [`Bug::OverlayKept`](events::planted::Bug) does.
+    /// Breaks the shard as [`Bug::OverlayKept`](events::planted::Bug) describes.
     pub fn keep(&self, memory: &mut Memory) {
         let changed = self.changed.iter().map(|(&id, changed)| (id, changed.stream.clone()));
         memory.streams.extend(changed);
     }
 
-    /// Makes the round's decisions part of the memory, now that its batch is durable at `offsets`. Gives the changed streams
-    /// with the state before, and the waiting answers.
+    /// Merges the round's decisions into the memory, after its batch is durable at `offsets`.
+    /// Returns the changed streams, each with its state before the round, and the waiting answers.
     pub fn merge(
         self,
         memory: &mut Memory,

@@ -1,7 +1,9 @@
-//! Which commands have been applied: known from the log, so that a retry finds its first answer after any crash.
+//! The commands that have been applied. They are known from the log, so a retry finds its first
+//! answer after any crash.
 //!
-//! Creations are known for ever, by their stream; other commands with a client's key for [`WINDOW`] of log time, so that a
-//! replay forgets the same ones. Commands without a key cannot be repeated by a client and are not kept.
+//! The command that created a stream is remembered for ever, in the stream. Other commands under a
+//! client's key are remembered for [`WINDOW`] of log time, so a replay forgets the same ones. A
+//! client cannot repeat a command without a key, so those are not remembered.
 
 use chrono::TimeDelta;
 use events::{Fingerprint, Metadata, StreamId, Timestamp};
@@ -9,7 +11,7 @@ use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use uuid::Uuid;
 
-/// How long a repeated key finds the first answer, in log time.
+/// How long a repeated command finds its first answer, in log time.
 pub const WINDOW: TimeDelta = TimeDelta::hours(48);
 
 /// An applied command.
@@ -17,27 +19,27 @@ pub const WINDOW: TimeDelta = TimeDelta::hours(48);
 pub struct Applied {
     /// The stream it changed.
     pub stream: StreamId,
-    /// The request it came from.
+    /// The fingerprint of its HTTP request.
     pub fingerprint: Fingerprint,
     /// The version of the last event it appended.
     pub version: u64,
 }
 
-/// Whether a command is one that a client may send again.
+/// Whether a client may repeat this command: it has a key and a fingerprint.
 pub fn is_repeatable(metadata: &Metadata) -> bool {
     metadata.command_id.get_version_num() == 5 && metadata.fingerprint != Fingerprint::default()
 }
 
-/// The commands applied lately.
+/// The commands applied within the window.
 #[derive(Clone, Debug, Default)]
 pub struct Dedupe {
     applied: FxHashMap<Uuid, Applied>,
-    /// In order of log time, for forgetting.
+    /// The commands in order of log time, the next to be forgotten first.
     order: VecDeque<(Timestamp, Uuid)>,
 }
 
 impl Dedupe {
-    /// Takes note of an applied command and forgets those before the window.
+    /// Remembers an applied command and forgets those that are older than the window.
     pub fn note(&mut self, time: Timestamp, command_id: Uuid, applied: Applied) {
         if self.applied.insert(command_id, applied).is_none() {
             self.order.push_back((time, command_id));
@@ -51,12 +53,12 @@ impl Dedupe {
         }
     }
 
-    /// Commands it knows.
+    /// The number of commands it remembers.
     pub fn len(&self) -> usize {
         self.order.len()
     }
 
-    /// All of them in order of log time: noted again in this order, they are the same ones.
+    /// The commands in order of log time. Noting them in this order gives the same memory.
     pub fn iter(&self) -> impl Iterator<Item = (Timestamp, Uuid, Applied)> {
         self.order.iter().filter_map(|&(time, id)| Some((time, id, self.find(id)?)))
     }

@@ -1,4 +1,4 @@
-//! What a shard knows of its partition: a fold of the log, and nothing else.
+//! What a shard knows of its partition: a fold of the log and nothing else.
 
 use super::dedupe::{Applied, Dedupe, is_repeatable};
 use crate::{
@@ -15,21 +15,21 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// A stream as the shard keeps it.
+/// A stream as the shard keeps it in memory.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Stream {
     /// The aggregate.
     pub state: State,
     /// The version of its last event.
     pub version: u64,
-    /// Where its last event stands.
+    /// The offset of its last event.
     pub last: Offset,
-    /// The command that created it: a creation is known for ever.
+    /// The command that created the stream, with its fingerprint; remembered for ever.
     pub created_by: (Uuid, events::Fingerprint),
 }
 
 impl Stream {
-    /// A stream before its first event.
+    /// A stream without events; `None` for a writer's stream.
     pub fn empty(stream: StreamId) -> Option<Self> {
         Some(Self {
             state: State::empty(stream.kind)?,
@@ -39,7 +39,7 @@ impl Stream {
         })
     }
 
-    /// Takes in the next event.
+    /// Applies the next event.
     pub fn evolve(&mut self, event: &Event, metadata: &Metadata, time: Timestamp) {
         self.version = metadata.version;
         if metadata.version == 1 {
@@ -48,65 +48,69 @@ impl Stream {
         self.state.evolve(event, At { version: metadata.version, time });
     }
 
-    /// What a command did here, if it created the stream.
+    /// What the command did here, if it is the one that created the stream.
     pub fn created(&self, stream: StreamId, command_id: Uuid) -> Option<Applied> {
         let (by, fingerprint) = self.created_by;
         let created = self.version > 0 && by == command_id;
         created.then_some(Applied { stream, fingerprint, version: 1 })
     }
 
-    /// The stream as told to others.
+    /// The stream's state as told to callers.
     pub fn snapshot(&self, partition: Partition, stream: StreamId) -> Snapshot {
         let position = (self.version > 0).then_some(Position { partition, offset: self.last });
         Snapshot { stream, version: self.version, position, state: self.state.clone() }
     }
 }
 
-/// History that cannot be taken in. The partition stays closed: skipping would be guessing.
+/// The log contains something that cannot be folded. The partition stays closed, because skipping
+/// it would be a guess.
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {
-    /// An event this program does not know.
-    #[error("an event of partition {} at offset {} does not read", position.partition, position.offset)]
+    /// An event that this program cannot decode.
+    #[error(
+        "the event at offset {} of partition {} cannot be decoded",
+        position.offset, position.partition
+    )]
     Event {
-        /// Where it stands.
+        /// Its position.
         position: Position,
-        /// Why.
+        /// Why it cannot be decoded.
         #[source]
         source: DecodeError,
     },
-    /// A stream's versions are not contiguous: fencing was broken, or history is missing.
-    #[error("{stream} goes from version {found} to {next}")]
+    /// A stream's versions have a gap: fencing has failed, or history is missing.
+    #[error("the history of {stream} has a gap between versions {found} and {next}")]
     VersionGap {
         /// The stream.
         stream: StreamId,
-        /// The version before.
+        /// The last version before the gap.
         found: u64,
-        /// The version read.
+        /// The version after it.
         next: u64,
     },
 }
 
-/// The fold of a partition up to a cursor.
+/// The fold of a partition up to a position.
 #[derive(Clone, Debug)]
 pub struct Memory {
     /// The partition.
     pub partition: Partition,
     /// Its streams.
     pub streams: FxHashMap<StreamId, Stream>,
-    /// The commands applied lately.
+    /// The commands applied recently.
     pub dedupe: Dedupe,
-    /// The log time of the last record: it never runs backwards.
+    /// The log time of the last record; it never decreases.
     pub time: Timestamp,
-    /// Everything before it is taken in.
+    /// Everything before this place in the log has been folded.
     pub cursor: Cursor,
-    /// The last record taken in: where it stands, and its id.
+    /// The offset and id of the last record that has been folded.
     pub last: Option<(Offset, Uuid)>,
-    /// Events taken in since the last snapshot.
+    /// The number of events folded since the last snapshot.
     pub unsaved: usize,
 }
 
 impl Memory {
-    /// Before the log's first record.
+    /// The memory of an empty log.
     pub fn new(partition: Partition) -> Self {
         Self {
             partition,
@@ -119,7 +123,7 @@ impl Memory {
         }
     }
 
-    /// Takes in a batch read from the log.
+    /// Folds a batch that was read from the log.
     pub fn fold(&mut self, batch: &StoredBatch) -> Result<(), HistoryError> {
         for (position, record) in batch.positioned() {
             self.time = self.time.max(record.time);
@@ -138,7 +142,7 @@ impl Memory {
 
     fn fold_event(&mut self, recorded: &Recorded<Event>) -> Result<(), HistoryError> {
         let &Recorded { stream: id, position, time, metadata, ref event, .. } = recorded;
-        // Writers' streams, the only ones without an aggregate, do not get here.
+        // Only writers' streams have no aggregate, and they do not reach this point.
         let Some(empty) = Stream::empty(id) else { return Ok(()) };
         let stream = self.streams.entry(id).or_insert(empty);
         if metadata.version != stream.version + 1 {
@@ -157,9 +161,9 @@ impl Memory {
         Ok(())
     }
 
-    /// Takes note of the command behind an event.
+    /// Remembers the command that an event comes from.
     pub fn note_command(&mut self, stream: StreamId, metadata: &Metadata, time: Timestamp) {
-        // A creation is known by its stream.
+        // The stream itself remembers the command that created it.
         if metadata.version > 1 && is_repeatable(metadata) {
             let applied =
                 Applied { stream, fingerprint: metadata.fingerprint, version: metadata.version };
@@ -167,14 +171,14 @@ impl Memory {
         }
     }
 
-    /// Whether this command was applied at the stream: lately, or as its creation.
+    /// Whether the stream's creation or a remembered command is this one.
     pub fn knows(&self, stream: StreamId, command_id: Uuid) -> bool {
         let created = self.streams.get(&stream).and_then(|it| it.created(stream, command_id));
         let applied = created.or_else(|| self.dedupe.find(command_id));
         applied.is_some_and(|applied| applied.stream == stream)
     }
 
-    /// The stream as told to others; an empty one when it has no event.
+    /// The stream's state as told to callers; an empty state if the stream has no events.
     pub fn look(&self, stream: StreamId) -> Result<Snapshot, CommandError> {
         if let Some(found) = self.streams.get(&stream) {
             return Ok(found.snapshot(self.partition, stream));

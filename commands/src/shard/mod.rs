@@ -1,9 +1,13 @@
-//! The one writer of a partition: a single-threaded state machine with two bounded mailboxes.
+//! The only writer of a partition: a single-threaded state machine with two bounded mailboxes.
 //!
-//! A round: take what waits, the program's own commands first; look each command id up; decide; apply to an overlay at once,
-//! so that the next command sees it; append all events as one batch; on OK merge the overlay and answer everybody, else drop
-//! the overlay whole and open the partition anew. Answers that append nothing rest on the shard still being the owner: they
-//! are given at once only within [`LEASE`] of an OK commit, else behind a beat.
+//! It works in rounds. It takes the messages that wait, the program's own commands first; looks up
+//! each command id; decides; applies the events to an overlay at once, so that the next command
+//! sees them; and appends all events as one batch. If the append succeeds, it merges the overlay
+//! and gives all answers. Otherwise it drops the whole overlay and reopens the partition.
+//!
+//! An answer that appends nothing is valid only while the shard still owns the partition. So the
+//! shard gives it at once only within [`LEASE`] of the start of a successful commit; otherwise it
+//! first commits a beat.
 
 mod batch;
 mod dedupe;
@@ -25,43 +29,44 @@ use uuid::Uuid;
 pub(crate) use run::Shard;
 pub use snapshot::{PartitionSnapshot, SnapshotError, SnapshotFiles, SnapshotStore};
 
-/// How long after the begin of an OK commit an answer that appends nothing may rest on it. Only across a takeover can such an
-/// answer be stale, and then by no more than this.
+/// How long after the start of a successful commit the shard gives answers that append nothing
+/// without another commit. Such an answer can be stale only during a takeover, and by no more than
+/// this.
 pub const LEASE: Duration = Duration::from_secs(2);
 
-/// The most messages taken in one round.
+/// The largest number of messages in one round.
 const MAX_ROUND: usize = 1024;
 
-/// How far a partition is.
+/// The state of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShardState {
-    /// Being opened, or opened again after trouble.
+    /// The partition is being opened or reopened.
     Opening,
-    /// Serving.
+    /// The shard serves the partition.
     Open,
-    /// Another process has claimed it.
+    /// Another process has claimed the partition.
     Foreign {
-        /// That process.
+        /// The id of that process.
         node: Uuid,
     },
-    /// What the log holds cannot be taken in; trying again does not help.
+    /// The log cannot be folded; trying again does not help.
     Failed,
-    /// The program is ending.
+    /// The program is stopping.
     Stopped,
 }
 
-/// A partition as its shard sees it.
+/// The status of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShardStatus {
     /// The partition.
     pub partition: Partition,
-    /// How far it is.
+    /// Its state.
     pub state: ShardState,
-    /// The term of its writer; 0 before the first opening.
+    /// The term of its writer; 0 before the partition is first open.
     pub term: u64,
 }
 
-/// A shard's status, shared with whoever asks.
+/// A shard's status, shared with its readers.
 #[derive(Clone)]
 pub(crate) struct StatusCell(Arc<Mutex<ShardStatus>>);
 
@@ -82,9 +87,9 @@ impl StatusCell {
 
 pub(crate) type Reply<T> = oneshot::Sender<T>;
 
-/// What a mailbox takes.
+/// A message to a shard.
 pub(crate) enum Message {
-    /// Commands to be decided in order, in one round.
+    /// Decide these commands in order, in one round.
     Decide { requests: Vec<Request>, reply: Reply<Vec<Result<Outcome, CommandError>>> },
     /// The aggregate as it is.
     Look { stream: StreamId, reply: Reply<Result<Snapshot, CommandError>> },
@@ -113,7 +118,7 @@ impl Message {
     }
 }
 
-/// The way to a shard.
+/// The senders of a shard's mailboxes, and its status.
 #[derive(Clone)]
 pub(crate) struct ShardHandle {
     pub(crate) commands: mpsc::Sender<Message>,
@@ -121,14 +126,14 @@ pub(crate) struct ShardHandle {
     pub(crate) status: StatusCell,
 }
 
-/// A shard's ends of its mailboxes.
+/// The shard's ends of its mailboxes.
 pub(crate) struct Mailboxes {
     commands: mpsc::Receiver<Message>,
     internal: mpsc::Receiver<Message>,
     status: StatusCell,
 }
 
-/// The two mailboxes of a partition, `capacity` messages each.
+/// The two mailboxes of a partition, with room for `capacity` messages each.
 pub(crate) fn mailboxes(partition: Partition, capacity: usize) -> (ShardHandle, Mailboxes) {
     let (commands, commands_inbox) = mpsc::channel(capacity);
     let (internal, internal_inbox) = mpsc::channel(capacity);

@@ -1,4 +1,4 @@
-//! Opening a partition: what its log says is taken in, and only then it is served.
+//! Opening a partition: the shard folds the whole log before it serves.
 
 use super::{
     batch::Round,
@@ -16,7 +16,7 @@ use events::{
 use std::time::Duration;
 use uuid::Uuid;
 
-/// A batch whose append was answered "unknown": the log will tell.
+/// A batch whose append had an unknown outcome. The log tells whether it was appended.
 pub struct Doubt {
     batch_id: Uuid,
     round: Round,
@@ -35,7 +35,8 @@ impl Doubt {
         }
     }
 
-    /// Answers those who waited: everything that could hold the batch has been read.
+    /// Answers the callers of the round. Every part of the log that could hold the batch must have
+    /// been read.
     pub fn resolve(self, partition: Partition) {
         for waiting in self.round.waiting {
             match &self.landed {
@@ -46,26 +47,26 @@ impl Doubt {
     }
 }
 
-/// What is left of a shard while it is closed.
+/// What a shard keeps while its partition is not open.
 pub struct Closed {
-    /// What it knows.
+    /// Everything it has read.
     pub memory: Memory,
-    /// What it does not know yet.
+    /// The round whose outcome is not known yet.
     pub doubt: Option<Doubt>,
-    /// The newest claim seen: its term and node.
+    /// The term and the node of the newest claim in the log.
     pub claim: Option<(u64, Uuid)>,
 }
 
-/// Why a partition is not open.
+/// Why a partition could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ClosedError {
-    /// A later try may work.
-    #[error("the partition did not open")]
+    /// A later attempt may succeed.
+    #[error("the partition could not be opened at this moment")]
     Later(#[source] OpenError),
-    /// The log holds what this program cannot take in.
-    #[error("the partition cannot be taken in")]
+    /// The log cannot be folded.
+    #[error("the log of the partition cannot be folded")]
     History(#[from] HistoryError),
-    /// The log is damaged, or of a newer program.
+    /// The log is damaged, or was written by a newer version of this program.
     #[error("the partition cannot be opened")]
     Never(#[source] OpenError),
 }
@@ -106,8 +107,9 @@ impl Closed {
         Ok(())
     }
 
-    /// Reads what has come since, to see who owns the partition now: before a reopening, so that a process that was away
-    /// does not take back what another has claimed meanwhile.
+    /// Reads the log to its end, to find out who owns the partition now. A process that was
+    /// suspended does this before it reopens a partition, so that it does not take back what
+    /// another process has claimed.
     pub async fn catch_up(&mut self, log: &dyn EventLog) -> Result<(), ClosedError> {
         let mut reader = BatchReader::open(log, self.memory.partition, self.memory.cursor).await?;
         loop {
@@ -119,8 +121,11 @@ impl Closed {
         }
     }
 
-    /// Fences, claims and reads; gives the writer, and a moment before its claim was committed: later ones prove nothing, for
-    /// what was read since may have been read long ago. A process that `yields` claims nothing behind another's claim.
+    /// Fences the writers before it, claims the partition, and reads up to the claim. Returns the
+    /// writer, and a moment before the claim was appended. The lease counts from that moment: a
+    /// later one would prove nothing, because the claim may have been read long after it was
+    /// appended, and another process may have claimed the partition since. A process that `yields`
+    /// stops if it meets another process's claim.
     pub async fn open(
         &mut self,
         log: &dyn EventLog,

@@ -1,4 +1,4 @@
-//! The loop of a shard.
+//! The main loop of a shard.
 
 use super::{
     LEASE, MAX_ROUND, Mailboxes, Message, ShardState,
@@ -20,11 +20,11 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-/// Back-off between tries to open a partition.
+/// The back-off between attempts to open a partition.
 const REOPEN_DELAY: Duration = Duration::from_millis(50);
 const REOPEN_DELAY_MAX: Duration = Duration::from_secs(5);
 
-/// While a partition opens, what waits for it longer than this is told that it was not applied.
+/// While a partition opens, messages that wait longer than this are refused as not applied.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// One partition's shard.
@@ -40,29 +40,34 @@ pub struct Shard {
     pub(crate) stop: watch::Receiver<bool>,
 }
 
-/// The most of a pause between an opening that failed its first appends and the next one: each leaves a claim in the log.
+/// The longest pause before a reopening whose predecessor failed early. Every opening leaves a
+/// claim in the log.
 const FLAPPING_DELAY_MAX: Duration = Duration::from_millis(500);
 
 /// Why a shard stopped serving.
 enum End {
     Stop,
-    /// The last commit was answered, and may be repeated late.
+    /// The last commit was answered, but the log library may still send it a second time.
     Spent,
     /// An append failed.
     Failed(Option<Doubt>),
 }
 
 impl Shard {
-    /// Opens the partition and serves it until told to stop; opens it again after any trouble.
+    /// Opens the partition and serves it until told to stop; reopens it after any failure.
     pub async fn run(self) {
         let (partition, board) = (self.partition, Arc::clone(&self.board));
         let status = self.inbox.status.clone();
-        // What panics here is a fault of the program or the log's library: the partition must not look open for it.
+        // A panic is a bug in this program or in the log's library. The status must not go on
+        // saying that the partition is open.
         if AssertUnwindSafe(self.live()).catch_unwind().await.is_err() {
             status.set(ShardState::Failed, 0);
             board.retract(partition);
             metrics::counter!("orderlog_shard_failed_total").increment(1);
-            error!(partition = partition.0, "the partition's task panicked: it stays closed");
+            error!(
+                partition = partition.0,
+                "the task of the partition panicked: the partition stays closed"
+            );
         }
     }
 
@@ -75,13 +80,14 @@ impl Shard {
             let opened = self.environment.monotonic();
             let mut serving =
                 Serving::new(closed.memory, writer, began, opened.saturating_add(self.grace));
-            // First the board: whoever is answered finds what is owed next on it.
+            // The board comes first, so that a caller who has been answered finds the next effects
+            // on it.
             serving.take_stock(&self.board);
             if let Some(doubt) = closed.doubt {
                 doubt.resolve(self.partition);
             }
             self.inbox.status.set(ShardState::Open, term);
-            info!(partition = self.partition.0, term, "partition open");
+            info!(partition = self.partition.0, term, "partition opened");
             self.save_if_due(&mut serving.memory);
             let end = self.serve(&mut serving).await;
             self.board.retract(self.partition);
@@ -99,7 +105,7 @@ impl Shard {
                 End::Spent => {
                     warn!(
                         partition = self.partition.0,
-                        "a commit was slow: opening the partition anew"
+                        "a commit was slow: reopening the partition"
                     );
                     (Duration::ZERO, None)
                 }
@@ -114,8 +120,8 @@ impl Shard {
         self.refuse_all().await;
     }
 
-    /// What is known of the partition before its log is read: what the last snapshot says, if it is of this log. `None` when
-    /// the program is ending.
+    /// What is known of the partition before the log is read: the last snapshot, if it belongs to
+    /// this log. `None` if the program is stopping.
     async fn recall(&mut self) -> Option<Memory> {
         let (partition, environment) = (self.partition, Arc::clone(&self.environment));
         let nothing = Memory::new(partition);
@@ -128,10 +134,10 @@ impl Shard {
             match self.patiently(snapshot.is_of(&*log)).await? {
                 Ok(true) => return Some(snapshot.into_memory()),
                 Ok(false) => {
-                    warn!(partition = partition.0, "a snapshot of another log is passed over");
+                    warn!(partition = partition.0, "a snapshot of another log is ignored");
                     return Some(nothing);
                 }
-                // The opening will say what is wrong with it.
+                // Opening the partition will report the damage.
                 Err(ReadError::Damaged { .. }) => return Some(nothing),
                 Err(unavailable) => {
                     warn_unopened(partition, &unavailable);
@@ -142,7 +148,7 @@ impl Shard {
         }
     }
 
-    /// Saves what is known beside serving it, once there is enough of it that is new.
+    /// Saves a snapshot in the background, if there are enough new events.
     fn save_if_due(&self, memory: &mut Memory) {
         let is_due = |store: &Arc<dyn SnapshotStore>| {
             memory.unsaved >= store.every().max(memory.streams.len())
@@ -162,7 +168,8 @@ impl Shard {
         }
     }
 
-    /// Tries until the partition is open, first after `pause`; `None` when it never will be, or the program is ending.
+    /// Tries until the partition is open; waits for `pause` before the first attempt. `None` if it
+    /// can never be opened by this process, or the program is stopping.
     async fn open(&mut self, closed: &mut Closed, pause: Duration) -> Option<(Writer, Duration)> {
         let mut delay = REOPEN_DELAY;
         let reopening = closed.claim.is_some();
@@ -185,12 +192,18 @@ impl Shard {
             match self.patiently(opening).await? {
                 Ok(Ok(opened)) => return Some(opened),
                 Ok(Err((term, node))) => {
-                    // Our lanes were fenced before that claim: what was in doubt and is not before it, is nowhere.
+                    // The other process fenced our lanes before its claim. So a batch in doubt that
+                    // is not in front of that claim will never be in the log.
                     if let Some(doubt) = closed.doubt.take() {
                         doubt.resolve(self.partition);
                     }
                     self.inbox.status.set(ShardState::Foreign { node }, term);
-                    warn!(partition = self.partition.0, term, %node, "another process owns the partition: stepping down");
+                    warn!(
+                        partition = self.partition.0,
+                        term,
+                        %node,
+                        "another process has claimed the partition: this process no longer serves it"
+                    );
                     return None;
                 }
                 Err(ClosedError::Later(source)) => {
@@ -204,15 +217,18 @@ impl Shard {
                     self.inbox.status.set(ShardState::Failed, 0);
                     metrics::counter!("orderlog_shard_failed_total").increment(1);
                     let cause = &never as &dyn std::error::Error;
-                    error!(partition = self.partition.0, cause, "the partition stays closed");
+                    error!(
+                        partition = self.partition.0,
+                        cause, "the partition cannot be opened and stays closed"
+                    );
                     return None;
                 }
             }
         }
     }
 
-    /// Waits for a step of the opening; what waits for the partition longer than [`PATIENCE`] meanwhile is told that it was
-    /// not applied. `None` when the program is ending.
+    /// Waits for a step of the opening. Meanwhile refuses messages that have waited longer than
+    /// [`PATIENCE`]. `None` if the program is stopping.
     async fn patiently<T>(&mut self, step: impl Future<Output = T>) -> Option<T> {
         let mut step = std::pin::pin!(step);
         loop {
@@ -225,7 +241,7 @@ impl Shard {
         }
     }
 
-    /// Serves until told to stop or until the partition must be opened anew.
+    /// Serves until told to stop, or until the partition must be reopened.
     async fn serve(&mut self, serving: &mut Serving) -> End {
         loop {
             let due = serving.until_due(&*self.environment);
@@ -236,7 +252,8 @@ impl Shard {
                 _ = self.stop.wait_for(|stop| *stop) => return End::Stop,
                 () = sleep_until_due(&*self.environment, due) => None,
             };
-            // Whoever was answered by the last round is about to send again: let them, and one batch takes them all.
+            // Callers that were answered by the last round are about to send again. After this
+            // yield one batch takes all their commands.
             tokio::task::yield_now().await;
             let now = self.environment.now();
             let mut round = Round::new(self.environment.uuid(), serving.memory.time.max(now));
@@ -292,7 +309,7 @@ impl Shard {
                 let cause = &failure as &dyn std::error::Error;
                 warn!(
                     partition = self.partition.0,
-                    cause, "an append failed: opening the partition anew"
+                    cause, "an append failed: reopening the partition"
                 );
                 for look in looks {
                     look.refuse("the append failed");
@@ -319,7 +336,8 @@ impl Shard {
             metrics::counter!("orderlog_events_appended_total")
                 .increment(batch.records.len() as u64);
             let (changed, waiting) = round.merge(&mut serving.memory, &batch.records, &offsets);
-            // First the board: whoever is answered finds what is owed next on it.
+            // The board comes first, so that a caller who has been answered finds the next effects
+            // on it.
             serving.after_change(&self.board, changed);
             for waiting in waiting {
                 waiting.answer(self.partition, &offsets);
@@ -331,7 +349,7 @@ impl Shard {
         if serving.writer.is_spent() { Err(End::Spent) } else { Ok(()) }
     }
 
-    /// Answers everything with "not applied" until the program ends.
+    /// Refuses every message as not applied until the program stops.
     async fn refuse_all(mut self) {
         loop {
             tokio::select! {
@@ -341,12 +359,12 @@ impl Shard {
                 _ = self.stop.wait_for(|stop| *stop) => break,
             }
         }
-        self.inbox.close("the program is ending").await;
+        self.inbox.close("the program is stopping").await;
     }
 }
 
 impl Mailboxes {
-    /// The next message that waits, the program's own first.
+    /// The next waiting message, the program's own first.
     fn try_next(&mut self) -> Option<Message> {
         self.internal.try_recv().or_else(|_| self.commands.try_recv()).ok()
     }
@@ -357,7 +375,8 @@ impl Mailboxes {
         }
     }
 
-    /// Takes no more, and answers all that was taken: a message dropped with its mailbox would have an unknown outcome.
+    /// Closes the mailboxes and refuses every message in them. A message that were dropped with its
+    /// mailbox would have an unknown outcome.
     async fn close(mut self, why: &'static str) {
         self.internal.close();
         self.commands.close();
@@ -370,7 +389,8 @@ impl Mailboxes {
     }
 }
 
-/// What becomes of a round whose append failed: answered when nothing of it is in the log, else in doubt.
+/// Handles a round whose append failed: refuses it if nothing of it is in the log, otherwise
+/// returns it as doubtful.
 fn doubt_about(round: Round, failure: &AppendError) -> Option<Doubt> {
     match failure {
         AppendError::Unknown(_) => Some(Doubt::new(round)),
@@ -384,5 +404,5 @@ fn doubt_about(round: Round, failure: &AppendError) -> Option<Doubt> {
 }
 
 fn warn_unopened(partition: Partition, cause: &(dyn std::error::Error + 'static)) {
-    warn!(partition = partition.0, cause, "the partition did not open; trying again");
+    warn!(partition = partition.0, cause, "the partition could not be opened: trying again");
 }

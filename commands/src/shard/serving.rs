@@ -1,4 +1,5 @@
-//! A shard's memory while it serves, with what is derived from it: what is owed, when orders expire, who waits.
+//! The state of a shard while it serves: its memory and what derives from it, namely the effects
+//! owed, the orders' deadlines and the waiting callers.
 
 use super::{
     Message, Reply,
@@ -16,7 +17,7 @@ use std::{collections::BTreeSet, time::Duration};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-/// The most orders that expire in one round.
+/// The largest number of orders that expire in one round.
 const MAX_EXPIRE: usize = 256;
 
 type Waiter = Reply<Result<Snapshot, CommandError>>;
@@ -25,15 +26,16 @@ type Waiter = Reply<Result<Snapshot, CommandError>>;
 pub struct Serving {
     pub memory: Memory,
     pub writer: Writer,
-    /// When the last OK commit began.
+    /// When the last successful commit began.
     pub lease_from: Duration,
-    /// Nothing expires before: what was nearly done when the last writer died gets its chance.
+    /// No order expires before this moment, so that orders which were nearly complete when the last
+    /// writer died can complete.
     pub grace_over: Duration,
     pub deadlines: BTreeSet<(Timestamp, Uuid)>,
     pub settled: FxHashMap<StreamId, Vec<Waiter>>,
 }
 
-/// Sleeps until the next order expires; for ever when none will.
+/// Sleeps until the next order expires; for ever if none will.
 pub async fn sleep_until_due(environment: &dyn Environment, due: Option<Duration>) {
     match due {
         Some(duration) => environment.sleep(duration).await,
@@ -42,13 +44,13 @@ pub async fn sleep_until_due(environment: &dyn Environment, due: Option<Duration
 }
 
 impl Serving {
-    /// Begins to serve what `memory` holds.
+    /// Starts to serve what `memory` contains.
     pub fn new(memory: Memory, writer: Writer, lease_from: Duration, grace_over: Duration) -> Self {
         let (deadlines, settled) = (BTreeSet::new(), FxHashMap::default());
         Self { memory, writer, lease_from, grace_over, deadlines, settled }
     }
 
-    /// Derives from the recovered state what no log record says: what is owed, and when orders expire.
+    /// Derives from the recovered state what is owed and when orders expire.
     pub fn take_stock(&mut self, board: &Board) {
         let mut owed = Vec::new();
         for (&id, stream) in &self.memory.streams {
@@ -60,12 +62,13 @@ impl Serving {
                 owed.push((id, effects));
             }
         }
-        // In an order of its own, whatever the map's.
+        // The posting order must not depend on the order of the map.
         owed.sort_by_key(|&(id, _)| id);
         board.post(self.memory.partition, owed);
     }
 
-    /// After a commit: what the changed streams owe now, when they expire, and who waited for them.
+    /// After a commit: posts what the changed streams owe, updates their deadlines, and answers the
+    /// callers that waited for them.
     pub fn after_change(&mut self, board: &Board, changed: Vec<(StreamId, Option<Stream>)>) {
         let mut owed = Vec::with_capacity(changed.len());
         for (id, before) in changed {
@@ -108,7 +111,7 @@ impl Serving {
                     {
                         Some(_) => {
                             let waiters = self.settled.entry(stream).or_default();
-                            // Those who waited and left must not pile up.
+                            // Callers that have stopped waiting must not pile up.
                             waiters.retain(|waiter| !waiter.is_closed());
                             waiters.push(reply);
                         }
@@ -123,15 +126,16 @@ impl Serving {
         }
     }
 
-    /// How long until the next order may expire; `None` when none will.
+    /// How long until the next order may expire; `None` if none will.
     pub fn until_due(&self, environment: &dyn Environment) -> Option<Duration> {
         let (deadline, _) = self.deadlines.first()?;
         let left = (*deadline - environment.now()).to_std().unwrap_or_default();
         Some(left.max(self.grace_over.saturating_sub(environment.monotonic())))
     }
 
-    /// Puts the orders whose deadline has passed into the round. By the clock that deadlines are made with: log time is ahead
-    /// of it for as long as some clock once was.
+    /// Adds the expiry of orders whose deadline has passed to the round. It compares with the wall
+    /// clock, which the deadlines were made from. Log time may be ahead of it, if a clock was once
+    /// ahead.
     pub fn expire_due(&mut self, round: &mut Round, now: Timestamp, monotonic: Duration) {
         if monotonic < self.grace_over {
             return;
@@ -154,13 +158,13 @@ impl Serving {
                 causation_id: command_id,
                 traceparent: None,
             };
-            // The state tells the outcome: nobody waits for this answer.
+            // The order's state shows the result, so nobody waits for this answer.
             round.decide(&self.memory, &[expire], oneshot::channel().0);
         }
     }
 }
 
-/// When the order expires, if it still can.
+/// When the order expires; `None` if it cannot expire any more.
 fn deadline(state: &State) -> Option<Timestamp> {
     match state {
         State::Order(order) => order.deadline(),

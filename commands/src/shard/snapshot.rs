@@ -1,8 +1,9 @@
-//! A partition's fold on disk, so that opening the partition does not read its whole log again.
+//! A partition's memory on disk, so that opening the partition need not read its whole log.
 //!
-//! An optimisation and nothing else: a snapshot that is missing, damaged, of other code or of another log is passed over,
-//! and the log is read from its beginning. What is in one is what [`Memory`] holds, up to one record of the log; whoever
-//! recalls it looks that record up first.
+//! It is only an optimisation. A snapshot that is missing, damaged, of another build or of another
+//! log is ignored, and the log is read from its beginning. A snapshot contains what [`Memory`]
+//! holds up to one record of the log. The shard checks that the log still has that record before it
+//! uses the snapshot.
 
 mod files;
 
@@ -27,42 +28,45 @@ use uuid::Uuid;
 
 pub use files::SnapshotFiles;
 
-/// Changes with every line of code that folds events into state: a snapshot of other code is not used.
+/// Changes with every line of the code that folds events, so a snapshot of another build is
+/// ignored.
 const CODE: &str = env!("ORDERLOG_FOLD");
 
-/// Where snapshots are kept: one a partition, the newest.
+/// Stores the newest snapshot of each partition.
 #[async_trait]
 pub trait SnapshotStore: fmt::Debug + Send + Sync + 'static {
-    /// A partition is saved again once so many events came since the last time, or as many as it has streams if that is
-    /// more: so that an event costs the same however many streams there are.
+    /// How many new events make another snapshot due. A partition with more streams than this waits
+    /// for as many events as it has streams, so that the cost for each event does not grow with the
+    /// partition.
     fn every(&self) -> usize {
         20_000
     }
 
-    /// The same for a partition that is closed because the program ends.
+    /// How many new events make a snapshot worthwhile when the program stops.
     fn worth_at_stop(&self) -> usize {
         self.every().min(1_000)
     }
 
-    /// The partition's snapshot; `None` when there is none that can be used.
+    /// The partition's snapshot; `None` if there is no usable one.
     async fn load(&self, partition: Partition) -> Option<PartitionSnapshot>;
 
-    /// Keeps a snapshot in the place of the one before. What cannot be kept is told in the log lines and forgotten.
+    /// Stores a snapshot in place of the previous one. A failure is logged, and the snapshot is
+    /// dropped.
     async fn save(&self, snapshot: PartitionSnapshot);
 }
 
-/// What a shard knew of its partition.
+/// A shard's memory of its partition.
 #[derive(Debug)]
 pub struct PartitionSnapshot(Memory);
 
-/// Why bytes are no snapshot for this program.
+/// Why bytes are not a usable snapshot.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
-    /// They do not read.
-    #[error("the snapshot does not read")]
+    /// They do not decode.
+    #[error("the snapshot cannot be decoded")]
     Damaged(#[source] Box<dyn Error + Send + Sync>),
-    /// They were written by other code.
-    #[error("the snapshot was written by other code")]
+    /// They were written by another build.
+    #[error("the snapshot was written by another build")]
     OtherCode,
 }
 
@@ -76,7 +80,7 @@ struct Header {
     applied: u64,
 }
 
-/// A stream in the form it is kept in.
+/// A stream as the file stores it.
 #[derive(Serialize, Deserialize)]
 struct StreamEntry<S> {
     id: (u8, Uuid),
@@ -86,7 +90,7 @@ struct StreamEntry<S> {
 type AppliedEntry = (Timestamp, Uuid, (u8, Uuid), Fingerprint, u64);
 
 impl PartitionSnapshot {
-    /// Of `memory`; `None` before its first record.
+    /// A snapshot of `memory`; `None` if nothing has been folded yet.
     pub(super) fn of(memory: &Memory) -> Option<Self> {
         memory.last.map(|_| Self(memory.clone()))
     }
@@ -96,10 +100,11 @@ impl PartitionSnapshot {
         self.0.partition
     }
 
-    /// Writes it: code, header, streams, applied commands, and a checksum of it all.
+    /// Writes the code's name, a header, the streams, the remembered commands, and a checksum of
+    /// all of it.
     ///
     /// # Errors
-    /// When `to` fails.
+    /// If `to` fails.
     pub fn write(&self, to: impl Write) -> io::Result<()> {
         let memory = &self.0;
         let nothing = Dedupe::default();
@@ -130,7 +135,7 @@ impl PartitionSnapshot {
         to.end()
     }
 
-    /// Reads what [`write`](Self::write) wrote.
+    /// Reads what [`write`](Self::write) has written.
     ///
     /// # Errors
     /// [`SnapshotError`].
@@ -159,13 +164,14 @@ impl PartitionSnapshot {
         Ok(Self(memory))
     }
 
-    /// Whether the record it ends with stands in `log` where it stood: else it is of another log.
+    /// Whether `log` has the snapshot's last record at the same offset. If not, the snapshot
+    /// belongs to another log.
     ///
     /// # Errors
-    /// When the log does not answer.
+    /// If the log does not answer.
     pub(super) async fn is_of(&self, log: &dyn EventLog) -> Result<bool, ReadError> {
         let Some((offset, event_id)) = self.0.last else { return Ok(false) };
-        // A log that is shorter would wait for its next record.
+        // A reader that starts behind the end of a shorter log would wait for its next record.
         if log.end(self.0.partition).await? <= offset {
             return Ok(false);
         }
@@ -191,11 +197,12 @@ fn damaged(error: impl Into<Box<dyn Error + Send + Sync>>) -> SnapshotError {
 }
 
 fn stream_id((kind, id): (u8, Uuid)) -> Result<StreamId, SnapshotError> {
-    let kind = StreamKind::from_u8(kind).ok_or_else(|| damaged("an unknown kind of stream"))?;
+    let kind = StreamKind::from_u8(kind)
+        .ok_or_else(|| damaged("it contains an unknown kind of stream"))?;
     Ok(StreamId { kind, id })
 }
 
-/// Sums up what passes through it.
+/// Computes the checksum of the bytes that pass through it.
 struct Summed<T> {
     through: T,
     sum: crc32fast::Hasher,
@@ -208,7 +215,7 @@ impl<T> Summed<T> {
 }
 
 impl<W: Write> Summed<W> {
-    /// The sum, behind everything else.
+    /// Appends the checksum.
     fn end(mut self) -> io::Result<()> {
         self.through.write_all(&self.sum.finalize().to_le_bytes())?;
         self.through.flush()
@@ -216,14 +223,14 @@ impl<W: Write> Summed<W> {
 }
 
 impl<R: Read> Summed<R> {
-    /// Whether the sum that follows is that of what was read, and nothing comes after it.
+    /// Checks that the next bytes are the checksum of what was read, and that nothing follows it.
     fn check(mut self) -> Result<(), SnapshotError> {
         let mut rest = Vec::new();
         self.through.read_to_end(&mut rest).map_err(damaged)?;
         if rest == self.sum.finalize().to_le_bytes() {
             return Ok(());
         }
-        Err(damaged("its checksum is another"))
+        Err(damaged("its checksum does not match"))
     }
 }
 

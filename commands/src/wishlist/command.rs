@@ -1,8 +1,8 @@
-//! What can be asked of a wishlist.
+//! The commands of a wishlist.
 
 use uuid::Uuid;
 
-/// What can be asked of a wishlist. Asked for what is so already, it changes nothing.
+/// A command for a wishlist. If the list already is as the command asks, nothing changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Put this product on it.

@@ -1,4 +1,4 @@
-//! What a wishlist answers.
+//! How a wishlist decides commands.
 
 use super::{Command, MAX_ITEMS, Refusal, Wishlist};
 use crate::aggregate::{Aggregate, At};

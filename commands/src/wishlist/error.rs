@@ -1,12 +1,12 @@
-//! Why a wishlist says no.
+//! Why a wishlist refuses a command.
 
-/// Why a wishlist says no.
+/// Why a wishlist refuses a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// It has as many items as it may have.
-    #[error("the wishlist has {most} items, and may have no more")]
+    /// The list already has the largest number of items.
+    #[error("the wishlist already has {most} items, the most it may have")]
     Full {
-        /// Items that a wishlist may have.
+        /// The largest number of items.
         most: usize,
     },
 }

@@ -1,4 +1,5 @@
-//! A wishlist: the products that a customer wants to keep in sight. It knows ids only.
+//! A wishlist: the products that a customer has put on it. It holds only ids and does not check
+//! that the products exist.
 
 mod command;
 mod decide;

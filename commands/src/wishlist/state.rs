@@ -1,4 +1,4 @@
-//! What a wishlist is.
+//! The state of a wishlist.
 
 use crate::aggregate::At;
 use events::{Timestamp, wishlist::Event};
@@ -6,19 +6,19 @@ use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Items of a wishlist at most: its state is in memory.
+/// The largest number of items, because the list is kept in memory.
 pub const MAX_ITEMS: usize = 500;
 
-/// When a product came on the list.
+/// A product on the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
-    /// The stream version of that event: later ones have higher ones.
+    /// The stream version of the event that added it; later additions have higher versions.
     pub version: u64,
-    /// When it was decided.
+    /// When it was added.
     pub added_at: Timestamp,
 }
 
-/// A wishlist. A customer who never wished for anything has an empty one.
+/// A wishlist. A customer who has never used it has an empty one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Wishlist {
     pub(super) items: OrdMap<Uuid, Item>,
@@ -26,12 +26,12 @@ pub struct Wishlist {
 }
 
 impl Wishlist {
-    /// The item of a product.
+    /// The item of a product; `None` if the product is not on the list.
     pub fn item(&self, product_id: Uuid) -> Option<Item> {
         self.items.get(&product_id).copied()
     }
 
-    /// The stream version of the last event: each of them shows.
+    /// The stream version of the last event; clients see the effect of every event.
     pub fn shown_version(&self) -> u64 {
         self.shown_version
     }

@@ -54,7 +54,8 @@ fn a_full_list_takes_what_it_has_and_nothing_else() {
 }
 
 proptest! {
-    /// Whatever is asked in whatever order: no panic, replay equals the running state, asked again nothing happens.
+    /// For any sequence of commands: no panic, a replay gives the running state, a repeated command
+    /// changes nothing.
     #[test]
     fn the_list_is_what_was_asked_for_last(
         commands in proptest::collection::vec((0..2u16, 0..6u128, any::<bool>()), 0..60),

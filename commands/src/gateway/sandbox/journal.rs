@@ -1,4 +1,4 @@
-//! The sandbox's journal: one JSON object a line, written by any of the processes that share it.
+//! The sandbox's journal: one JSON object per line. Several processes may share it.
 
 use events::Money;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-/// One line.
+/// A line of the journal.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "did", rename_all = "snake_case")]
 pub(super) enum Entry {
@@ -21,7 +21,7 @@ pub(super) enum Entry {
     Refunded { payment_id: Arc<str>, refund_id: Arc<str>, amount: Money },
 }
 
-/// The file, and how much of it has been read.
+/// The open file, and how much of it this process has read.
 pub(super) struct Journal {
     file: File,
     bytes: u64,
@@ -29,13 +29,13 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// The journal at `path`, nothing of it read yet.
+    /// Opens the journal at `path` without reading it.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
         Ok(Self { file, bytes: 0, lines: 0 })
     }
 
-    /// Keeps all others out, unless one of them keeps us out.
+    /// Locks the file against other processes. `false` if another process holds the lock.
     pub fn try_lock(&self) -> io::Result<bool> {
         match self.file.try_lock() {
             Ok(()) => Ok(true),
@@ -45,11 +45,12 @@ impl Journal {
     }
 
     pub fn unlock(&self) {
-        // The system does it at the latest when the process ends.
+        // The system releases the lock when the process ends at the latest.
         let _ = self.file.unlock();
     }
 
-    /// What was written since, by whomever. Who died while writing leaves half a line, which never was.
+    /// Reads the entries that any process has written since the last call. Removes a last line that
+    /// a dead process left incomplete: its entry was never acknowledged.
     pub fn read_on(&mut self) -> io::Result<Vec<Entry>> {
         let length = self.file.metadata()?.len();
         if length == self.bytes {
@@ -77,12 +78,13 @@ impl Journal {
         Ok(entries)
     }
 
-    /// Adds a line, or nothing: half a line, on a full disk, would make nonsense of the next one.
+    /// Appends a line completely or not at all. If a full disk left half a line, the next line
+    /// would become unreadable.
     pub fn write(&mut self, entry: &Entry) -> io::Result<()> {
         let mut line = serde_json::to_vec(entry)?;
         line.push(b'\n');
         if let Err(error) = self.file.write_all(&line) {
-            // If this fails too, whoever has the next turn cuts it off.
+            // If this fails too, the next process to lock the journal removes the half line.
             let _ = self.file.set_len(self.bytes);
             return Err(error);
         }

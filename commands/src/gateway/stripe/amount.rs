@@ -1,18 +1,18 @@
-//! Money as Stripe counts it.
+//! Converts money to Stripe's units.
 //!
-//! Stripe's smallest units are those of ISO 4217, but for the currencies below (<https://docs.stripe.com/currencies>, "minor
-//! units" and "special cases").
+//! Stripe's smallest units are those of ISO 4217, except for the currencies below
+//! (<https://docs.stripe.com/currencies>, "minor units" and "special cases").
 
 use events::Money;
 
-/// ISO 4217 counts hundredths (of the ariary, fifths in name), Stripe whole ones.
+/// ISO 4217 counts hundredths (the ariary has fifths, by its name), Stripe counts whole units.
 const WHOLE_AT_STRIPE: [&str; 1] = ["MGA"];
-/// ISO 4217 counts whole ones, Stripe hundredths that must be zero.
+/// ISO 4217 counts whole units, Stripe counts hundredths that must be zero.
 const HUNDREDTHS_AT_STRIPE: [&str; 2] = ["ISK", "UGX"];
-/// Three decimals, the last of which must be zero at Stripe.
+/// Currencies with three decimals, the last of which must be zero at Stripe.
 const TENS_OF_THOUSANDTHS: [&str; 5] = ["BHD", "JOD", "KWD", "OMR", "TND"];
 
-/// The amount in Stripe's units; `None` when Stripe cannot take it.
+/// The amount in Stripe's units; `None` if Stripe cannot take the amount.
 pub(super) fn of_stripe(money: Money) -> Option<i64> {
     let code = money.currency.code();
     let amount = Some(money.amount).filter(|amount| *amount > 0)?;

@@ -1,13 +1,13 @@
-//! Where Stripe's interface is, and whether a secret key may go there.
+//! The address of Stripe's API, and the check that the secret key may be sent there.
 
 use std::str::FromStr;
 use url::Url;
 
-/// Where Stripe's interface is: `https`, or plain `http` on loopback for tests.
+/// The address of Stripe's API: `https`, or `http` on loopback for tests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiBase(pub(super) Url);
 
-/// It is no address that a secret key may be sent to.
+/// The secret key must not be sent to this address.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be https://HOST[:PORT], or http on loopback")]
 pub struct BadApiBase;
@@ -32,7 +32,7 @@ impl ApiBase {
 
 impl Default for ApiBase {
     fn default() -> Self {
-        "https://api.stripe.com".parse().expect("it is an address")
+        "https://api.stripe.com".parse().expect("a valid address")
     }
 }
 

@@ -1,6 +1,7 @@
-//! Requests to Stripe.
+//! HTTP requests to Stripe.
 //!
-//! Nothing is tried again here: whoever calls is called again, and looks first what became of it.
+//! This client never retries. Its caller is called again later, and then first looks up what the
+//! failed request has done.
 
 use super::{ApiBase, Failure, Secret};
 use reqwest::{
@@ -18,33 +19,36 @@ use std::{
     time::Duration,
 };
 
-/// The shape of Stripe's objects that this code was written for.
+/// The version of Stripe's API that this code was written for.
 const VERSION: HeaderValue = HeaderValue::from_static("2024-06-20");
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Less than the dispatcher's patience, so that a request which hangs is told from a gateway that does not.
+/// Less than the dispatcher's time limit, so that a request that hangs is reported as such and not
+/// as a gateway that hangs.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// Bytes of an answer. Stripe's are a few thousand.
+/// The largest response, in bytes. Stripe's responses have a few thousand.
 const MAX_ANSWER: usize = 1 << 20;
-/// Steps whose failed answers are kept in mind. Forgetting one costs a wait of a day at most, and no money.
+/// How many failed steps the client remembers. Forgetting one delays the step by a day at most and
+/// costs no money.
 const MAX_SPOILT: usize = 4_096;
 
-/// No client can be made.
+/// Why no client can be created.
 #[derive(Debug, thiserror::Error)]
 pub enum NoClient {
-    /// The key has characters that no key has.
-    #[error("the secret key cannot be sent")]
+    /// The key contains characters that an HTTP header cannot have.
+    #[error("the secret key contains characters that an HTTP header cannot have")]
     Key,
     /// TLS cannot be set up.
     #[error("TLS to the payment gateway cannot be set up")]
     Tls(#[source] reqwest::Error),
 }
 
-/// Requests to one account.
+/// An HTTP client for one Stripe account.
 pub(super) struct Client {
     http: reqwest::Client,
     base: Url,
-    /// Steps whose answer was a fault, with how often. Stripe gives a remembered fault again for a day, so the next try is under
-    /// another key: by then it was looked what became of this one.
+    /// Steps that Stripe answered with a fault, and how often. Stripe repeats a remembered fault
+    /// for a day, so the next attempt uses another idempotency key. That is safe: the caller has
+    /// looked up by then what the failed attempt has done.
     spoilt: Mutex<FxHashMap<Box<str>, u32>>,
     shut_out: AtomicBool,
 }
@@ -84,7 +88,8 @@ impl Client {
         self.send(self.http.request(Method::GET, url)).await
     }
 
-    /// `step` names what is done: the same again is done once, as far as Stripe remembers.
+    /// Sends a form. `step` is the idempotency key: Stripe carries out the same step once, as long
+    /// as it remembers the key.
     pub async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -107,7 +112,8 @@ impl Client {
         answer
     }
 
-    /// Ids come from Stripe and from its notices; what is none of its characters is no id.
+    /// The ids in a path come from Stripe and from its notices. A path with other characters is
+    /// refused.
     fn url(&self, path: &str) -> Result<Url, Failure> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'/');
         if !path.bytes().all(plain) {
@@ -150,14 +156,15 @@ impl Client {
         Err(Failure::of(status, &headers, &body))
     }
 
-    /// A key that is not, or no more, Stripe's is for the operator to mend: told once, not for every order that waits.
+    /// Logs once that Stripe refuses the secret key, not for every order that waits. Only the
+    /// operator can resolve it.
     fn note_access(&self, status: StatusCode) {
         let shut_out = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
         if self.shut_out.swap(shut_out, Ordering::Relaxed) != shut_out && shut_out {
             tracing::error!(
                 status = status.as_u16(),
-                "Stripe does not accept our secret key, or it may not do this: orders stay pending until \
-                 STRIPE_SECRET_KEY is put right"
+                "Stripe refuses the secret key, or the key lacks a permission: orders stay pending \
+                 until STRIPE_SECRET_KEY is corrected"
             );
         }
     }
@@ -193,8 +200,8 @@ mod tests {
         let secret = Secret::from("sk_test_hidden");
         assert!(!format!("{secret:?}").contains("hidden"));
         let Err(error) = Client::try_new(&ApiBase::default(), &"sk\nx".into()) else {
-            panic!("it is taken")
+            panic!("the key is accepted")
         };
-        assert_eq!(error.to_string(), "the secret key cannot be sent");
+        assert!(!error.to_string().contains("sk"), "{error}");
     }
 }

@@ -1,32 +1,33 @@
-//! What comes back from Stripe instead of an answer, and what it says of the next try.
+//! What Stripe returns when a request fails, and whether to repeat the request.
 
 use reqwest::{StatusCode, header::HeaderMap};
 use serde::Deserialize;
 use std::sync::Arc;
 
-/// Characters of a decline's word.
+/// The largest length of a decline code, in characters.
 const MAX_WORD: usize = 100;
 
-/// Why there is no answer to go by.
+/// Why there is no usable answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    /// Stripe says no to this request, and will say so again.
+    /// Stripe refuses this request, and would refuse it again.
     #[error(transparent)]
     Refused(Refused),
-    /// Stripe says no for a reason of the moment or of ours, or has a fault.
-    #[error("Stripe gives no answer that settles anything")]
+    /// Stripe refuses for a temporary reason, for a reason in our account, or because of a fault of
+    /// its own.
+    #[error("Stripe gave no usable answer")]
     NotNow(#[source] Refused),
-    /// Nothing came back, or not all of it: what was asked for may have been done.
-    #[error("no answer came from Stripe")]
+    /// There was no complete response. The request may have been carried out.
+    #[error("Stripe did not answer")]
     NoAnswer(#[source] reqwest::Error),
-    /// What came back makes no sense.
-    #[error("the answer is not Stripe's")]
+    /// The response cannot be understood.
+    #[error("Stripe's answer cannot be understood")]
     Malformed,
 }
 
-/// An error of Stripe's. Its message is left out: it may repeat what it was sent.
+/// An error from Stripe. Leaves out Stripe's message, because it may repeat personal data.
 #[derive(Debug, thiserror::Error)]
-#[error("{status} {kind} {} (request {request_id})", code.as_deref().unwrap_or("without a code"))]
+#[error("{status} {kind} {} (request {request_id})", code.as_deref().unwrap_or("(no code)"))]
 pub(super) struct Refused {
     status: u16,
     kind: String,
@@ -49,7 +50,7 @@ struct ErrorDetail {
     decline_code: Option<String>,
 }
 
-/// Codes of refusals that are about our account: no customer can do better with another card.
+/// Codes of refusals that are about our account, so that another card would not help the customer.
 const OURS: [&str; 9] = [
     "account_invalid",
     "account_closed",
@@ -63,7 +64,7 @@ const OURS: [&str; 9] = [
 ];
 
 impl Failure {
-    /// What an answer says that is no success.
+    /// Classifies a response that is not a success.
     pub fn of(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         let refused = Refused::of(status, headers, body);
         if refused.is_final() { Self::Refused(refused) } else { Self::NotNow(refused) }
@@ -71,7 +72,7 @@ impl Failure {
 }
 
 impl Refused {
-    /// What Stripe says in an answer that is none.
+    /// Reads the error from a response.
     fn of(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         let error = serde_json::from_slice::<ErrorBody>(body).unwrap_or_default().error;
         let request_id = headers.get("request-id").and_then(|id| id.to_str().ok());
@@ -84,33 +85,33 @@ impl Refused {
         }
     }
 
-    /// Whether the fault is Stripe's.
+    /// Whether the fault is Stripe's own.
     pub fn is_fault(&self) -> bool {
         self.status >= 500
     }
 
-    /// Whether another request came first: the object is not where it was.
+    /// Whether another request has changed the object's state first.
     pub fn is_about_state(&self) -> bool {
         self.code.as_deref() == Some("payment_intent_unexpected_state")
     }
 
-    /// Whether there is no such object.
+    /// Whether the object does not exist.
     pub fn is_missing(&self) -> bool {
         self.status == 404
     }
 
-    /// Whether all the money of a payment went back already.
+    /// Whether the whole payment has already been refunded.
     pub fn is_given_back(&self) -> bool {
         self.code.as_deref() == Some("charge_already_refunded")
     }
 
-    /// A word for a customer.
+    /// The decline code that the customer sees.
     pub fn decline_word(&self) -> Arc<str> {
         let code = self.code.as_deref().or(Some(self.kind.as_str())).filter(|it| !it.is_empty());
         decline_word(code, self.decline_code.as_deref())
     }
 
-    /// Whether the request is at fault, so that it fails again.
+    /// Whether the same request would fail again.
     fn is_final(&self) -> bool {
         let about_us = self.kind == "idempotency_error"
             || self.code.as_deref().is_some_and(|code| OURS.contains(&code));
@@ -118,7 +119,8 @@ impl Refused {
     }
 }
 
-/// The bank's word if there is one, else Stripe's. That a card was reported stolen is not for whoever shows it.
+/// The bank's code if there is one, otherwise Stripe's. A customer must not learn that a card was
+/// reported stolen or is suspected, so such codes are replaced.
 pub(super) fn decline_word(code: Option<&str>, decline_code: Option<&str>) -> Arc<str> {
     const UNTOLD: [&str; 5] =
         ["fraudulent", "lost_card", "merchant_blacklist", "pickup_card", "stolen_card"];

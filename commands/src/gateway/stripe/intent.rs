@@ -1,17 +1,18 @@
-//! A `PaymentIntent`, and what to do about it next: a pure function of what it is.
+//! A `PaymentIntent`, and the next request it needs: a pure function of its state.
 
 use super::{Ending, failure::decline_word};
 use serde::Deserialize;
 use std::{collections::BTreeMap, sync::Arc};
 
-/// The reason we cancel a declined one with: it tells us later that it was declined.
+/// The cancellation reason for a declined payment. When the intent is looked up later, the reason
+/// tells that the payment was declined.
 const ABANDONED: &str = "abandoned";
-/// The reason we cancel one with whose order is dead.
+/// The cancellation reason for a payment whose order is cancelled or rejected.
 const UNWANTED: &str = "requested_by_customer";
-/// The word for a decline that Stripe has no word for, or has forgotten it.
+/// The decline code to use if Stripe has none or has forgotten it.
 const DECLINED: &str = "card_declined";
 
-/// A `PaymentIntent`, as far as it matters here.
+/// The fields of a `PaymentIntent` that are used here.
 #[derive(Debug, Deserialize)]
 pub(super) struct Intent {
     pub id: Arc<str>,
@@ -22,14 +23,14 @@ pub(super) struct Intent {
     cancellation_reason: Option<String>,
 }
 
-/// Why the last try to confirm failed.
+/// Why the last attempt to confirm failed.
 #[derive(Debug, Deserialize)]
 struct PaymentError {
     code: Option<String>,
     decline_code: Option<String>,
 }
 
-/// Where an intent is.
+/// The status of an intent, in Stripe's terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Status {
@@ -59,30 +60,30 @@ impl Status {
     }
 }
 
-/// What a payment is to come to.
+/// The result that the caller wants for a payment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Goal {
-    /// The money is to be taken.
+    /// Take the money.
     Capture,
-    /// It is to be taken no more.
+    /// Take no money.
     Settle,
-    /// It could not be taken: no other try is to follow.
+    /// The confirmation was refused: cancel the payment as declined, without another attempt.
     Decline,
 }
 
-/// What is to be done next.
+/// The next step for an intent.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Ended(Ending),
-    /// Stripe is at it.
+    /// Stripe is still processing it.
     Wait,
     Confirm,
-    /// With this reason.
+    /// Cancel it, with this reason.
     Cancel(&'static str),
 }
 
 impl Intent {
-    /// What is to be done next.
+    /// The next step towards the goal.
     pub fn step(&self, goal: Goal) -> Step {
         let give_up = |declined: bool| Step::Cancel(if declined { ABANDONED } else { UNWANTED });
         let wanted = goal != Goal::Settle;
@@ -93,14 +94,15 @@ impl Intent {
             Status::RequiresConfirmation | Status::RequiresCapture => {
                 give_up(goal == Goal::Decline)
             }
-            // Confirmed once, and it came to nothing.
+            // It was confirmed before, and the confirmation failed.
             Status::RequiresPaymentMethod | Status::RequiresAction => {
                 give_up(wanted || self.last_payment_error.is_some())
             }
         }
     }
 
-    /// How it ended. One that can still be confirmed has not, whatever happened to it.
+    /// The final state of the payment. An intent that can still be confirmed has none, whatever
+    /// happened before.
     pub fn ending(&self) -> Option<Ending> {
         match self.status {
             Status::Succeeded => Some(Ending::Captured),
@@ -117,7 +119,7 @@ impl Intent {
         }
     }
 
-    /// Stripe's word for why it was declined.
+    /// Stripe's code for the reason of the decline.
     pub fn decline_word(&self) -> Option<Arc<str>> {
         if self.status == Status::RequiresAction {
             return Some("authentication_required".into());

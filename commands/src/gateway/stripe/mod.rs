@@ -1,18 +1,23 @@
-//! Stripe, by its `PaymentIntents`.
+//! Stripe, through its `PaymentIntents` API.
 //!
-//! A client of its own rather than a generated one: these are five requests, and what matters is how they fail.
+//! This client is handwritten rather than generated: it needs only five requests, and what matters
+//! is how they fail.
 //!
-//! | step | request |
+//! | call | requests |
 //! |---|---|
-//! | create | `POST /v1/payment_intents`, not confirmed |
-//! | capture | `GET` it, then `POST .../confirm` if it waits for that |
-//! | settle | `GET` it, then `POST .../cancel` if that is still possible |
-//! | refund | `GET /v1/refunds` of it, then `POST /v1/refunds` if ours is not among them |
+//! | create | `POST /v1/payment_intents`, without confirmation |
+//! | capture | `GET` the intent, then `POST .../confirm` if it waits for confirmation |
+//! | settle | `GET` the intent, then `POST .../cancel` if that is still possible |
+//! | refund | `GET /v1/refunds` of the intent, then `POST /v1/refunds` if ours is not in the list |
 //!
-//! Stripe remembers an idempotency key for 24 hours only, so no step rests on it alone. Money moves in `confirm`, which names no
-//! means of payment: an intent that was confirmed once has none left or has succeeded, and cannot be confirmed again. A declined
-//! one is cancelled before it is reported, so that every ending is final at Stripe too. A refund is of the whole sum, and Stripe
-//! gives back no more than was taken. An intent that was created and whose id never got into the log is never confirmed.
+//! Stripe remembers an idempotency key for only 24 hours, so no call relies on the key alone:
+//!
+//! - Only `confirm` moves money, and it names no payment method. An intent that was confirmed once
+//!   either has succeeded or has no payment method left, so it cannot be confirmed again.
+//! - A declined intent is cancelled before the decline is reported, so that its state is final at
+//!   Stripe too.
+//! - A refund is always for the full amount, and Stripe refunds no more than was taken.
+//! - An intent that was created but whose id never got into the log is never confirmed.
 
 mod amount;
 mod base;
@@ -34,17 +39,18 @@ use uuid::Uuid;
 pub use base::{ApiBase, BadApiBase};
 pub use client::NoClient;
 
-/// Looks at one payment in one call: each changes something, or finds that somebody else did.
+/// How often one call looks up the intent. Each time it either changes the intent or learns that
+/// another request has changed it.
 const ROUNDS: usize = 4;
 
-/// The gateway that takes real money, with the key of a live account.
+/// The gateway for real payments, if the secret key is that of a live account.
 pub struct StripeGateway {
     client: Client,
 }
 
-/// The payment did not come to an end although nothing failed.
+/// No request failed, but the payment has not reached a final state.
 #[derive(Debug, thiserror::Error)]
-#[error("the payment keeps changing, or does not change as asked: it is {0}")]
+#[error("the payment did not reach a final state: its status is {0}")]
 struct Unsettled(&'static str);
 
 impl From<Failure> for GatewayError {
@@ -54,10 +60,12 @@ impl From<Failure> for GatewayError {
 }
 
 impl StripeGateway {
-    /// Stripe's interface at `base`, with this account's secret key. Connects when it is first used.
+    /// A gateway that uses Stripe's API at `base` with this secret key. Connects when it is first
+    /// used.
     ///
     /// # Errors
-    /// [`NoClient`] when no client can be made of them: the key is no header, or the machine has no roots of trust.
+    /// [`NoClient`] if the key cannot be an HTTP header, or if the machine has no root
+    /// certificates.
     pub fn try_new(base: &ApiBase, secret_key: &Secret) -> Result<Self, NoClient> {
         Ok(Self { client: Client::try_new(base, secret_key)? })
     }
@@ -66,11 +74,11 @@ impl StripeGateway {
         self.client.get(&format!("payment_intents/{payment_id}"), &[]).await
     }
 
-    /// Takes one step after the other until the payment has ended.
+    /// Takes one step after another until the payment has its final state.
     async fn end(&self, payment_id: &str, goal: Goal) -> Result<Option<Ending>, GatewayError> {
         let mut goal = goal;
         let mut intent = self.intent(payment_id).await?;
-        // A cancelled intent may have forgotten why it was declined.
+        // A cancelled intent may no longer say why it was declined.
         let mut word = None;
         for _ in 0..ROUNDS {
             word = intent.decline_word().or(word);
@@ -100,7 +108,8 @@ impl StripeGateway {
 
     async fn confirm(&self, payment_id: &str) -> Result<Intent, Failure> {
         let path = format!("payment_intents/{payment_id}/confirm");
-        // Nobody is there to answer a bank's question: such a payment is declined.
+        // The customer is not present to answer a question from the bank, so such a payment is
+        // declined.
         self.client.post(&path, &format!("{payment_id}/confirm"), &[("off_session", "true")]).await
     }
 

@@ -1,21 +1,21 @@
-//! Money back.
+//! Refunds.
 
 use super::{Client, Failure, amount};
 use events::Money;
 use serde::Deserialize;
 use std::{collections::BTreeMap, sync::Arc};
 
-/// A refund, as far as it matters here.
+/// The fields of a refund that are used here.
 #[derive(Debug, Deserialize)]
 struct Refund {
     id: Arc<str>,
-    /// Absent for some means of payment: then it is as good as done.
+    /// Absent for some payment methods; then the refund counts as done.
     status: Option<String>,
     #[serde(default)]
     metadata: BTreeMap<String, String>,
 }
 
-/// A page of refunds: a payment has few.
+/// A page of refunds; a payment has only a few.
 #[derive(Debug, Deserialize)]
 struct Refunds {
     data: Vec<Refund>,
@@ -27,7 +27,8 @@ impl Refund {
     }
 }
 
-/// Gives the money back unless that was done under this key before. One that failed is tried anew: Stripe has the money.
+/// Refunds the payment, unless it was already refunded under this key. A refund that failed is
+/// repeated, because Stripe has kept the money.
 pub(super) async fn refund(
     client: &Client,
     key: &str,
@@ -43,14 +44,14 @@ pub(super) async fn refund(
     }
     let failed = before.data.iter().filter(is_ours).count();
     if failed > 0 {
-        tracing::error!(payment_id, failed, "a refund failed at Stripe: trying anew");
+        tracing::error!(payment_id, failed, "Stripe reports that a refund failed: trying again");
     }
-    // What was taken can be expressed: it was asked for so.
+    // The amount was captured, so it fits Stripe's units.
     let amount = amount::of_stripe(amount).unwrap_or_default().to_string();
     let form = [("payment_intent", payment_id), ("amount", &*amount), ("metadata[key]", key)];
     match client.post::<Refund>("refunds", &format!("{key}/{failed}"), &form).await {
         Ok(refund) => Ok(refund.id),
-        // Somebody gave it back by hand.
+        // Someone refunded the payment in Stripe's dashboard.
         Err(Failure::Refused(refused)) if refused.is_given_back() => match alive().next() {
             Some(done) => Ok(Arc::clone(&done.id)),
             None => Err(Failure::Refused(refused)),

@@ -1,4 +1,4 @@
-//! What Stripe tells of itself: the signature, and which payment it is about.
+//! Stripe's notices: their signature, and the payment that each is about.
 
 use super::Secret;
 use events::Timestamp;
@@ -6,27 +6,29 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::Deserialize;
 use sha2::Sha256;
 
-/// How far the time of a notice may be from ours, in seconds: an old one cannot be sent again by whoever has seen it.
+/// How far the time of a notice may differ from ours, in seconds, so that an intercepted notice
+/// cannot be sent again later.
 const TOLERANCE: u64 = 300;
 
-/// The header with time and signatures.
+/// The header with the time and the signatures.
 pub const SIGNATURE_HEADER: &str = "stripe-signature";
 
-/// The notice is not Stripe's, or is too old.
+/// The notice does not come from Stripe, or it is too old.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadSignature {
     /// The header is not `t=<seconds>,v1=<64 hexadecimal digits>`.
     #[error("Stripe-Signature is missing or malformed")]
     Malformed,
-    /// None of the signatures is that of the body under our secret.
-    #[error("no signature is that of this body")]
+    /// No signature matches the body under our secret.
+    #[error("no signature matches the body")]
     Wrong,
-    /// Its time is too far from ours.
-    #[error("the signature is too old, or from the future")]
+    /// The time differs too much from ours.
+    #[error("the time of the signature is too far from the current time")]
     Stale,
 }
 
-/// Checks a `Stripe-Signature` over `body`. Several signatures may stand in it while a secret is being changed.
+/// Checks a `Stripe-Signature` of `body`. While a secret is being rolled, the header may contain
+/// several signatures; one that matches is enough.
 ///
 /// # Errors
 /// [`BadSignature`].
@@ -49,7 +51,7 @@ pub fn verify(
     if signatures.is_empty() {
         return Err(BadSignature::Malformed);
     }
-    // The comparison takes the same time wherever they differ.
+    // The comparison takes constant time.
     let is_ours = |signature: &[u8; 32]| {
         mac(secret, time, body).is_some_and(|mac| mac.verify_slice(signature).is_ok())
     };
@@ -62,7 +64,7 @@ pub fn verify(
     Ok(())
 }
 
-/// The header that Stripe would send: for tests, and for trying an endpoint out.
+/// The header that Stripe would send, for tests and for trying out an endpoint.
 pub fn sign(secret: &Secret, body: &[u8], at: Timestamp) -> String {
     let time = at.timestamp().to_string();
     let tag = mac(secret, &time, body).map(|mac| mac.finalize().into_bytes());
@@ -74,7 +76,7 @@ pub fn sign(secret: &Secret, body: &[u8], at: Timestamp) -> String {
     })
 }
 
-/// HMAC takes a key of any length, so there always is one.
+/// HMAC accepts a key of any length, so the result is never `None`.
 fn mac(secret: &Secret, time: &str, body: &[u8]) -> Option<Hmac<Sha256>> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.reveal().as_bytes()).ok()?;
     mac.update(time.as_bytes());
@@ -93,23 +95,24 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
-/// A notice, as far as it is believed: which payment to look at.
+/// What is used of a notice: the payment to look up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// What Stripe says happened; for the log only.
+    /// The type of Stripe's event, for the log only.
     pub kind: String,
-    /// The payment that it is about, if it is about one.
+    /// The payment that it is about, if any.
     pub payment_id: Option<String>,
 }
 
 impl Notice {
-    /// Reads a notice. What is none, or is about something else, names no payment.
+    /// Reads a notice. Names no payment if the body is not a notice or is about something else.
     pub fn of(body: &[u8]) -> Self {
         let event: Event = serde_json::from_slice(body).unwrap_or_default();
         let object = event.data.object;
         let payment_id = match object.kind.as_str() {
             "payment_intent" => object.id,
-            // Charges, refunds and disputes name theirs; some events hold it whole.
+            // Charges, refunds and disputes name their payment; some events contain the whole
+            // intent.
             _ => object.payment_intent.and_then(|it| it.as_str().map(str::to_owned)),
         };
         let is_id = |id: &String| id.starts_with("pi_") && id.len() <= 255;

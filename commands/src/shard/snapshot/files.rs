@@ -1,4 +1,4 @@
-//! Snapshots as files of a folder.
+//! Snapshots in files.
 
 use super::{PartitionSnapshot, SnapshotError, SnapshotStore};
 use async_trait::async_trait;
@@ -12,19 +12,19 @@ use std::{
 };
 use tracing::{info, warn};
 
-/// One file a partition, in a folder that may be deleted at any time.
+/// One file for each partition, in a folder that may be deleted at any time.
 #[derive(Debug)]
 pub struct SnapshotFiles {
     folder: PathBuf,
-    /// Held while a file is written: two savings of one partition must not mix.
+    /// Locked while a file is written, because two snapshots of one partition must not mix.
     writing: Arc<Mutex<()>>,
 }
 
 impl SnapshotFiles {
-    /// In `folder`, which is made if it is not there.
+    /// Stores files in `folder`, and creates it if it is missing.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// If the folder cannot be created.
     pub fn open(folder: impl Into<PathBuf>) -> io::Result<Self> {
         let folder = folder.into();
         fs::create_dir_all(&folder)?;
@@ -40,7 +40,7 @@ impl SnapshotFiles {
 impl SnapshotStore for SnapshotFiles {
     async fn load(&self, partition: Partition) -> Option<PartitionSnapshot> {
         let path = self.path(partition);
-        // A panic is told where it happens, and is no snapshot.
+        // The panic handler reports a panic; here it only means that there is no snapshot.
         tokio::task::spawn_blocking(move || read(&path)).await.ok().flatten()
     }
 
@@ -58,7 +58,7 @@ impl SnapshotStore for SnapshotFiles {
         };
         warn!(
             error = &*error as &dyn Error,
-            "a snapshot was not saved: the next start takes longer"
+            "a snapshot could not be saved: the next start takes longer"
         );
     }
 }
@@ -68,24 +68,26 @@ fn read(path: &Path) -> Option<PartitionSnapshot> {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return None,
         Err(error) => {
-            warn!(path = %path.display(), error = &error as &dyn Error, "a snapshot cannot be opened");
+            let error = &error as &dyn Error;
+            warn!(path = %path.display(), error, "a snapshot cannot be opened: it is ignored");
             return None;
         }
     };
     match PartitionSnapshot::read(BufReader::with_capacity(1 << 18, file)) {
         Ok(snapshot) => Some(snapshot),
         Err(SnapshotError::OtherCode) => {
-            info!(path = %path.display(), "a snapshot of other code is passed over");
+            info!(path = %path.display(), "a snapshot of another build is ignored");
             None
         }
         Err(error) => {
-            warn!(path = %path.display(), error = &error as &dyn Error, "a snapshot is passed over");
+            let error = &error as &dyn Error;
+            warn!(path = %path.display(), error, "a snapshot cannot be read: it is ignored");
             None
         }
     }
 }
 
-/// Whole or not at all: a crash leaves the one before.
+/// Writes the file completely or not at all: after a crash, the previous file is still there.
 fn write(path: &Path, snapshot: &PartitionSnapshot) -> io::Result<()> {
     let beside = path.with_extension("new");
     let file = File::create(&beside)?;

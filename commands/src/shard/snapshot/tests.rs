@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 const PARTITION: Partition = Partition(0);
 
-/// A log with a product and so many changes of its stock, each a keyed command.
+/// A log with a product and so many changes of its stock, each a command with a key.
 async fn log(changes: u32) -> MemoryLog {
     let environment = Arc::new(System::new());
     let log = MemoryLog::new(1, environment.clone());
@@ -95,7 +95,7 @@ async fn a_damaged_snapshot_is_none() {
 #[tokio::test]
 async fn a_snapshot_of_other_code_is_told_apart() {
     let mut bytes = bytes_of(&fold(&log(0).await).await);
-    // The code's name comes first, behind the length of its text.
+    // The name of the code comes first, after its length.
     bytes[1] = if bytes[1] == b'0' { b'1' } else { b'0' };
     let read = PartitionSnapshot::read(&bytes[..]);
     assert!(matches!(read, Err(SnapshotError::OtherCode)), "{read:?}");
