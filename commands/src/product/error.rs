@@ -10,7 +10,7 @@ pub enum Refusal {
     #[error("the product already exists")]
     AlreadyExists,
     /// Fewer units would be on hand than are reserved for orders.
-    #[error("{on_hand} units on hand would be fewer than the {reserved} units reserved")]
+    #[error("only {on_hand} would be on hand, but {reserved} are reserved")]
     StockBelowReserved {
         /// The units that would be on hand.
         on_hand: i64,
@@ -18,7 +18,7 @@ pub enum Refusal {
         reserved: i64,
     },
     /// Fewer units are available than requested.
-    #[error("{requested} units requested, {available} available")]
+    #[error("{requested} requested, but only {available} available")]
     InsufficientStock {
         /// The units that are not reserved.
         available: i64,
