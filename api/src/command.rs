@@ -16,7 +16,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use commands::{Command, CommandError, Router, Snapshot};
+use commands::{Command, CommandError, Router, StateView};
 use events::{Fingerprint, LogPosition, StreamId};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{sync::Arc, time::Duration};
@@ -118,9 +118,9 @@ impl Envelope {
 #[derive(Clone, Debug)]
 pub struct Decided {
     /// The aggregate as the answer shows it.
-    pub snapshot: Snapshot,
+    pub view: StateView,
     /// Whether the outcome is known; if not, the answer is a 202.
-    pub settled: bool,
+    pub is_final: bool,
     /// Whether this answer has been given before.
     pub replayed: bool,
     /// Whether the command changed anything, then or, if replayed, the first time.
@@ -142,30 +142,30 @@ pub async fn carry_out(
     let outcome = sent.map_err(|error| Problem::of_command(error, stream))?;
     let replayed = outcome.replayed.is_some();
     let changed = outcome.changed || replayed;
-    let version = outcome.replayed.unwrap_or(outcome.snapshot.version);
+    let version = outcome.replayed.unwrap_or(outcome.view.version);
     // `Prefer: wait=0` is about the outcome. A retry still gets the answer that was given.
     let within = envelope.prefer.query_wait().max(REPLAY_WAIT);
-    let snapshot = match outcome.replayed {
-        Some(version) => replay::as_answered(app, &outcome.snapshot, version, within).await?,
-        None => outcome.snapshot,
+    let view = match outcome.replayed {
+        Some(version) => replay::as_answered(app, &outcome.view, version, within).await?,
+        None => outcome.view,
     };
-    if snapshot.state.is_settled() {
-        return Ok(Decided { snapshot, settled: true, replayed, changed });
+    if view.state.is_final() {
+        return Ok(Decided { view, is_final: true, replayed, changed });
     }
-    let Some(live) = wait_settled(app, stream, envelope.prefer.command_wait()).await? else {
-        return Ok(Decided { snapshot, settled: false, replayed, changed });
+    let Some(live) = await_final(app, stream, envelope.prefer.command_wait()).await? else {
+        return Ok(Decided { view, is_final: false, replayed, changed });
     };
     if app.reads.is_none() {
-        return Ok(Decided { snapshot: live, settled: true, replayed, changed });
+        return Ok(Decided { view: live, is_final: true, replayed, changed });
     }
     // Later events may have followed the outcome by now. A retry is answered without them, so this
     // answer leaves them out as well.
     Ok(match replay::as_answered(app, &live, version, within).await {
-        Ok(snapshot) => {
-            Decided { settled: snapshot.state.is_settled(), snapshot, replayed, changed }
+        Ok(view) => {
+            Decided { is_final: view.state.is_final(), view, replayed, changed }
         }
         // The outcome is known and cannot be shown yet: a 202, and the caller reads it later.
-        Err(_) => Decided { snapshot, settled: false, replayed, changed },
+        Err(_) => Decided { view, is_final: false, replayed, changed },
     })
 }
 
@@ -175,16 +175,16 @@ pub async fn carry_out(
 ///
 /// # Errors
 /// `unavailable` if this node has no write side.
-pub async fn wait_settled(
+pub async fn await_final(
     app: &App,
     stream: StreamId,
     within: Duration,
-) -> Result<Option<Snapshot>, Problem> {
+) -> Result<Option<StateView>, Problem> {
     if within.is_zero() {
         return Ok(None);
     }
-    let settled = app.router()?.settled(stream, within).await;
-    Ok(settled.unwrap_or_else(|error| {
+    let final_state = app.router()?.await_final(stream, within).await;
+    Ok(final_state.unwrap_or_else(|error| {
         tracing::warn!(%stream, %error, "waiting for an outcome failed");
         None
     }))
@@ -219,13 +219,13 @@ pub struct Answer<B> {
 impl<B: Serialize> Answer<B> {
     /// The answer that shows a decided aggregate as `body`.
     pub fn of(decided: &Decided, status: StatusCode, location: String, body: B) -> Self {
-        let position = position(&decided.snapshot);
+        let position = position(&decided.view);
         Self { status, location: Some(location), body, position }
     }
 
     /// The response to the command of `envelope`.
     pub fn respond(self, envelope: &Envelope, decided: &Decided) -> Response {
-        let status = if decided.settled { self.status } else { StatusCode::ACCEPTED };
+        let status = if decided.is_final { self.status } else { StatusCode::ACCEPTED };
         let mut response = match status {
             StatusCode::NO_CONTENT => status.into_response(),
             status => (status, Json(self.body)).into_response(),
@@ -235,20 +235,20 @@ impl<B: Serialize> Answer<B> {
         {
             set_header(&mut response, header::LOCATION, location);
         }
-        set_header(&mut response, header::ETAG, &etag(decided.snapshot.state.shown_version()));
+        set_header(&mut response, header::ETAG, &etag(decided.view.state.shown_version()));
         set_header(&mut response, header::CACHE_CONTROL, "no-store");
         set_header(&mut response, LOG_POSITION, &self.position.to_string());
         if decided.replayed {
             set_header(&mut response, IDEMPOTENCY_REPLAYED, "true");
         }
-        envelope.prefer.applied(&mut response, !decided.settled);
+        envelope.prefer.applied(&mut response, !decided.is_final);
         response
     }
 }
 
 /// The position of an aggregate's last event, as a token.
-pub fn position(snapshot: &Snapshot) -> LogPosition {
-    snapshot.position.into_iter().collect()
+pub fn position(view: &StateView) -> LogPosition {
+    view.position.into_iter().collect()
 }
 
 /// The current state of an aggregate, from its shard. Waits a moment for a partition that is just
@@ -256,7 +256,7 @@ pub fn position(snapshot: &Snapshot) -> LogPosition {
 ///
 /// # Errors
 /// `command-not-applied` if the partition does not open in time.
-pub async fn look(app: &App, stream: StreamId) -> Result<Snapshot, Problem> {
+pub async fn look(app: &App, stream: StreamId) -> Result<StateView, Problem> {
     ask(app, stream, |router| async move { router.state(stream).await }).await
 }
 
@@ -268,7 +268,7 @@ pub async fn look(app: &App, stream: StreamId) -> Result<Snapshot, Problem> {
 pub async fn is_retry(app: &App, envelope: &Envelope, stream: StreamId) -> Result<bool, Problem> {
     let id = envelope.command_id;
     Ok(envelope.keyed
-        && ask(app, stream, |router| async move { router.knows(stream, id).await }).await?)
+        && ask(app, stream, |router| async move { router.was_applied(stream, id).await }).await?)
 }
 
 /// Sends a query to a shard. It changes nothing, so it can be repeated after any error.

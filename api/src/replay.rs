@@ -1,7 +1,7 @@
 //! Earlier answers: an aggregate as it was at an earlier version, folded from its history.
 
 use crate::{App, causality, problem::Problem, query};
-use commands::{Snapshot, State, aggregate::At, order::Status};
+use commands::{StateView, State, aggregate::At, order::Status};
 use events::{Event, StreamId};
 use projections::{ReadModel, history::Entry, history::Range};
 use std::time::Duration;
@@ -17,19 +17,19 @@ const PAGE: u32 = 1_000;
 /// If the history does not catch up within `within`, or cannot be decoded.
 pub async fn as_answered(
     app: &App,
-    live: &Snapshot,
+    live: &StateView,
     version: u64,
     within: Duration,
-) -> Result<Snapshot, Problem> {
+) -> Result<StateView, Problem> {
     if live.version == version || is_as_decided(live, version) {
         return Ok(live.clone());
     }
-    fold(app, live, within, |folded| folded.version >= version && folded.state.is_settled()).await
+    fold(app, live, within, |folded| folded.version >= version && folded.state.is_final()).await
 }
 
 /// Whether no event has followed the outcome of the command whose last event has version
 /// `version`, not even bookkeeping. Also `false` if only the history can tell.
-fn is_as_decided(live: &Snapshot, version: u64) -> bool {
+fn is_as_decided(live: &StateView, version: u64) -> bool {
     match &live.state {
         State::Order(order) => {
             let decided = match order.status() {
@@ -41,7 +41,7 @@ fn is_as_decided(live: &Snapshot, version: u64) -> bool {
             decided && live.version == live.state.shown_version()
         }
         // One event decides a registration, and one a change of the e-mail address.
-        State::Customer(_) => live.state.is_settled() && live.version == version + 1,
+        State::Customer(_) => live.state.is_final() && live.version == version + 1,
         State::Product(_) | State::Email(_) | State::Wishlist(_) => false,
     }
 }
@@ -50,23 +50,23 @@ fn is_as_decided(live: &Snapshot, version: u64) -> bool {
 ///
 /// # Errors
 /// As [`as_answered`].
-pub async fn in_full(app: &App, live: &Snapshot, within: Duration) -> Result<Snapshot, Problem> {
+pub async fn in_full(app: &App, live: &StateView, within: Duration) -> Result<StateView, Problem> {
     fold(app, live, within, |folded| folded.version >= live.version).await
 }
 
 /// Folds the history of `live`'s stream until `done`, or to the version of `live`.
 async fn fold(
     app: &App,
-    live: &Snapshot,
+    live: &StateView,
     within: Duration,
-    done: impl Fn(&Snapshot) -> bool,
-) -> Result<Snapshot, Problem> {
+    done: impl Fn(&StateView) -> bool,
+) -> Result<StateView, Problem> {
     let reads = app.reads()?;
     let token = live.position.into_iter().collect();
     let arrived = reads.wait_for(ReadModel::History, &token, within).await;
     arrived.map_err(|error| causality::behind(&error))?;
     let empty = State::empty(live.stream.kind).ok_or_else(|| Problem::not_found("stream"))?;
-    let mut folded = Snapshot { stream: live.stream, version: 0, position: None, state: empty };
+    let mut folded = StateView { stream: live.stream, version: 0, position: None, state: empty };
     loop {
         let range = Range { after: folded.version, up_to: live.version, limit: PAGE };
         let page =
@@ -92,10 +92,10 @@ pub async fn as_of(
     app: &App,
     stream: StreamId,
     includes: impl Fn(&Entry) -> bool,
-) -> Result<Option<Snapshot>, Problem> {
+) -> Result<Option<StateView>, Problem> {
     let reads = app.reads()?;
     let empty = State::empty(stream.kind).ok_or_else(|| Problem::not_found("stream"))?;
-    let mut folded = Snapshot { stream, version: 0, position: None, state: empty };
+    let mut folded = StateView { stream, version: 0, position: None, state: empty };
     loop {
         let range = Range { after: folded.version, up_to: u64::MAX, limit: PAGE };
         let page = reads.history(stream, range).await.map_err(|error| query::failed(&error))?;
@@ -112,7 +112,7 @@ pub async fn as_of(
     }
 }
 
-fn evolve(folded: &mut Snapshot, entry: &Entry) -> Result<(), Problem> {
+fn evolve(folded: &mut StateView, entry: &Entry) -> Result<(), Problem> {
     let data = entry.data.get().as_bytes();
     let event = Event::from_json(entry.stream, &entry.event_type, entry.schema, data)
         .map_err(|error| Problem::internal(&error))?;
@@ -133,7 +133,7 @@ mod tests {
     use std::sync::Arc;
     use uuid::Uuid;
 
-    fn order(events: &[events::order::Event]) -> Snapshot {
+    fn order(events: &[events::order::Event]) -> StateView {
         let stream = StreamId::order(Uuid::nil());
         let mut state = State::empty(stream.kind).unwrap();
         let mut version = 0;
@@ -144,7 +144,7 @@ mod tests {
             let time = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
             state.evolve(event, At { version, time });
         }
-        Snapshot { stream, version, position: None::<Position>, state }
+        StateView { stream, version, position: None::<Position>, state }
     }
 
     fn placed() -> Placed {

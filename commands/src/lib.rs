@@ -37,7 +37,7 @@ pub mod wishlist;
 mod write_side;
 
 pub use dispatch::Outside;
-pub use request::{Command, CommandError, Outcome, Refusal, Request, Snapshot, State};
+pub use request::{Command, CommandError, Outcome, Refusal, Request, State, StateView};
 pub use router::Router;
 pub use shard::{
     PartitionSnapshot, ShardState, ShardStatus, SnapshotError, SnapshotFiles, SnapshotStore,

@@ -134,7 +134,7 @@ impl State {
     }
 
     /// Whether no operation that a client may be waiting for is still in progress.
-    pub fn is_settled(&self) -> bool {
+    pub fn is_final(&self) -> bool {
         match self {
             Self::Order(order) => order.exists() && !order.is_pending(),
             Self::Customer(customer) => customer.exists() && !customer.is_change_pending(),
@@ -168,7 +168,7 @@ pub struct Request {
 
 /// An aggregate's state at one version, as a shard tells it to a caller.
 #[derive(Clone, Debug)]
-pub struct Snapshot {
+pub struct StateView {
     /// Its stream.
     pub stream: StreamId,
     /// The version of its last event; 0 if the stream has no events.
@@ -183,7 +183,7 @@ pub struct Snapshot {
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The aggregate after the command.
-    pub snapshot: Snapshot,
+    pub view: StateView,
     /// Whether it appended events.
     pub changed: bool,
     /// Set if the command had already been applied: the version of the last event it appended then.

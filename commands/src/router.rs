@@ -1,7 +1,7 @@
 //! Sends commands to the shards that own their streams.
 
 use crate::{
-    request::{CommandError, Outcome, Request, Snapshot},
+    request::{CommandError, Outcome, Request, StateView},
     shard::{Message, ShardHandle, ShardStatus},
 };
 use events::{Environment, Partition, StreamId, partitioner::partition_of};
@@ -93,7 +93,7 @@ impl Router {
     ///
     /// # Errors
     /// [`CommandError::NotApplied`] if the partition is not open.
-    pub async fn state(&self, stream: StreamId) -> Result<Snapshot, CommandError> {
+    pub async fn state(&self, stream: StreamId) -> Result<StateView, CommandError> {
         self.ask(stream, |reply| Message::Look { stream, reply }).await
     }
 
@@ -102,7 +102,11 @@ impl Router {
     ///
     /// # Errors
     /// [`CommandError::NotApplied`] if the partition is not open.
-    pub async fn knows(&self, stream: StreamId, command_id: Uuid) -> Result<bool, CommandError> {
+    pub async fn was_applied(
+        &self,
+        stream: StreamId,
+        command_id: Uuid,
+    ) -> Result<bool, CommandError> {
         self.ask(stream, |reply| Message::Knows { stream, command_id, reply }).await
     }
 
@@ -112,12 +116,12 @@ impl Router {
     ///
     /// # Errors
     /// Only if the partition is closed and stays closed.
-    pub async fn settled(
+    pub async fn await_final(
         &self,
         stream: StreamId,
         within: Duration,
-    ) -> Result<Option<Snapshot>, CommandError> {
-        let settled = async {
+    ) -> Result<Option<StateView>, CommandError> {
+        let final_state = async {
             loop {
                 match self.ask(stream, |reply| Message::Settled { stream, reply }).await {
                     // The shard has reopened its partition and has lost its list of waiting
@@ -131,7 +135,7 @@ impl Router {
         };
         tokio::select! {
             biased;
-            settled = settled => settled,
+            final_state = final_state => final_state,
             () = self.environment.sleep(within) => Ok(None),
         }
     }

@@ -84,7 +84,7 @@ async fn a_reopened_partition_does_not_have_an_effect_carried_out_twice_at_the_s
     within(5, "the capture begins", capturing).await;
     shop.log.inject(P, [Fault::Suspect]);
     shop.send(StreamId::product(book), receive()).await.unwrap();
-    assert_eq!(shop.settled(order).await.status(), Some(Status::Confirmed));
+    assert_eq!(shop.final_order(order).await.status(), Some(Status::Confirmed));
     shop.at_rest().await;
     assert_eq!(shop.most_captures(), 1);
 }
@@ -320,7 +320,7 @@ async fn a_creation_is_known_by_its_key_at_once_and_for_ever() {
     shop.send(request.stream, receive()).await.unwrap();
     shop.restart().await;
     let again = shop.router().send(request.clone()).await.unwrap();
-    assert_eq!((again.replayed, again.snapshot.version), (Some(1), 2));
+    assert_eq!((again.replayed, again.view.version), (Some(1), 2));
     let other = Request { fingerprint: Fingerprint([9; 16]), ..request };
     assert_eq!(shop.router().send(other).await.unwrap_err(), CommandError::KeyReused);
 }

@@ -1,4 +1,4 @@
-//! The whole write side on the in-memory log, with shards, dispatcher and sandbox gateway.
+//! The whole write side over the in-memory log: shards, dispatcher, sandbox gateway.
 
 #![allow(clippy::unwrap_used)]
 
@@ -103,7 +103,7 @@ async fn a_cancelled_order_gives_stock_and_money_back() {
     let shop = Shop::open(4).await;
     let (customer, book) = (shop.customer().await, shop.product(2000, 3).await);
     let order_id = shop.place(customer, &[(book, 2)], "pm_card_visa").await;
-    shop.settled(order_id).await;
+    shop.final_order(order_id).await;
     let cancel =
         order::Command::Cancel(order::Cancel { by: Some(customer), reason: Some("late".into()) });
     shop.send(StreamId::order(order_id), cancel).await.unwrap();
@@ -157,13 +157,12 @@ async fn a_stale_version_is_refused_and_changes_nothing() {
     let refused = shop.router().send(request.clone()).await.unwrap_err();
     assert_eq!(refused, CommandError::VersionMismatch { current: 1 });
     request.expected_version = Some(1);
-    assert_eq!(shop.router().send(request.clone()).await.unwrap().snapshot.version, 2);
-    // A retry of an applied command gets its answer before the expected version is checked.
+    assert_eq!(shop.router().send(request.clone()).await.unwrap().view.version, 2);
+    // A retry of an applied command finds its answer before anybody looks at the version.
     assert_eq!(shop.router().send(request).await.unwrap().replayed, Some(2));
 }
 
-/// After any failure of an append, every answered command is in the log once, and an unanswered
-/// command can be sent again.
+/// Whatever becomes of an append, what was answered is there once and what was not answered can be asked again.
 #[tokio::test]
 async fn an_append_that_fails_or_is_unknown_loses_and_doubles_nothing() {
     for fault in [Fault::NotApplied, Fault::UnknownLanded, Fault::UnknownLost, Fault::Suspect] {
@@ -185,10 +184,7 @@ async fn an_append_that_fails_or_is_unknown_loses_and_doubles_nothing() {
             "{fault:?}"
         );
         assert_eq!(shop.stock(book).await.on_hand(), 3, "{fault:?}");
-        assert!(
-            shop.router().status()[0].term > 1,
-            "{fault:?}: the partition must have been reopened"
-        );
+        assert!(shop.router().status()[0].term > 1, "{fault:?}: the partition was opened anew");
     }
 }
 
@@ -209,7 +205,7 @@ async fn a_second_process_takes_over_and_the_first_steps_down() {
     assert_eq!(second.stock(book).await.on_hand(), 6);
 }
 
-/// After a kill at any point, orders become final by themselves, and no customer pays twice.
+/// A process that dies anywhere leaves orders that reach an end by themselves, and nobody pays twice.
 #[tokio::test]
 async fn orders_reach_an_end_after_a_kill_without_anybody_asking() {
     let mut shop = Shop::open(3).await;
@@ -220,8 +216,7 @@ async fn orders_reach_an_end_after_a_kill_without_anybody_asking() {
         for _ in 0..2 {
             placed.insert(shop.place(customer, &[(book, 1)], "pm_card_visa").await);
         }
-        // Kill somewhere between the reservation and the payment, or between the payment and its
-        // record.
+        // Somewhere between reservation and payment, or payment and its record.
         for _ in 0..round * 3 {
             tokio::task::yield_now().await;
         }
@@ -238,7 +233,7 @@ async fn orders_reach_an_end_after_a_kill_without_anybody_asking() {
     assert_eq!(confirmed, 40);
     let book = shop.stock(book).await;
     assert_eq!((book.on_hand(), book.reserved()), (40, 40));
-    // 10.00 for each order; the first one has a discount of 10.00, capped at 30 %.
+    // 10.00 each, the first one less its discount (10.00, capped at 30 %).
     assert_eq!(shop.captured(), 40 * 1000 - 300);
 }
 
@@ -246,10 +241,10 @@ async fn orders_reach_an_end_after_a_kill_without_anybody_asking() {
 async fn an_order_still_pending_at_its_deadline_expires_and_holds_nothing() {
     let shop = Shop::open(2).await;
     let (customer, book) = (shop.customer().await, shop.product(100, 5).await);
-    // The gateway takes 3 s, and the deadline passes before that.
+    // The gateway takes its 3 s; the deadline does not wait.
     let order_id =
         shop.place_until(customer, &[(book, 2)], "pm_card_slow", Duration::from_millis(300)).await;
-    let order = shop.settled(order_id).await;
+    let order = shop.final_order(order_id).await;
     assert_eq!(order.status(), Some(Status::Rejected));
     assert_eq!(order.reason(), Some(RejectionReason::Expired.as_str()));
     shop.at_rest().await;

@@ -65,9 +65,9 @@ impl SealedCustomer {
             last_name: profile.last_name.clone(),
             vip: profile.vip,
             order_count: customer.order_count(),
-            created_at: customer.created_at(),
-            updated_at: customer.updated_at(),
-            version: customer.shown_version(),
+            created_at: customer.shown().created_at,
+            updated_at: customer.shown().updated_at,
+            version: customer.shown().version,
         })
     }
 

@@ -4,7 +4,7 @@ use super::body::CustomerBody;
 use crate::{
     App,
     auth::{Access, Role},
-    command::{self, CommandBody, Decided, Envelope, Received, carry_out, detached, wait_settled},
+    command::{self, CommandBody, Decided, Envelope, Received, await_final, carry_out, detached},
     extract::{Field, Media, PathId},
     problem::{Kind, Problem},
     validate::{NAME, Validator},
@@ -98,7 +98,7 @@ async fn change_customer(
     let command = sealed(&app, &key, id, &body)?;
     let wanted = command.email.as_ref().map(|(email_id, _)| *email_id);
     let decided = apply(&app, &envelope, StreamId::customer(id), command.into()).await?;
-    if decided.settled && wanted.is_some() {
+    if decided.is_final && wanted.is_some() {
         let customer = super::customer_of(&decided)?;
         if !customer.is_erased() && customer.profile().map(|profile| profile.email_id) != wanted {
             return Err(super::email_taken(&decided));
@@ -121,7 +121,7 @@ async fn apply(
         let left = wait.saturating_sub(app.environment.monotonic().saturating_sub(began));
         match carry_out(app, envelope, stream, command.clone()).await {
             Err(problem) if problem.kind() == Kind::CommandNotApplied && !left.is_zero() => {
-                wait_settled(app, stream, left).await?;
+                await_final(app, stream, left).await?;
             }
             decided => return decided,
         }
@@ -134,8 +134,8 @@ async fn existing_key(app: &App, id: Uuid) -> Result<Key, Problem> {
     if let Some(key) = super::key(app, id).await? {
         return Ok(key);
     }
-    let snapshot = command::look(app, StreamId::customer(id)).await?;
-    match &snapshot.state {
+    let view = command::look(app, StreamId::customer(id)).await?;
+    match &view.state {
         commands::State::Customer(customer) if customer.exists() => Err(Kind::Gone.into()),
         _ => Err(Problem::not_found("customer")),
     }

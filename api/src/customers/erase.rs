@@ -75,9 +75,9 @@ pub async fn erase(
         let body = ErasedCustomerBody {
             customer_id: id,
             order_count: customer.order_count(),
-            created_at: customer.created_at(),
-            updated_at: customer.updated_at(),
-            version: customer.shown_version(),
+            created_at: customer.shown().created_at,
+            updated_at: customer.shown().updated_at,
+            version: customer.shown().version,
         };
         let answer = Answer::of(&decided, StatusCode::OK, super::location(id), body);
         Ok(answer.respond(&envelope, &decided))

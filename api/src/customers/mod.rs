@@ -74,7 +74,7 @@ fn seal(key: &Key, id: Uuid, field: &str, text: &str) -> Result<Sealed, Problem>
 }
 
 fn customer_of(decided: &Decided) -> Result<Arc<Customer>, Problem> {
-    match &decided.snapshot.state {
+    match &decided.view.state {
         State::Customer(customer) => Ok(Arc::clone(customer)),
         _ => Err(Problem::not_found("customer")),
     }
@@ -87,7 +87,7 @@ fn answer(
     decided: &Decided,
     status: StatusCode,
 ) -> Result<Response, Problem> {
-    let id = decided.snapshot.stream.id;
+    let id = decided.view.stream.id;
     let customer = customer_of(decided)?;
     if customer.is_erased() {
         return Err(Kind::Gone.into());
@@ -101,7 +101,7 @@ fn answer(
 /// mark that every answer to a command has.
 fn email_taken(decided: &Decided) -> Problem {
     let problem = Problem::from(Kind::EmailTaken);
-    problem.with_position(&command::position(&decided.snapshot)).replayed(decided.replayed)
+    problem.with_position(&command::position(&decided.view)).replayed(decided.replayed)
 }
 
 #[cfg(test)]

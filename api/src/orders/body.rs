@@ -166,17 +166,17 @@ impl OrderBody {
             payment_id: order.payment().map(|payment| payment.payment_id.to_string()),
             refund: refund(order),
             reason: order.reason().map(str::to_owned),
-            placed_at: order.placed_at(),
-            updated_at: order.updated_at(),
-            version: order.shown_version(),
+            placed_at: order.shown().created_at,
+            updated_at: order.shown().updated_at,
+            version: order.shown().version,
         })
     }
 
     /// Copies from the aggregate the members that can still change after the order was cancelled.
     pub fn update(&mut self, order: &Order) {
         self.refund = refund(order);
-        self.updated_at = order.updated_at();
-        self.version = order.shown_version();
+        self.updated_at = order.shown().updated_at;
+        self.version = order.shown().version;
     }
 }
 

@@ -80,7 +80,7 @@ async fn cancel_order(
         let Shown { decided, body, position } = &mut shown;
         wait_for_refund(&app, decided, wait).await?;
         body.update(&*order_of(decided)?);
-        decided.snapshot.position.into_iter().for_each(|at| position.cover(at));
+        decided.view.position.into_iter().for_each(|at| position.cover(at));
     }
     Ok(shown.respond(&envelope, StatusCode::OK))
 }
@@ -94,7 +94,7 @@ async fn wait_for_refund(app: &App, decided: &mut Decided, wait: Duration) -> Re
             break;
         }
         app.environment.sleep(REFUND_POLL.min(left)).await;
-        decided.snapshot = command::look(app, decided.snapshot.stream).await?;
+        decided.view = command::look(app, decided.view.stream).await?;
     }
     Ok(())
 }

@@ -47,11 +47,11 @@ pub(crate) async fn show(
     let mut order = order_of(&decided)?;
     if order.detail().is_none() {
         let within = envelope.prefer.query_wait().max(Duration::from_secs(1));
-        decided.snapshot = replay::in_full(app, &decided.snapshot, within).await?;
+        decided.view = replay::in_full(app, &decided.view, within).await?;
         order = order_of(&decided)?;
     }
     let position = position(&decided, &order);
-    let body = OrderBody::of_state(decided.snapshot.stream.id, &order)
+    let body = OrderBody::of_state(decided.view.stream.id, &order)
         .ok_or_else(|| Problem::unavailable("the order's history is not complete yet"))?;
     Ok(Shown { decided, body, position })
 }
@@ -67,7 +67,7 @@ impl Shown {
 
 /// The order that a command for an order decided on.
 pub(crate) fn order_of(decided: &Decided) -> Result<Arc<Order>, Problem> {
-    match &decided.snapshot.state {
+    match &decided.view.state {
         State::Order(order) => Ok(Arc::clone(order)),
         _ => Err(Problem::not_found("order")),
     }
@@ -80,5 +80,5 @@ fn position(decided: &Decided, order: &Order) -> LogPosition {
     let priced = detail.and_then(|detail| detail.priced.as_ref()).map(|priced| &priced.rests_on);
     let rejected = detail.and_then(|detail| detail.rejected.as_ref()).map(|it| &it.rests_on);
     let rests_on = priced.into_iter().chain(rejected).flat_map(|positions| positions.iter());
-    decided.snapshot.position.iter().chain(rests_on).copied().collect()
+    decided.view.position.iter().chain(rests_on).copied().collect()
 }

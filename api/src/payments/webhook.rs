@@ -8,7 +8,7 @@ use crate::{
 };
 use axum::{Json, body::Body, extract::State, http::HeaderMap};
 use commands::{
-    dispatch::Heard,
+    dispatch::NoticeResult,
     gateway::stripe::webhook::{BadSignature, Notice, SIGNATURE_HEADER, verify},
 };
 use serde_json::{Value, json};
@@ -72,7 +72,7 @@ async fn follow(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Json<Valu
         tracing::error!(payment_id, "a refund failed at Stripe, return the money by hand");
         metrics::counter!("orderlog_payment_refunds_failed_total").increment(1);
     }
-    match webhook.payments.look_at(&payment_id).await {
+    match webhook.payments.follow_up(&payment_id).await {
         Ok(outcome) => {
             tracing::debug!(kind, payment_id, ?outcome, "handled a notice of the gateway");
             Ok(heard(word(outcome)))
@@ -86,11 +86,11 @@ async fn follow(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Json<Valu
     }
 }
 
-fn word(heard: Heard) -> &'static str {
-    match heard {
-        Heard::Recorded => "recorded",
-        Heard::Open => "open",
-        Heard::NotOurs => "ignored",
+fn word(result: NoticeResult) -> &'static str {
+    match result {
+        NoticeResult::Recorded => "recorded",
+        NoticeResult::Pending => "open",
+        NoticeResult::NotOurs => "ignored",
     }
 }
 

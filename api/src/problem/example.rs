@@ -41,11 +41,11 @@ fn occurrence(kind: Kind) -> (&'static str, Value) {
             ("", counts)
         }
         Kind::StockBelowReserved => {
-            let detail = "1 on hand would be fewer than the 2 reserved";
+            let detail = "only 1 would be on hand, but 2 are reserved";
             (detail, json!({ "on_hand": 1, "reserved": 2 }))
         }
         Kind::IllegalTransition => {
-            let detail = "an order that is shipped can not become cancelled";
+            let detail = "an order that is shipped cannot become cancelled";
             (detail, json!({ "from": "shipped", "to": "cancelled" }))
         }
         Kind::Expired => ("", json!({ "order_id": id("orders") })),
@@ -61,7 +61,7 @@ fn occurrence(kind: Kind) -> (&'static str, Value) {
             ("", json!({ "projection": "orders", "stream": format!("order-{}", id("orders")) }))
         }
         Kind::WishlistFull => {
-            ("the wishlist has 500 items, and may have no more", json!({ "most": 500 }))
+            ("the wishlist already has 500 items, the most it may have", json!({ "most": 500 }))
         }
         Kind::InternalError => ("the request failed, and the fault is logged", json!({})),
         Kind::CommandNotApplied => ("the partition is not open", json!({})),

@@ -59,9 +59,9 @@ impl ProductBody {
             shipped: product.shipped(),
             available: product.available(),
             discontinued: !product.is_sold(),
-            created_at: product.created_at(),
-            updated_at: product.updated_at(),
-            version: product.shown_version(),
+            created_at: product.shown().created_at,
+            updated_at: product.shown().updated_at,
+            version: product.shown().version,
         })
     }
 }

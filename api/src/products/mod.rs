@@ -45,7 +45,7 @@ async fn carry_out(
     detached(async move {
         let stream = StreamId::product(id);
         let decided = command::carry_out(&app, &envelope, stream, command).await?;
-        let body = match &decided.snapshot.state {
+        let body = match &decided.view.state {
             State::Product(product) => ProductBody::of_state(id, product),
             _ => None,
         };

@@ -10,7 +10,7 @@ use crate::{
 };
 use axum::{extract::State, http::StatusCode, response::Response};
 use chrono::{DateTime, Utc};
-use commands::{Snapshot, State as Aggregate, wishlist::Command};
+use commands::{StateView, State as Aggregate, wishlist::Command};
 use events::StreamId;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -83,12 +83,12 @@ async fn add_item(
     }
     let decided = carry_out(&app, &envelope, stream, Command::Add(product_id)).await?;
     let status = if decided.changed { StatusCode::CREATED } else { StatusCode::OK };
-    let body = item(&decided.snapshot, product_id).ok_or_else(|| Problem::not_found("item"))?;
+    let body = item(&decided.view, product_id).ok_or_else(|| Problem::not_found("item"))?;
     let answer = Answer::of(&decided, status, super::LOCATION.to_owned(), body);
     Ok(answer.respond(&envelope, &decided))
 }
 
-fn item(wishlist: &Snapshot, product_id: Uuid) -> Option<AddedItemBody> {
+fn item(wishlist: &StateView, product_id: Uuid) -> Option<AddedItemBody> {
     let Aggregate::Wishlist(wishlist) = &wishlist.state else { return None };
     let added_at = wishlist.item(product_id)?.added_at;
     Some(AddedItemBody { product_id, added_at })

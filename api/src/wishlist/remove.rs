@@ -43,7 +43,7 @@ pub async fn remove(
     let stream = StreamId::wishlist(super::customer(&envelope.caller)?);
     detached(async move {
         let decided = carry_out(&app, &envelope, stream, Command::Remove(product_id)).await?;
-        let position = command::position(&decided.snapshot);
+        let position = command::position(&decided.view);
         let answer = Answer { status: StatusCode::NO_CONTENT, location: None, body: (), position };
         Ok(answer.respond(&envelope, &decided))
     })

@@ -30,8 +30,8 @@ impl Shop {
         };
         let stream = StreamId::order(order_id);
         self.send(stream, order::Command::from(place)).await?;
-        let settled = self.router.settled(stream, PATIENCE).await?;
-        let state = settled.context("an order was still pending after the time limit")?.state;
+        let final_state = self.router.await_final(stream, PATIENCE).await?;
+        let state = final_state.context("an order was still pending after the time limit")?.state;
         ensure!(matches!(state, State::Order(_)), "an order is {state:?}");
         Ok(order_id)
     }

@@ -135,8 +135,8 @@ impl Shop {
         };
         let stream = StreamId::customer(id);
         self.send(stream, customer::Command::Register(register)).await?;
-        let settled = self.router.settled(stream, PATIENCE).await?;
-        let registered = settled.is_some_and(|snapshot| match snapshot.state {
+        let final_state = self.router.await_final(stream, PATIENCE).await?;
+        let registered = final_state.is_some_and(|view| match view.state {
             State::Customer(it) => it.status() == Some(customer::Status::Registered),
             _ => false,
         });

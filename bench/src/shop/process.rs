@@ -73,8 +73,8 @@ impl Shop {
         };
         let stream = StreamId::order(order_id);
         self.send(stream, order::Command::from(place)).await?;
-        let settled = self.router.settled(stream, PATIENCE).await?;
-        match settled.context("an order was still pending after the time limit")?.state {
+        let final_state = self.router.await_final(stream, PATIENCE).await?;
+        match final_state.context("an order was still pending after the time limit")?.state {
             State::Order(order) if order.status() == Some(order::Status::Confirmed) => Ok(order_id),
             State::Order(order) => {
                 bail!("an order is {:?}, because {:?}", order.status(), order.reason())

@@ -174,12 +174,12 @@ impl Hands {
             customer::Command::OpenOrder(customer::OpenOrder { order_id: order.id, not_after });
         let request = owed_request(order, StreamId::customer(customer_id), "open/customer", open);
         Ok(match self.tell(request).await? {
-            Ok(Outcome { snapshot, .. }) => {
-                let State::Customer(customer) = &snapshot.state else {
+            Ok(Outcome { view, .. }) => {
+                let State::Customer(customer) = &view.state else {
                     return Err(EffectError::Unanswered);
                 };
                 let open = customer.opened(order.id).ok_or(EffectError::Unanswered)?;
-                Ok(Opened { vip: open.vip, first: open.first, position: snapshot.position })
+                Ok(Opened { vip: open.vip, first: open.first, position: view.position })
             }
             Err(Refusal::Customer(customer::Refusal::OrderClosed)) => {
                 Err(rejected(RejectionReason::Expired))
@@ -211,11 +211,11 @@ impl Hands {
                     Ok(outcome) => outcome,
                     Err(refusal) => return Ok(Err(refused_line(line, &refusal))),
                 };
-                let State::Product(product) = &outcome.snapshot.state else {
+                let State::Product(product) = &outcome.view.state else {
                     return Err(EffectError::Unanswered);
                 };
                 let held = product.reservation(order.id).ok_or(EffectError::Unanswered)?;
-                reserved.positions.extend(outcome.snapshot.position);
+                reserved.positions.extend(outcome.view.position);
                 reserved.lines.push(ReservedLine {
                     product_id: line.product_id,
                     quantity: held.quantity,

@@ -53,11 +53,11 @@ pub struct Payments {
 
 /// What a notice led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum NoticeResult {
     /// The payment's final state is recorded in its order.
     Recorded,
     /// The payment has no final state yet. What its order owes is retried at once.
-    Open,
+    Pending,
     /// The notice is not about a payment that an order of this shop waits for.
     NotOurs,
 }
@@ -65,7 +65,7 @@ pub enum Heard {
 /// A notice could not be followed at this moment.
 #[derive(Debug, thiserror::Error)]
 #[error("the payment of a notice could not be looked up or recorded")]
-pub struct NotHeard(#[source] Box<dyn std::error::Error + Send + Sync>);
+pub struct NoticeError(#[source] Box<dyn std::error::Error + Send + Sync>);
 
 impl Payments {
     pub(super) fn new(queue: Arc<Queue>, hands: Arc<Hands>) -> Self {
@@ -75,33 +75,33 @@ impl Payments {
     /// Looks up a payment at the gateway and records its final state, if it has one, in its order.
     ///
     /// # Errors
-    /// [`NotHeard`] if the gateway or the order does not answer. Deliver the notice again later.
-    pub async fn look_at(&self, payment_id: &str) -> Result<Heard, NotHeard> {
-        self.follow(payment_id).await.map_err(|error| NotHeard(error.into()))
+    /// [`NoticeError`] if the gateway or the order does not answer. Deliver the notice again later.
+    pub async fn follow_up(&self, payment_id: &str) -> Result<NoticeResult, NoticeError> {
+        self.follow(payment_id).await.map_err(|error| NoticeError(error.into()))
     }
 
-    async fn follow(&self, payment_id: &str) -> Result<Heard, EffectError> {
+    async fn follow(&self, payment_id: &str) -> Result<NoticeResult, EffectError> {
         let seen = self
             .hands
             .call("look", |gateway| async move { gateway.look(payment_id).await })
             .await?;
-        let Some(Seen { order_id, ending }) = seen else { return Ok(Heard::NotOurs) };
+        let Some(Seen { order_id, ending }) = seen else { return Ok(NoticeResult::NotOurs) };
         let stream = StreamId::order(order_id);
         let order = self.order(stream).await?;
         // An order drops its payment once everything about the payment is recorded.
         let Some(payment) = order.payment().filter(|payment| &*payment.payment_id == payment_id)
         else {
-            return Ok(Heard::NotOurs);
+            return Ok(NoticeResult::NotOurs);
         };
         let Some(ending) = ending else {
             self.queue.hurry(stream);
-            return Ok(Heard::Open);
+            return Ok(NoticeResult::Pending);
         };
         let effect = EffectId { name: notice_of(&ending), ordinal: payment.ordinal };
         self.hands
             .tell_order(stream, effect, record(payment.ordinal, payment.amount, ending))
             .await?;
-        Ok(Heard::Recorded)
+        Ok(NoticeResult::Recorded)
     }
 
     async fn order(&self, stream: StreamId) -> Result<Arc<Order>, EffectError> {

@@ -38,7 +38,7 @@ impl Waiting {
         let results = self.answers.into_iter().map(|Answer { mut result, last }| {
             let offset = last.and_then(|index| offsets.get(index));
             if let (Ok(outcome), Some(&offset)) = (&mut result, offset) {
-                outcome.snapshot.position = Some(events::Position { partition, offset });
+                outcome.view.position = Some(events::Position { partition, offset });
             }
             result
         });
@@ -137,8 +137,8 @@ impl Round {
             if applied.fingerprint != request.fingerprint || applied.stream != id {
                 return Err(CommandError::KeyReused);
             }
-            let snapshot = stream.snapshot(partition, id);
-            return Ok(Outcome { snapshot, changed: false, replayed: Some(applied.version) });
+            let view = stream.view(partition, id);
+            return Ok(Outcome { view, changed: false, replayed: Some(applied.version) });
         }
         let shown = stream.state.shown_version();
         if request.expected_version.is_some_and(|expected| expected != shown) {
@@ -156,7 +156,7 @@ impl Round {
                 return Err(CommandError::Fault);
             }
         };
-        Ok(Outcome { snapshot: stream.snapshot(partition, id), changed, replayed: None })
+        Ok(Outcome { view: stream.view(partition, id), changed, replayed: None })
     }
 
     /// The same command, if it was applied before: in this round, recently, or as the creation of

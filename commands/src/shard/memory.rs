@@ -3,7 +3,7 @@
 use super::dedupe::{Applied, Dedupe, is_repeatable};
 use crate::{
     aggregate::At,
-    request::{CommandError, Snapshot, State},
+    request::{CommandError, State, StateView},
 };
 use events::{
     DecodeError, Event, Metadata, Offset, Partition, Position, Recorded, StreamId, StreamKind,
@@ -56,9 +56,9 @@ impl Stream {
     }
 
     /// The stream's state as told to callers.
-    pub fn snapshot(&self, partition: Partition, stream: StreamId) -> Snapshot {
+    pub fn view(&self, partition: Partition, stream: StreamId) -> StateView {
         let position = (self.version > 0).then_some(Position { partition, offset: self.last });
-        Snapshot { stream, version: self.version, position, state: self.state.clone() }
+        StateView { stream, version: self.version, position, state: self.state.clone() }
     }
 }
 
@@ -179,11 +179,11 @@ impl Memory {
     }
 
     /// The stream's state as told to callers; an empty state if the stream has no events.
-    pub fn look(&self, stream: StreamId) -> Result<Snapshot, CommandError> {
+    pub fn look(&self, stream: StreamId) -> Result<StateView, CommandError> {
         if let Some(found) = self.streams.get(&stream) {
-            return Ok(found.snapshot(self.partition, stream));
+            return Ok(found.view(self.partition, stream));
         }
         let empty = Stream::empty(stream).ok_or(CommandError::Fault)?;
-        Ok(empty.snapshot(self.partition, stream))
+        Ok(empty.view(self.partition, stream))
     }
 }

@@ -17,7 +17,7 @@ mod run;
 mod serving;
 mod snapshot;
 
-use crate::request::{CommandError, Outcome, Request, Snapshot};
+use crate::request::{CommandError, Outcome, Request, StateView};
 use events::{Partition, StreamId};
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -92,11 +92,11 @@ pub(crate) enum Message {
     /// Decide these commands in order, in one round.
     Decide { requests: Vec<Request>, reply: Reply<Vec<Result<Outcome, CommandError>>> },
     /// The aggregate as it is.
-    Look { stream: StreamId, reply: Reply<Result<Snapshot, CommandError>> },
+    Look { stream: StreamId, reply: Reply<Result<StateView, CommandError>> },
     /// Whether a command was applied at a stream.
     Knows { stream: StreamId, command_id: Uuid, reply: Reply<Result<bool, CommandError>> },
     /// The aggregate once nothing a client waits for is under way.
-    Settled { stream: StreamId, reply: Reply<Result<Snapshot, CommandError>> },
+    Settled { stream: StreamId, reply: Reply<Result<StateView, CommandError>> },
 }
 
 impl Message {

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     dispatch::{Board, Owed},
     order,
-    request::{Command, CommandError, Request, Snapshot, State},
+    request::{Command, CommandError, Request, State, StateView},
 };
 use events::{Environment, Fingerprint, StreamId, Timestamp, log::Writer};
 use rustc_hash::FxHashMap;
@@ -20,7 +20,7 @@ use uuid::Uuid;
 /// The largest number of orders that expire in one round.
 const MAX_EXPIRE: usize = 256;
 
-type Waiter = Reply<Result<Snapshot, CommandError>>;
+type Waiter = Reply<Result<StateView, CommandError>>;
 
 /// A shard while it serves.
 pub struct Serving {
@@ -82,12 +82,12 @@ impl Serving {
             if matches!(stream.state, State::Order(_) | State::Customer(_)) {
                 owed.push((id, Owed::by(&stream.state)));
             }
-            if stream.state.is_settled()
+            if stream.state.is_final()
                 && let Some(waiters) = self.settled.remove(&id)
             {
-                let snapshot = stream.snapshot(self.memory.partition, id);
+                let view = stream.view(self.memory.partition, id);
                 for waiter in waiters {
-                    let _ = waiter.send(Ok(snapshot.clone()));
+                    let _ = waiter.send(Ok(view.clone()));
                 }
             }
         }
@@ -107,8 +107,7 @@ impl Serving {
                     let _ = reply.send(Ok(self.memory.knows(stream, command_id)));
                 }
                 Message::Settled { stream, reply } => {
-                    match self.memory.streams.get(&stream).filter(|found| !found.state.is_settled())
-                    {
+                    match self.memory.streams.get(&stream).filter(|found| !found.state.is_final()) {
                         Some(_) => {
                             let waiters = self.settled.entry(stream).or_default();
                             // Callers that have stopped waiting must not pile up.

@@ -366,7 +366,7 @@ impl Shop {
         method: &str,
     ) -> Arc<Order> {
         let order_id = self.place(customer_id, lines, method).await;
-        self.settled(order_id).await
+        self.final_order(order_id).await
     }
 
     /// Places an order of one unit.
@@ -374,25 +374,25 @@ impl Shop {
         self.order(customer_id, &[(product_id, 1)], "pm_card_visa").await
     }
 
-    pub async fn settled(&self, order_id: Uuid) -> Arc<Order> {
+    pub async fn final_order(&self, order_id: Uuid) -> Arc<Order> {
         let State::Order(order) = self.wait(StreamId::order(order_id)).await else { panic!() };
         order
     }
 
     async fn wait(&self, stream: StreamId) -> State {
-        let settled = self.router().settled(stream, Duration::from_secs(20)).await.unwrap();
-        settled.expect("it is decided in time").state
+        let final_state = self.router().await_final(stream, Duration::from_secs(20)).await.unwrap();
+        final_state.expect("it is decided in time").state
     }
 
     pub async fn stock(&self, product_id: Uuid) -> Arc<Product> {
-        let snapshot = self.router().state(StreamId::product(product_id)).await.unwrap();
-        let State::Product(product) = snapshot.state else { panic!() };
+        let view = self.router().state(StreamId::product(product_id)).await.unwrap();
+        let State::Product(product) = view.state else { panic!() };
         product
     }
 
     pub async fn look_order(&self, order_id: Uuid) -> Arc<Order> {
-        let snapshot = self.router().state(StreamId::order(order_id)).await.unwrap();
-        let State::Order(order) = snapshot.state else { panic!() };
+        let view = self.router().state(StreamId::order(order_id)).await.unwrap();
+        let State::Order(order) = view.state else { panic!() };
         order
     }
 

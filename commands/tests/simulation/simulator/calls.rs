@@ -1,36 +1,36 @@
-//! Clients: their commands and idempotency keys, and the checks of the answers.
+//! Clients: what they ask, under which key, and what they may believe of the answers.
 
 use super::{
     books::{Books, Broken, ensure},
     shop::Shop,
     world::OUTSIDE,
 };
-use commands::{Command, CommandError, Outcome, Request, Snapshot};
+use commands::{Command, CommandError, Outcome, Request, StateView};
 use events::{Fingerprint, StreamId};
 use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
 
-/// How old the state may be that an answer without events rests on: the lease of a shard, and some
-/// time for the network.
+/// How much older than the question the state may be that an answer without events rests on: the lease of a shard, and some
+/// for the way.
 const STALE: Duration = Duration::from_secs(3);
 
-/// A command with a client's key and all its attempts.
+/// A command with a client's key, however often it is sent.
 pub struct Call {
     pub request: Request,
     in_flight: u32,
-    /// Whether a client stopped waiting for an answer, or was told that the outcome is unknown.
+    /// Whether somebody stopped waiting for an answer, or was told that it is unknown.
     doubt: bool,
-    /// The version of the acknowledgement.
+    /// The version it was acknowledged at.
     acknowledged: Option<u64>,
-    /// Whether there is a final answer.
+    /// Whether a final answer is there.
     pub is_over: bool,
 }
 
-/// The fingerprint of the request body of every key, and that of another body.
+/// The fingerprint of the body that a key is used with, and of another one.
 pub const BODY: Fingerprint = Fingerprint([7; 16]);
 pub const OTHER_BODY: Fingerprint = Fingerprint([9; 16]);
 
-/// A request with the idempotency key `key`.
+/// A request under the key `key`.
 pub fn keyed(stream: StreamId, command: impl Into<Command>, key: &str) -> Request {
     let command_id = Uuid::new_v5(&stream.id, key.as_bytes());
     Request {
@@ -54,21 +54,21 @@ impl Call {
 type Answer = Result<Outcome, CommandError>;
 
 impl Shop {
-    /// Adds a new command. Returns its index among the calls.
+    /// A new command; its place among the calls.
     pub fn call(&self, request: Request) -> usize {
         let mut calls = self.calls();
         calls.push(Call::new(request));
         calls.len() - 1
     }
 
-    /// Sends a command once and waits at most `patience`.
+    /// Sends a command once, for as long as `patience`.
     pub async fn attempt(self: Arc<Self>, at: usize, patience: Duration) {
         let Some((process, router)) = self.door() else {
             return self.world.sleep(Duration::from_millis(50)).await;
         };
         let (request, began) = (self.begin(at), self.world.clock());
         self.tell(|| format!("call {at} to {process}: {} {:?}", request.stream, request.command));
-        // `send` retries while the partition is not open, `try_send` does not.
+        // The one way tries again when the partition is not open, the other does not.
         let again = self.world.once_in(2);
         let asked = async {
             if again { router.send(request).await } else { router.try_send(request).await }
@@ -124,7 +124,7 @@ impl Shop {
         Ok(())
     }
 
-    /// Sends the same key with another body, which must be refused.
+    /// The same key with another body.
     pub async fn other_body(self: Arc<Self>, at: usize) {
         let Some((_, router)) = self.door() else { return };
         let oldest = self.world.clock().saturating_sub(STALE);
@@ -146,36 +146,36 @@ impl Shop {
         }
     }
 
-    /// Reads an aggregate.
+    /// Looks at an aggregate.
     pub async fn look(self: Arc<Self>, stream: StreamId) {
         let Some((_, router)) = self.door() else { return };
         let oldest = self.world.clock().saturating_sub(STALE);
-        let Ok(snapshot) = router.state(stream).await else { return };
+        let Ok(view) = router.state(stream).await else { return };
         self.observe();
-        if let Err(broken) = is_durable_and_fresh(&self.books(), &snapshot, oldest) {
+        if let Err(broken) = is_durable_and_fresh(&self.books(), &view, oldest) {
             self.breaks(format!("a look at {stream}: {broken}"));
         }
     }
 
-    /// Waits until the work in progress on a stream is final.
+    /// Waits for the end of what is under way at a stream.
     pub async fn wait(self: Arc<Self>, stream: StreamId) {
         let Some((_, router)) = self.door() else { return };
-        let settled = router.settled(stream, Duration::from_secs(20));
+        let final_state = router.await_final(stream, Duration::from_secs(20));
         let patience = self.world.sleep(Duration::from_secs(30));
-        let settled = tokio::select! {
+        let final_state = tokio::select! {
             biased;
-            settled = settled => settled,
+            final_state = final_state => final_state,
             () = patience => return,
         };
-        let Ok(Some(snapshot)) = settled else { return };
+        let Ok(Some(view)) = final_state else { return };
         self.observe();
-        let (shown, landed) = (snapshot.version, self.books().version(stream));
-        if shown > landed || (shown > 0 && !snapshot.state.is_settled()) {
-            self.breaks(format!("{stream} is settled at {shown} of {landed}: {snapshot:?}"));
+        let (shown, landed) = (view.version, self.books().version(stream));
+        if shown > landed || (shown > 0 && !view.state.is_final()) {
+            self.breaks(format!("{stream} is final at {shown} of {landed}: {view:?}"));
         }
     }
 
-    /// Runs a client's action as a task.
+    /// Runs a client's deed beside the others.
     pub fn client(self: &Arc<Self>, deed: impl Future<Output = ()> + Send + 'static) {
         self.world.spawn(OUTSIDE, Box::pin(deed));
     }
@@ -188,37 +188,36 @@ impl Call {
         outcome: &Outcome,
         oldest: Duration,
     ) -> Result<(), Broken> {
-        let Outcome { snapshot, changed, replayed } = outcome;
+        let Outcome { view, changed, replayed } = outcome;
         if !changed && replayed.is_none() {
             let first = self.acknowledged_before(books, oldest);
             ensure!(first.is_none(), "acknowledged at {first:?}, then nothing to do");
-            return is_durable_and_fresh(books, snapshot, oldest);
+            return is_durable_and_fresh(books, view, oldest);
         }
         let applied = books.applied.get(&self.request.command_id);
-        let applied = applied.ok_or("acknowledged, but not in the log")?;
-        ensure!(applied.stream == self.request.stream, "the command is in another stream");
-        let version = replayed.unwrap_or(snapshot.version);
+        let applied = applied.ok_or("acknowledged, and not in the log")?;
+        ensure!(applied.stream == self.request.stream, "in another stream");
+        let version = replayed.unwrap_or(view.version);
         ensure!(
             version == applied.version,
-            "acknowledged at {version}, but it is at {}",
+            "acknowledged at {version}, and stands at {}",
             applied.version
         );
-        let landed = books.version(snapshot.stream);
-        ensure!(snapshot.version <= landed, "shows version {} of {landed}", snapshot.version);
+        let landed = books.version(view.stream);
+        ensure!(view.version <= landed, "shows version {} of {landed}", view.version);
         let first = *self.acknowledged.get_or_insert(version);
         ensure!(first == version, "acknowledged at {first}, then at {version}");
         Ok(())
     }
 
-    /// The version of the acknowledgement. `None` if it is so new that a process may not have it
-    /// that does not know yet that it lost the partition.
+    /// The version it was acknowledged at, unless that is so new that a process which does not know yet that it was overtaken
+    /// may not have seen it.
     fn acknowledged_before(&self, books: &Books, oldest: Duration) -> Option<u64> {
         let then = books.version_at(self.request.stream, oldest);
         self.acknowledged.filter(|version| *version <= then)
     }
 
-    /// The client was told that the command was not applied. If that holds for every attempt, the
-    /// command must never be in the log.
+    /// Nothing of it was applied: so it stays, if that is true of every time it was sent.
     fn deny(&self, books: &mut Books) -> Result<(), Broken> {
         if self.in_flight > 0 || self.doubt || self.acknowledged.is_some() {
             return Ok(());
@@ -226,30 +225,26 @@ impl Call {
         let id = self.request.command_id;
         ensure!(
             !books.applied.contains_key(&id),
-            "the command is applied, but its client is told that it is not"
+            "it is applied, and its sender is told it is not"
         );
         books.denied.insert(id);
         Ok(())
     }
 }
 
-fn is_durable_and_fresh(
-    books: &Books,
-    snapshot: &Snapshot,
-    oldest: Duration,
-) -> Result<(), Broken> {
-    let (shown, landed) = (snapshot.version, books.version(snapshot.stream));
+fn is_durable_and_fresh(books: &Books, view: &StateView, oldest: Duration) -> Result<(), Broken> {
+    let (shown, landed) = (view.version, books.version(view.stream));
     ensure!(shown <= landed, "shows version {shown} of {landed}");
-    let then = books.version_at(snapshot.stream, oldest);
-    ensure!(shown >= then, "shows version {shown}, but the stream had {then} before {oldest:?}");
+    let then = books.version_at(view.stream, oldest);
+    ensure!(shown >= then, "shows version {shown}, and it had {then} before {oldest:?}");
     Ok(())
 }
 
 fn brief(answer: Option<&Answer>) -> String {
     match answer {
-        None => "the client gave up".into(),
-        Some(Ok(Outcome { snapshot, changed, replayed })) => {
-            format!("at version {}, changed {changed}, replayed {replayed:?}", snapshot.version)
+        None => "nobody waits any more".into(),
+        Some(Ok(Outcome { view, changed, replayed })) => {
+            format!("at version {}, changed {changed}, replayed {replayed:?}", view.version)
         }
         Some(Err(error)) => format!("{error}"),
     }

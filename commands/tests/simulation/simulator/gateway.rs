@@ -240,7 +240,7 @@ fn tell(shop: &Arc<Shop>, id: &str) {
             inner.world.sleep(pause).await;
             if let Some(payments) = inner.desk() {
                 // Nothing may depend on whether the notification arrives.
-                let _ = payments.look_at(&id).await;
+                let _ = payments.follow_up(&id).await;
             }
         };
         world.spawn(OUTSIDE, Box::pin(task));

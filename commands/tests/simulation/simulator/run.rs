@@ -423,9 +423,9 @@ impl Run {
         let (wanted, told) = (streams.len(), Arc::clone(&found));
         self.shop.client(async move {
             for stream in streams {
-                if let Ok(snapshot) = router.state(stream).await {
+                if let Ok(view) = router.state(stream).await {
                     let told = &told;
-                    told.lock().unwrap().insert(stream, format!("{snapshot:?}"));
+                    told.lock().unwrap().insert(stream, format!("{view:?}"));
                 }
             }
         });
