@@ -34,6 +34,7 @@ pub mod router;
 pub mod shard;
 pub mod wishlist;
 
+mod closed_orders;
 mod write_side;
 
 pub use dispatch::Outside;

@@ -1,5 +1,6 @@
 //! The commands of a customer.
 
+use crate::aggregate::into_command;
 use events::{Sealed, Timestamp};
 use uuid::Uuid;
 
@@ -88,11 +89,4 @@ pub struct CloseOrder {
     pub not_after: Timestamp,
 }
 
-macro_rules! into_command {
-    ($($variant:ident),+) => {
-        $(impl From<$variant> for Command {
-            fn from(command: $variant) -> Self { Self::$variant(command) }
-        })+
-    };
-}
 into_command!(Register, Change, OpenOrder, CloseOrder);

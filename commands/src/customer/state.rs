@@ -1,6 +1,6 @@
 //! The state of a customer.
 
-use crate::aggregate::{At, ClosedOrders};
+use crate::{aggregate::At, closed_orders::ClosedOrders};
 use events::{
     Sealed, Timestamp,
     customer::{Changed, Event, OrderClosed},

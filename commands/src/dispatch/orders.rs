@@ -7,7 +7,7 @@ use crate::{
     gateway::{Creation, Ending, NewPayment},
     order::{
         self, Effect, Price, RecordCaptured, RecordDeclined, RecordRefund, RecordVoided,
-        StartPayment,
+        StartPayment, rejected,
     },
     product::{self, Close, Reserve},
     request::{Outcome, Refusal, Request, State},
@@ -296,17 +296,6 @@ fn refused_line(line: &Line, refusal: &Refusal) -> Rejected {
         _ => (RejectionReason::ProductNotFound, None, None),
     };
     Rejected { product_id: Some(line.product_id), available, requested, ..rejected(reason) }
-}
-
-fn rejected(reason: RejectionReason) -> Rejected {
-    Rejected {
-        reason,
-        product_id: None,
-        available: None,
-        requested: None,
-        decline_code: None,
-        rests_on: Arc::default(),
-    }
 }
 
 /// A close is never refused. If one is, the effect stays owed and the log line shows it.

@@ -1,6 +1,7 @@
 //! The commands of an order.
 
 use super::Status;
+use crate::aggregate::into_command;
 use events::{
     Money, Position, Sealed, Timestamp,
     order::{Line, Mail, Rejected},
@@ -157,13 +158,6 @@ pub struct RecordMailRefused {
     pub code: Arc<str>,
 }
 
-macro_rules! into_command {
-    ($($body:ident => $variant:ident),+) => {
-        $(impl From<$body> for Command {
-            fn from(command: $body) -> Self { Self::$variant(command) }
-        })+
-    };
-}
 into_command!(
     Place => Place,
     Price => Price,

@@ -64,7 +64,8 @@ fn place_order(place: &Place) -> Result<Vec<Event>, Refusal> {
     Ok(vec![Placed { customer_id, lines, payment_method, shipping_address, deadline }.into()])
 }
 
-pub(super) fn rejected(reason: RejectionReason) -> Rejected {
+/// A rejection for this reason, without details.
+pub(crate) fn rejected(reason: RejectionReason) -> Rejected {
     Rejected {
         reason,
         product_id: None,

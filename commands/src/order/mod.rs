@@ -32,6 +32,7 @@ pub use command::{
     Cancel, Command, Place, Price, RecordCaptured, RecordDeclined, RecordMailRefused,
     RecordMailSent, RecordRefund, RecordVoided, ReservedLine, StartPayment,
 };
+pub(crate) use decide::rejected;
 pub use error::Refusal;
 pub use owed::Effect;
 pub use state::{Detail, Order, Payment, PaymentState, RefundState, Status};

@@ -1,5 +1,6 @@
 //! The commands of a product.
 
+use crate::aggregate::into_command;
 use events::{Money, Timestamp, product::StockReason};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -82,11 +83,4 @@ pub struct Close {
     pub not_after: Timestamp,
 }
 
-macro_rules! into_command {
-    ($($variant:ident),+) => {
-        $(impl From<$variant> for Command {
-            fn from(command: $variant) -> Self { Self::$variant(command) }
-        })+
-    };
-}
 into_command!(Add, Change, ChangeStock, Reserve);

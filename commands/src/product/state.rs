@@ -1,6 +1,6 @@
 //! The state of a product.
 
-use crate::aggregate::{At, ClosedOrders};
+use crate::{aggregate::At, closed_orders::ClosedOrders};
 use events::{
     Money, Timestamp,
     product::{Event, StockReserved},
