@@ -1,6 +1,8 @@
 //! What all aggregates have in common.
 
+use chrono::serde::ts_microseconds;
 use events::Timestamp;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// The place of an event in its stream and in time.
@@ -10,6 +12,30 @@ pub struct At {
     pub version: u64,
     /// The event's log time, which never decreases within a partition.
     pub time: Timestamp,
+}
+
+/// The version and times of an aggregate as clients see them. Bookkeeping events do not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// The stream version of the last event that changed what clients see; 0 if there is none.
+    pub version: u64,
+    /// The time of the first such event.
+    #[serde(with = "ts_microseconds")]
+    pub created_at: Timestamp,
+    /// The time of the last such event.
+    #[serde(with = "ts_microseconds")]
+    pub updated_at: Timestamp,
+}
+
+impl Shown {
+    /// Records an event that changes what clients see.
+    pub(crate) fn note(&mut self, at: At) {
+        if self.version == 0 {
+            self.created_at = at.time;
+        }
+        self.version = at.version;
+        self.updated_at = at.time;
+    }
 }
 
 /// Decides commands for one stream and folds its events. Both are pure and synchronous. `Default`

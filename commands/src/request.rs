@@ -110,9 +110,9 @@ macro_rules! kinds {
             /// The stream version of the last event that changed what clients see of the aggregate.
             pub fn shown_version(&self) -> u64 {
                 match self {
-                    Self::Product(state) => state.shown_version(),
-                    Self::Order(state) => state.shown_version(),
-                    Self::Customer(state) => state.shown_version(),
+                    Self::Product(state) => state.shown().version,
+                    Self::Order(state) => state.shown().version,
+                    Self::Customer(state) => state.shown().version,
                     Self::Email(_) => 0,
                     Self::Wishlist(state) => state.shown_version(),
                 }

@@ -1,6 +1,9 @@
 //! The state of a customer.
 
-use crate::{aggregate::At, closed_orders::ClosedOrders};
+use crate::{
+    aggregate::{At, Shown},
+    closed_orders::ClosedOrders,
+};
 use events::{
     Sealed, Timestamp,
     customer::{Changed, Event, OrderClosed},
@@ -73,9 +76,7 @@ pub struct Customer {
     pub(super) open: OrdMap<Uuid, OpenedOrder>,
     pub(super) closed: ClosedOrders,
     pub(super) key_destroyed: bool,
-    shown_version: u64,
-    created_at: Timestamp,
-    updated_at: Timestamp,
+    shown: Shown,
 }
 
 /// Makes a change from an event that contains a whole profile.
@@ -149,26 +150,15 @@ impl Customer {
         self.open.get(&order_id).copied()
     }
 
-    /// The stream version of the last event that changed what clients see of the customer.
-    pub fn shown_version(&self) -> u64 {
-        self.shown_version
-    }
-
-    /// When the registration was requested.
-    pub fn created_at(&self) -> Timestamp {
-        self.created_at
-    }
-
-    /// When an event last changed what clients see of the customer.
-    pub fn updated_at(&self) -> Timestamp {
-        self.updated_at
+    /// The version and times that clients see; created when the registration was requested.
+    pub fn shown(&self) -> Shown {
+        self.shown
     }
 
     pub(super) fn fold(&mut self, event: &Event, at: At) {
         match event {
             Event::RegistrationRequested(requested) => {
                 self.status = Some(Status::Pending);
-                self.created_at = at.time;
                 self.attempts = REGISTRATION;
                 self.current = Some(claim!(requested, REGISTRATION, false));
             }
@@ -209,8 +199,7 @@ impl Customer {
         }
         self.closed.forget_before(at.time);
         if !event.is_bookkeeping() {
-            self.shown_version = at.version;
-            self.updated_at = at.time;
+            self.shown.note(at);
         }
     }
 

@@ -368,10 +368,13 @@ mod orders {
             .later(at(7), refused(2))
             .later(at(8), settled(2))
             .later(at(9), closed(2, false));
-        assert_eq!((customer.state.shown_version(), customer.state.updated_at()), (2, at(2)));
+        assert_eq!((customer.state.shown().version, customer.state.shown().updated_at), (2, at(2)));
         let customer = customer.later(at(10), closed(1, true));
-        assert_eq!((customer.state.shown_version(), customer.state.updated_at()), (8, at(10)));
-        assert_eq!(customer.state.created_at(), at(1));
+        assert_eq!(
+            (customer.state.shown().version, customer.state.shown().updated_at),
+            (8, at(10))
+        );
+        assert_eq!(customer.state.shown().created_at, at(1));
     }
 }
 

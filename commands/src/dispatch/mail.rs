@@ -140,7 +140,7 @@ impl Hands {
             reason: order.reason().map(Arc::from),
             refund: order.refund_state(),
             date: self.environment.now(),
-            owed_since: order.updated_at(),
+            owed_since: order.shown().updated_at,
         })
     }
 

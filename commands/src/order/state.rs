@@ -1,8 +1,7 @@
 //! The state of an order.
 
 use super::mail::OwedMails;
-use crate::aggregate::At;
-use chrono::serde::ts_microseconds;
+use crate::aggregate::{At, Shown};
 use events::{
     Money, Sealed, Timestamp,
     order::{Event, Line, Mail, Placed, Priced, Rejected, RejectionReason},
@@ -138,11 +137,7 @@ pub struct Order {
     refunded: bool,
     rejection: Option<RejectionReason>,
     cancel_reason: Option<Arc<str>>,
-    shown_version: u64,
-    #[serde(with = "ts_microseconds")]
-    placed_at: Timestamp,
-    #[serde(with = "ts_microseconds")]
-    updated_at: Timestamp,
+    shown: Shown,
 }
 
 impl Order {
@@ -198,24 +193,14 @@ impl Order {
         self.detail().filter(|_| self.is_pending()).map(|detail| detail.deadline)
     }
 
-    /// The stream version of the last event that changed what clients see of the order.
-    pub fn shown_version(&self) -> u64 {
-        self.shown_version
-    }
-
-    /// When it was placed.
-    pub fn placed_at(&self) -> Timestamp {
-        self.placed_at
-    }
-
-    /// When an event last changed what clients see of the order.
-    pub fn updated_at(&self) -> Timestamp {
-        self.updated_at
+    /// The version and times that clients see; created when it was placed.
+    pub fn shown(&self) -> Shown {
+        self.shown
     }
 
     pub(super) fn fold(&mut self, event: &Event, at: At) {
         match event {
-            Event::Placed(placed) => self.place(placed, at.time),
+            Event::Placed(placed) => self.place(placed),
             Event::Priced(priced) => self.amend(|detail| detail.priced = Some(priced.clone())),
             Event::Rejected(rejected) => {
                 self.status = Some(Status::Rejected);
@@ -258,8 +243,7 @@ impl Order {
             Event::MailRefused(refused) => self.fold_refused(refused),
         }
         if !event.is_bookkeeping() {
-            self.shown_version = at.version;
-            self.updated_at = at.time;
+            self.shown.note(at);
         }
     }
 
@@ -271,10 +255,9 @@ impl Order {
         }
     }
 
-    fn place(&mut self, placed: &Placed, time: Timestamp) {
+    fn place(&mut self, placed: &Placed) {
         self.status = Some(Status::Pending);
         self.customer_id = placed.customer_id;
-        self.placed_at = time;
         self.detail = Some(Arc::new(Detail {
             lines: Arc::clone(&placed.lines),
             payment_method: Arc::clone(&placed.payment_method),

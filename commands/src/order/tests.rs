@@ -729,8 +729,11 @@ mod owing {
     #[test]
     fn bookkeeping_does_not_move_the_version_shown() {
         let order = order([placed()]).later(at(5), expired()).later(at(6), customer_settled());
-        assert_eq!(order.state.shown_version(), 2);
-        assert_eq!((order.state.placed_at(), order.state.updated_at()), (at(1), at(5)));
+        assert_eq!(order.state.shown().version, 2);
+        assert_eq!(
+            (order.state.shown().created_at, order.state.shown().updated_at),
+            (at(1), at(5))
+        );
     }
 
     #[derive(Deserialize)]

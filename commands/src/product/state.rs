@@ -1,6 +1,9 @@
 //! The state of a product.
 
-use crate::{aggregate::At, closed_orders::ClosedOrders};
+use crate::{
+    aggregate::{At, Shown},
+    closed_orders::ClosedOrders,
+};
 use events::{
     Money, Timestamp,
     product::{Event, StockReserved},
@@ -58,9 +61,7 @@ pub struct Product {
     pub(super) discontinued: bool,
     pub(super) reservations: OrdMap<Uuid, Reservation>,
     pub(super) closed: ClosedOrders,
-    shown_version: u64,
-    created_at: Timestamp,
-    updated_at: Timestamp,
+    shown: Shown,
 }
 
 impl Product {
@@ -105,25 +106,14 @@ impl Product {
         self.reservations.get(&order_id)
     }
 
-    /// The stream version of the last event that changed what clients see of the product.
-    pub fn shown_version(&self) -> u64 {
-        self.shown_version
-    }
-
-    /// When it was added.
-    pub fn created_at(&self) -> Timestamp {
-        self.created_at
-    }
-
-    /// When an event last changed what clients see of the product.
-    pub fn updated_at(&self) -> Timestamp {
-        self.updated_at
+    /// The version and times that clients see; created when it was added.
+    pub fn shown(&self) -> Shown {
+        self.shown
     }
 
     pub(super) fn fold(&mut self, event: &Event, at: At) {
         match event {
             Event::Added(added) => {
-                self.created_at = at.time;
                 self.on_hand = added.initial_stock;
                 self.listing = Some(listing!(added));
             }
@@ -144,8 +134,7 @@ impl Product {
         }
         self.closed.forget_before(at.time);
         if !event.is_bookkeeping() {
-            self.shown_version = at.version;
-            self.updated_at = at.time;
+            self.shown.note(at);
         }
     }
 

@@ -247,14 +247,14 @@ fn a_close_of_an_order_long_past_is_done_and_not_remembered() {
 #[test]
 fn only_what_changes_the_product_as_shown_moves_its_version() {
     let product = product([released(9, 0), added(5)]);
-    assert_eq!((product.state.shown_version(), product.state.created_at()), (2, at(2)));
+    assert_eq!((product.state.shown().version, product.state.shown().created_at), (2, at(2)));
     let product = product.later(at(10), reserved(1, 1));
-    assert_eq!((product.state.shown_version(), product.state.updated_at()), (3, at(10)));
+    assert_eq!((product.state.shown().version, product.state.shown().updated_at), (3, at(10)));
     let product = product.later(at(11), released(2, 0)).later(at(12), shipped(3, 0));
-    assert_eq!((product.state.shown_version(), product.state.updated_at()), (3, at(10)));
+    assert_eq!((product.state.shown().version, product.state.shown().updated_at), (3, at(10)));
     let product = product.later(at(13), released(1, 1));
-    assert_eq!((product.state.shown_version(), product.state.updated_at()), (6, at(13)));
-    assert_eq!(product.state.created_at(), at(2));
+    assert_eq!((product.state.shown().version, product.state.shown().updated_at), (6, at(13)));
+    assert_eq!(product.state.shown().created_at, at(2));
 }
 
 fn quantity() -> impl Strategy<Value = i64> {
