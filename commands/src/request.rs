@@ -127,7 +127,7 @@ impl State {
     /// own copy of the state.
     pub(crate) fn compact(&mut self) {
         if let Self::Order(order) = self
-            && order.status().is_some_and(order::Status::is_final)
+            && order.status().is_some_and(order::Status::is_terminal)
         {
             Arc::make_mut(order).compact();
         }

@@ -26,7 +26,7 @@ pub enum Command {
         attempt: u32,
     },
     /// Record that the address's stream has released the address. Internal.
-    SettleEmail {
+    RecordEmailReleased {
         /// The number of the change.
         attempt: u32,
     },

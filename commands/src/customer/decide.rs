@@ -24,7 +24,7 @@ impl Aggregate for Customer {
             Command::Change(change) => self.change(change),
             Command::ConfirmEmail { attempt } => self.confirm_email(*attempt),
             Command::RefuseEmail { attempt } => self.refuse_email(*attempt),
-            Command::SettleEmail { attempt } => self.settle_email(*attempt),
+            Command::RecordEmailReleased { attempt } => self.record_email_released(*attempt),
             Command::OpenOrder(open) => self.open_order(open, now),
             Command::CloseOrder(close) => Ok(self.close_order(close)),
             Command::Erase => self.erase(),
@@ -101,7 +101,7 @@ impl Customer {
     }
 
     fn confirm_email(&self, attempt: u32) -> Result<Vec<Event>, Refusal> {
-        if self.claim() == Some(attempt) && self.status == Some(Status::Registered) {
+        if self.current_attempt() == Some(attempt) && self.status == Some(Status::Registered) {
             return Ok(vec![]);
         }
         let Some(wanted) = self.wanted.as_ref().filter(|wanted| wanted.attempt == attempt) else {
@@ -121,7 +121,7 @@ impl Customer {
         }
     }
 
-    fn settle_email(&self, attempt: u32) -> Result<Vec<Event>, Refusal> {
+    fn record_email_released(&self, attempt: u32) -> Result<Vec<Event>, Refusal> {
         if self.leaving.contains_key(&attempt) {
             return Ok(vec![EmailSettled { attempt }.into()]);
         }
@@ -136,7 +136,7 @@ impl Customer {
     fn is_over(&self, attempt: u32) -> bool {
         let lives = match self.status {
             None | Some(Status::Refused | Status::Erased) => false,
-            Some(Status::Pending | Status::Registered) => self.claim() == Some(attempt),
+            Some(Status::Pending | Status::Registered) => self.current_attempt() == Some(attempt),
         };
         let waits = self.wanted.as_ref().is_some_and(|wanted| wanted.attempt == attempt);
         (1..=self.attempts).contains(&attempt) && !lives && !waits

@@ -10,7 +10,7 @@ use uuid::Uuid;
 pub enum Effect {
     /// Take the address at its stream, then confirm or refuse the registration (attempt 1) or the
     /// change of address.
-    ClaimEmail {
+    TakeEmail {
         /// The number of the change.
         attempt: u32,
         /// The stream id of the address.
@@ -32,7 +32,7 @@ impl Effect {
     /// Identifies the effect among those of its customer.
     pub fn id(&self) -> EffectId {
         match *self {
-            Self::ClaimEmail { attempt, .. } => EffectId { name: "claim-email", ordinal: attempt },
+            Self::TakeEmail { attempt, .. } => EffectId { name: "claim-email", ordinal: attempt },
             Self::ReleaseEmail { attempt, .. } => {
                 EffectId { name: "release-email", ordinal: attempt }
             }
@@ -45,15 +45,15 @@ impl Customer {
     /// The effects that the customer owes now.
     pub fn owed(&self) -> Vec<Effect> {
         let registering = self.current.as_ref().filter(|_| self.status == Some(Status::Pending));
-        let claims = registering.into_iter().chain(&self.wanted).map(|claim| Effect::ClaimEmail {
-            attempt: claim.attempt,
-            email_id: claim.profile.email_id,
+        let taken = registering.into_iter().chain(&self.wanted).map(|change| Effect::TakeEmail {
+            attempt: change.attempt,
+            email_id: change.profile.email_id,
         });
         let releases = self
             .leaving
             .iter()
             .map(|(&attempt, &email_id)| Effect::ReleaseEmail { attempt, email_id });
         let key = self.owes_key().then_some(Effect::DestroyKey);
-        claims.chain(releases).chain(key).collect()
+        taken.chain(releases).chain(key).collect()
     }
 }

@@ -46,7 +46,7 @@ pub struct Profile {
 
 /// A registration or a change of address, with the profile that it brings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Claim {
+pub(super) struct ProfileChange {
     pub attempt: u32,
     pub profile: Profile,
 }
@@ -65,9 +65,9 @@ pub struct OpenedOrder {
 pub struct Customer {
     pub(super) status: Option<Status>,
     /// The current profile, with the change it comes from.
-    pub(super) current: Option<Arc<Claim>>,
+    pub(super) current: Option<Arc<ProfileChange>>,
     /// The change that waits for its address.
-    pub(super) wanted: Option<Arc<Claim>>,
+    pub(super) wanted: Option<Arc<ProfileChange>>,
     /// The address of each change that is over here but not yet released at the address's stream.
     pub(super) leaving: OrdMap<u32, Uuid>,
     /// The number of the last change.
@@ -80,9 +80,9 @@ pub struct Customer {
 }
 
 /// Makes a change from an event that contains a whole profile.
-macro_rules! claim {
+macro_rules! profile_change {
     ($event:expr, $attempt:expr, $vip:expr) => {
-        Arc::new(Claim {
+        Arc::new(ProfileChange {
             attempt: $attempt,
             profile: Profile {
                 email_id: $event.email_id,
@@ -126,13 +126,13 @@ impl Customer {
     /// The profile. While the registration is pending, or if it was refused, the requested one;
     /// `None` for an erased customer.
     pub fn profile(&self) -> Option<&Profile> {
-        self.current.as_deref().map(|claim| &claim.profile)
+        self.current.as_deref().map(|change| &change.profile)
     }
 
     /// The number of the change that the current profile comes from. After a change of address has
     /// been answered, this is its number if it was confirmed.
-    pub fn claim(&self) -> Option<u32> {
-        self.current.as_deref().map(|claim| claim.attempt)
+    pub fn current_attempt(&self) -> Option<u32> {
+        self.current.as_deref().map(|change| change.attempt)
     }
 
     /// The number of the last change, answered or not; 0 if there was none.
@@ -160,7 +160,7 @@ impl Customer {
             Event::RegistrationRequested(requested) => {
                 self.status = Some(Status::Pending);
                 self.attempts = REGISTRATION;
-                self.current = Some(claim!(requested, REGISTRATION, false));
+                self.current = Some(profile_change!(requested, REGISTRATION, false));
             }
             Event::Registered(_) => self.status = Some(Status::Registered),
             Event::RegistrationRefused(_) => {
@@ -170,11 +170,12 @@ impl Customer {
             Event::Changed(changed) => self.rename(changed),
             Event::EmailChangeRequested(requested) => {
                 self.attempts = requested.attempt;
-                self.wanted = Some(claim!(requested, requested.attempt, requested.vip));
+                self.wanted = Some(profile_change!(requested, requested.attempt, requested.vip));
             }
             Event::EmailChanged(changed) => {
                 self.wanted = None;
-                let left = self.current.replace(claim!(changed, changed.attempt, changed.vip));
+                let left =
+                    self.current.replace(profile_change!(changed, changed.attempt, changed.vip));
                 self.leave(left);
             }
             Event::EmailChangeRefused(_) => {
@@ -204,17 +205,17 @@ impl Customer {
     }
 
     fn rename(&mut self, changed: &Changed) {
-        if let Some(claim) = &mut self.current {
-            let profile = &mut Arc::make_mut(claim).profile;
+        if let Some(change) = &mut self.current {
+            let profile = &mut Arc::make_mut(change).profile;
             profile.first_name.clone_from(&changed.first_name);
             profile.last_name.clone_from(&changed.last_name);
             profile.vip = changed.vip;
         }
     }
 
-    fn leave(&mut self, claim: Option<Arc<Claim>>) {
-        if let Some(claim) = claim {
-            self.leaving.insert(claim.attempt, claim.profile.email_id);
+    fn leave(&mut self, change: Option<Arc<ProfileChange>>) {
+        if let Some(change) = change {
+            self.leaving.insert(change.attempt, change.profile.email_id);
         }
     }
 

@@ -78,7 +78,7 @@ fn refused(attempt: u32) -> Event {
     EmailChangeRefused { attempt }.into()
 }
 
-fn settled(attempt: u32) -> Event {
+fn email_released(attempt: u32) -> Event {
     EmailSettled { attempt }.into()
 }
 
@@ -90,8 +90,8 @@ fn refuse(attempt: u32) -> Command {
     Command::RefuseEmail { attempt }
 }
 
-fn settle(attempt: u32) -> Command {
-    Command::SettleEmail { attempt }
+fn record_released(attempt: u32) -> Command {
+    Command::RecordEmailReleased { attempt }
 }
 
 fn open(order: u128) -> OpenOrder {
@@ -124,8 +124,8 @@ fn owes(customer: &Given<Customer>, effects: &[Effect]) {
     assert_eq!(customer.state.owed(), effects);
 }
 
-fn claim_of(attempt: u32, email_id: u128) -> Effect {
-    Effect::ClaimEmail { attempt, email_id: id(email_id) }
+fn takes(attempt: u32, email_id: u128) -> Effect {
+    Effect::TakeEmail { attempt, email_id: id(email_id) }
 }
 
 fn release_of(attempt: u32, email_id: u128) -> Effect {
@@ -139,7 +139,7 @@ mod registering {
     fn a_registration_waits_for_its_address() {
         let customer = customer([]).when(register()).then([requested()]);
         assert!(customer.state.is_change_pending());
-        owes(&customer, &[claim_of(1, 1)]);
+        owes(&customer, &[takes(1, 1)]);
         let customer = customer
             .when(register())
             .then_refused_and_back(Refusal::AlreadyExists)
@@ -153,7 +153,7 @@ mod registering {
     }
 
     #[test]
-    fn a_refused_registration_owes_the_close_of_its_claim() {
+    fn a_refused_registration_owes_the_release_of_its_address() {
         let customer = customer([requested()])
             .when(Command::RefuseRegistration)
             .then([RegistrationRefused {}.into()])
@@ -161,7 +161,11 @@ mod registering {
             .then_nothing();
         assert_eq!(customer.state.status(), Some(Status::Refused));
         owes(&customer, &[release_of(1, 1)]);
-        let customer = customer.when(settle(1)).then([settled(1)]).when(settle(1)).then_nothing();
+        let customer = customer
+            .when(record_released(1))
+            .then([email_released(1)])
+            .when(record_released(1))
+            .then_nothing();
         owes(&customer, &[]);
         customer
             .when(Command::ConfirmRegistration)
@@ -177,7 +181,7 @@ mod registering {
         for command in [Command::ConfirmRegistration, Command::RefuseRegistration] {
             customer([]).when(command).then_refused(Refusal::NotFound);
         }
-        for command in [confirm(1), refuse(1), settle(1)] {
+        for command in [confirm(1), refuse(1), record_released(1)] {
             customer([]).when(command).then_refused(Refusal::UnknownAttempt { attempt: 1 });
         }
     }
@@ -232,7 +236,7 @@ mod changing {
         };
         let customer = ann([]).when(all).then([wants.into()]);
         assert_eq!(customer.state.profile().unwrap().email_id, id(1));
-        owes(&customer, &[claim_of(2, 2)]);
+        owes(&customer, &[takes(2, 2)]);
         let has = EmailChanged {
             attempt: 2,
             email_id,
@@ -243,9 +247,9 @@ mod changing {
         };
         let customer = customer.when(confirm(2)).then([has.into()]).when(confirm(2)).then_nothing();
         assert_eq!(customer.state.profile(), Some(&profile));
-        assert_eq!((customer.state.claim(), customer.state.attempts()), (Some(2), 2));
+        assert_eq!((customer.state.current_attempt(), customer.state.attempts()), (Some(2), 2));
         owes(&customer, &[release_of(1, 1)]);
-        owes(&customer.when(settle(1)).then([settled(1)]), &[]);
+        owes(&customer.when(record_released(1)).then([email_released(1)]), &[]);
     }
 
     #[test]
@@ -254,17 +258,17 @@ mod changing {
         let customer =
             ann([wants(2, 2)]).when(refuse(2)).then([refused(2)]).when(refuse(2)).then_nothing();
         assert_eq!(customer.state.profile().cloned(), before);
-        assert_eq!((customer.state.claim(), customer.state.attempts()), (Some(1), 2));
+        assert_eq!((customer.state.current_attempt(), customer.state.attempts()), (Some(1), 2));
         owes(&customer, &[release_of(2, 2)]);
         customer.when(confirm(2)).then_refused(Refusal::UnknownAttempt { attempt: 2 });
     }
 
     #[test]
-    fn the_address_one_lives_by_can_not_be_refused_or_settled() {
+    fn the_current_address_can_not_be_refused_or_released() {
         let unknown = |attempt| Refusal::UnknownAttempt { attempt };
         ann([]).when(refuse(1)).then_refused(unknown(1));
-        ann([]).when(settle(1)).then_refused(unknown(1));
-        ann([wants(2, 2)]).when(settle(2)).then_refused(unknown(2));
+        ann([]).when(record_released(1)).then_refused(unknown(1));
+        ann([wants(2, 2)]).when(record_released(2)).then_refused(unknown(2));
         ann([wants(2, 2)]).when(confirm(3)).then_refused(unknown(3));
     }
 
@@ -273,11 +277,11 @@ mod changing {
         let customer = ann([wants(2, 2), has(2, 2), wants(3, 1), has(3, 1)]);
         owes(&customer, &[release_of(1, 1), release_of(2, 2)]);
         let customer = customer.when(to_address(3)).then([wants(4, 3)]);
-        owes(&customer, &[claim_of(4, 3), release_of(1, 1), release_of(2, 2)]);
+        owes(&customer, &[takes(4, 3), release_of(1, 1), release_of(2, 2)]);
     }
 
     #[test]
-    fn another_spelling_of_the_same_address_is_claimed_anew() {
+    fn another_spelling_of_the_same_address_is_taken_again() {
         let spelled = Change { email: Some((id(1), sealed("Ann@old"))), ..Change::default() };
         let customer = ann([]);
         let Ok(events) = customer.state.decide(&spelled.into(), at(5)) else { panic!() };
@@ -366,7 +370,7 @@ mod orders {
             .later(at(5), opened(1, false, true))
             .later(at(6), wants(2, 2))
             .later(at(7), refused(2))
-            .later(at(8), settled(2))
+            .later(at(8), email_released(2))
             .later(at(9), closed(2, false));
         assert_eq!((customer.state.shown().version, customer.state.shown().updated_at), (2, at(2)));
         let customer = customer.later(at(10), closed(1, true));
@@ -403,7 +407,7 @@ mod erasing {
             .then_nothing();
         assert!(customer.state.is_change_pending(), "the address is not free yet");
         owes(&customer, &[release_of(1, 1)]);
-        let customer = customer.when(settle(1)).then([settled(1)]);
+        let customer = customer.when(record_released(1)).then([email_released(1)]);
         owes(&customer, &[]);
         assert!(customer.state.is_erased() && !customer.state.is_change_pending());
         customer.when(Command::Erase).then_nothing();
@@ -431,8 +435,8 @@ mod erasing {
             .then_refused_and_back(Refusal::Erased)
             .when(Command::RefuseRegistration)
             .then_refused_and_back(Refusal::Erased)
-            .when(settle(1))
-            .then([settled(1)]);
+            .when(record_released(1))
+            .then([email_released(1)]);
     }
 
     #[test]
@@ -476,7 +480,7 @@ fn command() -> impl Strategy<Value = Command> {
         1 => any::<bool>().prop_map(|vip| Change { vip: Some(vip), ..Change::default() }.into()),
         3 => attempt().prop_map(confirm),
         3 => attempt().prop_map(refuse),
-        3 => attempt().prop_map(settle),
+        3 => attempt().prop_map(record_released),
         1 => Just(Command::Erase),
         1 => Just(Command::RecordKeyDestroyed),
         4 => (1..5u128).prop_map(|order| open(order).into()),
@@ -514,13 +518,13 @@ proptest! {
             let mut accounted = released.clone();
             for effect in customer.owed() {
                 match effect {
-                    Effect::ClaimEmail { attempt, .. } | Effect::ReleaseEmail { attempt, .. } => {
+                    Effect::TakeEmail { attempt, .. } | Effect::ReleaseEmail { attempt, .. } => {
                         assert!(accounted.insert(attempt), "owed once: {effect:?}");
                     }
                     Effect::DestroyKey => assert!(customer.is_erased()),
                 }
             }
-            accounted.extend(customer.claim());
+            accounted.extend(customer.current_attempt());
             assert_eq!(accounted, (1..=customer.attempts()).collect());
             let is_outcome = !matches!(command, Command::Register(_) | Command::CloseOrder(_));
             if decided.is_ok() && is_outcome {

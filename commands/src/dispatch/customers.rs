@@ -4,7 +4,7 @@
 use super::{EffectError, Hands, owed_request};
 use crate::{
     customer::{self, Effect, REGISTRATION},
-    email::{self, Claim},
+    email::{self, TakeEmail},
     request::{CommandError, Refusal},
 };
 use events::{StreamId, planted::Bug};
@@ -17,10 +17,10 @@ impl Hands {
     ) -> Result<(), EffectError> {
         let id = effect.id().to_string();
         let command = match *effect {
-            Effect::ClaimEmail { attempt, email_id } => {
-                let claim = email::Command::Claim(Claim { customer_id: customer.id, attempt });
+            Effect::TakeEmail { attempt, email_id } => {
+                let take = email::Command::Take(TakeEmail { customer_id: customer.id, attempt });
                 match self
-                    .tell(owed_request(customer, StreamId::email(email_id), &id, claim))
+                    .tell(owed_request(customer, StreamId::email(email_id), &id, take))
                     .await?
                 {
                     Ok(_) if attempt == REGISTRATION => customer::Command::ConfirmRegistration,
@@ -34,11 +34,12 @@ impl Hands {
                 }
             }
             Effect::ReleaseEmail { attempt, email_id } => {
-                let release = email::Command::Release(Claim { customer_id: customer.id, attempt });
+                let release =
+                    email::Command::Release(TakeEmail { customer_id: customer.id, attempt });
                 self.tell(owed_request(customer, StreamId::email(email_id), &id, release))
                     .await?
                     .map_err(CommandError::Refused)?;
-                customer::Command::SettleEmail { attempt }
+                customer::Command::RecordEmailReleased { attempt }
             }
             // This effect is owed only after the erasure is in the log, and an erasure is never
             // undone.

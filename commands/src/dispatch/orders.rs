@@ -102,7 +102,7 @@ impl Hands {
                 ))
                 .await?
                 .map_err(unexpected)?;
-                self.tell_order(order, id, order::Command::SettleCustomer).await
+                self.tell_order(order, id, order::Command::RecordCustomerClosed).await
             }
             Effect::ReleaseStock { lines, not_after } => {
                 let close = Close { order_id: order.id, not_after: *not_after };
@@ -214,13 +214,13 @@ impl Hands {
                 let State::Product(product) = &outcome.view.state else {
                     return Err(EffectError::Unanswered);
                 };
-                let held = product.reservation(order.id).ok_or(EffectError::Unanswered)?;
+                let reservation = product.reservation(order.id).ok_or(EffectError::Unanswered)?;
                 reserved.positions.extend(outcome.view.position);
                 reserved.lines.push(ReservedLine {
                     product_id: line.product_id,
-                    quantity: held.quantity,
-                    name: Arc::clone(&held.name),
-                    unit_price: held.unit_price,
+                    quantity: reservation.quantity,
+                    name: Arc::clone(&reservation.name),
+                    unit_price: reservation.unit_price,
                 });
             }
         }
@@ -249,7 +249,7 @@ impl Hands {
                 Err(refusal) => return Err(unexpected(refusal)),
             }
         }
-        self.tell_order(order, effect, order::Command::SettleStock).await
+        self.tell_order(order, effect, order::Command::RecordStockClosed).await
     }
 
     /// The lines, grouped by the partition of their product, both in ascending order.

@@ -7,15 +7,15 @@ use uuid::Uuid;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Give the address to the customer.
-    Claim(Claim),
+    Take(TakeEmail),
     /// End this request for the address, whether or not it was granted. It can never be granted
     /// afterwards.
-    Release(Claim),
+    Release(TakeEmail),
 }
 
 /// A customer's numbered request to take the address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claim {
+pub struct TakeEmail {
     /// The customer.
     pub customer_id: Uuid,
     /// The number of the request among all those of the customer, for any address, from 1.

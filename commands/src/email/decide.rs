@@ -1,6 +1,6 @@
 //! How an e-mail address decides commands.
 
-use super::{Claim, Command, Email, Refusal};
+use super::{Command, Email, Refusal, TakeEmail};
 use crate::aggregate::{Aggregate, At};
 use events::{
     Timestamp,
@@ -14,8 +14,8 @@ impl Aggregate for Email {
 
     fn decide(&self, command: &Command, _now: Timestamp) -> Result<Vec<Event>, Refusal> {
         match *command {
-            Command::Claim(claim) => self.claim(claim),
-            Command::Release(claim) => Ok(self.release(claim)),
+            Command::Take(request) => self.take(request),
+            Command::Release(request) => Ok(self.release(request)),
         }
     }
 
@@ -25,11 +25,11 @@ impl Aggregate for Email {
 }
 
 impl Email {
-    fn claim(&self, claim: Claim) -> Result<Vec<Event>, Refusal> {
-        let Claim { customer_id, attempt } = claim;
+    fn take(&self, request: TakeEmail) -> Result<Vec<Event>, Refusal> {
+        let TakeEmail { customer_id, attempt } = request;
         match self.holder {
-            Some(holder) if holder == claim => return Ok(vec![]),
-            _ if self.is_released(claim) => return Err(Refusal::Closed),
+            Some(holder) if holder == request => return Ok(vec![]),
+            _ if self.is_released(request) => return Err(Refusal::Closed),
             Some(holder) if holder.customer_id != customer_id => return Err(Refusal::Taken),
             Some(holder) if holder.attempt > attempt => return Err(Refusal::Closed),
             Some(_) | None => {}
@@ -37,9 +37,9 @@ impl Email {
         Ok(vec![Claimed { customer_id, attempt }.into()])
     }
 
-    fn release(&self, claim: Claim) -> Vec<Event> {
-        let Claim { customer_id, attempt } = claim;
-        if self.is_released(claim) && self.holder != Some(claim) {
+    fn release(&self, request: TakeEmail) -> Vec<Event> {
+        let TakeEmail { customer_id, attempt } = request;
+        if self.is_released(request) && self.holder != Some(request) {
             return vec![];
         }
         vec![Released { customer_id, attempt }.into()]

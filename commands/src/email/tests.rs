@@ -7,12 +7,12 @@ use std::collections::BTreeSet;
 const ANN: u128 = 1;
 const BOB: u128 = 2;
 
-fn claim(customer: u128, attempt: u32) -> Command {
-    Command::Claim(Claim { customer_id: id(customer), attempt })
+fn take(customer: u128, attempt: u32) -> Command {
+    Command::Take(TakeEmail { customer_id: id(customer), attempt })
 }
 
 fn release(customer: u128, attempt: u32) -> Command {
-    Command::Release(Claim { customer_id: id(customer), attempt })
+    Command::Release(TakeEmail { customer_id: id(customer), attempt })
 }
 
 fn claimed(customer: u128, attempt: u32) -> Event {
@@ -30,67 +30,67 @@ fn email(events: impl IntoIterator<Item = Event>) -> Given<Email> {
 #[test]
 fn an_address_has_one_holder() {
     email([])
-        .when(claim(ANN, 1))
+        .when(take(ANN, 1))
         .then([claimed(ANN, 1)])
-        .when(claim(ANN, 1))
+        .when(take(ANN, 1))
         .then_nothing()
-        .when(claim(BOB, 1))
+        .when(take(BOB, 1))
         .then_refused(Refusal::Taken);
 }
 
 #[test]
-fn a_released_address_is_free_for_others_and_closed_for_that_claim() {
+fn a_released_address_is_free_for_others_and_closed_for_that_request() {
     email([claimed(ANN, 1)])
         .when(release(ANN, 1))
         .then([released(ANN, 1)])
         .when(release(ANN, 1))
         .then_nothing()
-        .when(claim(ANN, 1))
+        .when(take(ANN, 1))
         .then_refused_and_back(Refusal::Closed)
-        .when(claim(BOB, 1))
+        .when(take(BOB, 1))
         .then([claimed(BOB, 1)]);
 }
 
 #[test]
 fn a_release_counts_only_from_the_holder() {
     let email = email([claimed(ANN, 1)]).when(release(BOB, 1)).then([released(BOB, 1)]);
-    assert_eq!(email.state.holder(), Some(Claim { customer_id: id(ANN), attempt: 1 }));
+    assert_eq!(email.state.holder(), Some(TakeEmail { customer_id: id(ANN), attempt: 1 }));
     email
-        .when(claim(BOB, 1))
+        .when(take(BOB, 1))
         .then_refused_and_back(Refusal::Closed)
-        .when(claim(BOB, 2))
+        .when(take(BOB, 2))
         .then_refused(Refusal::Taken);
 }
 
 #[test]
-fn a_release_before_the_claim_shuts_the_door() {
+fn a_release_that_comes_first_refuses_the_request() {
     email([])
         .when(release(ANN, 2))
         .then([released(ANN, 2)])
-        .when(claim(ANN, 2))
+        .when(take(ANN, 2))
         .then_refused_and_back(Refusal::Closed)
-        .when(claim(ANN, 1))
+        .when(take(ANN, 1))
         .then_refused_and_back(Refusal::Closed)
         .when(release(ANN, 1))
         .then_nothing()
-        .when(claim(ANN, 3))
+        .when(take(ANN, 3))
         .then([claimed(ANN, 3)]);
 }
 
 #[test]
 fn a_customer_who_comes_back_before_having_left_keeps_the_address() {
     let email = email([claimed(ANN, 1)])
-        .when(claim(ANN, 3))
+        .when(take(ANN, 3))
         .then([claimed(ANN, 3)])
-        .when(claim(ANN, 2))
+        .when(take(ANN, 2))
         .then_refused_and_back(Refusal::Closed)
         .when(release(ANN, 1))
         .then([released(ANN, 1)]);
-    assert_eq!(email.state.holder(), Some(Claim { customer_id: id(ANN), attempt: 3 }));
+    assert_eq!(email.state.holder(), Some(TakeEmail { customer_id: id(ANN), attempt: 3 }));
 }
 
 #[test]
-fn a_later_claim_released_first_does_not_keep_the_earlier_one_for_ever() {
+fn a_later_request_released_first_does_not_keep_the_earlier_one_for_ever() {
     let email =
         email([claimed(ANN, 1), released(ANN, 2)]).when(release(ANN, 1)).then([released(ANN, 1)]);
     assert_eq!(email.state.holder(), None);
@@ -104,14 +104,14 @@ proptest! {
     fn an_address_is_never_taken_from_its_holder(
         commands in proptest::collection::vec((any::<bool>(), 1..4u128, 0..4u32), 0..40),
     ) {
-        let commands = commands.into_iter().map(|(claims, customer, attempt)| {
-            (1, if claims { claim(customer, attempt) } else { release(customer, attempt) })
+        let commands = commands.into_iter().map(|(takes, customer, attempt)| {
+            (1, if takes { take(customer, attempt) } else { release(customer, attempt) })
         });
         let mut over = BTreeSet::new();
         let mut holder: Option<Claim> = None;
         run::<Email>(commands, |email, command, decided, _| {
-            if let Command::Release(claim) = command {
-                over.insert((claim.customer_id, claim.attempt));
+            if let Command::Release(request) = command {
+                over.insert((request.customer_id, request.attempt));
             }
             if let Some(now) = email.holder() {
                 assert!(!over.contains(&(now.customer_id, now.attempt)));

@@ -35,9 +35,9 @@ pub enum Command {
     /// Record that the gateway has refunded the payment. Internal.
     RecordRefund(RecordRefund),
     /// Record that the customer's stream has closed the order. Internal.
-    SettleCustomer,
+    RecordCustomerClosed,
     /// Record that the products' streams have closed the order. Internal.
-    SettleStock,
+    RecordStockClosed,
     /// Record that a letter was sent. Internal.
     RecordMailSent(RecordMailSent),
     /// Record that a letter was refused and will never be sent. Internal.

@@ -38,8 +38,8 @@ impl Aggregate for Order {
             Command::Cancel(cancel) => self.cancel(status, cancel),
             Command::ChangeStatus(to) => self.change_status(status, *to),
             Command::RecordRefund(refund) => self.record_refund(status, refund),
-            Command::SettleCustomer => self.settle_customer(status),
-            Command::SettleStock => self.settle_stock(status),
+            Command::RecordCustomerClosed => self.record_customer_closed(status),
+            Command::RecordStockClosed => self.record_stock_closed(status),
             Command::RecordMailSent(sent) => Ok(self.record_mail_sent(sent)),
             Command::RecordMailRefused(refused) => Ok(self.record_mail_refused(refused)),
         }
@@ -154,10 +154,10 @@ impl Order {
         Ok(vec![event])
     }
 
-    fn settle_customer(&self, status: Status) -> Result<Vec<Event>, Refusal> {
+    fn record_customer_closed(&self, status: Status) -> Result<Vec<Event>, Refusal> {
         match status {
             Status::Pending => Err(Refusal::NotOwed { status }),
-            _ if self.settled.customer => Ok(vec![]),
+            _ if self.closes.customer => Ok(vec![]),
             Status::Confirmed
             | Status::Processing
             | Status::Shipped
@@ -167,12 +167,12 @@ impl Order {
         }
     }
 
-    fn settle_stock(&self, status: Status) -> Result<Vec<Event>, Refusal> {
+    fn record_stock_closed(&self, status: Status) -> Result<Vec<Event>, Refusal> {
         match status {
             Status::Pending | Status::Confirmed | Status::Processing => {
                 Err(Refusal::NotOwed { status })
             }
-            _ if self.settled.stock => Ok(vec![]),
+            _ if self.closes.stock => Ok(vec![]),
             Status::Shipped | Status::Delivered | Status::Cancelled | Status::Rejected => {
                 Ok(vec![StockSettled {}.into()])
             }
@@ -217,12 +217,13 @@ fn reserved_as_asked<'a>(
     if asked.len() != reserved.len() {
         return Err(Refusal::InvalidLines);
     }
-    let held = |line: &Line| {
-        reserved
-            .iter()
-            .find(|held| held.product_id == line.product_id && held.quantity == line.quantity)
+    let find = |line: &Line| {
+        let matches = |found: &&ReservedLine| {
+            found.product_id == line.product_id && found.quantity == line.quantity
+        };
+        reserved.iter().find(matches)
     };
-    asked.iter().map(|line| held(line).ok_or(Refusal::InvalidLines)).collect()
+    asked.iter().map(|line| find(line).ok_or(Refusal::InvalidLines)).collect()
 }
 
 fn common_currency(lines: &[&ReservedLine]) -> Option<Currency> {

@@ -24,7 +24,7 @@ impl OwedMails {
         self.0 |= Self::bit(mail);
     }
 
-    fn settle(&mut self, mail: Mail) {
+    fn end(&mut self, mail: Mail) {
         self.0 &= !Self::bit(mail);
     }
 
@@ -46,12 +46,12 @@ impl Order {
 
     pub(super) fn fold_sent(&mut self, sent: &MailSent) {
         if !Bug::MailSentTwice.is_planted() {
-            self.mails.settle(sent.mail);
+            self.mails.end(sent.mail);
         }
     }
 
     pub(super) fn fold_refused(&mut self, refused: &MailRefused) {
-        self.mails.settle(refused.mail);
+        self.mails.end(refused.mail);
     }
 
     /// A letter that is not owed, because its result is already recorded, changes nothing.

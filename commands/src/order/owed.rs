@@ -162,7 +162,7 @@ impl Order {
     }
 
     fn customer_owed(&self, status: Status) -> Option<Effect> {
-        let detail = self.detail().filter(|_| !self.settled.customer)?;
+        let detail = self.detail().filter(|_| !self.closes.customer)?;
         match status {
             Status::Pending => None,
             Status::Confirmed
@@ -179,7 +179,7 @@ impl Order {
     }
 
     fn stock_owed(&self, status: Status) -> Option<Effect> {
-        let detail = self.detail().filter(|_| !self.settled.stock)?;
+        let detail = self.detail().filter(|_| !self.closes.stock)?;
         let (lines, not_after) = (Arc::clone(&detail.lines), not_after(detail));
         match status {
             Status::Pending | Status::Confirmed | Status::Processing => None,

@@ -44,7 +44,7 @@ impl Status {
     }
 
     /// Whether no other status can follow.
-    pub fn is_final(self) -> bool {
+    pub fn is_terminal(self) -> bool {
         self == Self::Delivered || self.is_dead()
     }
 
@@ -119,7 +119,7 @@ pub struct Detail {
 
 /// Which other streams have closed the order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Settled {
+pub(super) struct Closes {
     pub customer: bool,
     pub stock: bool,
 }
@@ -132,7 +132,7 @@ pub struct Order {
     pub(super) detail: Option<Arc<Detail>>,
     pub(super) payment: Option<Arc<Payment>>,
     pub(super) was_confirmed: bool,
-    pub(super) settled: Settled,
+    pub(super) closes: Closes,
     pub(super) mails: OwedMails,
     refunded: bool,
     rejection: Option<RejectionReason>,
@@ -237,8 +237,8 @@ impl Order {
                 self.moves(Status::Cancelled, cancelled.mail.then_some(Mail::Cancelled));
                 self.cancel_reason.clone_from(&cancelled.reason);
             }
-            Event::CustomerSettled(_) => self.settled.customer = true,
-            Event::StockSettled(_) => self.settled.stock = true,
+            Event::CustomerSettled(_) => self.closes.customer = true,
+            Event::StockSettled(_) => self.closes.stock = true,
             Event::MailSent(sent) => self.fold_sent(sent),
             Event::MailRefused(refused) => self.fold_refused(refused),
         }
@@ -286,7 +286,7 @@ impl Order {
     /// stays: if the gateway takes the money after all, the order still knows which payment to
     /// refund.
     pub(super) fn forget(&mut self) {
-        if !self.status.is_some_and(Status::is_final) || !self.owed().is_empty() {
+        if !self.status.is_some_and(Status::is_terminal) || !self.owed().is_empty() {
             return;
         }
         self.detail = None;

@@ -46,7 +46,7 @@ fn placed() -> Event {
     .into()
 }
 
-fn held(product: u128, quantity: i64, unit_price: i64) -> ReservedLine {
+fn reserved(product: u128, quantity: i64, unit_price: i64) -> ReservedLine {
     let unit_price = pounds(unit_price);
     ReservedLine { product_id: id(product), quantity, name: "Walden".into(), unit_price }
 }
@@ -57,7 +57,7 @@ fn price_of(lines: impl Into<Arc<[ReservedLine]>>) -> Price {
 
 /// Two of product 1 at 5.00 and one of product 2 at 10.00, in another sequence than ordered.
 fn price() -> Price {
-    price_of([held(2, 1, 10_00), held(1, 2, 5_00)])
+    price_of([reserved(2, 1, 10_00), reserved(1, 2, 5_00)])
 }
 
 fn priced_line(product: u128, quantity: i64, unit_price: i64) -> PricedLine {
@@ -252,8 +252,8 @@ mod placing {
             Status::Shipped.into(),
             Status::Pending.into(),
             refund().into(),
-            Command::SettleCustomer,
-            Command::SettleStock,
+            Command::RecordCustomerClosed,
+            Command::RecordStockClosed,
         ];
         for command in commands {
             order([]).when(command).then_refused(Refusal::NotFound);
@@ -280,7 +280,7 @@ mod pricing {
 
     #[test]
     fn an_order_that_costs_nothing_is_confirmed_without_the_gateway() {
-        let lines = [held(1, 2, 0), held(2, 1, 0)];
+        let lines = [reserved(1, 2, 0), reserved(2, 1, 0)];
         let free = Priced {
             lines: [priced_line(1, 2, 0), priced_line(2, 1, 0)].into(),
             subtotal: pounds(0),
@@ -296,14 +296,14 @@ mod pricing {
     #[test]
     fn a_subtotal_beyond_counting_rejects_the_order() {
         order([placed()])
-            .when(price_of([held(1, 2, MAX_SUBTOTAL), held(2, 1, 1)]))
+            .when(price_of([reserved(1, 2, MAX_SUBTOTAL), reserved(2, 1, 1)]))
             .then([rejection(RejectionReason::ValidationFailed).into()]);
     }
 
     #[test]
     fn prices_in_two_currencies_reject_the_order() {
         let euros = Money::new(1, "EUR".parse().unwrap());
-        let lines = [held(1, 2, 1), ReservedLine { unit_price: euros, ..held(2, 1, 1) }];
+        let lines = [reserved(1, 2, 1), ReservedLine { unit_price: euros, ..reserved(2, 1, 1) }];
         order([placed()])
             .when(price_of(lines))
             .then([rejection(RejectionReason::ValidationFailed).into()]);
@@ -313,10 +313,10 @@ mod pricing {
     fn other_lines_than_asked_for_are_refused() {
         for lines in [
             vec![],
-            vec![held(1, 2, 1)],
-            vec![held(1, 2, 1), held(2, 2, 1)],
-            vec![held(1, 2, 1), held(3, 1, 1)],
-            vec![held(1, 2, 1), held(1, 2, 1)],
+            vec![reserved(1, 2, 1)],
+            vec![reserved(1, 2, 1), reserved(2, 2, 1)],
+            vec![reserved(1, 2, 1), reserved(3, 1, 1)],
+            vec![reserved(1, 2, 1), reserved(1, 2, 1)],
         ] {
             order([placed()]).when(price_of(lines)).then_refused(Refusal::InvalidLines);
         }
@@ -671,26 +671,26 @@ mod owing {
     }
 
     #[test]
-    fn what_is_settled_is_owed_no_more_and_settled_once() {
+    fn a_close_is_recorded_once_and_then_no_longer_owed() {
         let order = paid([shipped()])
-            .when(Command::SettleCustomer)
+            .when(Command::RecordCustomerClosed)
             .then([customer_settled()])
-            .when(Command::SettleCustomer)
+            .when(Command::RecordCustomerClosed)
             .then_nothing()
-            .when(Command::SettleStock)
+            .when(Command::RecordStockClosed)
             .then([stock_settled()])
-            .when(Command::SettleStock)
+            .when(Command::RecordStockClosed)
             .then_nothing();
         owes(&order, &[]);
     }
 
     #[test]
-    fn what_is_not_owed_yet_can_not_be_settled() {
+    fn a_close_that_is_not_owed_yet_cannot_be_recorded() {
         order([placed()])
-            .when(Command::SettleCustomer)
+            .when(Command::RecordCustomerClosed)
             .then_refused(Refusal::NotOwed { status: Status::Pending });
         paid([])
-            .when(Command::SettleStock)
+            .when(Command::RecordStockClosed)
             .then_refused(Refusal::NotOwed { status: Status::Confirmed });
     }
 
@@ -701,7 +701,7 @@ mod owing {
         let mut order = paid([confirmed, shipped(), delivered(), shipped_too, customer_settled()]);
         order.state.compact();
         assert!(order.state.detail().is_some(), "it still owes the shipment of its stock");
-        let mut order = order.when(Command::SettleStock).then([stock_settled()]);
+        let mut order = order.when(Command::RecordStockClosed).then([stock_settled()]);
         order.state.compact();
         assert_eq!((order.state.detail(), order.state.payment()), (None, None));
         assert!(size_of::<Order>() <= 104, "{}", size_of::<Order>());
@@ -711,7 +711,7 @@ mod owing {
             .then_nothing()
             .when(Status::Delivered)
             .then_nothing()
-            .when(Command::SettleStock)
+            .when(Command::RecordStockClosed)
             .then_nothing()
             .when(cancel("late"))
             .then_refused(illegal(Status::Delivered, Status::Cancelled));
@@ -871,7 +871,7 @@ fn command() -> impl Strategy<Value = Command> {
         2 => Just(place().into()),
         4 => (any::<bool>(), any::<bool>(), unit_price(), unit_price()).prop_map(
             |(vip, first, one, two)| {
-                Price { vip, first, ..price_of([held(1, 2, one), held(2, 1, two)]) }.into()
+                Price { vip, first, ..price_of([reserved(1, 2, one), reserved(2, 1, two)]) }.into()
             }
         ),
         1 => Just(short().into()),
@@ -889,8 +889,8 @@ fn command() -> impl Strategy<Value = Command> {
         2 => ordinal().prop_map(|ordinal| RecordRefund { ordinal, ..refund() }.into()),
         2 => proptest::sample::select(Mail::ALL.to_vec()).prop_map(|mail| sent(mail).into()),
         1 => proptest::sample::select(Mail::ALL.to_vec()).prop_map(|mail| refused(mail).into()),
-        2 => Just(Command::SettleCustomer),
-        2 => Just(Command::SettleStock),
+        2 => Just(Command::RecordCustomerClosed),
+        2 => Just(Command::RecordStockClosed),
     ]
 }
 
@@ -901,8 +901,8 @@ fn is_outcome(command: &Command) -> bool {
             | Command::RecordDeclined(_)
             | Command::RecordVoided(_)
             | Command::RecordRefund(_)
-            | Command::SettleCustomer
-            | Command::SettleStock
+            | Command::RecordCustomerClosed
+            | Command::RecordStockClosed
             | Command::Expire
             | Command::RecordMailSent(_)
             | Command::RecordMailRefused(_)
@@ -936,7 +936,7 @@ proptest! {
             if order.is_pending() {
                 assert_eq!(owed.len(), 1, "{owed:?}");
             }
-            if order.status().is_some_and(Status::is_final) && owed.is_empty() {
+            if order.status().is_some_and(Status::is_terminal) && owed.is_empty() {
                 let mut finished = order.clone();
                 finished.compact();
                 assert_eq!(finished.detail(), None);
@@ -972,8 +972,8 @@ proptest! {
                 (Effect::Capture { .. } | Effect::Settle { .. }, Some(1)) => void().into(),
                 (Effect::Capture { .. } | Effect::Settle { .. }, _) => capture().into(),
                 (Effect::Refund { .. }, _) => refund().into(),
-                (Effect::CloseCustomer { .. }, _) => Command::SettleCustomer,
-                (Effect::ReleaseStock { .. } | Effect::ShipStock { .. }, _) => Command::SettleStock,
+                (Effect::CloseCustomer { .. }, _) => Command::RecordCustomerClosed,
+                (Effect::ReleaseStock { .. } | Effect::ShipStock { .. }, _) => Command::RecordStockClosed,
                 (Effect::Mail { mail, .. }, Some(0)) => refused(mail).into(),
                 (Effect::Mail { mail, .. }, _) => sent(mail).into(),
             };

@@ -79,11 +79,11 @@ impl Product {
     fn reserve_for(&self, reserve: &Reserve, now: Timestamp) -> Result<Vec<Event>, Refusal> {
         let listing = self.listed()?;
         let &Reserve { order_id, quantity, not_after } = reserve;
-        if let Some(&super::Reservation { quantity: held, .. }) = self.reservation(order_id) {
-            return if held == quantity {
+        if let Some(&super::Reservation { quantity: reserved, .. }) = self.reservation(order_id) {
+            return if reserved == quantity {
                 Ok(vec![])
             } else {
-                Err(Refusal::AlreadyReserved { held })
+                Err(Refusal::AlreadyReserved { reserved })
             };
         }
         if self.closed.refuses(order_id, not_after, now) {
@@ -109,11 +109,11 @@ impl Product {
         if self.closed.contains(close.order_id) {
             return None;
         }
-        let held = self.reservation(close.order_id).map(|reservation| reservation.quantity);
+        let reserved = self.reservation(close.order_id).map(|reservation| reservation.quantity);
         if Bug::CloseAppendsNothing.is_planted() {
-            return held;
+            return reserved;
         }
-        Some(held.unwrap_or(0))
+        Some(reserved.unwrap_or(0))
     }
 
     fn release(&self, close: &Close) -> Vec<Event> {

@@ -32,10 +32,10 @@ pub enum Refusal {
     #[error("the order can no longer reserve units")]
     ReservationClosed,
     /// The order has reserved another number of units.
-    #[error("the order has already reserved {held} units")]
+    #[error("the order has already reserved {reserved} units")]
     AlreadyReserved {
         /// The units it has reserved.
-        held: i64,
+        reserved: i64,
     },
     /// The number of units is zero or negative.
     #[error("the quantity must be positive")]

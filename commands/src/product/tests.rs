@@ -180,7 +180,7 @@ fn a_reservation_asked_again_changes_nothing_even_when_late() {
         .when(reserve(1, 5))
         .then_nothing()
         .when(reserve(1, 4))
-        .then_refused(Refusal::AlreadyReserved { held: 5 });
+        .then_refused(Refusal::AlreadyReserved { reserved: 5 });
 }
 
 #[test]

@@ -67,7 +67,7 @@ impl Failure {
     /// Classifies a response that is not a success.
     pub fn of(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         let refused = Refused::of(status, headers, body);
-        if refused.is_final() { Self::Refused(refused) } else { Self::NotNow(refused) }
+        if refused.is_permanent() { Self::Refused(refused) } else { Self::NotNow(refused) }
     }
 }
 
@@ -112,7 +112,7 @@ impl Refused {
     }
 
     /// Whether the same request would fail again.
-    fn is_final(&self) -> bool {
+    fn is_permanent(&self) -> bool {
         let about_us = self.kind == "idempotency_error"
             || self.code.as_deref().is_some_and(|code| OURS.contains(&code));
         matches!(self.status, 400 | 402 | 404 | 422) && !about_us
@@ -140,10 +140,10 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_of_the_request_is_final_and_one_of_the_moment_is_not() {
+    fn a_refusal_of_the_request_is_permanent_and_a_temporary_one_is_not() {
         let request = json!({"type": "invalid_request_error", "code": "resource_missing"});
         let card = json!({"type": "card_error", "code": "card_declined"});
-        for (status, error, is_final) in [
+        for (status, error, is_permanent) in [
             (402, &card, true),
             (400, &request, true),
             (404, &request, true),
@@ -157,7 +157,7 @@ mod tests {
             (503, &json!("no object"), false),
             (302, &request, false),
         ] {
-            assert_eq!(answered(status, error).is_final(), is_final, "{status} {error}");
+            assert_eq!(answered(status, error).is_permanent(), is_permanent, "{status} {error}");
         }
     }
 
