@@ -2,7 +2,7 @@
 
 use crate::{
     request::{CommandError, Outcome, Request, StateView},
-    shard::{Message, ShardHandle, ShardStatus},
+    shard::{Message, Query, ShardHandle, ShardStatus},
 };
 use events::{Environment, Partition, StreamId, partitioner::partition_of};
 use std::{sync::Arc, time::Duration};
@@ -94,7 +94,7 @@ impl Router {
     /// # Errors
     /// [`CommandError::NotApplied`] if the partition is not open.
     pub async fn state(&self, stream: StreamId) -> Result<StateView, CommandError> {
-        self.ask(stream, |reply| Message::Look { stream, reply }).await
+        self.ask(stream, |reply| Query::State { stream, reply }).await
     }
 
     /// Whether the stream's shard remembers that it has applied a command with a fingerprint. If
@@ -107,7 +107,7 @@ impl Router {
         stream: StreamId,
         command_id: Uuid,
     ) -> Result<bool, CommandError> {
-        self.ask(stream, |reply| Message::Knows { stream, command_id, reply }).await
+        self.ask(stream, |reply| Query::WasApplied { stream, command_id, reply }).await
     }
 
     /// Waits until the stream has no operation in progress that a client may be waiting for: an
@@ -123,7 +123,7 @@ impl Router {
     ) -> Result<Option<StateView>, CommandError> {
         let final_state = async {
             loop {
-                match self.ask(stream, |reply| Message::Settled { stream, reply }).await {
+                match self.ask(stream, |reply| Query::AwaitFinal { stream, reply }).await {
                     // The shard has reopened its partition and has lost its list of waiting
                     // callers.
                     Err(CommandError::NotApplied(_) | CommandError::OutcomeUnknown) => {
@@ -143,11 +143,12 @@ impl Router {
     async fn ask<T>(
         &self,
         stream: StreamId,
-        message: impl FnOnce(oneshot::Sender<Result<T, CommandError>>) -> Message,
+        query: impl FnOnce(oneshot::Sender<Result<T, CommandError>>) -> Query,
     ) -> Result<T, CommandError> {
         let (reply, answer) = oneshot::channel();
         let shard = self.shard(stream);
-        shard.commands.try_send(message(reply)).map_err(|error| not_taken(&error))?;
+        let message = Message::Query(query(reply));
+        shard.commands.try_send(message).map_err(|error| not_taken(&error))?;
         answer.await.map_err(|_| CommandError::OutcomeUnknown)?
     }
 

@@ -108,7 +108,7 @@ proptest! {
             (1, if takes { take(customer, attempt) } else { release(customer, attempt) })
         });
         let mut over = BTreeSet::new();
-        let mut holder: Option<Claim> = None;
+        let mut holder: Option<TakeEmail> = None;
         run::<Email>(commands, |email, command, decided, _| {
             if let Command::Release(request) = command {
                 over.insert((request.customer_id, request.attempt));

@@ -4,6 +4,7 @@ use super::{
     Reply,
     dedupe::{Applied, is_repeatable},
     memory::{Memory, Stream},
+    tell,
 };
 use crate::request::{CommandError, Outcome, Request};
 use events::{
@@ -42,13 +43,12 @@ impl Waiting {
             }
             result
         });
-        // Whoever asked may be gone: nobody is left to tell.
-        let _ = self.reply.send(results.collect());
+        tell(self.reply, results.collect());
     }
 
     /// Gives the same error as every answer.
     pub fn fail(self, error: &CommandError) {
-        let _ = self.reply.send(self.answers.iter().map(|_| Err(error.clone())).collect());
+        tell(self.reply, self.answers.iter().map(|_| Err(error.clone())).collect());
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Stream {
     /// The offset of its last event.
     pub last: Offset,
     /// The command that created the stream, with its fingerprint; remembered for ever.
-    pub created_by: (Uuid, events::Fingerprint),
+    pub created_by_command: (Uuid, events::Fingerprint),
 }
 
 impl Stream {
@@ -35,7 +35,7 @@ impl Stream {
             state: State::empty(stream.kind)?,
             version: 0,
             last: Offset::START,
-            created_by: Default::default(),
+            created_by_command: Default::default(),
         })
     }
 
@@ -43,14 +43,14 @@ impl Stream {
     pub fn evolve(&mut self, event: &Event, metadata: &Metadata, time: Timestamp) {
         self.version = metadata.version;
         if metadata.version == 1 {
-            self.created_by = (metadata.command_id, metadata.fingerprint);
+            self.created_by_command = (metadata.command_id, metadata.fingerprint);
         }
         self.state.evolve(event, At { version: metadata.version, time });
     }
 
     /// What the command did here, if it is the one that created the stream.
     pub fn created(&self, stream: StreamId, command_id: Uuid) -> Option<Applied> {
-        let (by, fingerprint) = self.created_by;
+        let (by, fingerprint) = self.created_by_command;
         let created = self.version > 0 && by == command_id;
         created.then_some(Applied { stream, fingerprint, version: 1 })
     }
@@ -171,15 +171,15 @@ impl Memory {
         }
     }
 
-    /// Whether the stream's creation or a remembered command is this one.
-    pub fn knows(&self, stream: StreamId, command_id: Uuid) -> bool {
+    /// Whether this command created the stream, or is remembered as applied there.
+    pub fn was_applied(&self, stream: StreamId, command_id: Uuid) -> bool {
         let created = self.streams.get(&stream).and_then(|it| it.created(stream, command_id));
         let applied = created.or_else(|| self.dedupe.find(command_id));
         applied.is_some_and(|applied| applied.stream == stream)
     }
 
     /// The stream's state as told to callers; an empty state if the stream has no events.
-    pub fn look(&self, stream: StreamId) -> Result<StateView, CommandError> {
+    pub fn view(&self, stream: StreamId) -> Result<StateView, CommandError> {
         if let Some(found) = self.streams.get(&stream) {
             return Ok(found.view(self.partition, stream));
         }

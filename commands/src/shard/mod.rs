@@ -87,33 +87,50 @@ impl StatusCell {
 
 pub(crate) type Reply<T> = oneshot::Sender<T>;
 
+/// Sends an answer.
+fn tell<T>(reply: Reply<T>, answer: T) {
+    // This fails if the caller has stopped waiting; then there is nobody to tell.
+    let _ = reply.send(answer);
+}
+
 /// A message to a shard.
 pub(crate) enum Message {
     /// Decide these commands in order, in one round.
     Decide { requests: Vec<Request>, reply: Reply<Vec<Result<Outcome, CommandError>>> },
-    /// The aggregate as it is.
-    Look { stream: StreamId, reply: Reply<Result<StateView, CommandError>> },
-    /// Whether a command was applied at a stream.
-    Knows { stream: StreamId, command_id: Uuid, reply: Reply<Result<bool, CommandError>> },
-    /// The aggregate once nothing a client waits for is under way.
-    Settled { stream: StreamId, reply: Reply<Result<StateView, CommandError>> },
+    /// Answer a query, which changes nothing.
+    Query(Query),
+}
+
+/// A question to a shard. The answer depends on the shard still owning the partition.
+pub(crate) enum Query {
+    /// The current state of a stream.
+    State { stream: StreamId, reply: Reply<Result<StateView, CommandError>> },
+    /// Whether the shard remembers that it has applied a command at a stream.
+    WasApplied { stream: StreamId, command_id: Uuid, reply: Reply<Result<bool, CommandError>> },
+    /// The state of a stream once it is [final](crate::request::State::is_final).
+    AwaitFinal { stream: StreamId, reply: Reply<Result<StateView, CommandError>> },
 }
 
 impl Message {
     /// Answers that nothing was applied.
     fn refuse(self, why: &'static str) {
-        let error = CommandError::NotApplied(why);
-        // Whoever asked may be gone: nobody is left to tell.
         match self {
             Self::Decide { requests, reply } => {
-                let _ = reply.send(requests.iter().map(|_| Err(error.clone())).collect());
+                let error = CommandError::NotApplied(why);
+                tell(reply, requests.iter().map(|_| Err(error.clone())).collect());
             }
-            Self::Look { reply, .. } | Self::Settled { reply, .. } => {
-                let _ = reply.send(Err(error));
-            }
-            Self::Knows { reply, .. } => {
-                let _ = reply.send(Err(error));
-            }
+            Self::Query(query) => query.refuse(why),
+        }
+    }
+}
+
+impl Query {
+    /// Answers that the partition cannot answer.
+    fn refuse(self, why: &'static str) {
+        let error = CommandError::NotApplied(why);
+        match self {
+            Self::State { reply, .. } | Self::AwaitFinal { reply, .. } => tell(reply, Err(error)),
+            Self::WasApplied { reply, .. } => tell(reply, Err(error)),
         }
     }
 }

@@ -48,7 +48,7 @@ impl Doubt {
 }
 
 /// What a shard keeps while its partition is not open.
-pub struct Closed {
+pub struct Dormant {
     /// Everything it has read.
     pub memory: Memory,
     /// The round whose outcome is not known yet.
@@ -57,9 +57,27 @@ pub struct Closed {
     pub claim: Option<(u64, Uuid)>,
 }
 
+/// Who owns the partition after an attempt to open it.
+pub enum Opened {
+    /// This shard.
+    Serving {
+        /// Appends to the partition.
+        writer: Writer,
+        /// A moment before the claim was appended. The lease counts from it.
+        began: Duration,
+    },
+    /// Another process, which has claimed it meanwhile.
+    Foreign {
+        /// The term of its claim.
+        term: u64,
+        /// Its id.
+        node: Uuid,
+    },
+}
+
 /// Why a partition could not be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum ClosedError {
+pub enum NotOpened {
     /// A later attempt may succeed.
     #[error("the partition could not be opened at this moment")]
     Later(#[source] OpenError),
@@ -71,7 +89,7 @@ pub enum ClosedError {
     Never(#[source] OpenError),
 }
 
-impl From<OpenError> for ClosedError {
+impl From<OpenError> for NotOpened {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::Read(ReadError::Damaged { .. }) | OpenError::Lanes { .. } => {
@@ -82,13 +100,13 @@ impl From<OpenError> for ClosedError {
     }
 }
 
-impl From<ReadError> for ClosedError {
+impl From<ReadError> for NotOpened {
     fn from(error: ReadError) -> Self {
         OpenError::from(error).into()
     }
 }
 
-impl Closed {
+impl Dormant {
     fn take_in(
         &mut self,
         batches: &[StoredBatch],
@@ -107,10 +125,23 @@ impl Closed {
         Ok(())
     }
 
-    /// Reads the log to its end, to find out who owns the partition now. A process that was
-    /// suspended does this before it reopens a partition, so that it does not take back what
-    /// another process has claimed.
-    pub async fn catch_up(&mut self, log: &dyn EventLog) -> Result<(), ClosedError> {
+    /// Opens the partition again, unless another process has claimed it since. A process that was
+    /// suspended must not take back what another process has claimed.
+    pub async fn reopen(
+        &mut self,
+        log: &dyn EventLog,
+        environment: &dyn Environment,
+        node: Uuid,
+    ) -> Result<Opened, NotOpened> {
+        self.catch_up(log).await?;
+        match self.claim {
+            Some((term, owner)) if owner != node => Ok(Opened::Foreign { term, node: owner }),
+            _ => self.open(log, environment, node, true).await,
+        }
+    }
+
+    /// Reads the log to its end, to find out who owns the partition now.
+    async fn catch_up(&mut self, log: &dyn EventLog) -> Result<(), NotOpened> {
         let mut reader = BatchReader::open(log, self.memory.partition, self.memory.cursor).await?;
         loop {
             let chunk = reader.next().await?;
@@ -132,7 +163,7 @@ impl Closed {
         environment: &dyn Environment,
         node: Uuid,
         yields: bool,
-    ) -> Result<(Writer, Duration), ClosedError> {
+    ) -> Result<Opened, NotOpened> {
         let (partition, cursor) = (self.memory.partition, self.memory.cursor);
         let opening = Opening::begin(log, environment, partition, node, cursor).await?;
         let mut opening = opening
@@ -151,7 +182,7 @@ impl Closed {
                 }
                 Step::Open(chunk, writer) => {
                     self.take_in(&chunk.batches, chunk.cursor)?;
-                    return Ok((writer, began));
+                    return Ok(Opened::Serving { writer, began });
                 }
             }
         }

@@ -1,10 +1,10 @@
 //! The main loop of a shard.
 
 use super::{
-    LEASE, MAX_ROUND, Mailboxes, Message, ShardState,
+    LEASE, MAX_ROUND, Mailboxes, Message, Query, ShardState,
     batch::Round,
     memory::Memory,
-    recovery::{Closed, ClosedError, Doubt},
+    recovery::{Dormant, Doubt, NotOpened, Opened},
     serving::{Serving, sleep_until_due},
     snapshot::{PartitionSnapshot, SnapshotStore},
 };
@@ -73,17 +73,17 @@ impl Shard {
 
     async fn live(mut self) {
         let Some(memory) = self.recall().await else { return self.refuse_all().await };
-        let mut closed = Closed { memory, doubt: None, claim: None };
+        let mut dormant = Dormant { memory, doubt: None, claim: None };
         let mut pause = Duration::ZERO;
-        while let Some((writer, began)) = self.open(&mut closed, pause).await {
-            let (term, claim) = (writer.term(), closed.claim);
+        while let Some((writer, began)) = self.open(&mut dormant, pause).await {
+            let (term, claim) = (writer.term(), dormant.claim);
             let opened = self.environment.monotonic();
             let mut serving =
-                Serving::new(closed.memory, writer, began, opened.saturating_add(self.grace));
+                Serving::new(dormant.memory, writer, began, opened.saturating_add(self.grace));
             // The board comes first, so that a caller who has been answered finds the next effects
             // on it.
-            serving.take_stock(&self.board);
-            if let Some(doubt) = closed.doubt {
+            serving.derive_all(&self.board);
+            if let Some(doubt) = dormant.doubt {
                 doubt.resolve(self.partition);
             }
             self.inbox.status.set(ShardState::Open, term);
@@ -112,7 +112,7 @@ impl Shard {
             };
             self.inbox.status.set(ShardState::Opening, term);
             metrics::counter!("orderlog_shard_reopened_total").increment(1);
-            closed = Closed { memory: serving.memory, doubt, claim };
+            dormant = Dormant { memory: serving.memory, doubt, claim };
         }
         if *self.stop.borrow() {
             self.inbox.status.set(ShardState::Stopped, 0);
@@ -170,9 +170,9 @@ impl Shard {
 
     /// Tries until the partition is open; waits for `pause` before the first attempt. `None` if it
     /// can never be opened by this process, or the program is stopping.
-    async fn open(&mut self, closed: &mut Closed, pause: Duration) -> Option<(Writer, Duration)> {
+    async fn open(&mut self, dormant: &mut Dormant, pause: Duration) -> Option<(Writer, Duration)> {
         let mut delay = REOPEN_DELAY;
-        let reopening = closed.claim.is_some();
+        let reopening = dormant.claim.is_some();
         let environment = Arc::clone(&self.environment);
         if !pause.is_zero() {
             self.patiently(environment.sleep(pause)).await?;
@@ -181,20 +181,17 @@ impl Shard {
             let (log, node) = (Arc::clone(&self.log), self.node);
             let opening = async {
                 if reopening {
-                    closed.catch_up(&*log).await?;
-                    let foreign = closed.claim.filter(|(_, owner)| *owner != node);
-                    if let Some(foreign) = foreign {
-                        return Ok(Err(foreign));
-                    }
+                    dormant.reopen(&*log, &*environment, node).await
+                } else {
+                    dormant.open(&*log, &*environment, node, false).await
                 }
-                closed.open(&*log, &*environment, node, reopening).await.map(Ok)
             };
             match self.patiently(opening).await? {
-                Ok(Ok(opened)) => return Some(opened),
-                Ok(Err((term, node))) => {
+                Ok(Opened::Serving { writer, began }) => return Some((writer, began)),
+                Ok(Opened::Foreign { term, node }) => {
                     // The other process fenced our lanes before its claim. So a batch in doubt that
                     // is not in front of that claim will never be in the log.
-                    if let Some(doubt) = closed.doubt.take() {
+                    if let Some(doubt) = dormant.doubt.take() {
                         doubt.resolve(self.partition);
                     }
                     self.inbox.status.set(ShardState::Foreign { node }, term);
@@ -206,7 +203,7 @@ impl Shard {
                     );
                     return None;
                 }
-                Err(ClosedError::Later(source)) => {
+                Err(NotOpened::Later(source)) => {
                     warn_unopened(self.partition, &source);
                     self.inbox.refuse_waiting("the partition is not open");
                     let pause = environment.sleep(delay + environment.jitter(delay));
@@ -257,7 +254,7 @@ impl Shard {
             tokio::task::yield_now().await;
             let now = self.environment.now();
             let mut round = Round::new(self.environment.uuid(), serving.memory.time.max(now));
-            let mut looks = Vec::new();
+            let mut queries = Vec::new();
             serving.expire_due(&mut round, now, self.environment.monotonic());
             let (mut next, mut taken) = (first, 0);
             while let Some(message) = next {
@@ -265,13 +262,13 @@ impl Shard {
                     Message::Decide { requests, reply } => {
                         round.decide(&serving.memory, &requests, reply);
                     }
-                    look => looks.push(look),
+                    Message::Query(query) => queries.push(query),
                 }
                 taken += 1;
                 let room = taken < MAX_ROUND && !round.is_full();
                 next = if room { self.inbox.try_next() } else { None };
             }
-            if let Err(end) = self.commit(serving, round, looks).await {
+            if let Err(end) = self.commit(serving, round, queries).await {
                 return end;
             }
         }
@@ -282,7 +279,7 @@ impl Shard {
         &self,
         serving: &mut Serving,
         mut round: Round,
-        looks: Vec<Message>,
+        queries: Vec<Query>,
     ) -> Result<(), End> {
         let began = self.environment.monotonic();
         let silent = round.is_empty();
@@ -295,7 +292,7 @@ impl Shard {
             for waiting in round.waiting {
                 waiting.answer(self.partition, &[]);
             }
-            serving.answer_looks(looks);
+            serving.answer(queries);
             return Ok(());
         };
         if Bug::AnswerBeforeDurable.is_planted() {
@@ -311,8 +308,8 @@ impl Shard {
                     partition = self.partition.0,
                     cause, "an append failed: reopening the partition"
                 );
-                for look in looks {
-                    look.refuse("the append failed");
+                for query in queries {
+                    query.refuse("the append failed");
                 }
                 if Bug::OverlayKept.is_planted() {
                     round.keep(&mut serving.memory);
@@ -345,7 +342,7 @@ impl Shard {
             serving.memory.unsaved += offsets.len();
             self.save_if_due(&mut serving.memory);
         }
-        serving.answer_looks(looks);
+        serving.answer(queries);
         if serving.writer.is_spent() { Err(End::Spent) } else { Ok(()) }
     }
 

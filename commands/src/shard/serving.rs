@@ -2,9 +2,10 @@
 //! owed, the orders' deadlines and the waiting callers.
 
 use super::{
-    Message, Reply,
+    Query, Reply,
     batch::Round,
     memory::{Memory, Stream},
+    tell,
 };
 use crate::{
     dispatch::{Board, Owed},
@@ -32,7 +33,8 @@ pub struct Serving {
     /// writer died can complete.
     pub grace_over: Duration,
     pub deadlines: BTreeSet<(Timestamp, Uuid)>,
-    pub settled: FxHashMap<StreamId, Vec<Waiter>>,
+    /// The callers that wait until a stream is final.
+    pub waiters: FxHashMap<StreamId, Vec<Waiter>>,
 }
 
 /// Sleeps until the next order expires; for ever if none will.
@@ -46,12 +48,12 @@ pub async fn sleep_until_due(environment: &dyn Environment, due: Option<Duration
 impl Serving {
     /// Starts to serve what `memory` contains.
     pub fn new(memory: Memory, writer: Writer, lease_from: Duration, grace_over: Duration) -> Self {
-        let (deadlines, settled) = (BTreeSet::new(), FxHashMap::default());
-        Self { memory, writer, lease_from, grace_over, deadlines, settled }
+        let (deadlines, waiters) = (BTreeSet::new(), FxHashMap::default());
+        Self { memory, writer, lease_from, grace_over, deadlines, waiters }
     }
 
     /// Derives from the recovered state what is owed and when orders expire.
-    pub fn take_stock(&mut self, board: &Board) {
+    pub fn derive_all(&mut self, board: &Board) {
         let mut owed = Vec::new();
         for (&id, stream) in &self.memory.streams {
             if let Some(deadline) = deadline(&stream.state) {
@@ -83,11 +85,11 @@ impl Serving {
                 owed.push((id, Owed::by(&stream.state)));
             }
             if stream.state.is_final()
-                && let Some(waiters) = self.settled.remove(&id)
+                && let Some(waiters) = self.waiters.remove(&id)
             {
                 let view = stream.view(self.memory.partition, id);
                 for waiter in waiters {
-                    let _ = waiter.send(Ok(view.clone()));
+                    tell(waiter, Ok(view.clone()));
                 }
             }
         }
@@ -96,33 +98,27 @@ impl Serving {
         }
     }
 
-    /// Answers what only looks, now that it may be answered.
-    pub fn answer_looks(&mut self, looks: Vec<Message>) {
-        for look in looks {
-            match look {
-                Message::Look { stream, reply } => {
-                    let _ = reply.send(self.memory.look(stream));
+    /// Answers queries. The shard must know that it still owns the partition.
+    pub fn answer(&mut self, queries: Vec<Query>) {
+        for query in queries {
+            match query {
+                Query::State { stream, reply } => tell(reply, self.memory.view(stream)),
+                Query::WasApplied { stream, command_id, reply } => {
+                    tell(reply, Ok(self.memory.was_applied(stream, command_id)));
                 }
-                Message::Knows { stream, command_id, reply } => {
-                    let _ = reply.send(Ok(self.memory.knows(stream, command_id)));
-                }
-                Message::Settled { stream, reply } => {
-                    match self.memory.streams.get(&stream).filter(|found| !found.state.is_final()) {
-                        Some(_) => {
-                            let waiters = self.settled.entry(stream).or_default();
-                            // Callers that have stopped waiting must not pile up.
-                            waiters.retain(|waiter| !waiter.is_closed());
-                            waiters.push(reply);
-                        }
-                        None => {
-                            let _ = reply.send(self.memory.look(stream));
-                        }
-                    }
-                }
-                // Decided in the round, never here.
-                decide @ Message::Decide { .. } => decide.refuse("not decided"),
+                Query::AwaitFinal { stream, reply } => self.await_final(stream, reply),
             }
         }
+    }
+
+    fn await_final(&mut self, stream: StreamId, reply: Waiter) {
+        if self.memory.streams.get(&stream).is_none_or(|found| found.state.is_final()) {
+            return tell(reply, self.memory.view(stream));
+        }
+        let waiters = self.waiters.entry(stream).or_default();
+        // Callers that have stopped waiting must not pile up.
+        waiters.retain(|waiter| !waiter.is_closed());
+        waiters.push(reply);
     }
 
     /// How long until the next order may expire; `None` if none will.
