@@ -1,9 +1,11 @@
-//! What is owed now, by stream: the dispatcher's whole memory.
+//! The effects that are owed now, by stream. This is all that the dispatchers remember.
 //!
-//! Level-triggered: shards post what a stream owes after each commit, whatever it was before, and all that is owed when they
-//! open. The board holds one entry an owing stream and nothing else, so it is as bounded as the shards' own state, and posting
-//! never waits. A stream is in one hand at a time, also across a reopening of its partition. Letters are in a queue of their own:
-//! what else an order owes does not wait for its mail.
+//! After each commit a shard posts everything that the changed streams owe, whatever they owed
+//! before; when it opens, it posts everything that its partition owes. The board has one entry for
+//! each stream that owes something, so it is as bounded as the shards' own state, and posting never
+//! waits. The effects of a stream are carried out by one task at a time, even if its partition is
+//! reopened meanwhile. Letters have a queue of their own, so that the other effects of an order do
+//! not wait for its letters.
 
 use super::Effect;
 use events::{Environment, Partition, StreamId, StreamKind};
@@ -15,64 +17,116 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// Back-off of a stream whose effects did not come through.
+/// The back-off of a stream whose effects failed.
 const DELAY: Duration = Duration::from_millis(50);
 const DELAY_MAX: Duration = Duration::from_secs(30);
 
-/// The same for letters: a recipient's server may refuse for hours.
+/// The longest back-off of letters: a recipient's server may defer one for hours.
 const MAIL_DELAY_MAX: Duration = Duration::from_mins(2);
 
-/// A moment on the board, earliest first, in order of posting.
+/// When a stream is to be tried: earliest first, and at the same moment in order of posting.
 type Due = (Duration, u64);
 
-struct Owing {
+/// A stream on the board.
+struct Entry {
     partition: Partition,
-    /// Never empty but in the hand of one who carries out what is no longer owed, or no longer known to be.
-    effects: Vec<Effect>,
+    /// Failed attempts in a row.
     failures: u32,
-    /// When it is to be tried; `None` while it is being carried out.
-    due: Option<Due>,
+    state: Owing,
+}
+
+/// What a stream owes, and whether a task carries it out.
+enum Owing {
+    /// It owes these effects and waits for its next attempt.
+    Waiting { effects: Vec<Effect>, due: Due },
+    /// A task carries out its effects. These are the effects it owes by now; they may be others
+    /// than those the task was given.
+    UnderWay { effects: Vec<Effect> },
+    /// A task carries out effects that are no longer owed, as far as the board knows. The entry
+    /// stays, so that effects posted meanwhile do not get a second task.
+    Withdrawn,
+}
+
+impl Owing {
+    fn effects(&self) -> &[Effect] {
+        match self {
+            Self::Waiting { effects, .. } | Self::UnderWay { effects } => effects,
+            Self::Withdrawn => &[],
+        }
+    }
 }
 
 #[derive(Default)]
 struct Entries {
-    owing: FxHashMap<StreamId, Owing>,
+    streams: FxHashMap<StreamId, Entry>,
+    /// The streams that wait.
     due: BTreeMap<Due, StreamId>,
     posted: u64,
 }
 
 impl Entries {
-    fn schedule(&mut self, stream: StreamId, at: Duration) {
+    /// Lets a stream wait with these effects until `at`.
+    fn wait(
+        &mut self,
+        stream: StreamId,
+        partition: Partition,
+        failures: u32,
+        effects: Vec<Effect>,
+        at: Duration,
+    ) {
         self.posted += 1;
         let due = (at, self.posted);
-        if let Some(owing) = self.owing.get_mut(&stream) {
-            if let Some(before) = owing.due.replace(due) {
-                self.due.remove(&before);
+        let entry = Entry { partition, failures, state: Owing::Waiting { effects, due } };
+        let before = self.streams.insert(stream, entry);
+        if let Some(Entry { state: Owing::Waiting { due, .. }, .. }) = before {
+            self.due.remove(&due);
+        }
+        self.due.insert(due, stream);
+    }
+
+    /// Records what a stream owes now. Returns whether it can be tried at once because of that.
+    fn post(
+        &mut self,
+        stream: StreamId,
+        partition: Partition,
+        effects: Vec<Effect>,
+        now: Duration,
+    ) -> bool {
+        match self.streams.get_mut(&stream) {
+            // Nothing new: it waits already, or a task carries it out.
+            Some(entry) if entry.state.effects() == effects => false,
+            Some(Entry { state: Owing::Waiting { .. }, .. }) | None => {
+                self.wait(stream, partition, 0, effects, now);
+                true
             }
-            self.due.insert(due, stream);
+            Some(entry) => {
+                // The task finds the new effects when it is done with the old ones.
+                (entry.state, entry.failures) = (Owing::UnderWay { effects }, 0);
+                false
+            }
         }
     }
 
-    fn forget(&mut self, stream: StreamId) {
-        let Some(owing) = self.owing.get_mut(&stream) else { return };
-        match owing.due {
-            Some(due) => {
+    /// Removes what a stream owes.
+    fn withdraw(&mut self, stream: StreamId) {
+        let Some(entry) = self.streams.get_mut(&stream) else { return };
+        match entry.state {
+            Owing::Waiting { due, .. } => {
                 self.due.remove(&due);
-                self.owing.remove(&stream);
+                self.streams.remove(&stream);
             }
-            // In hand, and so kept: posted again meanwhile, it must not get into a second hand.
-            None => owing.effects.clear(),
+            Owing::UnderWay { .. } | Owing::Withdrawn => entry.state = Owing::Withdrawn,
         }
     }
 }
 
-/// What all streams of this process's partitions owe.
+/// The effects that all streams of this process's partitions owe.
 pub struct Board {
     pub(super) effects: Arc<Queue>,
     pub(super) mail: Arc<Queue>,
 }
 
-/// What is owed of one sort.
+/// The effects of one kind.
 pub struct Queue {
     environment: Arc<dyn Environment>,
     delay_max: Duration,
@@ -80,12 +134,12 @@ pub struct Queue {
     wake: Notify,
 }
 
-/// What to do after a stream's effects were carried out, or were not.
+/// What a task does after it has tried a stream's effects.
 pub enum Next {
-    /// It owes other effects now: go on with these.
+    /// The stream owes other effects now: carry out these.
     Effects(Vec<Effect>),
-    /// It owes nothing, or will be tried again later.
-    Rest,
+    /// The stream owes nothing, or waits for its next attempt.
+    Done,
 }
 
 impl Board {
@@ -95,7 +149,7 @@ impl Board {
         Self { effects: queue(DELAY_MAX), mail: queue(MAIL_DELAY_MAX) }
     }
 
-    /// Posts what streams of a partition owe now; an empty list takes a stream off the board.
+    /// Posts what streams of a partition owe now. An empty list removes a stream from the board.
     pub fn post(&self, partition: Partition, owed: Vec<(StreamId, Vec<Effect>)>) {
         let (mut letters, mut effects) = (Vec::new(), Vec::with_capacity(owed.len()));
         for (stream, owed) in owed {
@@ -111,18 +165,19 @@ impl Board {
         metrics::gauge!("orderlog_owed_letters").set(count(self.mail.len()));
     }
 
-    /// Takes a partition that is no longer served off the board.
+    /// Removes a partition that is no longer served from the board.
     pub fn retract(&self, partition: Partition) {
         self.mail.retract(partition);
         self.effects.retract(partition);
     }
 
-    /// Streams that owe something, or did a moment ago and are still in hand; one that owes letters too counts twice.
+    /// The number of streams that owe something or whose effects are being carried out. A stream
+    /// that owes letters and other effects counts twice.
     pub fn len(&self) -> usize {
         self.effects.len() + self.mail.len()
     }
 
-    /// Whether nothing is owed.
+    /// Whether no stream owes anything.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -147,27 +202,10 @@ impl Queue {
         let mut news = false;
         for (stream, effects) in owed {
             if effects.is_empty() {
-                entries.forget(stream);
-                continue;
+                entries.withdraw(stream);
+            } else {
+                news |= entries.post(stream, partition, effects, now);
             }
-            match entries.owing.get_mut(&stream) {
-                // Nothing new: it is under way, or waits for its next try.
-                Some(owing) if owing.effects == effects => continue,
-                Some(owing) => {
-                    (owing.effects, owing.failures) = (effects, 0);
-                    // Whoever carries out the old ones finds the new ones when done.
-                    if owing.due.is_none() {
-                        continue;
-                    }
-                }
-                None => {
-                    entries
-                        .owing
-                        .insert(stream, Owing { partition, effects, failures: 0, due: None });
-                }
-            }
-            entries.schedule(stream, now);
-            news = true;
         }
         drop(entries);
         if news {
@@ -175,31 +213,37 @@ impl Queue {
         }
     }
 
-    /// Something may have changed outside for what a stream owes: it is tried at once, if it waits for its next try.
+    /// Tries a stream at once if it waits for its next attempt, because something outside has
+    /// changed.
     pub fn hurry(&self, stream: StreamId) {
         let now = self.environment.monotonic();
         let mut entries = self.entries();
-        if entries.owing.get(&stream).is_some_and(|owing| owing.due.is_some()) {
-            entries.schedule(stream, now);
+        if let Some(Entry { partition, failures, state: Owing::Waiting { effects, .. } }) =
+            entries.streams.get_mut(&stream)
+        {
+            let (partition, failures, effects) = (*partition, *failures, std::mem::take(effects));
+            entries.wait(stream, partition, failures, effects, now);
             drop(entries);
             self.wake.notify_one();
         }
     }
 
     fn len(&self) -> usize {
-        self.entries().owing.len()
+        self.entries().streams.len()
     }
 
     fn retract(&self, partition: Partition) {
         let mut entries = self.entries();
-        let gone = entries.owing.iter().filter(|(_, owing)| owing.partition == partition);
+        let gone = entries.streams.iter().filter(|(_, entry)| entry.partition == partition);
         let gone: Vec<StreamId> = gone.map(|(&stream, _)| stream).collect();
         for stream in gone {
-            entries.forget(stream);
+            entries.withdraw(stream);
         }
     }
 
-    /// The stream that is due first, with what it owes: from now on it is being carried out. Else how long until one is due.
+    /// Takes the stream that is due first, with the effects it owes. The caller carries them out
+    /// and then calls [`carried_out`](Self::carried_out). If no stream is due, the error is the
+    /// time until one is; `None` if none waits.
     pub fn take_due(&self) -> Result<(StreamId, Vec<Effect>), Option<Duration>> {
         let now = self.environment.monotonic();
         let mut entries = self.entries();
@@ -208,13 +252,12 @@ impl Queue {
             return Err(Some(wait));
         }
         entries.due.remove(&due);
-        match entries.owing.get_mut(&stream) {
-            Some(owing) => {
-                owing.due = None;
-                Ok((stream, owing.effects.clone()))
-            }
-            None => Err(Some(Duration::ZERO)),
-        }
+        let Some(entry) = entries.streams.get_mut(&stream) else {
+            return Err(Some(Duration::ZERO));
+        };
+        let effects = entry.state.effects().to_vec();
+        entry.state = Owing::UnderWay { effects: effects.clone() };
+        Ok((stream, effects))
     }
 
     /// Resolves when something new is posted.
@@ -222,24 +265,29 @@ impl Queue {
         self.wake.notified().await;
     }
 
-    /// `done` has been carried out, as far as it went. What the stream owes beyond that goes on at once; what it still owes is
-    /// tried again later.
-    pub fn carried_out(&self, stream: StreamId, done: &[Effect]) -> Next {
+    /// Reports that `tried` has been carried out, with or without success. If the stream owes other
+    /// effects by now, the caller goes on with those. If it still owes the same ones, they have
+    /// failed, and it waits for its next attempt.
+    pub fn carried_out(&self, stream: StreamId, tried: &[Effect]) -> Next {
         let now = self.environment.monotonic();
         let mut entries = self.entries();
-        let Some(owing) = entries.owing.get_mut(&stream) else { return Next::Rest };
-        if owing.effects.is_empty() {
-            entries.owing.remove(&stream);
-            return Next::Rest;
-        }
-        if owing.effects != done {
-            return Next::Effects(owing.effects.clone());
-        }
-        owing.failures += 1;
-        let delay = DELAY.saturating_mul(1 << owing.failures.min(10)).min(self.delay_max);
-        entries.schedule(stream, now + delay / 2 + self.environment.jitter(delay / 2));
+        let Some(entry) = entries.streams.get_mut(&stream) else { return Next::Done };
+        let effects = match &mut entry.state {
+            Owing::Withdrawn => {
+                entries.streams.remove(&stream);
+                return Next::Done;
+            }
+            Owing::UnderWay { effects } | Owing::Waiting { effects, .. } if *effects != tried => {
+                return Next::Effects(effects.clone());
+            }
+            Owing::UnderWay { effects } | Owing::Waiting { effects, .. } => std::mem::take(effects),
+        };
+        let (partition, failures) = (entry.partition, entry.failures + 1);
+        let delay = DELAY.saturating_mul(1 << failures.min(10)).min(self.delay_max);
+        let at = now + delay / 2 + self.environment.jitter(delay / 2);
+        entries.wait(stream, partition, failures, effects, at);
         drop(entries);
         self.wake.notify_one();
-        Next::Rest
+        Next::Done
     }
 }

@@ -11,12 +11,12 @@ use std::{
 const THRESHOLD: u32 = 20;
 
 /// How long a tripped breaker refuses calls before it lets one try.
-const OPEN_FOR: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
 struct Count {
     failures: u32,
-    open_until: Duration,
+    tripped_until: Duration,
 }
 
 /// A circuit breaker.
@@ -29,7 +29,7 @@ pub struct Breaker {
 /// The breaker has tripped.
 #[derive(Debug, thiserror::Error)]
 #[error("the breaker has tripped: too many calls in a row failed")]
-pub struct Open;
+pub struct Tripped;
 
 impl Breaker {
     /// A breaker that lets calls through. `of` names the other side in log lines and metrics.
@@ -39,17 +39,17 @@ impl Breaker {
 
     /// Whether a call may be made. A tripped breaker lets one call through after each pause: that
     /// call starts the next pause.
-    pub fn admit(&self) -> Result<(), Open> {
+    pub fn admit(&self) -> Result<(), Tripped> {
         let now = self.environment.monotonic();
         let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
         if count.failures < THRESHOLD {
             return Ok(());
         }
-        if now < count.open_until {
+        if now < count.tripped_until {
             metrics::counter!("orderlog_breaker_turned_away_total", "of" => self.of).increment(1);
-            return Err(Open);
+            return Err(Tripped);
         }
-        count.open_until = now + OPEN_FOR;
+        count.tripped_until = now + PAUSE;
         Ok(())
     }
 
@@ -67,7 +67,7 @@ impl Breaker {
         }
         count.failures += 1;
         if count.failures == THRESHOLD {
-            count.open_until = now + OPEN_FOR;
+            count.tripped_until = now + PAUSE;
             tracing::warn!(
                 "the {} fails repeatedly: the breaker trips and refuses calls for a while",
                 self.of

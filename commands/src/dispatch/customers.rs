@@ -1,7 +1,7 @@
 //! Carries out what customers owe: taking and releasing e-mail addresses at the addresses' streams,
 //! and destroying keys.
 
-use super::{EffectError, Hands, owed_request};
+use super::{EffectError, Executor, owed_request};
 use crate::{
     customer::{self, Effect, REGISTRATION},
     email::{self, TakeEmail},
@@ -9,7 +9,7 @@ use crate::{
 };
 use events::{StreamId, planted::Bug};
 
-impl Hands {
+impl Executor {
     pub(super) async fn customer_effect(
         &self,
         customer: StreamId,
@@ -20,7 +20,7 @@ impl Hands {
             Effect::TakeEmail { attempt, email_id } => {
                 let take = email::Command::Take(TakeEmail { customer_id: customer.id, attempt });
                 match self
-                    .tell(owed_request(customer, StreamId::email(email_id), &id, take))
+                    .send_command(owed_request(customer, StreamId::email(email_id), &id, take))
                     .await?
                 {
                     Ok(_) if attempt == REGISTRATION => customer::Command::ConfirmRegistration,
@@ -36,7 +36,7 @@ impl Hands {
             Effect::ReleaseEmail { attempt, email_id } => {
                 let release =
                     email::Command::Release(TakeEmail { customer_id: customer.id, attempt });
-                self.tell(owed_request(customer, StreamId::email(email_id), &id, release))
+                self.send_command(owed_request(customer, StreamId::email(email_id), &id, release))
                     .await?
                     .map_err(CommandError::Refused)?;
                 customer::Command::RecordEmailReleased { attempt }
@@ -54,7 +54,7 @@ impl Hands {
             }
         };
         // A refusal means that the customer has moved on; what is owed now is on the board.
-        let _ = self.tell(owed_request(customer, customer, &id, command)).await?;
+        let _ = self.send_command(owed_request(customer, customer, &id, command)).await?;
         Ok(())
     }
 }

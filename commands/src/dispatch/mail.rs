@@ -1,7 +1,7 @@
 //! Sends the letters that orders owe. A letter is written when it is sent, from the customer's
 //! profile at that moment.
 
-use super::{EffectError, Hands, owed_request};
+use super::{EffectError, Executor, owed_request};
 use crate::{
     customer::Customer,
     mail::{Letter, MailError},
@@ -46,10 +46,15 @@ impl Sent {
     }
 }
 
-/// What became of a letter.
-type Outcome = Result<Arc<str>, Arc<str>>;
+/// The result of a letter. Both end the effect.
+enum Delivery {
+    /// The mail server took it. Contains its Message-ID.
+    Sent(Arc<str>),
+    /// It will never be sent. Contains the code of the reason.
+    Refused(Arc<str>),
+}
 
-impl Hands {
+impl Executor {
     pub(super) async fn mail_effect(
         &self,
         order: StreamId,
@@ -57,11 +62,11 @@ impl Hands {
         mail: Mail,
         customer_id: Uuid,
     ) -> Result<(), EffectError> {
-        let outcome = match self.sent.find(order.id, mail) {
-            Some(message_id) => Ok(message_id),
-            None => self.write_to(order, mail, customer_id).await?,
+        let delivery = match self.sent.find(order.id, mail) {
+            Some(message_id) => Delivery::Sent(message_id),
+            None => self.deliver(order, mail, customer_id).await?,
         };
-        if let Ok(message_id) = &outcome {
+        if let Delivery::Sent(message_id) = &delivery {
             self.sent.note(order.id, mail, message_id);
             // The customer was erased meanwhile. The erasure may have destroyed the customer's
             // letters before this one existed.
@@ -69,27 +74,31 @@ impl Hands {
                 self.mailer.forget(customer_id).await?;
             }
         }
-        let command: order::Command = match outcome {
-            Ok(message_id) => RecordMailSent { mail, message_id }.into(),
-            Err(code) => {
+        let command: order::Command = match delivery {
+            Delivery::Sent(message_id) => RecordMailSent { mail, message_id }.into(),
+            Delivery::Refused(code) => {
                 tracing::info!(%order, ?mail, %code, "a letter was refused and will not be sent");
                 RecordMailRefused { mail, code }.into()
             }
         };
         // This is never refused: a letter that is already recorded changes nothing.
-        let _ = self.tell(owed_request(order, order, &effect.id().to_string(), command)).await?;
+        let _ = self
+            .send_command(owed_request(order, order, &effect.id().to_string(), command))
+            .await?;
         self.sent.forget(order.id, mail);
         Ok(())
     }
 
     /// Writes the letter and sends it. An error is temporary: the letter stays owed.
-    async fn write_to(
+    async fn deliver(
         &self,
         order: StreamId,
         mail: Mail,
         customer_id: Uuid,
-    ) -> Result<Outcome, EffectError> {
-        let Some(key) = self.key(customer_id).await? else { return self.nobody(customer_id).await };
+    ) -> Result<Delivery, EffectError> {
+        let Some(key) = self.key(customer_id).await? else {
+            return self.no_recipient(customer_id).await;
+        };
         let customer = self.router.state(StreamId::customer(customer_id)).await?;
         let order = self.router.state(order).await?;
         let (State::Customer(customer), State::Order(about)) = (&customer.state, &order.state)
@@ -97,20 +106,20 @@ impl Hands {
             return Err(EffectError::Unanswered);
         };
         if customer.is_erased() {
-            return self.nobody(customer_id).await;
+            return self.no_recipient(customer_id).await;
         }
         let id = order.stream.id;
         let Some(letter) = self.letter(mail, id, about, customer_id, customer, &key) else {
             tracing::error!(order = %order.stream, "the customer's data does not open with their key");
-            return Ok(Err(UNREADABLE.into()));
+            return Ok(Delivery::Refused(UNREADABLE.into()));
         };
-        self.send(&letter).await
+        self.send_letter(&letter).await
     }
 
     /// The customer is erased. Destroys what an earlier attempt may have left behind.
-    async fn nobody(&self, customer_id: Uuid) -> Result<Outcome, EffectError> {
+    async fn no_recipient(&self, customer_id: Uuid) -> Result<Delivery, EffectError> {
         self.mailer.forget(customer_id).await?;
-        Ok(Err(ERASED.into()))
+        Ok(Delivery::Refused(ERASED.into()))
     }
 
     async fn key(&self, customer_id: Uuid) -> Result<Option<Key>, EffectError> {
@@ -145,7 +154,7 @@ impl Hands {
     }
 
     /// Sends the letter, with a time limit and behind the mail server's breaker.
-    async fn send(&self, letter: &Letter) -> Result<Outcome, EffectError> {
+    async fn send_letter(&self, letter: &Letter) -> Result<Delivery, EffectError> {
         self.mail_breaker.admit().map_err(MailError::unavailable)?;
         let answer = tokio::select! {
             biased;
@@ -154,8 +163,8 @@ impl Hands {
         };
         self.mail_breaker.note(!matches!(answer, Err(MailError::Unavailable(_))));
         match answer {
-            Ok(message_id) => Ok(Ok(message_id)),
-            Err(MailError::Refused(code)) => Ok(Err(code)),
+            Ok(message_id) => Ok(Delivery::Sent(message_id)),
+            Err(MailError::Refused(code)) => Ok(Delivery::Refused(code)),
             Err(error) => Err(error.into()),
         }
     }

@@ -65,19 +65,12 @@ impl Effect {
     }
 }
 
-/// Derives what is owed from a state.
-pub struct Owed;
-
-impl Owed {
-    /// The effects that the stream with this state owes.
-    pub fn by(state: &State) -> Vec<Effect> {
-        match state {
-            State::Order(order) => order.owed().into_iter().map(Effect::Order).collect(),
-            State::Customer(customer) => {
-                customer.owed().into_iter().map(Effect::Customer).collect()
-            }
-            State::Product(_) | State::Email(_) | State::Wishlist(_) => Vec::new(),
-        }
+/// The effects that the stream with this state owes.
+pub fn owed_by(state: &State) -> Vec<Effect> {
+    match state {
+        State::Order(order) => order.owed().into_iter().map(Effect::Order).collect(),
+        State::Customer(customer) => customer.owed().into_iter().map(Effect::Customer).collect(),
+        State::Product(_) | State::Email(_) | State::Wishlist(_) => Vec::new(),
     }
 }
 
@@ -115,7 +108,7 @@ pub struct Dispatcher {
     queue: Arc<Queue>,
     /// How many streams may have their effects carried out at the same time.
     at_once: u32,
-    hands: Arc<Hands>,
+    executor: Arc<Executor>,
     environment: Arc<dyn Environment>,
     stop: watch::Receiver<bool>,
 }
@@ -132,7 +125,7 @@ pub struct Outside {
 }
 
 /// Carries out single effects.
-struct Hands {
+struct Executor {
     router: Router,
     gateway: Arc<dyn Gateway>,
     keys: Arc<dyn KeyStore>,
@@ -156,7 +149,7 @@ impl Dispatcher {
         [stop_mail, stop]: [watch::Receiver<bool>; 2],
     ) -> [Self; 2] {
         let Outside { gateway, keys, mailer } = outside;
-        let hands = Arc::new(Hands {
+        let executor = Arc::new(Executor {
             router,
             gateway,
             keys,
@@ -171,7 +164,7 @@ impl Dispatcher {
         let one = |queue: &Arc<Queue>, at_once, stop| Self {
             queue: Arc::clone(queue),
             at_once,
-            hands: Arc::clone(&hands),
+            executor: Arc::clone(&executor),
             environment: Arc::clone(environment),
             stop,
         };
@@ -180,7 +173,7 @@ impl Dispatcher {
 
     /// Receives the gateway's notices, and makes this dispatcher retry the orders they are about.
     pub fn payments(&self) -> Payments {
-        Payments::new(Arc::clone(&self.queue), Arc::clone(&self.hands))
+        Payments::new(Arc::clone(&self.queue), Arc::clone(&self.executor))
     }
 
     /// Carries out effects until told to stop, or until the sender of the stop signal is gone. Then
@@ -209,27 +202,27 @@ impl Dispatcher {
             // The semaphore is never closed.
             let Ok(permit) = permit else { return };
             match self.queue.take_due() {
-                Ok((stream, effects)) => self.set_to_work(stream, effects, permit),
+                Ok((stream, effects)) => self.spawn_effects(stream, effects, permit),
                 Err(wait) => {
                     drop(permit);
-                    self.rest(wait).await;
+                    self.wait(wait).await;
                 }
             }
         }
     }
 
     /// Carries out what a stream owes, in a task of its own.
-    fn set_to_work(&self, stream: StreamId, effects: Vec<Effect>, permit: OwnedSemaphorePermit) {
-        let (queue, hands) = (Arc::clone(&self.queue), Arc::clone(&self.hands));
+    fn spawn_effects(&self, stream: StreamId, effects: Vec<Effect>, permit: OwnedSemaphorePermit) {
+        let (queue, executor) = (Arc::clone(&self.queue), Arc::clone(&self.executor));
         let stop = self.stop.clone();
         self.environment.spawn(Box::pin(async move {
             let mut effects = effects;
             loop {
-                hands.carry_out(stream, &effects).await;
+                executor.carry_out(stream, &effects).await;
                 match queue.carried_out(stream, &effects) {
                     Next::Effects(_) if *stop.borrow() => break,
                     Next::Effects(next) => effects = next,
-                    Next::Rest => break,
+                    Next::Done => break,
                 }
             }
             drop(permit);
@@ -237,7 +230,7 @@ impl Dispatcher {
     }
 
     /// Waits until something new is posted, the next stream is due, or the dispatcher must stop.
-    async fn rest(&mut self, wait: Option<Duration>) {
+    async fn wait(&mut self, wait: Option<Duration>) {
         let due = async {
             match wait {
                 Some(wait) => self.environment.sleep(wait).await,
@@ -253,7 +246,7 @@ impl Dispatcher {
     }
 }
 
-impl Hands {
+impl Executor {
     /// Carries out a stream's effects concurrently. An effect that fails stays owed.
     async fn carry_out(&self, stream: StreamId, effects: &[Effect]) {
         let each = effects.iter().map(|effect| async move {
@@ -283,7 +276,7 @@ impl Hands {
     }
 
     /// Sends one of the program's own commands. A refusal is an answer, not a failure.
-    async fn tell(
+    async fn send_command(
         &self,
         request: Request,
     ) -> Result<Result<Outcome, crate::request::Refusal>, EffectError> {

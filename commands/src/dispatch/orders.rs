@@ -1,6 +1,6 @@
 //! Carries out what orders owe.
 
-use super::{EffectError, Hands, answer_or_refusal, owed_request};
+use super::{EffectError, Executor, answer_or_refusal, owed_request};
 use crate::{
     aggregate::EffectId,
     customer,
@@ -38,7 +38,7 @@ struct Reserved {
     positions: Vec<Position>,
 }
 
-impl Hands {
+impl Executor {
     pub(super) async fn order_effect(
         &self,
         order: StreamId,
@@ -47,7 +47,7 @@ impl Hands {
         let id = effect.id();
         match effect {
             Effect::Open { customer_id, lines, not_after } => {
-                self.open(order, *customer_id, lines, *not_after).await
+                self.open(order, id, *customer_id, lines, *not_after).await
             }
             Effect::StartPayment { ordinal, amount, method } => {
                 let key = format!("{order}/payment/{ordinal}");
@@ -61,21 +61,21 @@ impl Hands {
                     }
                     Creation::Declined(code) => RecordDeclined { ordinal: *ordinal, code }.into(),
                 };
-                self.tell_order(order, id, command).await
+                self.send_to_order(order, id, command).await
             }
             Effect::Capture { ordinal, payment_id, amount } => {
                 let ending = self
                     .call("capture", |gateway| async move { gateway.capture(payment_id).await })
                     .await?
                     .ok_or(EffectError::UnderWay)?;
-                self.tell_order(order, id, record(*ordinal, *amount, ending)).await
+                self.send_to_order(order, id, record(*ordinal, *amount, ending)).await
             }
             Effect::Settle { ordinal, payment_id, amount } => {
                 let ending = self
                     .call("settle", |gateway| async move { gateway.settle(payment_id).await })
                     .await?
                     .ok_or(EffectError::UnderWay)?;
-                self.tell_order(order, id, record(*ordinal, *amount, ending)).await
+                self.send_to_order(order, id, record(*ordinal, *amount, ending)).await
             }
             Effect::Refund { ordinal, payment_id, amount } => {
                 let mut key = format!("{order}/refund/{ordinal}");
@@ -88,13 +88,13 @@ impl Hands {
                     })
                     .await?;
                 let refund = RecordRefund { ordinal: *ordinal, refund_id, amount: *amount };
-                self.tell_order(order, id, refund.into()).await
+                self.send_to_order(order, id, refund.into()).await
             }
             Effect::CloseCustomer { customer_id, confirmed, not_after } => {
                 let (confirmed, not_after) = (*confirmed, *not_after);
                 let close = customer::CloseOrder { order_id: order.id, confirmed, not_after };
                 let customer = StreamId::customer(*customer_id);
-                self.tell(owed_request(
+                self.send_command(owed_request(
                     order,
                     customer,
                     &id.to_string(),
@@ -102,7 +102,7 @@ impl Hands {
                 ))
                 .await?
                 .map_err(unexpected)?;
-                self.tell_order(order, id, order::Command::RecordCustomerClosed).await
+                self.send_to_order(order, id, order::Command::RecordCustomerClosed).await
             }
             Effect::ReleaseStock { lines, not_after } => {
                 let close = Close { order_id: order.id, not_after: *not_after };
@@ -120,25 +120,24 @@ impl Hands {
 
     /// Sends the command that ends an effect. A refusal means that the order has moved on; what it
     /// owes now is on the board.
-    pub(super) async fn tell_order(
+    pub(super) async fn send_to_order(
         &self,
         order: StreamId,
         effect: EffectId,
         command: order::Command,
     ) -> Result<(), EffectError> {
-        self.tell(owed_request(order, order, &effect.to_string(), command)).await?.map_or_else(
-            |refusal| {
-                tracing::debug!(%order, ?effect, ?refusal, "the order has moved on");
-                Ok(())
-            },
-            |_| Ok(()),
-        )
+        let request = owed_request(order, order, &effect.to_string(), command);
+        if let Err(refusal) = self.send_command(request).await? {
+            tracing::debug!(%order, %effect, ?refusal, "the order has moved on");
+        }
+        Ok(())
     }
 
     /// Asks the customer and the products at the same time, then prices the order or rejects it.
     async fn open(
         &self,
         order: StreamId,
+        id: EffectId,
         customer_id: Uuid,
         lines: &[Line],
         not_after: Timestamp,
@@ -155,13 +154,7 @@ impl Hands {
             }),
             (Err(rejected), _) | (_, Err(rejected)) => order::Command::Reject(rejected),
         };
-        self.tell(owed_request(order, order, "open", command)).await?.map_or_else(
-            |refusal| {
-                tracing::debug!(%order, ?refusal, "the order has moved on");
-                Ok(())
-            },
-            |_| Ok(()),
-        )
+        self.send_to_order(order, id, command).await
     }
 
     async fn open_customer(
@@ -173,7 +166,7 @@ impl Hands {
         let open =
             customer::Command::OpenOrder(customer::OpenOrder { order_id: order.id, not_after });
         let request = owed_request(order, StreamId::customer(customer_id), "open/customer", open);
-        Ok(match self.tell(request).await? {
+        Ok(match self.send_command(request).await? {
             Ok(Outcome { view, .. }) => {
                 let State::Customer(customer) = &view.state else {
                     return Err(EffectError::Unanswered);
@@ -205,7 +198,7 @@ impl Hands {
                 let effect = format!("reserve/{}", line.product_id);
                 owed_request(order, StreamId::product(line.product_id), &effect, reserve)
             });
-            let answers = self.tell_bundle(requests.collect()).await?;
+            let answers = self.send_bundle(requests.collect()).await?;
             for (line, answer) in lines.iter().zip(answers) {
                 let outcome = match answer_or_refusal(answer)? {
                     Ok(outcome) => outcome,
@@ -240,7 +233,7 @@ impl Hands {
                 let name = format!("{}/{}", effect.name, line.product_id);
                 owed_request(order, StreamId::product(line.product_id), &name, close.clone())
             });
-            self.tell_bundle(requests.collect())
+            self.send_bundle(requests.collect())
         });
         for answer in futures::future::try_join_all(bundles).await?.into_iter().flatten() {
             match answer_or_refusal(answer)? {
@@ -249,7 +242,7 @@ impl Hands {
                 Err(refusal) => return Err(unexpected(refusal)),
             }
         }
-        self.tell_order(order, effect, order::Command::RecordStockClosed).await
+        self.send_to_order(order, effect, order::Command::RecordStockClosed).await
     }
 
     /// The lines, grouped by the partition of their product, both in ascending order.
@@ -265,7 +258,7 @@ impl Hands {
     }
 
     /// Sends several commands to one shard, and returns one answer for each.
-    async fn tell_bundle(
+    async fn send_bundle(
         &self,
         requests: Vec<Request>,
     ) -> Result<Vec<Result<Outcome, crate::request::CommandError>>, EffectError> {

@@ -1,6 +1,6 @@
 //! Calls to the gateway, and notices from it.
 
-use super::{EffectError, GATEWAY_TIMEOUT, Hands, board::Queue, orders::record};
+use super::{EffectError, Executor, GATEWAY_TIMEOUT, board::Queue, orders::record};
 use crate::{
     aggregate::EffectId,
     gateway::{Ending, Gateway, GatewayError, Seen},
@@ -15,7 +15,7 @@ use std::{future::Future, sync::Arc};
 #[error("the call took longer than {GATEWAY_TIMEOUT:?}")]
 struct TimedOut;
 
-impl Hands {
+impl Executor {
     /// Calls the gateway, with a time limit and behind the breaker.
     pub(super) async fn call<'a, T, F: Future<Output = Result<T, GatewayError>>>(
         &'a self,
@@ -27,7 +27,7 @@ impl Hands {
         let _permit = self.gateway_calls.acquire().await.map_err(|_| EffectError::Unanswered)?;
         // The breaker is asked after the wait for a permit, so that it also refuses calls that were
         // waiting when the gateway failed.
-        self.breaker.admit().map_err(|open| GatewayError(open.into()))?;
+        self.breaker.admit().map_err(|tripped| GatewayError(tripped.into()))?;
         let began = self.environment.monotonic();
         let answer = tokio::select! {
             biased;
@@ -48,7 +48,7 @@ impl Hands {
 #[derive(Clone)]
 pub struct Payments {
     queue: Arc<Queue>,
-    hands: Arc<Hands>,
+    executor: Arc<Executor>,
 }
 
 /// What a notice led to.
@@ -68,8 +68,8 @@ pub enum NoticeResult {
 pub struct NoticeError(#[source] Box<dyn std::error::Error + Send + Sync>);
 
 impl Payments {
-    pub(super) fn new(queue: Arc<Queue>, hands: Arc<Hands>) -> Self {
-        Self { queue, hands }
+    pub(super) fn new(queue: Arc<Queue>, executor: Arc<Executor>) -> Self {
+        Self { queue, executor }
     }
 
     /// Looks up a payment at the gateway and records its final state, if it has one, in its order.
@@ -82,7 +82,7 @@ impl Payments {
 
     async fn follow(&self, payment_id: &str) -> Result<NoticeResult, EffectError> {
         let seen = self
-            .hands
+            .executor
             .call("look", |gateway| async move { gateway.look(payment_id).await })
             .await?;
         let Some(Seen { order_id, ending }) = seen else { return Ok(NoticeResult::NotOurs) };
@@ -98,14 +98,14 @@ impl Payments {
             return Ok(NoticeResult::Pending);
         };
         let effect = EffectId { name: notice_of(&ending), ordinal: payment.ordinal };
-        self.hands
-            .tell_order(stream, effect, record(payment.ordinal, payment.amount, ending))
+        self.executor
+            .send_to_order(stream, effect, record(payment.ordinal, payment.amount, ending))
             .await?;
         Ok(NoticeResult::Recorded)
     }
 
     async fn order(&self, stream: StreamId) -> Result<Arc<Order>, EffectError> {
-        match self.hands.router.state(stream).await?.state {
+        match self.executor.router.state(stream).await?.state {
             State::Order(order) => Ok(order),
             _ => Err(EffectError::Unanswered),
         }

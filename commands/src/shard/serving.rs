@@ -8,7 +8,7 @@ use super::{
     tell,
 };
 use crate::{
-    dispatch::{Board, Owed},
+    dispatch::{Board, owed_by},
     order,
     request::{Command, CommandError, Request, State, StateView},
 };
@@ -59,7 +59,7 @@ impl Serving {
             if let Some(deadline) = deadline(&stream.state) {
                 self.deadlines.insert((deadline, id.id));
             }
-            let effects = Owed::by(&stream.state);
+            let effects = owed_by(&stream.state);
             if !effects.is_empty() {
                 owed.push((id, effects));
             }
@@ -82,7 +82,7 @@ impl Serving {
                 now.map(|now| self.deadlines.insert((now, id.id)));
             }
             if matches!(stream.state, State::Order(_) | State::Customer(_)) {
-                owed.push((id, Owed::by(&stream.state)));
+                owed.push((id, owed_by(&stream.state)));
             }
             if stream.state.is_final()
                 && let Some(waiters) = self.waiters.remove(&id)
