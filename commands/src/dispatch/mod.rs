@@ -32,7 +32,7 @@ use uuid::Uuid;
 pub use board::Board;
 use board::{Next, Queue};
 use breaker::Breaker;
-pub use payments::{NoticeResult, NoticeError, Payments};
+pub use payments::{NoticeError, NoticeResult, Payments};
 
 /// How many streams may have their effects carried out at the same time.
 const STREAMS_AT_ONCE: u32 = 1024;

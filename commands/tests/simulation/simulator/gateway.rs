@@ -1,8 +1,7 @@
-//! A simulated payment gateway with moods. It does what a request asks for even if the caller no
-//! longer waits for the answer.
+//! A payment gateway with moods. What it was asked it does, also when nobody waits for the answer any more.
 //!
-//! Like Stripe it forgets idempotency keys after a time, processes some payments slowly, and
-//! notifies the shop of results late, twice, in any order or not at all.
+//! Like Stripe it forgets the keys of what it created, takes its time over some payments, and tells of what became of a payment:
+//! late, twice, in any order, or not at all.
 
 use super::{
     books::{Broken, Paid, Payment, Status},
@@ -16,32 +15,31 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-/// The current mood of the gateway.
+/// How the gateway is today.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mood {
-    /// Calls are quick and reliable.
+    /// Quick and reliable.
     Calm,
-    /// Every third call fails, before or after it took effect.
+    /// Every third call fails, before or after it was done.
     Failing,
-    /// Calls take seconds, some longer than the caller waits.
+    /// Calls take seconds, some longer than anybody waits.
     Slow,
-    /// No call is answered.
+    /// Nothing is answered.
     Silent,
 }
 
-/// How long the gateway remembers an idempotency key. Stripe remembers it for a day; all times are
-/// shorter here.
+/// How long a key leads to the payment it led to: shorter than Stripe's day, as all is shorter here.
 const MEMORY: Duration = Duration::from_secs(10);
 
-/// The gateway, as the processes call it.
+/// The gateway as processes call it.
 pub struct Till(pub Arc<Shop>);
 
 #[derive(Debug, thiserror::Error)]
-#[error("the gateway failed")]
+#[error("the gateway fails")]
 struct Failed;
 
 impl Till {
-    /// Does `deed` and answers, does nothing, or does only one of both.
+    /// Does `deed` and answers, or does not, or only one of them.
     async fn call<T: Clone + Send + 'static>(
         &self,
         deed: impl FnOnce(&Arc<Shop>) -> Result<T, Broken> + Send + 'static,
@@ -65,7 +63,7 @@ impl Till {
                 match done {
                     Some(Err(broken)) => shop.breaks(broken),
                     Some(Ok(done)) if !fails => {
-                        // The caller may be dead or may have given up.
+                        // The caller may be dead, or have lost patience.
                         let _ = answer.send(done);
                     }
                     _ => {}
@@ -88,8 +86,7 @@ impl Gateway for Till {
         self.call(move |shop| {
             let clock = shop.world.clock();
             let mut books = shop.books();
-            let order =
-                books.orders.get(&order_id).ok_or("a payment for an order that does not exist")?;
+            let order = books.orders.get(&order_id).ok_or("a payment for no order")?;
             if order.total != Some(amount) {
                 return Err(format!("order {order_id}: {amount} asked of {:?}", order.total));
             }
@@ -129,7 +126,7 @@ impl Gateway for Till {
             let (order_id, method) = (payment.order, payment.method.clone());
             let paid = &books.orders[&order_id].paid;
             if *paid != Some(Paid::Started(id.clone())) {
-                return Err(format!("order {order_id}: money moves, but the log says {paid:?}"));
+                return Err(format!("order {order_id}: money moves, and the log says {paid:?}"));
             }
             let payment = books.payments.get_mut(&id).unwrap();
             let ending = match method.as_str() {
@@ -157,7 +154,7 @@ impl Gateway for Till {
             let order_id = books.payments.get(&id).ok_or("an unknown payment")?.order;
             let status = books.orders[&order_id].status;
             if !status.is_dead() {
-                return Err(format!("order {order_id}: {status:?}, but its payment is voided"));
+                return Err(format!("order {order_id}: {status:?}, and its payment is given up"));
             }
             let payment = books.payments.get_mut(&id).unwrap();
             if payment.processing {
@@ -185,12 +182,12 @@ impl Gateway for Till {
             let order_id = payment.order;
             let status = books.orders[&order_id].status;
             if !matches!(status, Status::Cancelled | Status::Rejected) {
-                return Err(format!("order {order_id}: {status:?}, but money is refunded"));
+                return Err(format!("order {order_id}: {status:?}, and money goes back"));
             }
             let payment = books.payments.get_mut(&id).unwrap();
             payment.refunded.insert(refund.clone(), amount);
             if payment.balance() < 0 {
-                return Err(format!("order {order_id}: more is refunded than was taken"));
+                return Err(format!("order {order_id}: more goes back than was taken"));
             }
             Ok(Arc::from(refund))
         })
@@ -208,7 +205,7 @@ impl Gateway for Till {
     }
 }
 
-/// Processes a slow payment, which ends later even if the order has ended by then.
+/// A payment that takes its time and then ends, whatever anybody wants by then.
 fn process(shop: &Arc<Shop>, id: String) {
     let (world, shop) = (Arc::clone(&shop.world), Arc::clone(shop));
     let pause = Duration::from_millis(world.below([100, 20_000, 120_000][below_3(&world)]));
@@ -230,7 +227,7 @@ fn below_3(world: &World) -> usize {
     usize::try_from(world.below(3)).unwrap()
 }
 
-/// Notifies some process of a payment's result: never, once or twice, now or much later.
+/// Tells some process that something became of a payment: not at all, once or twice, now or much later.
 fn tell(shop: &Arc<Shop>, id: &str) {
     let world = &shop.world;
     for _ in 0..below_3(world) {
@@ -239,7 +236,7 @@ fn tell(shop: &Arc<Shop>, id: &str) {
         let task = async move {
             inner.world.sleep(pause).await;
             if let Some(payments) = inner.desk() {
-                // Nothing may depend on whether the notification arrives.
+                // Whether it was heard or not: nothing may depend on it.
                 let _ = payments.follow_up(&id).await;
             }
         };
