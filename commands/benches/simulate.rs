@@ -1,4 +1,5 @@
-//! The simulator of the write side as a command: runs seeds until it is stopped or finds something, or one seed again.
+//! The simulator of the write side as a command: runs seeds until it is stopped or a run fails, or
+//! repeats one seed.
 
 #[path = "../tests/simulation/simulator/mod.rs"]
 mod simulator;
@@ -11,11 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Simulates the write side, one run a seed, until it is stopped or a promise is broken.
+/// Simulate the write side, one run per seed, until stopped or until an invariant is broken.
 #[derive(Parser)]
 #[command(bin_name = "cargo bench -p commands --bench simulate --")]
 struct Args {
-    /// Only this seed: what happens in it, and the shortest history that breaks as it does.
+    /// Run only this seed; print its history, and the shortest history that fails in the same way.
     #[arg(long)]
     seed: Option<u64>,
 
@@ -23,18 +24,19 @@ struct Args {
     #[arg(long, default_value_t = 0)]
     from: u64,
 
-    /// How many; without it, until stopped.
+    /// The number of seeds; without it, run until stopped.
     #[arg(long)]
     count: Option<u64>,
 
-    /// Given by cargo.
+    /// Set by cargo.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    // Cargo tells a benchmark apart from a test of the same file by this flag: a test run must come to an end.
+    // Cargo sets this flag for a benchmark but not for a test of the same file, and a test run must
+    // end.
     if !args.bench {
         println!("simulate: runs under `cargo bench` only");
         return ExitCode::SUCCESS;

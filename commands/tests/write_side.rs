@@ -158,11 +158,12 @@ async fn a_stale_version_is_refused_and_changes_nothing() {
     assert_eq!(refused, CommandError::VersionMismatch { current: 1 });
     request.expected_version = Some(1);
     assert_eq!(shop.router().send(request.clone()).await.unwrap().view.version, 2);
-    // A retry of an applied command finds its answer before anybody looks at the version.
+    // The shard finds a retry of an applied command before it compares the version.
     assert_eq!(shop.router().send(request).await.unwrap().replayed, Some(2));
 }
 
-/// Whatever becomes of an append, what was answered is there once and what was not answered can be asked again.
+/// However an append fails, an answered command is in the log once, and a command without an answer
+/// can be sent again.
 #[tokio::test]
 async fn an_append_that_fails_or_is_unknown_loses_and_doubles_nothing() {
     for fault in [Fault::NotApplied, Fault::UnknownLanded, Fault::UnknownLost, Fault::Suspect] {
@@ -205,7 +206,8 @@ async fn a_second_process_takes_over_and_the_first_steps_down() {
     assert_eq!(second.stock(book).await.on_hand(), 6);
 }
 
-/// A process that dies anywhere leaves orders that reach an end by themselves, and nobody pays twice.
+/// If a process dies at any moment, its orders reach an end after the restart, and nobody pays
+/// twice.
 #[tokio::test]
 async fn orders_reach_an_end_after_a_kill_without_anybody_asking() {
     let mut shop = Shop::open(3).await;
@@ -216,7 +218,7 @@ async fn orders_reach_an_end_after_a_kill_without_anybody_asking() {
         for _ in 0..2 {
             placed.insert(shop.place(customer, &[(book, 1)], "pm_card_visa").await);
         }
-        // Somewhere between reservation and payment, or payment and its record.
+        // At some moment between the reservation and the payment, or the payment and its record.
         for _ in 0..round * 3 {
             tokio::task::yield_now().await;
         }
@@ -233,7 +235,7 @@ async fn orders_reach_an_end_after_a_kill_without_anybody_asking() {
     assert_eq!(confirmed, 40);
     let book = shop.stock(book).await;
     assert_eq!((book.on_hand(), book.reserved()), (40, 40));
-    // 10.00 each, the first one less its discount (10.00, capped at 30 %).
+    // 10.00 each; the first one costs less by its discount (10.00, capped at 30 %).
     assert_eq!(shop.captured(), 40 * 1000 - 300);
 }
 
@@ -241,7 +243,7 @@ async fn orders_reach_an_end_after_a_kill_without_anybody_asking() {
 async fn an_order_still_pending_at_its_deadline_expires_and_holds_nothing() {
     let shop = Shop::open(2).await;
     let (customer, book) = (shop.customer().await, shop.product(100, 5).await);
-    // The gateway takes its 3 s; the deadline does not wait.
+    // The gateway takes 3 s; the deadline passes before.
     let order_id =
         shop.place_until(customer, &[(book, 2)], "pm_card_slow", Duration::from_millis(300)).await;
     let order = shop.final_order(order_id).await;

@@ -1,4 +1,4 @@
-//! Runs the simulator on many seeds, and proves that it finds every planted bug.
+//! The write side under seeded faults, and the proof that the simulator finds planted bugs.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,8 +7,7 @@ mod simulator;
 use events::{Event, StreamKind, planted::Bug};
 use simulator::{Plan, run, search, shrink::explain};
 
-/// The number of runs in a `cargo test`. `cargo bench -p commands --bench simulate` runs until it
-/// is stopped.
+/// The number of seeds in `cargo test`. `cargo bench -p commands --bench simulate` has no limit.
 const SEEDS: u64 = 3000;
 
 #[test]
@@ -17,7 +16,7 @@ fn whatever_happens_the_promises_hold() {
     if let Some(found) = found {
         panic!("{}", explain(found.seed, &found.report));
     }
-    // Every event type must occur, else it is not simulated.
+    // An event type that never occurs is not simulated.
     for kind in [StreamKind::Order, StreamKind::Product, StreamKind::Customer, StreamKind::Email] {
         for (event_type, _) in Event::types(kind) {
             assert!(tally.events.contains_key(*event_type), "no {event_type} in {SEEDS} runs");
@@ -34,12 +33,11 @@ fn a_seed_is_one_run() {
     }
 }
 
-/// The simulator must find a planted bug within `seeds` seeds, and must be able to shorten the run.
+/// Expects that this planted bug is found within so many seeds.
 fn found_within(seeds: u64, bug: Bug) {
     let _planted = bug.plant();
     let found = (0..seeds).find_map(|seed| Some(seed).zip(run(&Plan::of(seed), false).broken));
-    let (seed, broken) =
-        found.unwrap_or_else(|| panic!("{bug:?} was not found within {seeds} seeds"));
+    let (seed, broken) = found.unwrap_or_else(|| panic!("{bug:?} is not found in {seeds} seeds"));
     println!("{bug:?} is found by seed {seed}: {broken}");
 }
 

@@ -1,5 +1,5 @@
-//! The state of the shop, folded from the log independently of the aggregates, and the invariants
-//! that must hold.
+//! The books: the facts that anybody may know, and the invariants that must hold for them. They are
+//! folded from the log by rules of their own, not by those of the aggregates.
 
 macro_rules! ensure {
     ($holds:expr, $($why:tt)+) => {
@@ -30,10 +30,10 @@ pub use customers::{Customer, Email};
 pub use orders::{Paid, Status};
 pub use products::Product;
 
-/// A description of a broken invariant.
+/// Describes a broken invariant.
 pub type Broken = String;
 
-/// An applied command in the log.
+/// The place of a command in the log.
 #[derive(Clone, Copy, Debug)]
 pub struct Applied {
     pub stream: StreamId,
@@ -42,7 +42,7 @@ pub struct Applied {
     batch: Uuid,
 }
 
-/// The versions of a stream, each with the time at which it landed.
+/// A stream's versions, each with the moment it was appended.
 type Landings = Vec<(Duration, u64)>;
 
 struct Folded {
@@ -51,23 +51,23 @@ struct Folded {
     time: Timestamp,
 }
 
-/// The books: everything known from the log and the gateway.
+/// The books.
 pub struct Books {
     partitions: Vec<Folded>,
     landings: BTreeMap<StreamId, Landings>,
-    /// Commands with a client's key that were applied.
+    /// The commands with a client's key.
     pub applied: BTreeMap<Uuid, Applied>,
-    /// Commands whose clients were told that they were not applied.
+    /// The commands whose senders were told that nothing was applied.
     pub denied: BTreeSet<Uuid>,
     pub products: BTreeMap<Uuid, Product>,
     pub orders: BTreeMap<Uuid, Order>,
     pub customers: BTreeMap<Uuid, Customer>,
     pub emails: BTreeMap<Uuid, Email>,
-    /// The payments at the gateway, by payment id.
+    /// What the gateway did, by the payment's id.
     pub payments: BTreeMap<String, Payment>,
-    /// How often each event type occurred.
+    /// The number of events of each type.
     pub events: BTreeMap<String, u64>,
-    /// Every record in the order of landing, as text; `None` if the story is not wanted.
+    /// Every record in order, for a reader; `None` if nobody will read it.
     pub story: Option<Vec<String>>,
 }
 
@@ -79,14 +79,14 @@ pub struct Payment {
     pub created: Duration,
     pub amount: i64,
     pub method: String,
-    /// Whether the payment was confirmed and will be captured or fail by itself.
+    /// It was confirmed and ends without further requests.
     pub processing: bool,
     pub ending: Option<commands::gateway::Ending>,
     pub refunded: BTreeMap<String, i64>,
 }
 
 impl Payment {
-    /// The money that the shop has from this payment.
+    /// The money that the shop holds from this payment.
     pub fn balance(&self) -> i64 {
         let taken = self.ending == Some(commands::gateway::Ending::Captured);
         (if taken { self.amount } else { 0 }) - self.refunded.values().sum::<i64>()
@@ -115,7 +115,7 @@ impl Books {
         }
     }
 
-    /// Folds the records that have landed since the last call.
+    /// Folds what has been appended since the last call.
     pub fn observe(&mut self, log: &MemoryLog, clock: Duration) -> Result<(), Broken> {
         for partition in (0..log.partitions()).map(Partition) {
             let at = partition.0 as usize;
@@ -183,8 +183,7 @@ impl Books {
             Event::Order(event) => self.fold_order(stream.id, event, clock),
             Event::Customer(event) => self.fold_customer(stream.id, event, *time),
             Event::Email(event) => self.fold_email(stream.id, event),
-            // Wishlists are decided like stock changes and owe no effects, so there is nothing to
-            // check.
+            // It is decided like a stock change, and nothing else depends on it.
             Event::Wishlist(_) => Ok(()),
         }
     }
@@ -201,7 +200,7 @@ impl Books {
         }
         ensure!(
             !self.denied.contains(&command_id),
-            "command {command_id} is applied, but its client was told that it was not"
+            "command {command_id} is applied, and its sender was told that it was not"
         );
         let before = self.applied.insert(command_id, Applied { stream, version, batch });
         let doubled = before.is_some_and(|before| before.batch != batch || before.stream != stream);
@@ -214,7 +213,7 @@ impl Books {
         self.landings.get(&stream).and_then(|landings| landings.last()).map_or(0, |last| last.1)
     }
 
-    /// The version that a stream had at a given time.
+    /// The version that a stream had at this moment.
     pub fn version_at(&self, stream: StreamId, clock: Duration) -> u64 {
         let landings = self.landings.get(&stream).map_or(&[][..], Vec::as_slice);
         let then = landings.partition_point(|landing| landing.0 <= clock);
@@ -225,13 +224,13 @@ impl Books {
         self.landings.keys().copied()
     }
 
-    /// The money that the shop has from an order.
+    /// The money that the shop holds for an order.
     pub fn balance(&self, order: Uuid) -> i64 {
         let of = self.payments.values().filter(|payment| payment.order == order);
         of.map(Payment::balance).sum()
     }
 
-    /// Checks the invariants that must hold once all work is finished.
+    /// Checks what must hold once nothing is in progress.
     pub fn at_rest(&self) -> Result<(), Broken> {
         for (id, order) in &self.orders {
             let named = |broken| format!("order {id}: {broken}");
@@ -251,14 +250,14 @@ impl Books {
             );
         }
         for (id, customer) in &self.customers {
-            ensure!(customer.open.is_empty(), "customer {id} still has an open order");
+            ensure!(customer.open.is_empty(), "customer {id} has an order open");
             self.customer_at_rest(*id, customer)?;
         }
         Ok(())
     }
 }
 
-/// The amount, in the one currency of the shop.
+/// The amount; the shop has only one currency.
 fn amount(money: Money) -> i64 {
     money.amount
 }

@@ -1,4 +1,4 @@
-//! Clients: what they ask, under which key, and what they may believe of the answers.
+//! Clients: the commands they send, the keys they use, and the checks of the answers.
 
 use super::{
     books::{Books, Broken, ensure},
@@ -10,27 +10,27 @@ use events::{Fingerprint, StreamId};
 use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
 
-/// How much older than the question the state may be that an answer without events rests on: the lease of a shard, and some
-/// for the way.
+/// How much older than its question the state behind an answer without events may be: the lease of
+/// a shard plus the time on the way.
 const STALE: Duration = Duration::from_secs(3);
 
-/// A command with a client's key, however often it is sent.
+/// A command with a client's key, and all attempts to send it.
 pub struct Call {
     pub request: Request,
     in_flight: u32,
-    /// Whether somebody stopped waiting for an answer, or was told that it is unknown.
+    /// Whether a sender stopped waiting for an answer, or was told that the outcome is unknown.
     doubt: bool,
-    /// The version it was acknowledged at.
+    /// The version at which it was acknowledged.
     acknowledged: Option<u64>,
-    /// Whether a final answer is there.
+    /// Whether it has a final answer.
     pub is_over: bool,
 }
 
-/// The fingerprint of the body that a key is used with, and of another one.
+/// The fingerprint of the body that a key is used with, and the fingerprint of another body.
 pub const BODY: Fingerprint = Fingerprint([7; 16]);
 pub const OTHER_BODY: Fingerprint = Fingerprint([9; 16]);
 
-/// A request under the key `key`.
+/// A request with the key `key`.
 pub fn keyed(stream: StreamId, command: impl Into<Command>, key: &str) -> Request {
     let command_id = Uuid::new_v5(&stream.id, key.as_bytes());
     Request {
@@ -54,21 +54,21 @@ impl Call {
 type Answer = Result<Outcome, CommandError>;
 
 impl Shop {
-    /// A new command; its place among the calls.
+    /// Adds a command; returns its index in the list of calls.
     pub fn call(&self, request: Request) -> usize {
         let mut calls = self.calls();
         calls.push(Call::new(request));
         calls.len() - 1
     }
 
-    /// Sends a command once, for as long as `patience`.
+    /// Sends a command once, and waits for `patience`.
     pub async fn attempt(self: Arc<Self>, at: usize, patience: Duration) {
         let Some((process, router)) = self.door() else {
             return self.world.sleep(Duration::from_millis(50)).await;
         };
         let (request, began) = (self.begin(at), self.world.clock());
         self.tell(|| format!("call {at} to {process}: {} {:?}", request.stream, request.command));
-        // The one way tries again when the partition is not open, the other does not.
+        // `send` retries while the partition is not open; `try_send` does not.
         let again = self.world.once_in(2);
         let asked = async {
             if again { router.send(request).await } else { router.try_send(request).await }
@@ -85,7 +85,7 @@ impl Shop {
         }
     }
 
-    /// Sends a command until there is a final answer.
+    /// Sends a command until it has a final answer.
     pub async fn insist(self: Arc<Self>, at: usize) {
         while !self.calls()[at].is_over {
             Arc::clone(&self).attempt(at, Duration::from_secs(20)).await;
@@ -124,7 +124,7 @@ impl Shop {
         Ok(())
     }
 
-    /// The same key with another body.
+    /// Sends another body with the same key.
     pub async fn other_body(self: Arc<Self>, at: usize) {
         let Some((_, router)) = self.door() else { return };
         let oldest = self.world.clock().saturating_sub(STALE);
@@ -146,7 +146,7 @@ impl Shop {
         }
     }
 
-    /// Looks at an aggregate.
+    /// Reads an aggregate and checks the answer.
     pub async fn look(self: Arc<Self>, stream: StreamId) {
         let Some((_, router)) = self.door() else { return };
         let oldest = self.world.clock().saturating_sub(STALE);
@@ -157,7 +157,7 @@ impl Shop {
         }
     }
 
-    /// Waits for the end of what is under way at a stream.
+    /// Waits until a stream is final and checks the answer.
     pub async fn wait(self: Arc<Self>, stream: StreamId) {
         let Some((_, router)) = self.door() else { return };
         let final_state = router.await_final(stream, Duration::from_secs(20));
@@ -175,7 +175,7 @@ impl Shop {
         }
     }
 
-    /// Runs a client's deed beside the others.
+    /// Runs an action of a client concurrently with the others.
     pub fn client(self: &Arc<Self>, deed: impl Future<Output = ()> + Send + 'static) {
         self.world.spawn(OUTSIDE, Box::pin(deed));
     }
@@ -210,14 +210,15 @@ impl Call {
         Ok(())
     }
 
-    /// The version it was acknowledged at, unless that is so new that a process which does not know yet that it was overtaken
-    /// may not have seen it.
+    /// The version at which it was acknowledged. `None` if that is so recent that a process which
+    /// does not know yet that another one has claimed its partition may not have seen it.
     fn acknowledged_before(&self, books: &Books, oldest: Duration) -> Option<u64> {
         let then = books.version_at(self.request.stream, oldest);
         self.acknowledged.filter(|version| *version <= then)
     }
 
-    /// Nothing of it was applied: so it stays, if that is true of every time it was sent.
+    /// Records that nothing was applied. This is final if every attempt has been answered in this
+    /// way.
     fn deny(&self, books: &mut Books) -> Result<(), Broken> {
         if self.in_flight > 0 || self.doubt || self.acknowledged.is_some() {
             return Ok(());

@@ -1,4 +1,5 @@
-//! The simulated disk for snapshots. It is slow, loses snapshots and damages them.
+//! The disk on which all processes of a world store their snapshots. It is slow, loses files, and
+//! sometimes damages them.
 
 use super::world::World;
 use async_trait::async_trait;
@@ -11,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-/// A disk shared by all processes.
+/// A disk that all processes share.
 pub struct Disk {
     world: Arc<World>,
     every: usize,

@@ -1,7 +1,8 @@
-//! A payment gateway with moods. What it was asked it does, also when nobody waits for the answer any more.
+//! A payment gateway that can be slow or fail. It carries out every request, even if the caller no
+//! longer waits for the answer.
 //!
-//! Like Stripe it forgets the keys of what it created, takes its time over some payments, and tells of what became of a payment:
-//! late, twice, in any order, or not at all.
+//! Like Stripe, it forgets the keys of the payments it created, takes time to process some
+//! payments, and sends notices about payments: late, twice, in any order, or not at all.
 
 use super::{
     books::{Broken, Paid, Payment, Status},
@@ -15,23 +16,24 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-/// How the gateway is today.
+/// The behaviour of the gateway at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mood {
     /// Quick and reliable.
     Calm,
-    /// Every third call fails, before or after it was done.
+    /// Every third call fails, before or after it was carried out.
     Failing,
-    /// Calls take seconds, some longer than anybody waits.
+    /// Calls take seconds, some longer than the caller waits.
     Slow,
-    /// Nothing is answered.
+    /// Calls are never answered.
     Silent,
 }
 
-/// How long a key leads to the payment it led to: shorter than Stripe's day, as all is shorter here.
+/// How long a key gives the payment it has created. Shorter than Stripe's day, because everything
+/// is shorter here.
 const MEMORY: Duration = Duration::from_secs(10);
 
-/// The gateway as processes call it.
+/// The gateway as one process calls it.
 pub struct Till(pub Arc<Shop>);
 
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +41,7 @@ pub struct Till(pub Arc<Shop>);
 struct Failed;
 
 impl Till {
-    /// Does `deed` and answers, or does not, or only one of them.
+    /// Carries out `deed` and answers, or does only one of the two, or neither.
     async fn call<T: Clone + Send + 'static>(
         &self,
         deed: impl FnOnce(&Arc<Shop>) -> Result<T, Broken> + Send + 'static,
@@ -63,7 +65,7 @@ impl Till {
                 match done {
                     Some(Err(broken)) => shop.breaks(broken),
                     Some(Ok(done)) if !fails => {
-                        // The caller may be dead, or have lost patience.
+                        // The caller may be dead, or may have stopped waiting.
                         let _ = answer.send(done);
                     }
                     _ => {}
@@ -205,7 +207,7 @@ impl Gateway for Till {
     }
 }
 
-/// A payment that takes its time and then ends, whatever anybody wants by then.
+/// Ends a payment after a while, whatever anybody wants by then.
 fn process(shop: &Arc<Shop>, id: String) {
     let (world, shop) = (Arc::clone(&shop.world), Arc::clone(shop));
     let pause = Duration::from_millis(world.below([100, 20_000, 120_000][below_3(&world)]));
@@ -227,7 +229,7 @@ fn below_3(world: &World) -> usize {
     usize::try_from(world.below(3)).unwrap()
 }
 
-/// Tells some process that something became of a payment: not at all, once or twice, now or much later.
+/// Sends a notice about a payment to a process: never, once or twice, now or much later.
 fn tell(shop: &Arc<Shop>, id: &str) {
     let world = &shop.world;
     for _ in 0..below_3(world) {
@@ -236,7 +238,7 @@ fn tell(shop: &Arc<Shop>, id: &str) {
         let task = async move {
             inner.world.sleep(pause).await;
             if let Some(payments) = inner.desk() {
-                // Whether it was heard or not: nothing may depend on it.
+                // Nothing may depend on whether the notice is followed up.
                 let _ = payments.follow_up(&id).await;
             }
         };

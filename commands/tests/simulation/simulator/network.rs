@@ -1,5 +1,5 @@
-//! The simulated network between a process and the log. It delays and loses messages. A message
-//! that was sent arrives even if its sender dies.
+//! The network between a process and the log: slow, and with lost messages. A message that was sent
+//! is delivered even if its sender dies.
 
 use super::world::{OUTSIDE, ProcessId, World};
 use async_trait::async_trait;
@@ -22,9 +22,9 @@ use tokio::sync::{Mutex, oneshot};
 /// How often messages are lost, and how long they take.
 #[derive(Default)]
 pub struct Weather {
-    /// One message in this many is lost; 0 loses none.
+    /// One message in this many is lost; 0 for none.
     lost_one_in: AtomicU64,
-    /// The longest delay of a message, in µs.
+    /// The longest time that a message takes.
     slow_micros: AtomicU64,
 }
 
@@ -35,12 +35,12 @@ impl Weather {
     }
 }
 
-/// The message did not arrive.
+/// The message was lost.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection is lost")]
 struct Lost;
 
-/// The log, as a process reaches it over the network.
+/// The log as a process reaches it.
 #[derive(Clone)]
 pub struct Network {
     pub memory: MemoryLog,
@@ -50,7 +50,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Delays or loses one message, in either direction.
+    /// Delays a message, or loses it.
     async fn travel(&self) -> Result<(), Lost> {
         let slow = self.weather.slow_micros.load(Relaxed);
         if slow > 0 {
@@ -60,7 +60,7 @@ impl Network {
         }
         let one_in = self.weather.lost_one_in.load(Relaxed);
         if one_in > 0 && self.world.once_in(one_in) {
-            // The loss shows only as a time-out.
+            // A loss is noticed only by a time-out.
             self.world.sleep(Duration::from_millis(500 + self.world.below(5000))).await;
             return Err(Lost);
         }
@@ -112,7 +112,7 @@ impl Lane for RemoteLane {
         let unknown = |lost: Lost| AppendError::Unknown(lost.into());
         let (answer, answered) = oneshot::channel();
         let (network, lane, batch) = (self.network.clone(), Arc::clone(&self.lane), batch.clone());
-        // Once sent, the request does not need its sender any more.
+        // A message on its way no longer needs its sender.
         self.network.world.spawn(
             OUTSIDE,
             Box::pin(async move {
@@ -137,7 +137,7 @@ struct RemoteReader {
 #[async_trait]
 impl RecordReader for RemoteReader {
     async fn next(&mut self) -> Result<RawChunk, ReadError> {
-        // Travel before the reader moves on, so that a caller that gives up loses no records.
+        // This comes before the reader moves, so that a caller that stops waiting has lost nothing.
         self.network.travel().await.map_err(Network::unavailable)?;
         self.reader.next().await
     }

@@ -1,5 +1,5 @@
-//! A simulated mail server with moods. It delivers an accepted e-mail even if the caller no longer
-//! waits for the answer.
+//! A mail server that can be slow or fail. It delivers every letter it takes, even if the caller no
+//! longer waits for the answer.
 
 use super::{
     shop::Shop,
@@ -12,43 +12,43 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-/// The current mood of the mail server.
+/// The behaviour of the mail server at the moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PostMood {
-    /// Calls are quick and reliable.
+    /// Quick and reliable.
     #[default]
     Open,
-    /// Every third e-mail is deferred, or is delivered but the caller gets an error.
+    /// Every third letter is deferred, or is delivered without an answer.
     Failing,
-    /// E-mails take seconds, some longer than the caller waits.
+    /// Letters take seconds, some longer than the caller waits.
     Slow,
-    /// E-mails are delivered, but the caller gets no answer.
+    /// Letters are delivered but never answered.
     Silent,
-    /// Every second e-mail is refused permanently.
+    /// Every second letter is refused permanently.
     Strict,
 }
 
-/// What happened to the e-mails about one event.
+/// The results of the letters about one event.
 #[derive(Clone, Debug, Default)]
 pub struct Delivered {
     pub message_ids: Vec<String>,
-    /// The processes that were told that it was sent.
+    /// The processes that were told that it was delivered.
     pub told: Vec<ProcessId>,
-    /// Whether the server refused it permanently and some process was told so.
+    /// Whether the server refused it permanently and a process was told so.
     pub refused: bool,
 }
 
-/// The mail server's records, by order and kind of e-mail.
+/// The results by order and letter.
 pub type Post = BTreeMap<(Uuid, Mail), Delivered>;
 
-/// The mail server, as one process calls it.
+/// The mail server as one process calls it.
 pub struct Postman {
     pub shop: Arc<Shop>,
     pub process: ProcessId,
 }
 
 impl Postman {
-    /// Decides whether the e-mail is sent now. Fails if it must not be sent.
+    /// Whether the letter is delivered now; an error if it must not be.
     fn deliver(
         shop: &Shop,
         process: ProcessId,
@@ -57,28 +57,27 @@ impl Postman {
         id: &str,
     ) -> Result<(), String> {
         let books = shop.books();
-        let about =
-            books.orders.get(&order).ok_or("an e-mail about an order that does not exist")?;
+        let about = books.orders.get(&order).ok_or("a letter about no order")?;
         if !about.mails.contains_key(&mail) {
-            return Err(format!("order {order}: a {mail:?} e-mail that no event asks for"));
+            return Err(format!("order {order}: a {mail:?} letter that no event asks for"));
         }
-        // A process that serves has read everything that landed before it started.
+        // A process reads everything that was appended before it began, before it serves.
         let landed = about.mails[&mail].recorded;
         let began = shop.began(process);
         if landed.is_some_and(|landed| landed < began) {
             return Err(format!(
-                "order {order}: the {mail:?} e-mail is sent again although the log has it"
+                "order {order}: the {mail:?} letter goes out again, and the log has it"
             ));
         }
         let mut post = shop.post();
         let delivered = post.entry((order, mail)).or_default();
         if delivered.told.contains(&process) {
             return Err(format!(
-                "order {order}: the {mail:?} e-mail is sent again by the same process"
+                "order {order}: the {mail:?} letter goes out again, by who sent it"
             ));
         }
         if delivered.message_ids.iter().any(|before| before != id) {
-            return Err(format!("order {order}: the {mail:?} e-mail has two ids"));
+            return Err(format!("order {order}: the {mail:?} letter has two ids"));
         }
         delivered.message_ids.push(id.to_owned());
         Ok(())
@@ -92,7 +91,7 @@ impl Mailer for Postman {
             (Arc::clone(&self.shop), self.process, oneshot::channel());
         let (order, mail, id) = (letter.order_id, letter.mail, letter.message_id("shop.example"));
         if !letter.email.starts_with("address ") {
-            shop.breaks(format!("order {order}: an e-mail to {:?}", letter.email));
+            shop.breaks(format!("order {order}: a letter to {:?}", letter.email));
         }
         let sent = id.clone();
         shop.world.clone().spawn(
@@ -128,9 +127,7 @@ impl Mailer for Postman {
                 }
             }),
         );
-        answered
-            .await
-            .unwrap_or_else(|_| Err(MailError::Unavailable("the mail server failed".into())))
+        answered.await.unwrap_or_else(|_| Err(MailError::Unavailable("the post fails".into())))
     }
 
     async fn forget(&self, customer_id: Uuid) -> Result<(), MailError> {

@@ -1,4 +1,4 @@
-//! Runs a plan: first with trouble, then without, until all work is finished.
+//! Runs a plan: first with trouble, then in peace until everything reaches its end.
 
 mod acts;
 
@@ -30,10 +30,11 @@ use std::{
     time::Duration,
 };
 
-/// How long all work may take to finish after the last deadline and the grace period.
+/// How long everything may take to reach its end, after the last deadline and the grace period
+/// before it.
 const PEACE: Duration = Duration::from_mins(5);
 
-/// An upper bound for the steps of a run. A run that takes more is in an endless loop.
+/// More steps than any run needs. A run that takes more is in an endless loop.
 const MAX_STEPS: u64 = 2_000_000;
 
 /// The result of a run.
@@ -43,9 +44,9 @@ pub struct Report {
     pub steps: u64,
     pub simulated: Duration,
     pub commands: u64,
-    /// How often each event type occurred.
+    /// The number of events of each type.
     pub events: BTreeMap<String, u64>,
-    /// How often each kind of act of the clients and the world occurred.
+    /// The number of acts of each kind.
     pub acts: BTreeMap<String, u64>,
     pub story: Vec<String>,
 }
@@ -54,8 +55,8 @@ struct Process {
     id: ProcessId,
     node: Arc<Node>,
     write_side: WriteSide,
-    /// Whether every earlier process had opened its partitions when this one started. If so, none
-    /// of them may take a partition back.
+    /// Whether every earlier process had opened its partitions when this one started. Then none of
+    /// them may take a partition back.
     takes_over: bool,
 }
 
@@ -71,7 +72,7 @@ struct Run {
     acts: BTreeMap<String, u64>,
 }
 
-/// Runs `plan`. With `story`, keeps a text of everything that happened.
+/// Runs `plan`; keeps its story if `story` is set.
 pub fn run(plan: &Plan, story: bool) -> Report {
     let world = World::new(plan.seed);
     let outside = Node::new(&world, OUTSIDE);
@@ -125,7 +126,7 @@ impl Run {
         self.compare_with_fresh_folds()
     }
 
-    /// Checks the invariants that must hold at any time.
+    /// Checks what must hold at any moment.
     fn check(&self) -> Result<(), Broken> {
         if let Some(broken) = self.shop.broken() {
             return Err(broken);
@@ -148,23 +149,21 @@ impl Run {
     }
 
     /// A key may be destroyed only after the log says that its customer is erased, and must be
-    /// destroyed once the log says that it is.
+    /// destroyed when the log says so.
     fn check_keys(&self) -> Result<(), Broken> {
         for (id, customer) in &self.shop.books().customers {
             if customer.key_destroyed && !self.shop.forgotten().contains(id) {
-                return Err(format!("{id} is erased, but the e-mails are kept"));
+                return Err(format!("{id} is erased, and their letters are kept"));
             }
             let gone = self.shop.keys.is_destroyed(*id);
             if (gone && !customer.erased) || (customer.key_destroyed && !gone) {
-                return Err(format!(
-                    "the key of {id} is destroyed: {gone}, but the customer is {customer:?}"
-                ));
+                return Err(format!("the key of {id} is gone: {gone}, and they are {customer:?}"));
             }
         }
         Ok(())
     }
 
-    /// Every owed e-mail was sent, or was refused with a recorded reason.
+    /// Every letter that was owed was sent, or was refused and a process was told why.
     fn check_post(&self) -> Result<(), Broken> {
         let (books, post) = (self.shop.books(), self.shop.post());
         for (id, order) in &books.orders {
@@ -178,7 +177,7 @@ impl Run {
                     Some(_) => delivered.refused,
                 };
                 if !holds {
-                    return Err(format!("order {id}: {mail:?} {letter:?}, but {delivered:?}"));
+                    return Err(format!("order {id}: {mail:?} {letter:?}, and {delivered:?}"));
                 }
             }
         }
@@ -188,7 +187,7 @@ impl Run {
     fn step(&mut self) -> Result<Step, Broken> {
         self.steps += 1;
         if self.steps > MAX_STEPS {
-            return Err("the run does not end: too many steps".into());
+            return Err("it runs in circles".into());
         }
         let step = self.world.step();
         if step == Step::Ran {
@@ -197,7 +196,7 @@ impl Run {
         self.shop.broken().map_or(Ok(step), Err)
     }
 
-    /// Takes up to `count` steps; fewer if there is nothing to do but a long wait.
+    /// Runs up to this many steps; fewer if there is only a long wait left.
     fn steps(&mut self, count: u32) -> Result<(), Broken> {
         for _ in 0..count {
             match self.step()? {
@@ -215,11 +214,11 @@ impl Run {
         Ok(())
     }
 
-    /// Takes steps until `done`, at most until the time `limit`.
+    /// Runs until `done`, at most until `limit`.
     fn until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) -> Result<bool, Broken> {
         let mut count = 0_u32;
         loop {
-            // The check is more expensive than a step, so do it rarely.
+            // The check costs more than a step.
             count += 1;
             let step = self.step()?;
             if (step != Step::Ran || count.is_multiple_of(16)) && done(self) {
@@ -276,7 +275,7 @@ impl Run {
         self.shop.client(write_side.stop());
     }
 
-    /// Adds products and customers before any trouble begins.
+    /// Creates products and customers before any trouble.
     fn furnish(&mut self) -> Result<(), Broken> {
         let price = |amount| Money::new(amount, "GBP".parse().unwrap());
         for number in 0..PRODUCTS {
@@ -297,7 +296,7 @@ impl Run {
         let ready = |run: &Self| {
             run.calls_over() && run.shop.books().customers.values().all(|found| found.registered)
         };
-        if self.until(limit, ready)? { Ok(()) } else { Err("the shop did not open in time".into()) }
+        if self.until(limit, ready)? { Ok(()) } else { Err("the shop does not open".into()) }
     }
 
     /// Ends all trouble.
@@ -316,8 +315,9 @@ impl Run {
         self.act(&Act::Thaw);
         self.check()?;
         self.settle_down()?;
-        // A process notices that it lost a partition when it gets a command, and then leaves the
-        // partition alone even if the new owner is dead. So a restart is needed.
+        // A process finds out that another one has claimed its partition when it is called, and
+        // then leaves the partition alone even if the other process is dead. So a restart is
+        // needed.
         if self.processes.len() == 1 {
             let _ = self.states();
             self.settle_down()?;
@@ -357,18 +357,16 @@ impl Run {
         let now = self.processes[0].node.now();
         let deadlines = self.shop.books().orders.values().map(|order| order.deadline).max();
         let last = deadlines.map_or(TimeDelta::zero(), |deadline| deadline - now);
-        // Clients that still retry may place more orders, with deadlines that have passed.
+        // Clients may still place orders with a deadline that was computed earlier.
         let wait = last.to_std().unwrap_or_default() + self.grace + PEACE;
         let limit = self.world.clock() + wait;
-        // Both conditions are needed: a partition hands out what is owed only when it opens.
+        // All partitions are open and nothing is owed: opening a partition posts what is owed.
         if !self.until(limit, |run| run.serves() && run.is_at_rest())? {
             self.check()?;
             let owing = self.processes[0].write_side.owing();
             let over = self.calls_over();
             let status = self.processes[0].write_side.router.status();
-            return Err(format!(
-                "unfinished work: {owing} streams owe effects, all commands answered: {over}, {status:?}"
-            ));
+            return Err(format!("no rest: {owing} owing, all answered: {over}, {status:?}"));
         }
         self.shop.books().at_rest()?;
         for partition in (0..self.shop.log.partitions()).map(Partition) {
@@ -385,8 +383,8 @@ impl Run {
         status.iter().all(|shard| shard.state == ShardState::Open)
     }
 
-    /// A new process must recover the same state from the log as the old one has, with snapshots
-    /// and without.
+    /// Compares the state of a new process, which folds the log, with that of the old one; once
+    /// with snapshots and once without.
     fn compare_with_fresh_folds(&mut self) -> Result<(), Broken> {
         let running = self.states()?;
         if self.disk.is_some() {
@@ -404,13 +402,13 @@ impl Run {
         self.start();
         let limit = self.world.clock() + Duration::from_mins(1);
         if !self.until(limit, Self::serves)? {
-            return Err("the process did not open again".into());
+            return Err("it does not open again".into());
         }
         let fresh = self.states()?;
         for (stream, state) in running {
             if fresh.get(stream) != Some(state) {
                 let fresh = fresh.get(stream);
-                return Err(format!("{stream} is {state}, but a new process recovers {fresh:?}"));
+                return Err(format!("{stream} is {state}, and a fresh fold {fresh:?}"));
             }
         }
         if self.is_at_rest() { Ok(()) } else { Err("a fresh fold owes what was settled".into()) }

@@ -12,16 +12,16 @@ use std::{
     time::Duration,
 };
 
-/// The counts of all runs together.
+/// The totals of all runs.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     pub runs: u64,
     pub steps: u64,
     pub simulated: Duration,
     pub commands: u64,
-    /// Events by type.
+    /// By type.
     pub events: BTreeMap<String, u64>,
-    /// Acts of the clients and the world by kind.
+    /// By kind of act.
     pub acts: BTreeMap<String, u64>,
 }
 
@@ -41,7 +41,7 @@ impl AddAssign<&Report> for Tally {
     }
 }
 
-/// A run that broke an invariant.
+/// A run that failed.
 pub struct Found {
     pub seed: u64,
     pub report: Report,
@@ -53,7 +53,7 @@ struct Search<S> {
     found: Option<Found>,
 }
 
-/// Runs `seeds` until one breaks an invariant. Reports the progress after each run.
+/// Runs `seeds` until one fails; reports the progress after each.
 pub fn search(
     seeds: impl Iterator<Item = u64> + Send,
     told: impl Fn(&Tally) + Sync,

@@ -1,4 +1,4 @@
-//! The state that all processes and clients of a world share.
+//! What all processes and clients of a world share.
 
 use super::{
     books::{Books, Broken},
@@ -17,7 +17,7 @@ use std::{
 };
 use uuid::Uuid;
 
-/// The shop, seen from outside the processes.
+/// A shop as seen from outside.
 pub struct Shop {
     pub world: Arc<World>,
     pub log: MemoryLog,
@@ -30,9 +30,9 @@ pub struct Shop {
     mood: Mutex<Mood>,
     post_mood: Mutex<PostMood>,
     post: Mutex<Post>,
-    /// Customers whose e-mails were destroyed.
+    /// The customers whose letters were destroyed.
     forgotten: Mutex<BTreeSet<Uuid>>,
-    /// When each process started.
+    /// The moment at which each process began.
     began: Mutex<BTreeMap<ProcessId, Duration>>,
     broken: Mutex<Option<Broken>>,
 }
@@ -89,7 +89,7 @@ impl Shop {
         self.forgotten.lock().unwrap()
     }
 
-    /// When a process started.
+    /// The moment at which a process began.
     pub fn began(&self, process: ProcessId) -> Duration {
         self.began.lock().unwrap()[&process]
     }
@@ -98,8 +98,7 @@ impl Shop {
         self.began.lock().unwrap().insert(process, self.world.clock());
     }
 
-    /// Records a broken invariant. Only the first one is kept, because later ones may follow from
-    /// it.
+    /// Reports a broken invariant. Only the first is kept, because others follow from it.
     pub fn breaks(&self, broken: impl Into<Broken>) {
         self.broken.lock().unwrap().get_or_insert(broken.into());
     }
@@ -108,14 +107,14 @@ impl Shop {
         self.broken.lock().unwrap().clone()
     }
 
-    /// Folds the records that have landed.
+    /// Folds what has been appended.
     pub fn observe(&self) {
         if let Err(broken) = self.books().observe(&self.log, self.world.clock()) {
             self.breaks(broken);
         }
     }
 
-    /// Adds a line to the story, if it is wanted.
+    /// Adds a line to the story, if somebody will read it.
     pub fn tell(&self, what: impl FnOnce() -> String) {
         let clock = self.world.clock().as_secs_f64();
         if let Some(story) = &mut self.books().story {
@@ -133,14 +132,14 @@ impl Shop {
         self.desks.lock().unwrap().retain(|desk| desk.0 != process);
     }
 
-    /// The receiver of gateway notifications of some process that is not known to be dead.
+    /// A process that takes the gateway's notices and is not known to be dead.
     pub fn desk(&self) -> Option<Payments> {
         let desks = self.desks.lock().unwrap();
         let at = self.world.below(desks.len().max(1) as u64);
         desks.get(usize::try_from(at).unwrap()).map(|desk| desk.1.clone())
     }
 
-    /// Some process that is not known to be dead.
+    /// A process that is not known to be dead.
     pub fn door(&self) -> Option<(ProcessId, Router)> {
         let routers = self.routers.lock().unwrap();
         if routers.is_empty() {

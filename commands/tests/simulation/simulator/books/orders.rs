@@ -1,5 +1,4 @@
-//! Checks orders: legal status changes, one payment, and a refund of every captured payment of a
-//! dead order.
+//! Orders: one path of statuses, one payment, and a refund if the order is not delivered.
 
 use super::{Books, Broken, amount};
 use commands::gateway::Ending;
@@ -35,7 +34,7 @@ impl Status {
     }
 }
 
-/// An order's payment, according to the log.
+/// What the log says about an order's payment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Paid {
     Started(String),
@@ -51,20 +50,20 @@ pub struct Order {
     pub method: String,
     pub deadline: Timestamp,
     pub status: Status,
-    /// The total, once the order is priced.
+    /// The amount to pay, once it is known.
     pub total: Option<i64>,
     pub paid: Option<Paid>,
     pub was_confirmed: bool,
     pub stock_settled: bool,
     pub customer_settled: bool,
-    /// The e-mails that events asked for.
+    /// The letters that events asked for.
     pub mails: BTreeMap<Mail, OwedLetter>,
 }
 
-/// An e-mail that an event asked for.
+/// A letter that an event asked for.
 #[derive(Clone, Debug, Default)]
 pub struct OwedLetter {
-    /// When the record of its end landed.
+    /// The moment at which its result was recorded.
     pub recorded: Option<Duration>,
     /// Why it was never sent.
     pub code: Option<String>,
@@ -91,10 +90,10 @@ impl Books {
                 customer_settled: false,
                 mails: BTreeMap::new(),
             };
-            ensure!(self.orders.insert(id, order).is_none(), "the order is placed twice");
+            ensure!(self.orders.insert(id, order).is_none(), "it is placed twice");
             return Ok(());
         }
-        let mut order = self.orders.get(&id).cloned().ok_or("the order was never placed")?;
+        let mut order = self.orders.get(&id).cloned().ok_or("it was never placed")?;
         self.step(id, &mut order, event)?;
         order.write(event, clock)?;
         self.orders.insert(id, order);
@@ -106,11 +105,7 @@ impl Books {
             Event::Placed(_) | Event::MailSent(_) | Event::MailRefused(_) => {}
             Event::Priced(priced) => self.price(id, order, priced)?,
             Event::PaymentStarted(started) => {
-                ensure!(
-                    order.status == Status::Pending,
-                    "a payment starts while the order is {:?}",
-                    order.status
-                );
+                ensure!(order.status == Status::Pending, "{:?} begins to pay", order.status);
                 ensure!(order.paid.is_none(), "a second payment");
                 order.paid = Some(Paid::Started(started.payment_id.to_string()));
             }
@@ -135,15 +130,15 @@ impl Books {
             }
             Event::RefundIssued(refund) => {
                 let paid = order.paid.clone();
-                ensure!(matches!(paid, Some(Paid::Captured(_))), "a refund of {paid:?}");
-                ensure!(Some(amount(refund.amount)) == order.total, "a refund of another sum");
+                ensure!(matches!(paid, Some(Paid::Captured(_))), "{paid:?} is given back");
+                ensure!(Some(amount(refund.amount)) == order.total, "another sum is given back");
                 order.paid = Some(Paid::Refunded);
             }
             Event::Rejected(_) => order.moves(&[Status::Pending], Status::Rejected)?,
             Event::Confirmed(_) => {
                 let free = order.total == Some(0);
                 let paid = matches!(order.paid, Some(Paid::Captured(_)));
-                ensure!(free || paid, "confirmed, but the payment is {:?}", order.paid);
+                ensure!(free || paid, "confirmed, and {:?}", order.paid);
                 self.holds_all(id, order)?;
                 order.was_confirmed = true;
                 order.moves(&[Status::Pending], Status::Confirmed)?;
@@ -161,7 +156,7 @@ impl Books {
             Event::CustomerSettled(_) => {
                 let customer = self.customers.get(&order.customer);
                 let closed = customer.is_some_and(|customer| customer.closed.contains_key(&id));
-                ensure!(closed, "recorded as closed at the customer, who has not closed it");
+                ensure!(closed, "settled with the customer, who does not know");
                 order.customer_settled = true;
             }
             Event::StockSettled(_) => {
@@ -170,7 +165,7 @@ impl Books {
                         self.products.get(product).map(|found| found.closed.contains_key(&id));
                     ensure!(
                         knows != Some(false),
-                        "recorded as closed at product {product}, which has not closed it"
+                        "settled with product {product}, which does not know"
                     );
                 }
                 order.stock_settled = true;
@@ -182,15 +177,15 @@ impl Books {
     fn price(&self, id: Uuid, order: &mut Order, priced: &Priced) -> Result<(), Broken> {
         ensure!(order.status == Status::Pending && order.total.is_none(), "priced again");
         self.holds_all(id, order)?;
-        let customer = self.customers.get(&order.customer).ok_or("its customer does not exist")?;
-        let first = *customer.open.get(&id).ok_or("the order is not open at its customer")?;
+        let customer = self.customers.get(&order.customer).ok_or("its customer is not")?;
+        let first = *customer.open.get(&id).ok_or("it is not open at its customer")?;
         let given = priced.discounts.iter().any(|part| part.kind == DiscountKind::FirstOrder);
-        ensure!(first || !given, "the first-order discount for an order that is not the first");
+        ensure!(first || !given, "a first order, and it is not");
         let lines = priced.lines.iter().map(|line| amount(line.unit_price) * line.quantity);
         let subtotal: i64 = lines.sum();
         let (discount, total) = (amount(priced.discount), amount(priced.total));
-        ensure!(subtotal == amount(priced.subtotal), "the subtotal is not the sum of the lines");
-        ensure!(subtotal - discount == total, "the total is not the subtotal minus the discount");
+        ensure!(subtotal == amount(priced.subtotal), "the subtotal is not the lines'");
+        ensure!(subtotal - discount == total, "the total is not what is left");
         ensure!((0..=subtotal * 3 / 10).contains(&discount), "a discount of {discount}");
         order.total = Some(total);
         Ok(())
@@ -199,7 +194,7 @@ impl Books {
     fn holds_all(&self, id: Uuid, order: &Order) -> Result<(), Broken> {
         for (product, quantity) in &order.lines {
             let held = self.products.get(product).and_then(|product| product.held.get(&id));
-            ensure!(held == Some(quantity), "{held:?} units are reserved of product {product}");
+            ensure!(held == Some(quantity), "{held:?} are held of product {product}");
         }
         Ok(())
     }
@@ -207,32 +202,26 @@ impl Books {
     pub(super) fn order_at_rest(&self, id: Uuid, order: &Order) -> Result<(), Broken> {
         let Order { status, paid, .. } = order;
         ensure!(*status != Status::Pending, "still pending");
-        ensure!(order.customer_settled, "not closed at its customer");
+        ensure!(order.customer_settled, "not settled with its customer");
         let holds = status.holds_stock();
-        ensure!(
-            order.stock_settled != holds,
-            "{status:?}, but its stock is not in the matching state"
-        );
+        ensure!(order.stock_settled != holds, "{status:?}, and its stock is otherwise");
         let alive = !status.is_dead();
         let (balance, due) = (self.balance(id), if alive { order.total.unwrap_or(0) } else { 0 });
-        ensure!(balance == due, "{status:?}: the shop has {balance} but should have {due}");
+        ensure!(balance == due, "{status:?}: the shop holds {balance} and is due {due}");
         let open = matches!(paid, Some(Paid::Started(_)));
-        ensure!(!open, "{status:?}, but its payment is still open");
+        ensure!(!open, "{status:?}, and its payment is open");
         Ok(())
     }
 }
 
 impl Order {
-    /// Checks that each e-mail is asked for once and ends once.
+    /// Letters: asked for once, recorded once.
     fn write(&mut self, event: &Event, clock: Duration) -> Result<(), Broken> {
         let asked = match event {
             Event::Confirmed(confirmed) => confirmed.mail.then_some(Mail::Confirmed),
             Event::Shipped(shipped) => shipped.mail.then_some(Mail::Shipped),
             Event::Cancelled(cancelled) => {
-                ensure!(
-                    cancelled.mail == self.was_confirmed,
-                    "a cancellation owes an e-mail if and only if the order was confirmed"
-                );
+                ensure!(cancelled.mail == self.was_confirmed, "a letter after no letter");
                 cancelled.mail.then_some(Mail::Cancelled)
             }
             Event::MailSent(sent) => return self.ended(sent.mail, clock, None),
@@ -243,14 +232,14 @@ impl Order {
         };
         if let Some(mail) = asked {
             let before = self.mails.insert(mail, OwedLetter::default());
-            ensure!(before.is_none(), "a second {mail:?} e-mail is asked for");
+            ensure!(before.is_none(), "a second {mail:?} letter is asked for");
         }
         Ok(())
     }
 
     fn ended(&mut self, mail: Mail, clock: Duration, code: Option<String>) -> Result<(), Broken> {
-        let letter = self.mails.get_mut(&mail).ok_or("an e-mail that no event asked for")?;
-        ensure!(letter.recorded.is_none(), "the {mail:?} e-mail ends twice");
+        let letter = self.mails.get_mut(&mail).ok_or("a letter nobody asked for")?;
+        ensure!(letter.recorded.is_none(), "the {mail:?} letter ends twice");
         *letter = OwedLetter { recorded: Some(clock), code };
         Ok(())
     }
@@ -264,7 +253,7 @@ impl Order {
     fn started(&self) -> Result<String, Broken> {
         match &self.paid {
             Some(Paid::Started(payment_id)) => Ok(payment_id.clone()),
-            paid => Err(format!("its payment ends, but was {paid:?}")),
+            paid => Err(format!("its payment ends, and was {paid:?}")),
         }
     }
 }
