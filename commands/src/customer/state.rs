@@ -5,7 +5,7 @@ use crate::{
     closed_orders::ClosedOrders,
 };
 use events::{
-    Sealed, Timestamp,
+    Sealed,
     customer::{Changed, Event, OrderClosed},
 };
 use imbl::OrdMap;

@@ -372,8 +372,8 @@ impl Mailboxes {
         }
     }
 
-    /// Closes the mailboxes and refuses every message in them. A message that were dropped with its
-    /// mailbox would have an unknown outcome.
+    /// Closes the mailboxes and refuses every message in them. If a message were dropped with its
+    /// mailbox, its sender would have to treat the outcome as unknown.
     async fn close(mut self, why: &'static str) {
         self.internal.close();
         self.commands.close();
