@@ -96,7 +96,7 @@ async fn a_write_side_that_is_dropped_without_a_stop_ends() {
 }
 
 #[tokio::test]
-async fn a_stop_does_not_wait_for_the_next_try_to_open() {
+async fn a_stop_does_not_wait_for_the_next_attempt_to_open() {
     let mut shop = Shop::open(1).await;
     let book = shop.product(100, 0).await;
     shop.log.inject(P, [Fault::NotApplied; 30]);
@@ -108,7 +108,7 @@ async fn a_stop_does_not_wait_for_the_next_try_to_open() {
 }
 
 #[tokio::test]
-async fn what_waits_while_a_partition_does_not_open_is_told_in_time() {
+async fn commands_that_wait_for_a_partition_to_open_are_answered_in_time() {
     let shop = Shop::open(1).await;
     let book = shop.product(100, 0).await;
     shop.log.inject(P, [Fault::NotApplied; 30]);

@@ -209,7 +209,7 @@ async fn a_second_process_takes_over_and_the_first_steps_down() {
 /// If a process dies at any moment, its orders reach an end after the restart, and nobody pays
 /// twice.
 #[tokio::test]
-async fn orders_reach_an_end_after_a_kill_without_anybody_asking() {
+async fn orders_reach_an_end_after_a_kill_without_further_requests() {
     let mut shop = Shop::open(3).await;
     let customer = shop.customer().await;
     let book = shop.product(1000, 40).await;
@@ -240,7 +240,7 @@ async fn orders_reach_an_end_after_a_kill_without_anybody_asking() {
 }
 
 #[tokio::test]
-async fn an_order_still_pending_at_its_deadline_expires_and_holds_nothing() {
+async fn an_order_pending_at_its_deadline_expires_and_releases_its_stock() {
     let shop = Shop::open(2).await;
     let (customer, book) = (shop.customer().await, shop.product(100, 5).await);
     // The gateway takes 3 s; the deadline passes before.

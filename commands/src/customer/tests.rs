@@ -177,7 +177,7 @@ mod registering {
     }
 
     #[test]
-    fn nothing_is_answered_that_was_not_asked() {
+    fn an_answer_without_a_request_is_refused() {
         for command in [Command::ConfirmRegistration, Command::RefuseRegistration] {
             customer([]).when(command).then_refused(Refusal::NotFound);
         }
@@ -191,7 +191,7 @@ mod changing {
     use super::*;
 
     #[test]
-    fn a_change_says_all_and_keeps_what_it_does_not_name() {
+    fn a_change_contains_every_field_and_keeps_those_not_named() {
         let vip = Change { vip: Some(true), ..Change::default() };
         let name = Change { first_name: Some(sealed("Anna")), ..Change::default() };
         ann([])
@@ -215,7 +215,7 @@ mod changing {
     }
 
     #[test]
-    fn another_address_comes_true_with_all_that_was_asked_with_it() {
+    fn a_confirmed_address_brings_the_whole_change() {
         let all = Change { first_name: Some(sealed("Anna")), vip: Some(true), ..to_address(2) };
         let (email_id, email) = address(2);
         let profile = Profile {
@@ -264,7 +264,7 @@ mod changing {
     }
 
     #[test]
-    fn the_current_address_can_not_be_refused_or_released() {
+    fn the_current_address_cannot_be_refused_or_released() {
         let unknown = |attempt| Refusal::UnknownAttempt { attempt };
         ann([]).when(refuse(1)).then_refused(unknown(1));
         ann([]).when(record_released(1)).then_refused(unknown(1));
@@ -325,7 +325,7 @@ mod orders {
     }
 
     #[test]
-    fn a_close_shuts_the_door_also_before_the_open_and_before_the_registration() {
+    fn an_order_closed_before_its_open_or_the_registration_stays_closed() {
         ann([])
             .when(close(1, false))
             .then([closed(1, false)])
@@ -365,7 +365,7 @@ mod orders {
     }
 
     #[test]
-    fn only_what_changes_the_customer_as_shown_moves_their_version() {
+    fn only_visible_changes_move_the_version_shown() {
         let customer = ann([])
             .later(at(5), opened(1, false, true))
             .later(at(6), wants(2, 2))
@@ -394,7 +394,7 @@ mod erasing {
     }
 
     #[test]
-    fn who_is_erased_owes_their_key_and_their_address_and_nothing_once_both_are_gone() {
+    fn an_erased_customer_owes_key_and_address_until_both_are_gone() {
         let customer = ann([]).when(Command::Erase).then([erased()]);
         assert!(customer.state.is_change_pending() && customer.state.profile().is_none());
         owes(&customer, &[release_of(1, 1), Effect::DestroyKey]);
@@ -414,7 +414,7 @@ mod erasing {
     }
 
     #[test]
-    fn nothing_is_changed_registered_or_ordered_any_more() {
+    fn an_erased_customer_cannot_change_register_or_order() {
         ann([erased()])
             .when(Change { vip: Some(true), ..Change::default() })
             .then_refused_and_back(Refusal::Erased)
@@ -427,7 +427,7 @@ mod erasing {
     }
 
     #[test]
-    fn a_registration_under_way_finds_nobody() {
+    fn an_erasure_during_the_registration_ignores_its_answer() {
         let customer = customer([requested()]).when(Command::Erase).then([erased()]);
         owes(&customer, &[release_of(1, 1), Effect::DestroyKey]);
         customer
@@ -440,7 +440,7 @@ mod erasing {
     }
 
     #[test]
-    fn a_change_of_address_under_way_lets_go_of_both() {
+    fn an_erasure_during_a_change_of_address_releases_both() {
         let customer = ann([wants(2, 2)]).when(Command::Erase).then([erased()]);
         owes(&customer, &[release_of(1, 1), release_of(2, 2), Effect::DestroyKey]);
         customer
@@ -461,7 +461,7 @@ mod erasing {
     }
 
     #[test]
-    fn who_never_was_a_customer_is_not_erased_and_no_key_goes_without_it() {
+    fn only_a_customer_is_erased_and_no_key_is_destroyed_without_erasure() {
         customer([]).when(Command::Erase).then_refused(Refusal::NotFound);
         customer([requested(), RegistrationRefused {}.into()])
             .when(Command::Erase)
@@ -496,7 +496,7 @@ proptest! {
     /// order is a first one, every confirmed order counts once, and every change is
     /// accounted for once: it is the current one, it owes an effect, or it was released.
     #[test]
-    fn the_books_of_a_customer_balance(
+    fn any_commands_keep_the_invariants_of_a_customer(
         commands in proptest::collection::vec((0..10u16, command()), 0..60),
     ) {
         let mut confirmed = BTreeSet::new();

@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_it_did_survives_and_is_done_once() {
+    async fn calls_survive_a_restart_and_are_carried_out_once() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sandbox.jsonl");
         let open = || SandboxGateway::open(&path, Arc::new(System::new())).unwrap();
@@ -321,7 +321,7 @@ mod tests {
 
     /// A full disk stores the beginning of a line and then nothing.
     #[tokio::test]
-    async fn half_a_line_is_taken_back_and_the_next_start_reads_on() {
+    async fn half_a_line_is_removed_and_the_next_start_reads_on() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sandbox.jsonl");
         let open = || SandboxGateway::open(&path, Arc::new(System::new()));

@@ -294,7 +294,7 @@ mod pricing {
     }
 
     #[test]
-    fn a_subtotal_beyond_counting_rejects_the_order() {
+    fn a_subtotal_that_is_too_large_rejects_the_order() {
         order([placed()])
             .when(price_of([reserved(1, 2, MAX_SUBTOTAL), reserved(2, 1, 1)]))
             .then([rejection(RejectionReason::ValidationFailed).into()]);
@@ -330,7 +330,7 @@ mod pricing {
     }
 
     #[test]
-    fn a_rejection_carries_the_whole_problem_and_comes_before_the_price_only() {
+    fn a_rejection_contains_the_whole_problem_and_comes_only_before_the_price() {
         let order = order([placed()]).when(short()).then([short().into()]);
         assert_eq!(order.state.detail().unwrap().rejected, Some(short()));
         assert_eq!(order.state.reason(), Some("insufficient-stock"));
@@ -405,7 +405,7 @@ mod money {
     }
 
     #[test]
-    fn a_payment_that_the_gateway_will_not_even_create_is_declined() {
+    fn a_payment_that_the_gateway_refuses_to_create_is_declined() {
         let order = order([placed(), priced()])
             .when(decline())
             .then([declined(), declined_order("no-funds")])
@@ -418,7 +418,7 @@ mod money {
     }
 
     #[test]
-    fn a_payment_given_up_at_the_gateway_ends_a_pending_order_too() {
+    fn a_payment_voided_at_the_gateway_rejects_a_pending_order() {
         order([placed(), priced(), started()])
             .when(void())
             .then([voided(), declined_order("voided")])
@@ -436,7 +436,7 @@ mod money {
     }
 
     #[test]
-    fn a_cancel_during_payment_that_was_prevented_owes_no_refund() {
+    fn a_cancel_that_prevents_the_payment_owes_no_refund() {
         let order = order([placed(), priced(), started(), cancelled("late")])
             .when(void())
             .then([voided()])
@@ -481,7 +481,7 @@ mod money {
     }
 
     #[test]
-    fn money_taken_against_the_gateways_word_goes_back_even_from_a_finished_order() {
+    fn money_taken_after_a_decline_is_refunded_even_for_a_finished_order() {
         for outcome in [declined(), voided()] {
             let mut order = order([
                 placed(),
@@ -505,7 +505,7 @@ mod money {
     }
 
     #[test]
-    fn an_order_cancelled_after_payment_owes_the_money_back() {
+    fn an_order_cancelled_after_payment_owes_a_refund() {
         let order =
             paid([]).when(cancel("changed my mind")).then([called_off(Some("changed my mind"))]);
         owes(&order, &["refund/1", "close-customer", "release-stock"]);
@@ -803,7 +803,7 @@ mod mailing {
     }
 
     #[test]
-    fn a_letter_that_is_refused_for_good_is_owed_no_more() {
+    fn a_letter_that_was_refused_is_no_longer_owed() {
         let order = paid([mail_sent(Mail::Confirmed), shipped()])
             .when(refused(Mail::Shipped))
             .then([mail_refused(Mail::Shipped)])
@@ -813,7 +813,7 @@ mod mailing {
     }
 
     #[test]
-    fn letters_go_out_in_the_order_of_what_they_tell() {
+    fn letters_go_out_in_the_order_of_the_events() {
         let order = paid([shipped(), delivered()]);
         owes_mail(&order, Some(Mail::Confirmed));
         let order = order.when(sent(Mail::Confirmed)).then([mail_sent(Mail::Confirmed)]);
@@ -824,7 +824,7 @@ mod mailing {
     }
 
     #[test]
-    fn who_was_never_told_that_it_comes_is_not_told_that_it_does_not() {
+    fn an_unconfirmed_order_owes_no_letter_when_cancelled() {
         for ended in [cancelled("late"), expired(), short().into()] {
             owes_mail(&order([placed(), ended]), None);
         }
@@ -832,7 +832,7 @@ mod mailing {
     }
 
     #[test]
-    fn an_order_keeps_what_its_letter_tells_until_it_is_sent() {
+    fn an_order_keeps_what_its_letter_shows_until_it_is_sent() {
         let end = [shipped(), delivered(), customer_settled(), stock_settled()];
         let mut order = paid(end);
         order.state.compact();
@@ -950,7 +950,7 @@ proptest! {
     /// Carrying out the owed effects brings an order to its end, even if a cancellation or the
     /// deadline comes between.
     #[test]
-    fn what_is_owed_leads_to_an_end(
+    fn owed_effects_lead_to_an_end(
         interruption in proptest::option::of((0..6usize, any::<bool>())),
         outcomes in proptest::collection::vec(0..3u8, 6),
     ) {

@@ -78,7 +78,7 @@ fn a_product_is_added_once() {
 }
 
 #[test]
-fn nothing_can_be_had_of_a_product_that_does_not_exist() {
+fn a_product_that_does_not_exist_refuses_everything() {
     product([]).when(Change::default()).then_refused(Refusal::NotFound);
     product([]).when(stock(1)).then_refused(Refusal::NotFound);
     product([]).when(reserve(1, 1)).then_refused(Refusal::NotFound);
@@ -96,7 +96,7 @@ fn an_order_closed_before_the_product_was_added_stays_closed() {
 }
 
 #[test]
-fn a_change_says_all_and_keeps_what_it_does_not_name() {
+fn a_change_contains_every_field_and_keeps_those_not_named() {
     let change = Change { price: Some(pounds(5_00)), description: Some(None), ..Change::default() };
     let changed =
         Changed { name: "Walden".into(), description: None, category: None, price: pounds(5_00) };
@@ -110,7 +110,7 @@ fn a_change_says_all_and_keeps_what_it_does_not_name() {
 }
 
 #[test]
-fn stock_goes_up_and_down_to_what_is_reserved() {
+fn stock_goes_up_and_down_but_not_below_the_reservations() {
     product([added(5), reserved(1, 3)])
         .when(stock(4))
         .then([stock_changed(4)])
@@ -126,7 +126,7 @@ fn stock_goes_up_and_down_to_what_is_reserved() {
 }
 
 #[test]
-fn stock_that_can_not_be_counted_is_refused() {
+fn stock_that_would_overflow_is_refused() {
     product([added(1)]).when(stock(i64::MAX)).then_refused(Refusal::StockOverflow);
     product([added(2), reserved(1, 2), shipped(1, 2)])
         .when(stock(i64::MAX))
@@ -134,7 +134,7 @@ fn stock_that_can_not_be_counted_is_refused() {
 }
 
 #[test]
-fn a_discontinued_product_is_reserved_no_more_and_keeps_what_it_promised() {
+fn a_discontinued_product_keeps_its_reservations_and_takes_no_new_ones() {
     let discontinued = || Event::from(Discontinued {});
     product([]).when(Command::Discontinue).then_refused(Refusal::NotFound);
     product([added(5), reserved(1, 3), reserved(2, 1)])
@@ -184,7 +184,7 @@ fn a_reservation_asked_again_changes_nothing_even_when_late() {
 }
 
 #[test]
-fn what_is_not_there_can_not_be_reserved() {
+fn more_than_is_available_cannot_be_reserved() {
     product([added(5), reserved(1, 3)])
         .when(reserve(2, 3))
         .then_refused(Refusal::InsufficientStock { available: 2, requested: 3 });
@@ -193,7 +193,7 @@ fn what_is_not_there_can_not_be_reserved() {
 }
 
 #[test]
-fn a_release_frees_what_was_held_and_shuts_the_door() {
+fn a_release_frees_the_reserved_units_and_closes_the_order() {
     let product = product([added(5), reserved(1, 3)]).when(release(1)).then([released(1, 3)]);
     assert_eq!((product.state.on_hand(), product.state.available()), (5, 5));
     product
@@ -204,7 +204,7 @@ fn a_release_frees_what_was_held_and_shuts_the_door() {
 }
 
 #[test]
-fn a_release_of_nothing_is_an_event_too_and_shuts_the_door() {
+fn a_release_without_a_reservation_is_an_event_and_closes_the_order() {
     product([added(5)])
         .when(release(1))
         .then([released(1, 0)])
@@ -213,7 +213,7 @@ fn a_release_of_nothing_is_an_event_too_and_shuts_the_door() {
 }
 
 #[test]
-fn a_shipment_takes_what_was_held_out_of_the_house() {
+fn a_shipment_takes_the_reserved_units_off_the_stock() {
     let product = product([added(5), reserved(1, 3)]).when(ship(1)).then([shipped(1, 3)]);
     let state = &product.state;
     assert_eq!((state.on_hand(), state.reserved(), state.shipped()), (2, 0, 3));
@@ -245,7 +245,7 @@ fn a_close_of_an_order_long_past_is_done_and_not_remembered() {
 }
 
 #[test]
-fn only_what_changes_the_product_as_shown_moves_its_version() {
+fn only_visible_changes_move_the_version_shown() {
     let product = product([released(9, 0), added(5)]);
     assert_eq!((product.state.shown().version, product.state.shown().created_at), (2, at(2)));
     let product = product.later(at(10), reserved(1, 1));

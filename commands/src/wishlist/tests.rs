@@ -32,7 +32,7 @@ fn a_product_is_on_the_list_once() {
 }
 
 #[test]
-fn a_product_that_comes_again_is_the_newest() {
+fn a_product_added_again_is_the_newest() {
     let list = wishlist([added(1), added(2), removed(1), added(1)]).state;
     assert_eq!(list.item(id(1)), Some(Item { version: 4, added_at: at(4) }));
     assert_eq!(list.item(id(2)), Some(Item { version: 2, added_at: at(2) }));
@@ -40,7 +40,7 @@ fn a_product_that_comes_again_is_the_newest() {
 }
 
 #[test]
-fn a_full_list_takes_what_it_has_and_nothing_else() {
+fn a_full_list_accepts_only_products_that_it_has() {
     let most = MAX_ITEMS as u128;
     wishlist((0..most).map(added))
         .when(add(most))
@@ -57,7 +57,7 @@ proptest! {
     /// For any sequence of commands: no panic, a replay gives the running state, a repeated command
     /// changes nothing.
     #[test]
-    fn the_list_is_what_was_asked_for_last(
+    fn the_list_is_as_the_last_commands_asked(
         commands in proptest::collection::vec((0..2u16, 0..6u128, any::<bool>()), 0..60),
     ) {
         let commands = commands.into_iter().map(|(seconds, product, adds)| {

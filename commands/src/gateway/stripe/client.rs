@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_id_of_stripes_is_in_no_path() {
+    fn a_path_contains_only_valid_ids() {
         let client = Client::try_new(&ApiBase::default(), &"sk_test_x".into()).unwrap();
         assert!(client.url("payment_intents/pi_1A").is_ok());
         for path in ["payment_intents/..", "payment_intents/a?b", "payment_intents/a%2F"] {
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_shows_nowhere() {
+    fn the_key_is_never_printed() {
         let secret = Secret::from("sk_test_hidden");
         assert!(!format!("{secret:?}").contains("hidden"));
         let Err(error) = Client::try_new(&ApiBase::default(), &"sk\nx".into()) else {

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_declined_one_is_cancelled_and_remembered_as_declined() {
+    fn a_declined_intent_is_cancelled_and_remembered_as_declined() {
         let error = json!({"code": "card_declined", "decline_code": "insufficient_funds"});
         let declined = failed("requires_payment_method", &error);
         for goal in [Goal::Capture, Goal::Settle, Goal::Decline] {
@@ -181,14 +181,14 @@ mod tests {
     }
 
     #[test]
-    fn a_question_of_the_bank_is_a_decline() {
+    fn a_question_from_the_bank_is_a_decline() {
         let asked = intent("requires_action");
         assert_eq!(asked.step(Goal::Capture), Step::Cancel(ABANDONED));
         assert_eq!(asked.decline_word().as_deref(), Some("authentication_required"));
     }
 
     #[test]
-    fn what_is_no_more_wanted_is_cancelled() {
+    fn an_unwanted_intent_is_cancelled() {
         assert_eq!(intent("requires_confirmation").step(Goal::Settle), Step::Cancel(UNWANTED));
         assert_eq!(intent("requires_payment_method").step(Goal::Settle), Step::Cancel(UNWANTED));
     }

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_signature_is_the_one_that_stripe_makes() {
+    fn the_signature_is_the_one_that_stripe_computes() {
         // From `printf '1800000000.{"id":"evt_1"}' | openssl dgst -sha256 -hmac whsec_test`.
         let known =
             "t=1800000000,v1=45705be2a45ab5acdd1395cc695e9e7073125385ec24194921c401dff44176f8";
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_notice_holds_five_minutes() {
+    fn a_notice_is_valid_for_five_minutes() {
         let header = sign(&secret(), BODY, at(1_800_000_000));
         for (now, checked) in [
             (1_800_000_300, Ok(())),

@@ -66,7 +66,7 @@ fn bytes_of(memory: &Memory) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_was_saved_is_what_was_known() {
+async fn a_snapshot_reads_back_as_it_was_written() {
     let memory = fold(&log(20).await).await;
     let read = PartitionSnapshot::read(&bytes_of(&memory)[..]).unwrap().into_memory();
     let told = |memory: &Memory| {
@@ -80,7 +80,7 @@ async fn what_was_saved_is_what_was_known() {
 }
 
 #[tokio::test]
-async fn a_damaged_snapshot_is_none() {
+async fn a_damaged_snapshot_is_refused() {
     let bytes = bytes_of(&fold(&log(3).await).await);
     for at in 0..bytes.len() {
         let mut flipped = bytes.clone();
@@ -93,7 +93,7 @@ async fn a_damaged_snapshot_is_none() {
 }
 
 #[tokio::test]
-async fn a_snapshot_of_other_code_is_told_apart() {
+async fn a_snapshot_of_another_build_is_refused() {
     let mut bytes = bytes_of(&fold(&log(0).await).await);
     // The name of the code comes first, after its length.
     bytes[1] = if bytes[1] == b'0' { b'1' } else { b'0' };
@@ -111,7 +111,7 @@ async fn a_snapshot_belongs_to_its_log_only() {
 }
 
 #[tokio::test]
-async fn the_newest_file_is_kept_and_a_broken_one_passed_over() {
+async fn the_newest_file_is_kept_and_a_damaged_one_is_ignored() {
     let dir = tempfile::tempdir().unwrap();
     let files = SnapshotFiles::open(dir.path().join("snapshots")).unwrap();
     assert!(files.load(PARTITION).await.is_none());
