@@ -150,7 +150,7 @@ fn stock_settled() -> Event {
 }
 
 fn rejection(reason: RejectionReason) -> Rejected {
-    decide::rejected(reason)
+    rejected(reason)
 }
 
 fn expired() -> Event {
