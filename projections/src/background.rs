@@ -1,8 +1,9 @@
-//! Work that is to be in nobody's way: threads of a lower priority, and sessions of a lower priority where the server is the
-//! private one. It takes what the rest of the machine leaves, which on a quiet machine is all of it.
+//! Background work for rebuilds: threads with a lower priority and, where the server is the private
+//! one, database sessions with a lower priority. They use the CPU time that the rest of the machine
+//! leaves over, which on a quiet machine is all of it.
 //!
-//! Elsewhere than on Linux a thread has no priority of its own that can be lowered like this; all there is then is that
-//! rebuilds [give way](crate::rebuild) by themselves.
+//! Only Linux lets a program lower the priority of a single thread. On other systems rebuilds only
+//! [give way](crate::rebuild) by pausing.
 
 use crate::database::{self, PoolSettings};
 #[cfg(target_os = "linux")]
@@ -14,41 +15,45 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// How much "nicer" than the rest of the program: where both want a core, this gets a tenth of it (`sched(7)`). Not the most
-/// there is, as it may hold locks for a moment that others wait for.
+/// The nice value that is added to that of the rest of the program. At +10, a thread that competes
+/// for a core gets about a tenth of it (`sched(7)`). The value is not the maximum, because a
+/// background thread may briefly hold a lock that another thread waits for.
 ///
-/// It counts within a group of processes. Where Linux shares the cores out to sessions first (`kernel.sched_autogroup_enabled`)
-/// or to containers, it counts for nothing towards other programs; and as PostgreSQL makes each of its processes a session,
-/// theirs are groups of one, in which it counts for nothing either. To lower those groups (`/proc/PID/autogroup`) did not make
-/// queries quicker in any run: the README tells what does.
+/// A nice value counts within a scheduling group. Where Linux first divides the cores between
+/// sessions (`kernel.sched_autogroup_enabled`) or containers, it has no effect on other programs.
+/// PostgreSQL makes each of its processes a session, so there each process is a group of its own
+/// and the value has no effect either. Lowering those groups (`/proc/PID/autogroup`) did not make
+/// queries faster in any measurement; docs/performance.md says what does.
 const NICER: i32 = 10;
 
-/// Threads of a lower priority. What runs on them ends when it is dropped.
+/// A runtime whose threads have a lower priority. Dropping it ends the tasks that run on it.
 pub(crate) struct Background {
     handle: Handle,
-    /// Until it is dropped.
+    /// `None` once it is being dropped.
     runtime: Option<Runtime>,
 }
 
 impl Background {
     pub fn new() -> io::Result<Self> {
         let mut runtime = Builder::new_multi_thread();
-        // Threads that these start inherit it: it is measured here.
+        // Threads started by these threads inherit their priority, so the value is computed here,
+        // once.
         let nice = nicer_than(None);
         runtime.thread_name("background").on_thread_start(move || set(None, nice)).enable_all();
-        // Tasks here work for milliseconds before they rest: what the database has answered is looked at after each.
+        // Tasks here compute for milliseconds between waits. Poll for the database's answers after
+        // each.
         runtime.event_interval(1);
         let runtime = runtime.build()?;
         Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
     }
 
-    /// Runs this as their runtime's: where it looks for the current one, it finds that.
+    /// Runs `work` inside this runtime: code that asks for the current runtime finds this one.
     pub fn enter<T>(&self, work: impl FnOnce() -> T) -> T {
         let _entered = self.handle.enter();
         work()
     }
 
-    /// Runs a task there.
+    /// Runs a task on this runtime.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
         self.handle.spawn(task)
     }
@@ -56,15 +61,15 @@ impl Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        // An ordinary drop waits, which no task may do.
+        // An ordinary drop blocks until the tasks have ended, which is not allowed inside a task.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
 }
 
-/// A pool for such work, of sessions like those of another one. No connection is opened before it is needed. `server` is the
-/// process that serves, if it is on this machine.
+/// A pool for background work, with the options of another pool. It opens no connection before one
+/// is needed. `server` is the process id of the database server, if that runs on this machine.
 pub(crate) fn connect(like: &PgPool, max_connections: u32, server: Option<u32>) -> PgPool {
     let options = like.connect_options().as_ref().clone().application_name("orderlog rebuild");
     database::options(&PoolSettings { max_connections, ..PoolSettings::default() })
@@ -81,32 +86,33 @@ pub(crate) fn connect(like: &PgPool, max_connections: u32, server: Option<u32>) 
 
 async fn lower_session(session: &mut PgConnection, server: u32) -> Result<(), sqlx::Error> {
     let process: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(session).await?;
-    // Another server may have come to this address.
+    // Another server may have taken over this address since.
     if parent(process) == Some(server) {
         set(Some(process), nicer_than(Some(server)));
     }
     Ok(())
 }
 
-/// `man 5 proc`: the second field, which is in parentheses, may hold anything; the fourth is the parent.
+/// The parent of a process. `man 5 proc`: the second field, which is in parentheses, may contain
+/// anything; the fourth is the parent.
 fn parent(process: i32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// How nice one of them is to be that runs for `other`, or for this thread.
+/// The nice value for work done on behalf of the process `other`, or of this thread.
 #[cfg(target_os = "linux")]
 fn nicer_than(other: Option<u32>) -> i32 {
     let other = other.and_then(|process| Pid::from_raw(process.cast_signed()));
     rustix::process::getpriority_process(other).unwrap_or_default() + NICER
 }
 
-/// Sets how nice a process is, or this thread. What is above the most there is counts as that.
+/// Sets the nice value of a process, or of this thread. The system caps it at its maximum.
 #[cfg(target_os = "linux")]
 fn set(process: Option<i32>, nice: i32) {
     let process = process.and_then(Pid::from_raw);
     if let Err(error) = rustix::process::setpriority_process(process, nice) {
-        tracing::debug!(error = &error as &dyn std::error::Error, "a priority is not lowered");
+        tracing::debug!(error = &error as &dyn std::error::Error, "cannot lower a priority");
     }
 }
 
@@ -152,7 +158,7 @@ mod tests {
             nice(Some(process.fetch_one(&mut *session).await.unwrap()))
         };
         assert_eq!(session(Some(server)).await, lower);
-        // Of another machine, or another server of this one.
+        // A server on another machine, or another server on this one.
         assert_eq!(session(None).await, usual);
         assert_eq!(session(Some(1)).await, usual);
         assert_eq!(nice(Some(server.cast_signed())), usual);

@@ -1,9 +1,9 @@
-//! Rests between tries.
+//! Pauses between attempts.
 
 use events::Environment;
 use std::time::Duration;
 
-/// Growing rests between tries, without end.
+/// Growing pauses between attempts, without a limit on the number of attempts.
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
     tries: u32,
@@ -13,7 +13,7 @@ impl Backoff {
     const FIRST: Duration = Duration::from_millis(20);
     const LONGEST: Duration = Duration::from_secs(3);
 
-    /// Rests: twice as long as the last time, less up to a half by chance.
+    /// Pauses for twice as long as the last time, minus a random part of up to a half.
     pub async fn rest(&mut self, environment: &dyn Environment) {
         let longest = (Self::FIRST * (1 << self.tries.min(10))).min(Self::LONGEST);
         self.tries += 1;
@@ -22,7 +22,7 @@ impl Backoff {
         environment.sleep(half + Duration::from_micros(chance)).await;
     }
 
-    /// All went well.
+    /// Starts from the shortest pause again, after a success.
     pub fn reset(&mut self) {
         self.tries = 0;
     }

@@ -1,4 +1,4 @@
-//! Checkpoints: how far a version has read each partition, and the fence of its writers.
+//! Checkpoints: how far a version has read each partition, and the fence for its writers.
 
 use crate::{
     ReadModel,
@@ -13,26 +13,26 @@ use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgPool, SqlSafeStr, SqlStr};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
-/// How far a version is in a partition.
+/// How far a version has read a partition.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Checkpoint {
-    /// Where it reads on.
+    /// Where it continues to read.
     pub cursor: Cursor,
     /// The last event applied.
     pub last: Option<Last>,
-    /// Events applied in all.
+    /// The number of events applied.
     pub events: i64,
     /// Whether this version serves.
     pub serving: bool,
-    /// Why nothing more is applied.
+    /// Why the partition has stopped; `None` while it is fed.
     pub stopped: Option<String>,
-    /// Streams that are parked.
+    /// The number of parked streams.
     pub parked: i32,
-    /// Whether it is not to be filled in bulk any more, however far behind it is.
+    /// Whether the partition must not be filled in bulk any more, however far behind it is.
     pub bulk_over: bool,
 }
 
-/// The last event applied: where it stands, and which one it is.
+/// The last event applied: its offset, its id and its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Last {
     pub offset: Offset,
@@ -95,7 +95,7 @@ impl Row {
     }
 }
 
-/// The query of a [`Row`].
+/// The query that reads [`CheckpointRow`]s.
 macro_rules! select {
     ($rest:literal) => {
         concat!(
@@ -106,13 +106,13 @@ macro_rules! select {
     };
 }
 
-/// All checkpoints there are.
+/// All checkpoints.
 pub(crate) async fn load(pool: &PgPool) -> Result<BTreeMap<Share, Checkpoint>, sqlx::Error> {
     let rows: Vec<Row> = sqlx::query_as(select!("")).fetch_all(pool).await?;
     Ok(rows.into_iter().filter_map(Row::share).collect())
 }
 
-/// Those of one version; locked, so that nothing moves them, if that is wanted.
+/// The checkpoints of one version. `locked` locks their rows until the transaction ends.
 pub(crate) async fn of(
     connection: &mut PgConnection,
     id: VersionId,
@@ -129,7 +129,7 @@ pub(crate) async fn of(
     Ok(rows.into_iter().filter_map(of).collect())
 }
 
-/// Keeps everybody from moving a checkpoint, until the transaction ends.
+/// Locks a checkpoint until the transaction ends.
 pub(crate) async fn lock(
     connection: &mut PgConnection,
     (id, partition): Share,
@@ -146,25 +146,25 @@ pub(crate) async fn lock(
     Ok(())
 }
 
-/// A step of a checkpoint.
+/// One move of one checkpoint.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Move {
     pub share: Share,
-    /// Where it must be for the step to count.
+    /// The offset at which the checkpoint must be; otherwise the move fails.
     pub expected: Offset,
     pub to: Cursor,
-    /// The last event of the step, if it has any.
+    /// The last event that the move covers; `None` if it covers only gaps.
     pub last: Option<Last>,
-    /// Events of the step.
+    /// The number of events that the move covers.
     pub events: i64,
 }
 
-/// Another writer moved a checkpoint first, or it is gone or stopped.
+/// Another writer moved a checkpoint first, or the checkpoint is stopped or was dropped.
 #[derive(Debug, thiserror::Error)]
-#[error("a checkpoint is not where it was")]
+#[error("a checkpoint is not at the expected offset")]
 pub(crate) struct Fenced;
 
-/// Checkpoints to where the steps take them, from where these expect them.
+/// Moves each checkpoint from the offset that its move expects.
 const ADVANCE: &str = "update control.checkpoint c set next_offset = u.next_offset, term = u.term, \
      last_offset = coalesce(u.last_offset, c.last_offset), \
      last_event_id = coalesce(u.last_event_id, c.last_event_id), \
@@ -179,7 +179,7 @@ const ADVANCE: &str = "update control.checkpoint c set next_offset = u.next_offs
      and c.next_offset = u.expected and c.stopped is null \
      returning c.projection, c.version, c.partition, c.serving";
 
-/// What fences.
+/// The condition that fences writers.
 const FENCE: &str = "and c.next_offset = u.expected ";
 
 fn advance_sql(planted: Planted) -> SqlStr {
@@ -189,10 +189,11 @@ fn advance_sql(planted: Planted) -> SqlStr {
     ADVANCE.into_sql_str()
 }
 
-/// Moves checkpoints, all or none: the caller rolls back unless this gives, for each step, whether its version serves.
+/// Moves checkpoints, all or none. Returns whether each moved version serves; on [`Fenced`] the
+/// caller rolls back.
 ///
-/// It comes first in the transaction of the rows: whoever else would write the same rows waits here for the outcome, and
-/// then finds the checkpoint moved.
+/// This is the first statement of the transaction that writes the rows. A second writer of the same
+/// rows blocks here until the first has committed, and then finds that the checkpoint has moved.
 pub(crate) async fn advance(
     connection: &mut PgConnection,
     moves: &[Move],
@@ -227,7 +228,7 @@ pub(crate) async fn advance(
     Ok(Ok(done.into_iter().filter_map(share).collect()))
 }
 
-/// Stops a version in a partition, where it stands.
+/// Stops a partition of a version at its checkpoint.
 pub(crate) async fn stop(
     pool: &PgPool,
     (id, partition): Share,
@@ -248,7 +249,7 @@ pub(crate) async fn stop(
     Ok(())
 }
 
-/// Leaves a partition that was being filled in bulk to the ordinary feed.
+/// Hands a partition that was being filled in bulk over to the ordinary feed.
 pub(crate) async fn end_bulk(
     pool: &PgPool,
     (id, partition): Share,
@@ -267,7 +268,7 @@ pub(crate) async fn end_bulk(
     Ok(())
 }
 
-/// Lets stopped partitions try again: somebody else feeds them now, or the program is another.
+/// Lets stopped partitions try again: another process or another build feeds them now.
 pub(crate) async fn resume(pool: &PgPool, shares: &[Share]) -> Result<(), sqlx::Error> {
     let names: Vec<_> = shares.iter().map(|(id, _)| id.model.as_str()).collect();
     let numbers: Vec<_> = shares.iter().map(|(id, _)| id.number).collect();
@@ -297,8 +298,9 @@ mod tests {
         Move { share, expected: Offset(expected), to, last: None, events }
     }
 
-    /// Two writers that start from the same checkpoint: the second waits for the first, and then has lost; one that moves
-    /// several checkpoints has lost if any of them is another's.
+    /// Two writers start from the same checkpoint: the second blocks until the first has committed,
+    /// and is then fenced. A writer that moves several checkpoints is fenced if another writer
+    /// moved one of them.
     #[tokio::test]
     async fn of_two_writers_at_one_checkpoint_one_moves_it() {
         let postgres = LocalPostgres::throwaway().await.unwrap();

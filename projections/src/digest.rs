@@ -1,4 +1,4 @@
-//! What tables that should say the same are compared by.
+//! Hashes for the comparison of tables that should have the same rows.
 
 use sqlx::PgConnection;
 
@@ -12,11 +12,13 @@ pub(crate) async fn tables(
     sqlx::query_scalar(query).bind(schema).fetch_all(connection).await
 }
 
-/// The hash of a row `t` of a table, as an expression: of its columns' own hashes, and of the text of those whose type has
-/// none. A quarter of what the hash of the whole row as text costs.
+/// An SQL expression for the hash of a row `t` of a table. It combines the hashes of the columns; a
+/// column whose type has no hash function is hashed as text. This costs a quarter of hashing the
+/// whole row as text.
 ///
-/// `PostgreSQL` adds the columns' hashes up with a factor each, so a sum over rows would not see two values change places
-/// between rows. It sees it in the hash of that.
+/// `PostgreSQL` combines the hashes of the columns as a linear sum. If rows were compared by the
+/// sum of these hashes, two values that changed places between two rows would go unnoticed. The
+/// expression hashes the combined hash once more, so that the sum over the rows differs.
 pub(crate) async fn row_hash(
     connection: &mut PgConnection,
     schema: &str,

@@ -5,7 +5,7 @@ use events::{
     Event, Offset, Partition, Position, StreamKind, log::Chunk, log::Cursor, log::Record,
 };
 
-/// An event with the record it was read from.
+/// An event, decoded, with the record it was read from.
 #[derive(Debug)]
 pub(crate) struct Fact {
     pub position: Position,
@@ -13,7 +13,7 @@ pub(crate) struct Fact {
     pub event: Event,
 }
 
-/// An event that this program cannot read: it parks its stream.
+/// An event that this program cannot decode. It parks its stream.
 #[derive(Debug)]
 pub(crate) struct Undecodable {
     pub position: Position,
@@ -25,13 +25,13 @@ pub(crate) struct Undecodable {
 /// Decoded batches of one partition.
 #[derive(Debug)]
 pub(crate) struct Decoded {
-    /// In the order of the log; writers' records left out.
+    /// In the order of the log, without the writers' own records.
     pub facts: Vec<Fact>,
-    /// What stands among them and does not read, in the order of the log.
+    /// The events that cannot be decoded, in the order of the log.
     pub undecodable: Vec<Undecodable>,
-    /// Behind the batches decoded.
+    /// The position after the decoded batches.
     pub cursor: Cursor,
-    /// Whether this was all there is for now.
+    /// Whether the log has nothing more for now.
     pub at_end: bool,
 }
 
@@ -68,7 +68,7 @@ impl Decoded {
 pub(crate) struct Facts<'a>(Vec<&'a [Fact]>);
 
 impl<'a> Facts<'a> {
-    /// Adds the facts of a partition that stand at `from` or behind it; gives them back.
+    /// Adds the facts of a partition from `from` on. Returns the added facts.
     pub fn add(&mut self, facts: &'a [Fact], from: Offset) -> &'a [Fact] {
         let first = facts.partition_point(|fact| fact.position.offset < from);
         let rest = &facts[first..];
@@ -78,12 +78,12 @@ impl<'a> Facts<'a> {
         rest
     }
 
-    /// Adds what `other` has.
+    /// Adds the facts of `other`.
     pub fn extend(&mut self, other: Self) {
         self.0.extend(other.0);
     }
 
-    /// Those that `keep` wants.
+    /// The facts for which `keep` returns true.
     pub fn sift(&self, mut keep: impl FnMut(&Fact) -> bool) -> Self {
         let mut kept = Self::default();
         for facts in &self.0 {
@@ -93,7 +93,7 @@ impl<'a> Facts<'a> {
         kept
     }
 
-    /// The first half of them, and the second.
+    /// The first half of the facts, and the second.
     pub fn halves(&self) -> (Self, Self) {
         let (mut left, mut right) = (Self::default(), Self::default());
         let mut room = self.len() / 2;
@@ -106,12 +106,12 @@ impl<'a> Facts<'a> {
         (left, right)
     }
 
-    /// How many they are.
+    /// The number of facts.
     pub fn len(&self) -> usize {
         self.0.iter().map(|facts| facts.len()).sum()
     }
 
-    /// All of them; those of a partition in the order of the log.
+    /// All facts; those of one partition are in the order of the log.
     pub fn iter(&self) -> impl Iterator<Item = &Fact> {
         self.0.iter().flat_map(|facts| facts.iter())
     }
@@ -127,7 +127,7 @@ impl<'a> From<&'a [Fact]> for Facts<'a> {
     }
 }
 
-/// The key of a partition in the tables.
+/// The partition number as the tables store it.
 pub(crate) fn sql_partition(partition: Partition) -> i32 {
     i32::try_from(partition.0).unwrap_or(i32::MAX)
 }

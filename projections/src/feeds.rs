@@ -1,4 +1,4 @@
-//! What a projector has running: which feed, of what, and how it is ended.
+//! The tasks that a projector runs: what each one does, on which versions, and how it is ended.
 
 use crate::{
     lease::Share,
@@ -14,27 +14,28 @@ use std::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-/// Which feed.
+/// Identifies a task of the projector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum FeedKey {
-    /// Of what is close to each other, for a group of partitions.
+    /// Feeds the versions that are close to the end, for a group of partitions.
     Together(usize),
-    /// Of a version that is far behind, for a group of partitions.
+    /// Feeds one version that is far behind, for a group of partitions.
     Apart(VersionId, usize),
-    /// Of new versions in bulk, for one partition; the first of them.
+    /// Fills new versions in bulk, for one partition. The key names the first of the versions.
     Bulk(VersionId, Partition),
-    /// Of nothing: what makes the indexes of a version that was filled in bulk.
+    /// Makes the indexes of a version that was filled in bulk. Feeds no partition.
     Indexes(VersionId),
-    /// Of nothing: what compares a new version with the serving one.
+    /// Compares a new version with the serving one. Feeds no partition.
     Verify(VersionId),
 }
 
-/// How far the serving versions that this process feeds are behind what it knows of the log. Clones share it.
+/// How far the serving versions that this process feeds are behind the part of the log that it has
+/// read. Clones share the value.
 #[derive(Clone, Default)]
 pub(crate) struct Live(Arc<Mutex<BTreeMap<Share, Timestamp>>>);
 
 impl Live {
-    /// What is not applied yet is from this moment, or all is.
+    /// Notes the time of the oldest event that is not applied yet; `None` when all are.
     pub fn set(&self, share: Share, waits_since: Option<Timestamp>) {
         let mut waits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match waits_since {
@@ -47,7 +48,7 @@ impl Live {
         }
     }
 
-    /// How old the oldest of it is.
+    /// The age of the oldest event that is not applied yet.
     pub fn lag(&self, now: Timestamp) -> Duration {
         let waits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let oldest = waits.values().min();
@@ -55,7 +56,7 @@ impl Live {
     }
 }
 
-/// A feed that runs.
+/// A task that runs.
 pub(crate) struct Running {
     pub shares: Shares,
     pub reached: Reached,
@@ -64,7 +65,8 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Whether it feeds exactly this. A version whose state has changed is another one.
+    /// Whether the task feeds exactly these versions. A version whose state has changed counts as
+    /// another one.
     pub fn feeds(&self, shares: &Shares) -> bool {
         let same = |(ours, theirs): (&Vec<Arc<Version>>, &Vec<Arc<Version>>)| {
             ours.len() == theirs.len()
@@ -75,7 +77,7 @@ impl Running {
             && self.shares.values().zip(shares.values()).all(same)
     }
 
-    /// Whether it fills versions and is past waiting for its turn.
+    /// Whether the task fills versions and has got past waiting for its turn.
     pub fn fills(&self, key: &FeedKey) -> bool {
         let over = self.stop.is_cancelled() || self.task.is_finished();
         matches!(key, FeedKey::Bulk(..)) && !over && !self.reached().is_empty()
@@ -84,11 +86,11 @@ impl Running {
     pub async fn end(self) {
         self.stop.cancel();
         if let Err(error) = self.task.await {
-            tracing::error!(error = &error as &dyn Error, "a feed of read models died");
+            tracing::error!(error = &error as &dyn Error, "a task of the projector panicked");
         }
     }
 
-    /// What it has fed, and how far.
+    /// How far the task has fed each of its partitions.
     pub fn reached(&self) -> BTreeMap<Share, Offset> {
         self.reached.all()
     }

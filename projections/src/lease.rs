@@ -1,5 +1,5 @@
-//! Leases: one process at a time feeds a partition of a version. They keep processes out of each other's way; that nothing
-//! is applied twice is the checkpoint's business.
+//! Leases: one process at a time feeds a partition of a version. Leases only keep processes from
+//! competing. The checkpoint's fence guarantees that no event is applied twice.
 
 use crate::{facts::sql_partition, version::VersionId};
 use events::Partition;
@@ -10,7 +10,8 @@ use uuid::Uuid;
 /// A partition of a version.
 pub(crate) type Share = (VersionId, Partition);
 
-/// Takes or prolongs what is free or ours among `wanted`; gives what `holder` has now.
+/// Takes or renews the leases in `wanted` that are free or already held by `holder`. Returns the
+/// ones it holds now.
 pub(crate) async fn acquire(
     pool: &PgPool,
     holder: Uuid,
@@ -43,7 +44,7 @@ pub(crate) async fn acquire(
     Ok(held.into_iter().filter_map(share).collect())
 }
 
-/// Lets go of everything `holder` has.
+/// Releases all leases of `holder`.
 pub(crate) async fn release(pool: &PgPool, holder: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query("delete from control.lease where holder = $1").bind(holder).execute(pool).await?;
     Ok(())

@@ -1,32 +1,40 @@
-//! The read side: what the log says, as tables in `PostgreSQL` that can be queried, thrown away and built again.
+//! The read side: the events of the log as `PostgreSQL` tables that can be queried, dropped and
+//! rebuilt.
 //!
-//! | module | holds |
+//! | module | contents |
 //! |---|---|
-//! | [`ReadModels`] | the queries, and how fresh their answers are |
+//! | [`ReadModels`] | the queries, and how current their answers are |
 //! | [`orders`], [`products`], [`customers`], [`history`] | one read model each: events to rows, rows to answers |
-//! | [`wishlists`], [`search`], [`sales`] | the same; they show products as they are when asked |
+//! | [`wishlists`], [`search`], [`sales`] | the same; they read the products when they are queried |
 //! | [`Projector`] | feeds every version of every read model from the log |
-//! | [`rebuild`] | builds a version anew beside the serving one, switches, goes back, drops; tells how far all are |
-//! | [`parked`] | streams that cannot be applied: kept back, shown, tried again |
-//! | [`past`] | the log folded again: read models as they were, one stream's rows, the audit of what serves |
-//! | [`golden`] | what this program's code makes of a fixed history: whether it may feed what is there |
+//! | [`rebuild`] | rebuilds a read model beside the serving version, switches, rolls back, drops, reports |
+//! | [`parked`] | streams that cannot be applied: kept back, listed, retried |
+//! | [`past`] | folds the log again: past read models, the rows of one stream, the audit |
+//! | [`golden`] | what this build makes of a fixed history, which decides what it may feed |
 //! | [`database`] | pools, migrations, the private cluster |
 //!
-//! Inside: `projection` (what a read model is), `version` (its tables in a schema of their own), `facts` and `source` (log to
-//! decoded events), `streams` (one row a stream), `copy` (rows in binary), `feeds` (what a projector has running), `worker`,
-//! `session` and `transaction` (events to rows, one transaction at a time), `checkpoint`, `lease`, `progress`; under
-//! [`rebuild`] how a new version is filled in bulk, indexed, compared and switched to, and `background`, where that is done.
+//! Private modules:
+//! - `projection` (what a read model is) and `version` (its tables, in a schema of their own);
+//! - `source` and `facts` (the log as decoded events), `streams` (read models with one row a
+//!   stream), `copy` (rows in binary form), `digest` (hashes of rows);
+//! - `feeds` (the tasks of a projector), `worker`, `session` and `transaction` (from events to rows,
+//!   one transaction at a time), `checkpoint`, `lease` and `progress`;
+//! - `background` (threads and sessions with a lower priority) for the parts of [`rebuild`] that
+//!   fill a new version in bulk, make its indexes and compare it.
 //!
 //! Invariants:
-//! - rows and checkpoint move in one transaction, and only if the checkpoint is where the writer believes it is: whoever
-//!   else writes, no event is applied twice and none is left out;
-//! - each row belongs to one partition of the log, so no table depends on how partitions interleave;
-//! - a row's version grows by one with each event of its stream, or the stream is parked;
-//! - an event that cannot be applied parks its stream from there on, in order and visibly, and the rest goes on; where the
-//!   log itself is damaged its partition stops; nothing is skipped;
-//! - a version is fed only by code that makes the same of the golden slice as the code that began it;
-//! - queries read the views in schema `read` only, and the checkpoint before the rows;
-//! - nothing here decides anything, and nothing here acts on the world.
+//! - Rows and checkpoint move in one transaction, and only if the checkpoint is where the writer
+//!   expects it. So no event is applied twice or left out, even with two writers.
+//! - Each row belongs to one partition of the log, so no table depends on how partitions interleave.
+//! - The version of an order, product or customer row grows by one with each event of its stream;
+//!   otherwise the stream is parked.
+//! - An event that cannot be applied parks its stream: later events of the stream are kept back in
+//!   order, the stream is listed, and other streams go on. If the log itself is damaged, the
+//!   partition stops. Nothing is skipped.
+//! - A build feeds a version only if it makes the same rows of the golden slice as the build that
+//!   began the version.
+//! - Queries read only the views in schema `read`, and read the checkpoint before the rows.
+//! - This crate decides nothing and has no effects outside the database.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

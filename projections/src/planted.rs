@@ -1,4 +1,5 @@
-//! Known bugs, planted on demand, for the tests that show that they are found. Without the feature `planted` there are none.
+//! Known bugs that a test can plant, to show that it finds them. Without the feature `planted`
+//! there are none.
 
 use crate::{ReadModel, projection::Projection};
 use std::sync::Arc;
@@ -9,13 +10,14 @@ pub enum Planted {
     /// None.
     #[default]
     Nothing,
-    /// Checkpoints move wherever they are: whoever believes to be alone is not stopped.
+    /// A checkpoint moves from wherever it is: a second writer is not fenced.
     #[cfg(feature = "planted")]
     UnconditionalCheckpoint,
     /// Checkpoints are committed before the rows.
     #[cfg(feature = "planted")]
     CheckpointFirst,
-    /// Another build, whose code leaves the addresses of orders out, and does not say so by another revision.
+    /// The projector belongs to another build, which leaves out the addresses of orders without
+    /// having raised the revision.
     #[cfg(feature = "planted")]
     OtherRows,
 }
@@ -37,7 +39,7 @@ impl Planted {
         }
     }
 
-    /// Names the sources that decide what rows say.
+    /// A checksum of the sources that decide what rows say.
     pub(crate) const fn sources(self) -> &'static str {
         match self {
             #[cfg(feature = "planted")]

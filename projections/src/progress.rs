@@ -1,7 +1,8 @@
-//! How far the serving read models are, for those who wait for them.
+//! How far the serving read models are, for callers that wait for an event to be applied.
 //!
-//! Where a projector of this process feeds a partition, waiters are woken by it and the database is left alone; elsewhere
-//! the checkpoints are read, and again every [`POLL`] only while somebody waits.
+//! Where a projector of this process feeds a partition, it wakes the waiting callers and no query
+//! is needed. For other partitions the checkpoints are read from the database, and again every
+//! [`POLL`] while a caller waits.
 
 use crate::{Behind, ReadModel, database};
 use events::{Offset, Partition};
@@ -9,35 +10,35 @@ use sqlx::PgPool;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{sync::watch, time};
 
-/// The rest between two looks at checkpoints that another process moves.
+/// Pause between two reads of the checkpoints that another process moves.
 const POLL: Duration = Duration::from_millis(20);
 
-/// How far each read model is in each partition. Clones share it.
+/// How far each read model is in each partition. Clones share the value.
 #[derive(Clone, Debug)]
 pub struct Progress {
     partitions: usize,
     fed: Arc<[watch::Sender<BTreeMap<Partition, Seen>>]>,
 }
 
-/// What is applied of a partition.
+/// How far a read model is in a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
-    /// Everything before this is applied.
+    /// Everything before this offset is applied.
     pub next: Offset,
     /// The last event applied.
     pub last: Option<Offset>,
-    /// Whether it will not go on by itself.
+    /// Whether the partition has stopped and will not go on by itself.
     pub stopped: bool,
     /// Whether there may be parked streams.
     pub parked: bool,
 }
 
-/// What somebody waits for in a partition.
+/// What a caller waits for in a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// That the event at this offset is applied.
+    /// The event at this offset is applied.
     Event(Offset),
-    /// That everything before this offset is applied.
+    /// Everything before this offset is applied.
     Before(Offset),
 }
 
@@ -51,7 +52,7 @@ impl Target {
 }
 
 impl Progress {
-    /// Of a log of so many partitions. Nothing is fed here yet.
+    /// For a log with this number of partitions. No partition is fed by this process yet.
     pub fn new(partitions: u32) -> Self {
         let fed = ReadModel::ALL.iter().map(|_| watch::Sender::default()).collect();
         Self { partitions: partitions as usize, fed }
@@ -61,16 +62,17 @@ impl Progress {
         &self.fed[model.index()]
     }
 
-    /// This process feeds the serving version and stands here: after a commit, or when it begins (which may be further back
-    /// than before, if the database lost its last transactions in a crash).
+    /// Notes how far the serving version is that this process feeds: after a commit, or when a feed
+    /// starts. The latter may be further back than before, if the database lost its last
+    /// transactions in a crash.
     pub(crate) fn set(&self, model: ReadModel, partition: Partition, seen: Seen) {
         self.of(model).send_modify(|fed| {
             fed.insert(partition, seen);
         });
     }
 
-    /// Nothing but gaps came before `next`. Never takes anything back: whoever tells may not know yet that another version
-    /// serves, which has seen more.
+    /// Notes that there are only gaps before `next`. This never moves backwards: the caller may not
+    /// know yet that another version serves now, which has read further.
     pub(crate) fn push(&self, model: ReadModel, partition: Partition, next: Offset) {
         self.of(model).send_if_modified(|fed| match fed.get_mut(&partition) {
             Some(seen) if seen.next < next => {
@@ -81,12 +83,13 @@ impl Progress {
         });
     }
 
-    /// This process feeds the serving version no more: others may.
+    /// Notes that this process no longer feeds the serving version in this partition, so that
+    /// another process may.
     pub(crate) fn forget(&self, model: ReadModel, partition: Partition) {
         self.of(model).send_if_modified(|fed| fed.remove(&partition).is_some());
     }
 
-    /// What is applied, by partition.
+    /// How far `model` is, by partition.
     pub(crate) async fn seen(
         &self,
         pool: &PgPool,
@@ -101,7 +104,7 @@ impl Progress {
         Ok(seen)
     }
 
-    /// Waits until all targets are met, at most `within`.
+    /// Waits until all targets are met, for at most `within`.
     pub(crate) async fn wait(
         &self,
         pool: &PgPool,
@@ -136,7 +139,8 @@ impl Progress {
     }
 }
 
-/// Only waits depend on the clock here, no row does: the read side runs under no simulated one.
+/// Only waiting depends on this clock. No row does, because the read side does not run under a
+/// simulated clock.
 #[expect(clippy::disallowed_methods, reason = "the one timer of those who wait for read models")]
 pub(crate) async fn rest(duration: Duration) {
     time::sleep(duration).await;

@@ -1,4 +1,4 @@
-//! What a read model is: a name, the tables it is made of, and how events become rows.
+//! Read models: their names, their tables, and the writers that turn events into rows.
 
 use crate::{
     customers::Customers, facts::Facts, history::History, orders::Orders, products::Products,
@@ -22,7 +22,7 @@ pub enum ReadModel {
     History,
     /// Wishlists.
     Wishlists,
-    /// The words of products.
+    /// The words of products, for search.
     Search,
     /// Sums of sales.
     Sales,
@@ -30,7 +30,7 @@ pub enum ReadModel {
 
 /// No read model has this name.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no read model of this name")]
+#[error("there is no read model with this name")]
 pub struct UnknownReadModel;
 
 impl ReadModel {
@@ -125,9 +125,9 @@ impl FromStr for ReadModel {
     }
 }
 
-/// What a version is made from. The SQL runs under the version's own `search_path`.
+/// The SQL from which a version is made. It runs under the version's own `search_path`.
 pub(crate) struct Template {
-    /// To be raised by hand whenever the same events give other rows than before.
+    /// Raise it by hand whenever the same events give other rows than before.
     pub revision: u32,
     pub tables: &'static str,
     pub indexes: &'static str,
@@ -135,17 +135,17 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    /// Makes the key: the first statement of the indexes.
+    /// The statement that makes the key: the first one of the indexes.
     pub fn key(&self) -> &'static str {
         self.indexes.split_inclusive(';').next().unwrap_or_default()
     }
 
-    /// Makes the indexes besides the key.
+    /// The statements that make the other indexes.
     pub fn rest(&self) -> &'static str {
         &self.indexes[self.key().len()..]
     }
 
-    /// Names the code that writes the rows: its revision, and a checksum (FNV-1a) of the tables it writes to.
+    /// Identifies the code that writes the rows by its revision and a checksum of its tables.
     pub fn fingerprint(&self) -> String {
         let bytes = self.tables.bytes().chain(self.indexes.bytes()).chain(self.views.bytes());
         let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -155,27 +155,29 @@ impl Template {
     }
 }
 
-/// The revision that a fingerprint names. What names none is older than any.
+/// The revision in a fingerprint. A fingerprint without one counts as older than any revision.
 pub(crate) fn revision(fingerprint: &str) -> u32 {
     fingerprint.split_once('-').and_then(|(revision, _)| revision.parse().ok()).unwrap_or_default()
 }
 
-/// Events to rows, for one version of a read model. The worker owns transaction and checkpoint.
+/// Turns events into rows, for one version of a read model. The worker owns the transaction and the
+/// checkpoint.
 #[async_trait]
 pub(crate) trait Projection: Send + Sync {
-    /// Whether events of streams of this kind change its rows. One that cannot be read parks its stream here only then.
+    /// Whether events of streams of this kind change its rows. Only then does an event that cannot
+    /// be decoded park its stream in this read model.
     fn takes(&self, _: StreamKind) -> bool {
         true
     }
 
-    /// Writes what `facts` change.
+    /// Writes the changes that `facts` make to the rows.
     async fn apply(
         &self,
         connection: &mut PgConnection,
         facts: &Facts<'_>,
     ) -> Result<(), ApplyError>;
 
-    /// What gathers a partition's events to write them in bulk.
+    /// A new, empty collector for the events of one partition, which writes them in bulk.
     fn gather(&self) -> Box<dyn Gather>;
 }
 
@@ -184,12 +186,12 @@ pub(crate) trait Projection: Send + Sync {
 pub(crate) enum ApplyError {
     #[error("the rows could not be written")]
     Database(#[from] sqlx::Error),
-    /// The stream is not what it must be: it is parked.
+    /// The stream is not as it must be; it is parked.
     #[error("{stream} {problem}")]
     Stream { partition: Partition, stream: StreamId, problem: String },
 }
 
-/// The error for a row that no code of this version can have written.
+/// The error for a row that this program's code cannot have written.
 pub(crate) fn unreadable(table: &'static str, problem: impl Into<String>) -> crate::QueryError {
     crate::QueryError::Row { table, problem: problem.into() }
 }

@@ -1,7 +1,9 @@
-//! The projector of a process: takes leases, decides what is read together, and switches to what has been rebuilt.
+//! The projector of a process. It takes leases, decides which versions are read together, and lets
+//! rebuilt versions serve.
 //!
-//! Versions that are close to each other share one reading and one transaction, by groups of partitions. One that is far
-//! behind (not fed for a while) reads for itself until it is close; a new one is filled in bulk before.
+//! Versions that are close to each other share one reader and one transaction, for each group of
+//! partitions. A version that is far behind (because it was not fed for a while) has a reader of
+//! its own until it is close. A new version is first filled in bulk.
 
 mod foreign;
 mod heed;
@@ -34,33 +36,34 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use uuid::Uuid;
 
-/// How a projector works.
+/// The settings of a projector.
 #[derive(Clone, Debug)]
 pub struct ProjectorSettings {
-    /// The read models it feeds.
+    /// The read models to feed.
     pub models: Vec<ReadModel>,
-    /// Groups of partitions, each read and written by a task of its own.
+    /// The number of groups of partitions. Each group is read and written by a task of its own.
     pub groups: u32,
-    /// A transaction takes no more once it has so many events.
+    /// A transaction takes no more batches once it has this many events.
     pub max_events: usize,
-    /// The same for a version that reads for itself.
+    /// The same, for a version with a reader of its own.
     pub max_events_apart: usize,
-    /// Partitions of new versions that are filled in bulk at a time.
+    /// The number of partitions of new versions that are filled in bulk at the same time.
     pub bulk_tasks: u32,
-    /// What each of them gathers in memory before it writes, about, in bytes.
+    /// About how many bytes each of these tasks gathers in memory before it writes.
     pub bulk_bytes: usize,
-    /// The rest between two looks at leases, versions and lag.
+    /// Pause between two checks of leases, versions and lag.
     pub tick: Duration,
-    /// How long a lease lasts if it is not prolonged: how soon another process takes over from a killed one.
+    /// How long a lease lasts unless it is renewed. So long it takes another process to take over
+    /// from a killed one.
     pub lease: Duration,
-    /// Up to how many events behind a version shares the reading of the others.
+    /// A version shares the reader of the others while it is at most this many events behind.
     pub close: i64,
-    /// Whether what an older program built is built anew at the start.
+    /// Whether to rebuild, at the start, the read models that an older program built.
     pub rebuild_on_upgrade: bool,
-    /// The process of the database server, if it is on this machine and of this user, or this process is root: sessions that
-    /// rebuild get a lower priority there.
+    /// The process id of the database server, if the server runs on this machine and this process
+    /// may lower its priority (same user, or root). Sessions of rebuilds then get a lower priority.
     pub server: Option<u32>,
-    /// A bug, for a test of the tests.
+    /// A bug, for a test that must find it.
     pub planted: Planted,
 }
 
@@ -83,7 +86,7 @@ impl Default for ProjectorSettings {
     }
 }
 
-/// How much further than `close` a version that shares a reading may fall behind before it loses it.
+/// A version that shares a reader keeps it until it is this many times `close` events behind.
 const SLACK: i64 = 10;
 
 /// Why a projector did not start.
@@ -92,28 +95,30 @@ pub enum StartError {
     /// The database cannot be reached.
     #[error(transparent)]
     Connect(#[from] database::DatabaseError),
-    /// The read models could not be made ready.
+    /// The read models could not be prepared.
     #[error(transparent)]
     Prepare(#[from] PrepareError),
-    /// No threads for what is done in the background.
-    #[error("the threads of rebuilds cannot be started")]
+    /// The threads for background work could not be started.
+    #[error("the threads for rebuilds cannot be started")]
     Background(#[source] io::Error),
 }
 
-/// Feeds the read models from the log, as long as it lives. Dropping it ends all at once, which is always safe.
+/// Feeds the read models from the log for as long as it lives. Dropping it ends all its tasks at
+/// once, which is always safe.
 pub struct Projector {
     stop: CancellationToken,
     task: AbortOnDropHandle<()>,
 }
 
 impl Projector {
-    /// Makes the read models ready and begins to feed them. `progress` is how far they are, for [`ReadModels`] of this
-    /// process.
+    /// Prepares the read models and begins to feed them. `progress` tells the [`ReadModels`] of
+    /// this process how far they are.
     ///
     /// [`ReadModels`]: crate::ReadModels
     ///
     /// # Errors
-    /// When the database cannot be reached, or belongs to a log of another shape. Later faults are waited out.
+    /// When the database cannot be reached, or belongs to a log with another number of partitions.
+    /// Later faults are retried.
     pub async fn start(
         log: Arc<dyn EventLog>,
         options: PgConnectOptions,
@@ -123,7 +128,8 @@ impl Projector {
     ) -> Result<Self, StartError> {
         let pool = PoolSettings {
             application_name: "orderlog projector".to_owned(),
-            // Each group, and each group of what reads for itself; and the leases, and what listens.
+            // One for each group, one for each group's versions that read for themselves, and some
+            // for leases and notifications.
             max_connections: settings.groups * 2 + 5,
             ..PoolSettings::default()
         };
@@ -133,15 +139,16 @@ impl Projector {
             let begun = upgrade::begin(&pool, &settings.models, log.partitions()).await;
             begun.map_err(PrepareError::from)?;
         }
-        // Before anybody waits to be fed; what fails is tried again with the first look at the versions.
+        // Before any version is fed. A failure is retried at the first check of the versions.
         if let Err(error) = golden::known(&pool, settings.planted, &settings.models).await {
-            tracing::warn!(error = &error as &dyn Error, "the golden slice is not folded yet");
+            tracing::warn!(error = &error as &dyn Error, "the digest of the golden slice cannot be computed yet");
         }
         let stop = CancellationToken::new();
         let groups = group(log.partitions(), settings.groups);
         let (holder, planted) = (environment.uuid(), settings.planted);
         let turns = Arc::new(Semaphore::new(settings.bulk_tasks.max(1) as usize));
-        // What is filled in bulk, or catches up; and two comparisons at a time, or more that wait for each other.
+        // For bulk tasks, for versions that catch up, and for two comparisons at the same time. More
+        // comparisons wait for a session.
         let sessions = settings.bulk_tasks + settings.groups + 8;
         let beside = background::connect(&pool, sessions, settings.server);
         let background = Background::new().map_err(StartError::Background)?;
@@ -167,25 +174,26 @@ impl Projector {
         Ok(Self { stop, task: AbortOnDropHandle::new(task) })
     }
 
-    /// Finishes the transactions under way, lets go of the leases and ends.
+    /// Finishes the open transactions, releases the leases and ends.
     pub async fn stop(self) {
         self.stop.cancel();
         if let Err(error) = self.task.await {
-            tracing::error!(error = &error as &dyn Error, "the projector did not end well");
+            tracing::error!(error = &error as &dyn Error, "the projector ended with an error");
         }
     }
 
-    /// Whether it has ended by itself, which it never should.
+    /// Whether the projector has ended by itself, which is a bug.
     pub fn is_finished(&self) -> bool {
         self.task.is_finished()
     }
 }
 
-/// Sessions that write rows.
+/// The options of sessions that write rows.
 ///
-/// A commit need not wait for the disk: rows and checkpoint are lost together in a crash of the server, and both come back
-/// from the log. Every statement finds its rows by key, whatever the planner believes of tables that grow from nothing
-/// faster than they are analysed.
+/// A commit need not wait for the disk: if the server crashes, rows and checkpoints are lost
+/// together and both are written again from the log. Statements must find their rows by key even
+/// while the planner's statistics lag behind a table that grows quickly from nothing, so other
+/// plans are disabled.
 fn session(options: PgConnectOptions) -> PgConnectOptions {
     options.options([
         ("synchronous_commit", "off"),
@@ -197,7 +205,7 @@ fn session(options: PgConnectOptions) -> PgConnectOptions {
     ])
 }
 
-/// The partitions, dealt out.
+/// Deals the partitions out to the groups.
 fn group(partitions: u32, groups: u32) -> Vec<Vec<Partition>> {
     let groups = groups.clamp(1, partitions.max(1));
     (0..groups)
@@ -207,7 +215,7 @@ fn group(partitions: u32, groups: u32) -> Vec<Vec<Partition>> {
 
 struct Coordinator {
     context: Arc<Context>,
-    /// The same, with sessions and readers for what is done in the background.
+    /// The same, with the sessions and readers for background work.
     beside: Arc<Context>,
     background: Background,
     settings: ProjectorSettings,
@@ -216,13 +224,15 @@ struct Coordinator {
     versions: BTreeMap<VersionId, Arc<Version>>,
     held: BTreeSet<Share>,
     feeds: BTreeMap<FeedKey, Running>,
-    /// Of partitions that are filled in bulk.
+    /// Limits how many partitions are filled in bulk at the same time.
     turns: Arc<Semaphore>,
-    /// Something has come to its end, or was asked for: something else can begin.
+    /// Signalled when a task has finished or a version has changed, so that the next check comes at
+    /// once.
     done: Arc<Notify>,
-    /// When each rebuild was first seen here, on the monotonic clock, and the events it had by then.
+    /// For each rebuild, when this process first saw it (on the monotonic clock) and how many
+    /// events it had applied by then.
     rebuilds: BTreeMap<VersionId, (Duration, i64)>,
-    /// What is not fed here, why, and whether it serves.
+    /// The versions that this program does not feed, why, and whether they serve.
     foreign: BTreeMap<VersionId, (Why, bool)>,
 }
 
@@ -236,7 +246,7 @@ impl Coordinator {
             if let Err(error) = self.tick().await {
                 tracing::warn!(
                     error = &error as &dyn Error,
-                    "the leases of the read models cannot be looked at"
+                    "the projector cannot check its leases and versions, trying again"
                 );
             }
             tokio::select! {
@@ -250,9 +260,9 @@ impl Coordinator {
             self.context.progress.forget(id.model, partition);
         }
         if let Err(error) = lease::release(&self.context.pool, self.holder).await {
-            tracing::info!(error = &error as &dyn Error, "leases not released, they will run out");
+            tracing::info!(error = &error as &dyn Error, "leases not released, they will expire");
         }
-        // The database may be stopped next: no session is to be cut off by that.
+        // The database may be stopped next, so every session is closed first.
         self.context.pool.close().await;
         self.beside.pool.close().await;
     }
@@ -274,7 +284,7 @@ impl Coordinator {
             checkpoint::resume(pool, &gained).await?;
         }
         self.held = held;
-        // Before the checkpoints are read: none of them can be further back.
+        // Before the checkpoints are read, so that no checkpoint can be further back than this.
         let reached: Vec<_> =
             self.feeds.iter().map(|(key, running)| (*key, running.reached())).collect();
         let checkpoints = checkpoint::load(pool).await?;
@@ -286,8 +296,9 @@ impl Coordinator {
         self.switch(&checkpoints).await
     }
 
-    /// Ends the feeds whose transactions are lost: a server that crashes forgets the last ones, as they did not wait for the
-    /// disk. While the log stands still, nothing else would tell such a feed that what it has fed is gone.
+    /// Ends the feeds whose transactions the database has lost: a server that crashes forgets the
+    /// last ones, because commits do not wait for the disk. Without this, a feed would not notice
+    /// the loss until new events come.
     async fn end_deceived(
         &mut self,
         reached: Vec<(FeedKey, BTreeMap<Share, Offset>)>,
@@ -299,13 +310,13 @@ impl Coordinator {
         let lost = reached.into_iter().filter(|(_, reached)| reached.iter().any(back));
         let lost: BTreeSet<FeedKey> = lost.map(|(key, _)| key).collect();
         if !lost.is_empty() {
-            tracing::warn!(feeds = lost.len(), "the database lost its last transactions");
+            tracing::warn!(feeds = lost.len(), "the database has lost its last transactions; the feeds start again");
             self.end(|key, _| !lost.contains(key)).await;
         }
     }
 
-    /// Makes the feeds that run those that should run. What is to change ends before anything new begins, so that no two
-    /// feeds of this process have a partition of a version.
+    /// Makes the running tasks equal to the desired ones. Tasks that change end before new ones
+    /// begin, so that no two tasks of this process feed the same partition of a version.
     async fn reconcile(&mut self, checkpoints: &BTreeMap<Share, Checkpoint>) {
         let desired = self.desired(checkpoints);
         self.end(|key, running| desired.get(key).is_some_and(|shares| running.feeds(shares))).await;
@@ -332,7 +343,7 @@ impl Coordinator {
         let (in_background, task): (bool, BoxFuture<'static, ()>) = match key {
             FeedKey::Together(_) => (false, feed(&self.context, settings.max_events).run().boxed()),
             FeedKey::Apart(id, _) => {
-                // What nobody reads yet has time.
+                // A version that does not serve yet may take its time.
                 let new = self.versions[&id].building;
                 let context = if new { &self.beside } else { &self.context };
                 (new, feed(context, settings.max_events_apart).run().boxed())
@@ -370,7 +381,7 @@ impl Coordinator {
         Running { shares, reached, stop, task }
     }
 
-    /// Ends all feeds but those to `keep`.
+    /// Ends all tasks except those for which `keep` returns true.
     async fn end(&mut self, keep: impl Fn(&FeedKey, &Running) -> bool) {
         let (kept, ended) = std::mem::take(&mut self.feeds)
             .into_iter()
@@ -384,7 +395,7 @@ impl Coordinator {
         }
     }
 
-    /// Those who wait here for what others feed must ask the database.
+    /// Callers that wait for a partition which another process feeds must read its checkpoint.
     fn tell(&self, checkpoints: &BTreeMap<Share, Checkpoint>) {
         for (share, checkpoint) in checkpoints {
             let (id, partition) = *share;
@@ -399,7 +410,7 @@ impl Coordinator {
     }
 }
 
-/// What the serving versions keep back.
+/// Sets the gauges of the parked streams of the serving versions.
 fn tell_parked(checkpoints: &BTreeMap<Share, Checkpoint>) {
     let mut parked: BTreeMap<ReadModel, i32> = BTreeMap::new();
     for ((id, _), checkpoint) in checkpoints.iter().filter(|(_, checkpoint)| checkpoint.serving) {

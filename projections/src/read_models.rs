@@ -1,5 +1,5 @@
-//! The query side: a pool, how far the read models are, and the log to ask where it ends. The queries themselves stand with
-//! their read model.
+//! The query side: a pool, the progress of the read models, and the log, which knows its own end.
+//! The queries are in the modules of their read models.
 
 use crate::{
     Planted, Progress, ReadModel, checkpoint, database, golden, projection::unreadable,
@@ -12,7 +12,7 @@ use events::{
 use sqlx::PgPool;
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
-/// The read models, to be asked.
+/// Queries on the read models.
 #[derive(Clone)]
 pub struct ReadModels {
     pool: PgPool,
@@ -20,35 +20,37 @@ pub struct ReadModels {
     log: Arc<dyn EventLog>,
 }
 
-/// Why a query has no answer.
+/// Why a query failed.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
     /// The database did not answer, or refused.
     #[error("the read models cannot be queried")]
     Database(#[from] sqlx::Error),
-    /// A row does not have the shape it must have.
-    #[error("a row of {table} does not read: {problem}")]
+    /// A row does not have the expected content.
+    #[error("a row of {table} is not valid: {problem}")]
     Row {
-        /// Which view.
+        /// The view.
         table: &'static str,
-        /// What is wrong with it.
+        /// What is wrong with the row.
         problem: String,
     },
-    /// The read model cannot apply an event of this stream, and does not show it as if it had.
-    #[error("{model} keeps {stream} back")]
+    /// The stream is parked: the read model cannot apply one of its events, and does not show the
+    /// stream without it.
+    #[error("{stream} is parked in the read model {model}")]
     Parked {
-        /// Which read model.
+        /// The read model.
         model: ReadModel,
-        /// Which stream.
+        /// The stream.
         stream: StreamId,
     },
 }
 
 impl QueryError {
-    /// Whether the rows are not of the shape that was asked for: a version of other code may have such.
+    /// Whether the rows do not have the expected columns or types, as in a version that another
+    /// build made.
     pub fn is_of_shape(&self) -> bool {
         match self {
-            // Class 42: no such column, table or function.
+            // Class 42: a missing column, table or function.
             Self::Database(sqlx::Error::Database(error)) => {
                 error.code().is_some_and(|code| code.starts_with("42"))
             }
@@ -64,47 +66,47 @@ impl QueryError {
     }
 }
 
-/// The read model did not get there in time.
+/// The read model did not get far enough in time.
 #[derive(Debug, thiserror::Error)]
 pub enum Behind {
-    /// It is still behind.
+    /// The read model is still behind.
     #[error("the read model {0} is behind the position asked for")]
     Late(ReadModel),
-    /// A partition of it has stopped and will not get there without help.
+    /// A partition of the read model has stopped, and needs an operator to go on.
     #[error("the read model {model} has stopped in partition {partition}")]
     Stopped {
-        /// Which one.
+        /// The read model.
         model: ReadModel,
-        /// Where.
+        /// The partition.
         partition: Partition,
     },
-    /// How far it is cannot be asked.
+    /// The progress of the read model could not be read.
     #[error("the progress of the read models cannot be read")]
     Database(#[from] sqlx::Error),
-    /// Where the log ends cannot be asked.
+    /// The end of the log could not be read.
     #[error("the end of the log cannot be read")]
     Log(#[from] ReadError),
 }
 
-/// A serving read model that has stopped somewhere.
+/// A serving read model of which some partitions have stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoppedModel {
-    /// Which one.
+    /// The read model.
     pub model: ReadModel,
-    /// Where, in order.
+    /// The stopped partitions, in order.
     pub partitions: Vec<Partition>,
-    /// Why, in the first of them.
+    /// Why the first of them stopped.
     pub reason: String,
 }
 
 /// A serving read model that this program does not feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StaleModel {
-    /// Which one.
+    /// The read model.
     pub model: ReadModel,
-    /// Its version that serves.
+    /// The version that serves.
     pub version: u32,
-    /// Why not.
+    /// Why this program does not feed it.
     pub reason: String,
     /// Whether a version that this program feeds is being built.
     pub rebuilding: bool,
@@ -120,7 +122,7 @@ pub struct Page<T, C> {
 }
 
 impl<T, C> Page<T, C> {
-    /// Of rows read with a limit of one more than `limit`.
+    /// Makes a page of items that were read with a limit of `limit + 1`.
     pub(crate) fn of(mut items: Vec<T>, limit: u32, cursor: impl FnOnce(&T) -> C) -> Self {
         let limit = limit as usize;
         let more = items.len() > limit;
@@ -131,17 +133,17 @@ impl<T, C> Page<T, C> {
 }
 
 impl ReadModels {
-    /// Asks through `pool`. `progress` is shared with the projector of this process, if it has one
-    /// ([`Progress::new`] otherwise).
+    /// `progress` is shared with the projector of this process; pass [`Progress::new`] if it has
+    /// none.
     pub fn new(pool: PgPool, progress: Progress, log: Arc<dyn EventLog>) -> Self {
         Self { pool, progress, log }
     }
 
-    /// What an answer of `model` reflects at least, if it is asked for after this call: the last event applied in each
-    /// partition.
+    /// The last event applied in each partition. An answer of `model` that is asked for after this
+    /// call reflects at least these events.
     ///
     /// # Errors
-    /// When no projector runs here and the database does not answer.
+    /// When no projector runs in this process and the database does not answer.
     pub async fn position(&self, model: ReadModel) -> Result<LogPosition, QueryError> {
         let seen = self.progress.seen(&self.pool, model).await?;
         let of = |(partition, seen): (Partition, crate::progress::Seen)| {
@@ -150,12 +152,13 @@ impl ReadModels {
         Ok(seen.into_iter().filter_map(of).collect())
     }
 
-    /// Whether `model` may keep streams back.
+    /// Whether `model` may have parked streams.
     pub(crate) async fn may_have_parked(&self, model: ReadModel) -> Result<bool, QueryError> {
         Ok(self.progress.seen(&self.pool, model).await?.values().any(|seen| seen.parked))
     }
 
-    /// Where the serving version of `model` reads on in `partition`: everything before it is in its rows.
+    /// Where the serving version of `model` continues to read in `partition`. Its rows include
+    /// everything before this position.
     ///
     /// # Errors
     /// When the database does not answer, or does not know the partition.
@@ -173,7 +176,7 @@ impl ReadModels {
         serving.map(|(_, checkpoint)| checkpoint.cursor).ok_or_else(missing)
     }
 
-    /// The serving read models that have stopped somewhere, by name.
+    /// The serving read models of which some partitions have stopped, sorted by name.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -190,7 +193,7 @@ impl ReadModels {
         Ok(stopped.into_values().collect())
     }
 
-    /// The serving read models that this program does not feed, since other code built them.
+    /// The serving read models that this program does not feed because another build made them.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -210,7 +213,7 @@ impl ReadModels {
         Ok(standings.iter().filter_map(stale).collect())
     }
 
-    /// Waits until `model` has applied every event that `token` names, at most `within`.
+    /// Waits until `model` has applied every event that `token` names, for at most `within`.
     ///
     /// # Errors
     /// [`Behind`] when it has not by then, or never will.
@@ -224,11 +227,12 @@ impl ReadModels {
         self.progress.wait(&self.pool, model, targets.collect(), within).await
     }
 
-    /// Waits until `model` has seen all that was acknowledged in `partition` by now, at most `within`: then what it does not
-    /// show is not there.
+    /// Waits until `model` has applied everything that was acknowledged in `partition` at the time
+    /// of this call, for at most `within`. After that, a missing row means that the resource does
+    /// not exist.
     ///
     /// # Errors
-    /// [`Behind`] when it has not by then, or the log does not tell where it ends.
+    /// [`Behind`] when it has not by then, or when the end of the log cannot be read.
     pub async fn wait_for_end(
         &self,
         model: ReadModel,
@@ -244,8 +248,8 @@ impl ReadModels {
         &self.pool
     }
 
-    /// Runs a query in a task of its own: an HTTP handler is dropped whenever its client goes away, and a connection
-    /// should not come back to the pool in the middle of a statement.
+    /// Runs a query in a task of its own. An HTTP handler is dropped whenever its client
+    /// disconnects, and a connection must not return to the pool in the middle of a statement.
     pub(crate) async fn ask<T, F>(&self, query: impl FnOnce(PgPool) -> F) -> Result<T, QueryError>
     where
         T: Send + 'static,

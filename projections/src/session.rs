@@ -1,4 +1,5 @@
-//! From the checkpoints on: what is read is gathered, and written as soon as the database is free.
+//! A feed from its checkpoints on: gathers what is read, and writes it whenever the database is
+//! free.
 
 use crate::{
     backoff::Backoff,
@@ -16,18 +17,18 @@ use events::{Partition, StreamId, log::Cursor, log::ReadError};
 use rustc_hash::FxHashSet;
 use std::{collections::BTreeMap, error::Error, mem, sync::Arc, time::Duration};
 
-/// How long a checkpoint stays behind a gap without events, in the hope of events to move it with.
+/// How long a checkpoint waits for events to move with before it moves past a gap alone.
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
 
-/// A partition of a version, and where it stands.
+/// A partition of a version, and how far it is.
 pub(crate) struct Lane {
     pub version: Arc<Version>,
     pub checkpoint: Checkpoint,
-    /// Its streams that are parked.
+    /// The streams that are parked.
     pub parked: Arc<FxHashSet<StreamId>>,
 }
 
-/// Where each partition is to be read from: for the version that is furthest behind.
+/// Where to begin to read each partition: at the version that is furthest behind.
 pub(crate) fn starts(lanes: &BTreeMap<Share, Lane>) -> BTreeMap<Partition, Cursor> {
     let mut starts = BTreeMap::new();
     for ((_, partition), lane) in lanes {
@@ -46,16 +47,16 @@ pub(crate) struct Gathered {
     pub undecodable: Vec<Undecodable>,
     pub cursor: Cursor,
     at_end: bool,
-    /// What the partition cannot get past.
+    /// The damage behind which nothing can be read.
     damage: Option<ReadError>,
 }
 
-/// What a feed has read and written since it last looked at the checkpoints.
+/// What a feed has read and written since it last read the checkpoints.
 pub(crate) struct Session<'a> {
     feed: &'a Feed,
     lanes: BTreeMap<Share, Lane>,
     gathered: BTreeMap<Partition, Gathered>,
-    /// When the first of it came, on the monotonic clock.
+    /// When the oldest unwritten event was read, on the monotonic clock.
     gathered_since: Duration,
 }
 
@@ -111,13 +112,14 @@ impl<'a> Session<'a> {
         self.gathered.values().any(|gathered| gathered.damage.is_some())
     }
 
-    /// When the checkpoints are to follow what was read; `None` if they are there.
+    /// When the checkpoints must move past what was read; `None` if they have.
     pub fn flush_in(&self) -> Option<Duration> {
         let waited = self.feed.context.environment.monotonic().saturating_sub(self.gathered_since);
         (!self.gathered.is_empty()).then(|| FLUSH_AFTER.saturating_sub(waited))
     }
 
-    /// Lets those who wait for the log's end see that nothing but gaps came; the checkpoints follow.
+    /// Shows callers that wait for the log's end how far was read if there were only gaps. The
+    /// checkpoints follow later.
     pub fn publish_frontier(&mut self) {
         for ((id, partition), lane) in &self.lanes {
             let Some(gathered) = self.gathered.get(partition) else { continue };
@@ -128,7 +130,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Writes all that is gathered, however long the database takes to come back.
+    /// Writes everything gathered, and retries until the database answers.
     pub async fn write(&mut self, backoff: &mut Backoff) -> Result<(), Interrupted> {
         let gathered = mem::take(&mut self.gathered);
         self.tell_waiting(&gathered);
@@ -140,11 +142,11 @@ impl<'a> Session<'a> {
                 Err(Failed::Fenced(fenced)) => return Err(fenced.into()),
                 Err(Failed::TooMany(share, problem)) => return self.halt(share, &problem).await,
                 Err(Failed::Refused(problem)) => {
-                    tracing::warn!(problem, "rows are refused, looking for the event");
+                    tracing::warn!(problem, "rows are refused, searching for the event");
                     care = Care::Careful;
                 }
                 Err(Failed::Database(error)) => {
-                    tracing::warn!(error = &error as &dyn Error, "rows not written, trying again");
+                    tracing::warn!(error = &error as &dyn Error, "the rows cannot be written, trying again");
                     tokio::select! {
                         () = backoff.rest(&*self.feed.context.environment) => {}
                         // What is gathered will be read again.
@@ -157,7 +159,7 @@ impl<'a> Session<'a> {
         self.halt_damaged(&gathered).await
     }
 
-    /// That nothing waits, where the end was told and nothing came before it.
+    /// Notes that no event waits, if the reader was at the end and has read none.
     fn tell_applied(&self, partition: Partition) {
         let gathered = self.gathered.get(&partition);
         if gathered.is_some_and(|it| it.at_end && it.facts.is_empty()) {
@@ -167,7 +169,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// What waits to be written, for as long as that takes.
+    /// Notes the oldest event that waits to be written.
     fn tell_waiting(&self, gathered: &BTreeMap<Partition, Gathered>) {
         for (share, _) in self.lanes.iter().filter(|(_, lane)| lane.checkpoint.serving) {
             if let Some(first) = gathered.get(&share.1).and_then(|it| it.facts.first()) {
@@ -176,7 +178,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Stops the partitions where the log is damaged; all before that is applied.
+    /// Stops the partitions in which the log is damaged, after the events before the damage are
+    /// applied.
     async fn halt_damaged(
         &mut self,
         gathered: &BTreeMap<Partition, Gathered>,
@@ -202,7 +205,7 @@ impl<'a> Session<'a> {
         Err(Interrupted::Stopped)
     }
 
-    /// One transaction; afterwards the lanes stand where it took them.
+    /// Commits one transaction, and moves the lanes to where it moved the checkpoints.
     async fn commit(
         &mut self,
         work: &[Work<'_>],
@@ -217,13 +220,13 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// A stream is parked from now on.
+    /// Notes that a stream is parked from now on.
     fn parked(&mut self, held: Held) {
         let Held { share, stream, reason, version, first, .. } = held;
         let reason = reason.unwrap_or_default();
         let (id, partition) = share;
         let at = format_args!("{partition}:{first}");
-        tracing::error!(version = %id, %stream, stream_version = version, %at, reason, "parked");
+        tracing::error!(version = %id, %stream, stream_version = version, %at, reason, "a stream is parked");
         if let Some(lane) = self.lanes.get_mut(&share) {
             Arc::make_mut(&mut lane.parked).insert(stream);
             lane.checkpoint.parked += 1;

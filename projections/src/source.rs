@@ -1,4 +1,5 @@
-//! The log, read and decoded beside the database's work: a task for each partition, all into one bounded channel.
+//! Reads and decodes the log while the database works: one task for each partition, all into one
+//! bounded channel.
 
 use crate::{
     backoff::Backoff,
@@ -16,16 +17,16 @@ use std::{
 };
 use tokio::sync::mpsc::Sender;
 
-/// What a reading task has to tell.
+/// What a reader reports.
 pub(crate) enum Read {
     /// Batches, in order.
     Batches(Partition, Decoded),
-    /// The log does not hold what it must behind what was told before: the partition stops.
+    /// The log is damaged after the batches that were reported before; the partition stops.
     Damaged(Partition, ReadError),
 }
 
-/// Reads a partition from `from` on until nobody listens any more, or until the log is damaged.
-/// A log out of reach is tried again.
+/// Reads a partition from `from` on until the receiver is dropped or the log is damaged. If the log
+/// cannot be reached, it retries.
 pub(crate) async fn read(
     log: Arc<dyn EventLog>,
     environment: Arc<dyn Environment>,
@@ -46,16 +47,16 @@ pub(crate) async fn read(
             Err(error) => error,
         };
         if let ReadError::Damaged { .. } = failed {
-            // Nobody listens any more if this fails.
+            // This fails only if the receiver was dropped.
             let _ = into.send(Read::Damaged(partition, failed)).await;
             return;
         }
-        tracing::warn!(%partition, error = &failed as &dyn Error, "the log is out of reach");
+        tracing::warn!(%partition, error = &failed as &dyn Error, "the log cannot be reached, trying again");
         backoff.rest(&*environment).await;
     }
 }
 
-/// Hands batches on until the reader fails; `None` when there is nothing more to do.
+/// Sends batches on until the reader fails; `None` when the receiver was dropped.
 async fn forward(
     mut reader: BatchReader,
     partition: Partition,
@@ -78,18 +79,19 @@ async fn forward(
     }
 }
 
-/// Checkpoints that are not of this log, and why: by partition and the last event that was read before.
+/// The checkpoints that do not belong to this log, with the reason, by partition and last event.
 pub(crate) struct Foreign(BTreeMap<(Partition, Last), String>);
 
 impl Foreign {
-    /// Why this one is not; `None` if it is.
+    /// Why a checkpoint does not belong to this log; `None` if it does.
     pub fn reason(&self, partition: Partition, checkpoint: &Checkpoint) -> Option<&str> {
         self.0.get(&(partition, checkpoint.last?)).map(String::as_str)
     }
 }
 
-/// Looks for checkpoints that are not of this log. All partitions at once, and once for checkpoints at the same place: each
-/// look is a few round trips, for which what serves may have to wait.
+/// Finds the checkpoints that do not belong to this log. All partitions are checked at the same
+/// time, and checkpoints at the same event only once: a check takes a few round trips, which delay
+/// the serving versions.
 pub(crate) async fn foreign<'a>(
     log: &dyn EventLog,
     checkpoints: impl Iterator<Item = (Partition, &'a Checkpoint)>,
@@ -104,7 +106,7 @@ pub(crate) async fn foreign<'a>(
             if !holds(log, partition, last).await? {
                 let Last { offset, event_id, .. } = last;
                 let reason = format!(
-                    "another log behind this checkpoint, or a damaged one: event {event_id} is not \
+                    "the checkpoint belongs to another log, or the log is damaged: event {event_id} is not \
                      at {partition}:{offset}"
                 );
                 foreign.push(((partition, last), reason));
@@ -116,11 +118,12 @@ pub(crate) async fn foreign<'a>(
     Ok(Foreign(foreign.into_iter().flatten().collect()))
 }
 
-/// Whether the log has this event at this place: otherwise the checkpoint comes from another log, or this one is damaged.
+/// Whether the log has this event at this position. If not, the checkpoint belongs to another log,
+/// or this log is damaged.
 async fn holds(log: &dyn EventLog, partition: Partition, last: Last) -> Result<bool, ReadError> {
     match look(log, partition, last).await {
-        // It is shorter, begins later, or does not read there: whatever it is, it is not what was read. Some logs tell
-        // when they are opened, and some when they are read.
+        // The log is shorter, begins later, or cannot be decoded there, so it does not hold what
+        // was read. Some logs report this when they are opened, others when they are read.
         Err(ReadError::Damaged { .. }) => Ok(false),
         looked => looked,
     }

@@ -18,7 +18,7 @@ use std::{collections::BTreeMap, sync::Arc};
 pub(crate) struct Work<'a> {
     version: Arc<Version>,
     pub moves: Vec<Move>,
-    /// Where its partitions stand before, and how many streams they have parked.
+    /// Where each partition's checkpoint was before, and how many streams it had parked.
     from: BTreeMap<Partition, (Cursor, usize)>,
     facts: Facts<'a>,
     sieve: Sieve,
@@ -27,15 +27,15 @@ pub(crate) struct Work<'a> {
 /// How events are applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Care {
-    /// All at once.
+    /// All of them at once.
     Quick,
-    /// Those that are refused are looked for, and their streams parked.
+    /// Finds the refused events and parks their streams.
     Careful,
 }
 
 /// What a transaction has done.
 pub(crate) struct Done {
-    /// Which shares serve.
+    /// Whether each moved version serves.
     pub serving: BTreeMap<Share, bool>,
     /// The streams that it parked.
     pub parked: Vec<Held>,
@@ -44,11 +44,11 @@ pub(crate) struct Done {
 /// Why a transaction did not commit.
 pub(crate) enum Failed {
     Fenced(Fenced),
-    /// Trying again may help.
+    /// A retry may help.
     Database(sqlx::Error),
-    /// Something among the events is refused, and trying again does not help.
+    /// Some of the events are refused, and a retry does not help.
     Refused(String),
-    /// More would be parked than a poison event explains.
+    /// So many streams would be parked that a single bad event cannot be the reason.
     TooMany(Share, String),
 }
 
@@ -67,7 +67,7 @@ impl From<sqlx::Error> for Failed {
     }
 }
 
-/// What is to be written, by version.
+/// The work of one transaction, by version.
 pub(crate) fn plan<'a>(
     lanes: &BTreeMap<Share, Lane>,
     gathered: &'a BTreeMap<Partition, Gathered>,
@@ -91,7 +91,7 @@ pub(crate) fn plan<'a>(
 }
 
 impl<'a> Work<'a> {
-    /// What was gathered of a partition behind where the lane stands.
+    /// Adds what was gathered of a partition after the lane's checkpoint.
     fn add(&mut self, share: Share, lane: &Lane, gathered: &'a Gathered) {
         let (partition, from) = (share.1, lane.checkpoint.cursor);
         self.from.insert(partition, (from, lane.parked.len()));
@@ -127,7 +127,8 @@ impl<'a> Work<'a> {
         self.facts.extend(through);
     }
 
-    /// Applies the events and notes what is kept back; gives the streams that are parked by that.
+    /// Applies the events and records those that are kept back. Returns the streams that this
+    /// parks.
     async fn carry_out(
         &self,
         connection: &mut PgConnection,
@@ -154,7 +155,8 @@ impl<'a> Work<'a> {
         Ok(sieve.held().filter(|held| held.reason.is_some()).cloned().collect())
     }
 
-    /// A partition where everything is refused has not met a poison event: its program or its tables are the wrong ones.
+    /// If a partition refuses many streams, its program or its tables are wrong rather than the
+    /// events.
     fn refuse_too_many(&self, sieve: &Sieve) -> Result<(), Failed> {
         let mut parked: BTreeMap<_, usize> =
             self.from.iter().map(|(partition, (_, parked))| (*partition, *parked)).collect();
@@ -171,7 +173,8 @@ impl<'a> Work<'a> {
     }
 }
 
-/// Moves the checkpoints, which fences what follows, and then writes the rows of each version.
+/// Moves the checkpoints, which fences the writes that follow, and then writes the rows of each
+/// version.
 pub(crate) async fn commit(
     context: &Context,
     work: &[Work<'_>],
@@ -194,7 +197,8 @@ pub(crate) async fn commit(
     Ok(done)
 }
 
-/// Begins a transaction of rows with what fences them: the moves of their checkpoints. Tells which of them serve.
+/// Begins a transaction and moves its checkpoints, which fences the writes that follow. Returns
+/// whether each moved version serves.
 pub(crate) async fn begin(
     context: &Context,
     moves: &[Move],

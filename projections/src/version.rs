@@ -1,4 +1,4 @@
-//! Versions of read models: each has its tables in a schema of its own.
+//! Versions of read models. Each has its tables in a schema of its own.
 
 use crate::{
     ReadModel, checkpoint, database,
@@ -34,28 +34,28 @@ impl std::fmt::Display for VersionId {
 pub(crate) struct Version {
     pub id: VersionId,
     pub building: bool,
-    /// How far its indexes are: only a version with all of them is fed event by event.
+    /// Which indexes it has. Only a version with all of them is fed event by event.
     pub indexes: Indexes,
-    /// Whether nothing is done about it for now.
+    /// Whether its rebuild is paused.
     pub paused: bool,
     pub manner: Manner,
-    /// What came of comparing it with the serving one.
+    /// The result of comparing it with the serving version.
     pub verified: Option<Verified>,
     pub writer: Arc<dyn Projection>,
 }
 
-/// What came of comparing a new version with the serving one.
+/// The result of comparing a new version with the serving one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verified {
-    /// Their rows are the same.
+    /// Their rows are equal.
     Equal,
-    /// They are not.
+    /// Their rows differ.
     Different,
-    /// Other code wrote those, so there was nothing to compare.
+    /// Another build wrote the serving version, so its rows were not compared.
     Changed,
-    /// One of the two keeps streams back, so there was nothing to compare.
+    /// One of the two has parked streams, so their rows were not compared.
     Parked,
-    /// Code of the same revision that makes other rows wrote those.
+    /// A build with the same revision that makes other rows wrote the serving version.
     Undeclared,
 }
 
@@ -70,7 +70,7 @@ impl Verified {
         }
     }
 
-    /// Whether the new version may serve without somebody's word.
+    /// Whether the new version may serve without an operator's consent.
     pub fn lets_serve(self) -> bool {
         !matches!(self, Self::Different | Self::Undeclared)
     }
@@ -81,7 +81,7 @@ impl Verified {
     }
 }
 
-/// How a version stands in the database.
+/// A row of `control.version`.
 #[derive(FromRow)]
 struct Row {
     projection: String,
@@ -109,9 +109,9 @@ impl Row {
 }
 
 impl Version {
-    /// Whether nothing has happened to it.
+    /// Whether a task that works on this version may go on with `other` in its place.
     fn is(&self, other: &Self) -> bool {
-        // A key is made while it is filled, and changes nothing for those who fill.
+        // Making the key does not count: a bulk fill makes it while it runs.
         let state = |it: &Self| {
             let whole = it.indexes == Indexes::All;
             (it.building, whole, it.paused, it.manner, it.verified)
@@ -120,15 +120,15 @@ impl Version {
     }
 }
 
-/// What a program may feed, and what not.
+/// The versions that a program may feed, and those that it must not.
 #[derive(Default)]
 pub(crate) struct Feedable {
     pub versions: BTreeMap<VersionId, Arc<Version>>,
-    /// Why not, and whether it serves.
+    /// The versions that this program must not feed, why, and whether they serve.
     pub foreign: BTreeMap<VersionId, (Why, bool)>,
 }
 
-/// Why the read models could not be made ready.
+/// Why the read models could not be prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
     /// The shared tables could not be made.
@@ -137,8 +137,8 @@ pub enum PrepareError {
     /// The tables of a read model could not be made.
     #[error("the tables of the read models could not be made")]
     Database(#[from] sqlx::Error),
-    /// The database belongs to a log of more partitions.
-    #[error("the read models are of a log with {found} partitions, and this one has {partitions}")]
+    /// The database belongs to a log with another number of partitions.
+    #[error("the read models belong to a log with {found} partitions, but this log has {partitions}")]
     Partitions {
         /// Partitions of the log.
         partitions: u32,
@@ -147,14 +147,15 @@ pub enum PrepareError {
     },
 }
 
-/// Serialises those who make and drop versions; any number that nothing else in this database uses.
+/// The key of the advisory lock held while versions are made or dropped. Nothing else in this
+/// database uses this number.
 const LOCK: i64 = 0x6f72_6465_726c_6f67;
 
-/// Migrates the database and makes what is missing: the first version of each read model, which serves at once. Safe to run
-/// on many nodes at once, and again.
+/// Migrates the database, and makes the first version of each read model if there is none. That
+/// version serves at once. Several nodes may run it at the same time, and it may run again.
 ///
 /// # Errors
-/// When the database refuses, or belongs to a log of another shape.
+/// When the database refuses, or belongs to a log with another number of partitions.
 pub async fn prepare(pool: &PgPool, partitions: u32) -> Result<(), PrepareError> {
     database::migrate(pool).await?;
     let pool = pool.clone();
@@ -163,7 +164,8 @@ pub async fn prepare(pool: &PgPool, partitions: u32) -> Result<(), PrepareError>
 
 async fn ensure(pool: &PgPool, partitions: u32) -> Result<(), PrepareError> {
     let mut tx = pool.begin().await?;
-    // Whatever the pool's sessions do: this happens once a start, and nobody would do it again after a crash of the server.
+    // This commit must survive a crash of the server, whatever the pool's sessions set: it happens
+    // once at the start, and nothing would repeat it.
     sqlx::query("set local synchronous_commit to on").execute(&mut *tx).await?;
     lock(&mut tx).await?;
     let found: i64 = sqlx::query_scalar("select count(distinct partition) from control.checkpoint")
@@ -183,13 +185,13 @@ async fn ensure(pool: &PgPool, partitions: u32) -> Result<(), PrepareError> {
     Ok(())
 }
 
-/// Waits for whoever makes or drops versions.
+/// Waits for others that make or drop versions, and keeps them out until the transaction ends.
 pub(crate) async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query("select pg_advisory_xact_lock($1)").bind(LOCK).execute(connection).await?;
     Ok(())
 }
 
-/// The number after all versions there are.
+/// The next free version number.
 pub(crate) async fn next_number(
     connection: &mut PgConnection,
     model: ReadModel,
@@ -202,7 +204,7 @@ pub(crate) async fn next_number(
     .await
 }
 
-/// Makes a version beside the serving one. It has no indexes yet if it can be filled in bulk.
+/// Makes a version beside the serving one. It has no indexes, so that it can be filled in bulk.
 pub(crate) async fn create_beside(
     connection: &mut PgConnection,
     id: VersionId,
@@ -211,7 +213,7 @@ pub(crate) async fn create_beside(
     create(connection, id, partitions, false, Indexes::None).await
 }
 
-/// Makes the tables of a version and its checkpoints at the beginning of the log.
+/// Makes the tables of a version, and its checkpoints at the beginning of the log.
 async fn create(
     connection: &mut PgConnection,
     id: VersionId,
@@ -249,7 +251,7 @@ async fn create(
     golden::mark(connection, id).await
 }
 
-/// Makes the tables of a template, whole, in a schema that belongs to no version.
+/// Makes the tables and indexes of a template in a schema that belongs to no version.
 pub(crate) async fn make_tables(
     connection: &mut PgConnection,
     schema: &str,
@@ -283,12 +285,14 @@ pub(crate) async fn show(connection: &mut PgConnection, id: VersionId) -> Result
     Ok(())
 }
 
-/// Drops a version with all it has. A worker that still feeds it finds no checkpoint and stops.
+/// Drops a version with its tables and checkpoints. A worker that still feeds it finds no
+/// checkpoint and stops.
 pub(crate) async fn drop_version(
     connection: &mut PgConnection,
     id: VersionId,
 ) -> Result<(), sqlx::Error> {
-    // In the order in which those who feed it lock them: what is deleted by cascade is taken in any.
+    // Lock the checkpoints in the order in which feeds lock them. The cascading delete would lock
+    // them in any order.
     checkpoint::of(connection, id, true).await?;
     sqlx::query("delete from control.version where projection = $1 and version = $2")
         .bind(id.model.as_str())
@@ -305,7 +309,8 @@ pub(crate) async fn drop_version(
     Ok(())
 }
 
-/// The versions that this program's code writes, of `models`; `known` ones are taken over as they are.
+/// The versions of `models` that `build` may feed. Versions in `known` that have not changed are
+/// returned as they are.
 pub(crate) async fn feedable(
     pool: &PgPool,
     models: &[ReadModel],
@@ -325,7 +330,7 @@ pub(crate) async fn feedable(
         let Some(id) = model.map(|model| VersionId { model, number: row.version }) else {
             continue;
         };
-        // One that was made meanwhile is looked at the next time.
+        // A version that was made since the standings were read is taken up the next time.
         let Some(standing) = standings.get(&id) else { continue };
         if let Some(why) = standing.why {
             feedable.foreign.insert(id, (why, standing.serving));

@@ -1,7 +1,9 @@
-//! Events to rows: a feed reads some partitions and writes what they say into some versions, one transaction at a time.
+//! Events to rows: a feed reads some partitions and writes their rows in some versions, one
+//! transaction at a time.
 //!
-//! A feed never changes what it feeds: when that changes, the projector ends it and begins another. What it finds out of
-//! place (another writer's checkpoint, a stopped partition) makes it begin anew from the checkpoints.
+//! The set of shares of a feed never changes: if it must, the projector ends the feed and begins
+//! another. If a feed finds that another writer moved a checkpoint, or that a partition stopped, it
+//! starts again from the checkpoints.
 
 use crate::{
     ReadModel,
@@ -30,7 +32,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Chunks that wait for the database, besides the one that each reader holds.
+/// Chunks that wait for the database, in addition to the one that each reader holds.
 const CHUNKS_WAITING: usize = 4;
 
 /// What all feeds share.
@@ -41,14 +43,14 @@ pub(crate) struct Context {
     pub environment: Arc<dyn Environment>,
     pub progress: Progress,
     pub planted: Planted,
-    /// Of what serves: rebuilds give way to it.
+    /// The lag of the serving versions. Rebuilds pause while it is high.
     pub live: Live,
 }
 
-/// What a feed feeds.
+/// The versions to feed in each partition.
 pub(crate) type Shares = BTreeMap<Partition, Vec<Arc<Version>>>;
 
-/// How far a feed has brought what it feeds: its transactions up to there are committed.
+/// How far a feed has committed each of its shares.
 #[derive(Clone, Default)]
 pub(crate) struct Reached(Arc<Mutex<BTreeMap<Share, Offset>>>);
 
@@ -57,7 +59,7 @@ impl Reached {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(share, to);
     }
 
-    /// All of it, as of now.
+    /// A copy of the current values.
     pub fn all(&self) -> BTreeMap<Share, Offset> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -67,16 +69,16 @@ impl Reached {
 pub(crate) struct Feed {
     pub context: Arc<Context>,
     pub shares: Shares,
-    /// A transaction takes no more once it has so many events.
+    /// A transaction takes no more batches once it has this many events.
     pub max_events: usize,
     pub reached: Reached,
     pub stop: CancellationToken,
 }
 
-/// Why a feed begins anew.
+/// Why a feed starts again from the checkpoints.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Interrupted {
-    #[error("another writer was first")]
+    #[error("another writer moved a checkpoint first")]
     Fenced(#[from] Fenced),
     #[error("a partition stopped")]
     Stopped,
@@ -87,7 +89,7 @@ pub(crate) enum Interrupted {
 }
 
 impl From<Failed> for Interrupted {
-    /// What was to be tried again is: from the checkpoint.
+    /// What can be retried is retried from the checkpoint.
     fn from(failed: Failed) -> Self {
         match failed {
             Failed::Fenced(fenced) => fenced.into(),
@@ -98,10 +100,10 @@ impl From<Failed> for Interrupted {
 }
 
 impl Feed {
-    /// Feeds until told to stop. A transaction under way is finished.
+    /// Feeds until told to stop. An open transaction is finished.
     pub async fn run(self) {
         self.feed().await;
-        // Whoever feeds it next tells.
+        // The next feed of these shares sets these values again.
         for (&partition, versions) in &self.shares {
             for version in versions {
                 self.context.live.set((version.id, partition), None);
@@ -117,9 +119,9 @@ impl Feed {
                 Interrupted::Stopped => continue,
                 Interrupted::Fenced(_) => {
                     metrics::counter!("projection_fenced_total").increment(1);
-                    tracing::info!("another writer moved a checkpoint, reading it again");
+                    tracing::info!("another writer moved a checkpoint, the feed starts again");
                 }
-                error => tracing::warn!(error = error as &dyn Error, "a feed begins anew"),
+                error => tracing::warn!(error = error as &dyn Error, "a feed starts again from its checkpoints"),
             }
             tokio::select! {
                 () = backoff.rest(&*self.context.environment) => {}
@@ -128,11 +130,11 @@ impl Feed {
         }
     }
 
-    /// From the checkpoints on until told to stop.
+    /// Feeds from the checkpoints on until told to stop.
     async fn session(&self, backoff: &mut Backoff) -> Result<(), Interrupted> {
         let lanes = self.open_lanes().await?;
         let (into, mut reads) = mpsc::channel(CHUNKS_WAITING);
-        // Ends the readers with the session.
+        // Dropping it ends the readers with the session.
         let mut readers = JoinSet::new();
         for (partition, from) in starts(&lanes) {
             let (log, environment) = (&self.context.log, &self.context.environment);
@@ -148,7 +150,7 @@ impl Feed {
         self.pump(Session::new(self, lanes), &mut reads, backoff).await
     }
 
-    /// Takes what is read and writes it, until told to stop.
+    /// Takes what the readers send and writes it, until told to stop.
     async fn pump(
         &self,
         mut session: Session<'_>,
@@ -188,7 +190,8 @@ impl Feed {
         }
     }
 
-    /// The checkpoints of what is to be fed and has not stopped, each found to be of this log.
+    /// Reads the checkpoints of the shares, checks that they belong to this log, and leaves out the
+    /// stopped ones.
     async fn open_lanes(&self) -> Result<BTreeMap<Share, Lane>, Interrupted> {
         let mut checkpoints = checkpoint::load(&self.context.pool).await?;
         checkpoints.retain(|(id, partition), _| {
@@ -228,7 +231,7 @@ impl Feed {
         Ok(lanes)
     }
 
-    /// Stops a partition of a version, for all to see.
+    /// Stops a partition of a version, visibly.
     pub async fn halt(
         &self,
         share: Share,
@@ -240,7 +243,7 @@ impl Feed {
     }
 }
 
-/// Stops a partition of a version whose checkpoint is `at` this place, for all to see.
+/// Stops a partition of a version whose checkpoint is at the offset `at`, visibly.
 pub(crate) async fn halt(
     pool: &PgPool,
     share: Share,
@@ -248,7 +251,7 @@ pub(crate) async fn halt(
     reason: &str,
 ) -> Result<(), sqlx::Error> {
     let (id, partition) = share;
-    tracing::error!(version = %id, %partition, %at, reason, "a read model stops");
+    tracing::error!(version = %id, %partition, %at, reason, "a read model has stopped in a partition");
     checkpoint::stop(pool, share, at, reason).await?;
     stopped_gauge(id.model, partition).set(1.0);
     Ok(())

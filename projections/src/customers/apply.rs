@@ -5,7 +5,7 @@ use events::{Event, Sealed, StreamKind, Timestamp, customer};
 use sqlx::{Postgres, postgres::PgArguments, query::Query};
 use uuid::Uuid;
 
-/// The table of one version.
+/// The `customers` table of one version.
 pub(crate) type Customers = Table<CustomerRow>;
 
 stream_row! {
@@ -26,13 +26,14 @@ stream_row! {
     }
 }
 
-/// A stream that was only ever told of orders.
+/// The stream has only order events: the customer never registered.
 const UNKNOWN: &str = "unknown";
 const PENDING: &str = "pending";
-/// Shown: the view says so too.
+/// The view shows rows with this status.
 const REGISTERED: &str = "registered";
 const REFUSED: &str = "refused";
-/// Shown too: as one who was, without what they were.
+/// The view shows rows with this status, too: an erased customer stays visible, without personal
+/// data.
 const ERASED: &str = "erased";
 
 impl StreamRow for CustomerRow {
@@ -52,7 +53,8 @@ impl StreamRow for CustomerRow {
         event.is_bookkeeping()
     }
 
-    /// Any event may be the first: an order of a customer who does not exist is closed there all the same.
+    /// Any event may be the first: an order that names an unknown customer is still closed at that
+    /// customer's stream.
     fn begin(head: Head, _: &customer::Event) -> Option<Self> {
         Some(Self {
             customer_id: head.id,
@@ -124,7 +126,7 @@ impl CustomerRow {
         self.vip = vip;
     }
 
-    /// Nothing of the data is left but what the row needs to be told from others.
+    /// Clears everything but the key and the bookkeeping.
     fn erase(&mut self) {
         ERASED.clone_into(&mut self.status);
         self.email_id = Uuid::nil();

@@ -1,4 +1,5 @@
-//! Customers: one row a stream. Personal data stays sealed as in the log; whoever shows it opens it with the key store.
+//! Customers: one row a stream. Personal data stays sealed as in the log; the API opens it with the
+//! key store.
 
 mod apply;
 mod query;
@@ -8,12 +9,12 @@ pub(crate) use apply::Customers;
 use events::{Sealed, Timestamp};
 use uuid::Uuid;
 
-/// A customer who is registered or erased, as their events up to now make them.
+/// A registered or erased customer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Customer {
-    /// Their id.
+    /// The id of the customer.
     pub customer_id: Uuid,
-    /// The stream id of their address: its keyed hash.
+    /// The stream id of the address: its keyed hash.
     pub email_id: Uuid,
     /// The address, sealed (field `email`).
     pub email: Sealed,
@@ -21,11 +22,11 @@ pub struct Customer {
     pub first_name: Sealed,
     /// Family name, sealed (field `last_name`).
     pub last_name: Sealed,
-    /// Whether the shop treats them as VIP.
+    /// Whether the shop treats the customer as a VIP.
     pub vip: bool,
-    /// Orders that were confirmed.
+    /// Number of confirmed orders.
     pub order_count: i64,
-    /// When they asked to be a customer.
+    /// When the customer asked to register.
     pub created_at: Timestamp,
     /// The time of the last event that changed what is shown here.
     pub updated_at: Timestamp,
@@ -34,7 +35,7 @@ pub struct Customer {
 }
 
 impl Customer {
-    /// Whether they were erased: there is nothing to open.
+    /// Whether the customer was erased, so that there is no personal data to open.
     pub fn is_erased(&self) -> bool {
         self.email.as_str().is_empty()
     }

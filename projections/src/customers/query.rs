@@ -33,7 +33,8 @@ impl ReadModels {
     /// # Errors
     /// When the database does not answer, or the customer is parked.
     pub async fn customer_by_email(&self, email_id: Uuid) -> Result<Option<Customer>, QueryError> {
-        // Two rows can show one address for a moment: the loser's change of address is on its way to the other's row.
+        // For a moment, two rows can show the same address: one customer has taken it over, and the
+        // event that takes it away from the other has not been applied yet.
         const BY_EMAIL: &str =
             select!("where email_id = $1 order by updated_at desc, customer_id limit 1");
         let found = self.customer_where(BY_EMAIL, email_id).await?;

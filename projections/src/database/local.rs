@@ -1,11 +1,13 @@
-//! The private `PostgreSQL` cluster the program starts itself when no `DATABASE_URL` is set.
+//! The private `PostgreSQL` cluster that the program starts itself when no `DATABASE_URL` is set.
 //!
-//! It holds read models only, so it may be thrown away: a cluster that cannot be used (made by another
-//! version, password lost) is put aside and a new one made.
+//! It holds read models only, which can be rebuilt. A cluster that cannot be used (made by another
+//! version, password lost) is moved aside and replaced by a new one.
 //!
-//! - It listens on loopback, on a port chosen at each start; the password lies in the data directory.
-//! - A hard kill of the program leaves it running. The next start adopts it, or ends it if it does not answer.
-//! - As root the server runs as another user, because it refuses to run as root.
+//! - It listens on loopback, on a port chosen at each start; the password is in the data directory.
+//! - If the program is killed, the server keeps running. The next start adopts it, or ends it if it
+//!   does not answer.
+//! - If the program runs as root, the server runs as another user, because it refuses to run as
+//!   root.
 
 #![expect(
     clippy::disallowed_methods,
@@ -38,37 +40,40 @@ use postmaster::{LOOK_AGAIN, PidFile, Process, Shutdown};
 use server::{Running, Watch};
 use site::Site;
 
-/// A server that says it is ready but does not answer for this long is ended.
+/// A server that reports that it is ready but does not answer for this long is ended.
 const ADOPT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long the server lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lifetime {
-    /// Until [`LocalPostgres::stop`]. It outlives a killed program, and the next start adopts it.
+    /// Until [`LocalPostgres::stop`]. The server survives a killed program, and the next start
+    /// adopts it.
     UntilStopped,
-    /// Until the handle is dropped, or this process ends in any way: for tests. Dropping blocks.
+    /// Until the handle is dropped or this process ends in any way. For tests. Dropping the handle
+    /// blocks.
     Bound,
 }
 
 /// Where and how the private cluster runs.
 #[derive(Debug, Clone)]
 pub struct LocalOptions {
-    /// The program's data directory; the cluster lives in `postgres/` below it.
+    /// The program's data directory. The cluster is in its folder `postgres/`.
     pub data_dir: PathBuf,
-    /// Where the server's programs are; `None` searches the machine.
+    /// The folder of the `PostgreSQL` programs; `None` searches the machine.
     pub bin_dir: Option<PathBuf>,
-    /// Where the cluster lives if we are root and the server's user cannot reach the data directory.
+    /// The folder for the cluster if this program runs as root and the server's user cannot reach
+    /// the data directory.
     pub fallback_dir: PathBuf,
     /// How long the server lives.
     pub lifetime: Lifetime,
-    /// Whether what is committed survives a crash of the machine. Off makes tests faster.
+    /// Whether committed data survives a crash of the machine. Turning it off makes tests faster.
     pub durable: bool,
-    /// How long the server may take to answer, recovery after a crash included.
+    /// How long the server may take to answer, including recovery after a crash.
     pub start_timeout: Duration,
 }
 
 impl LocalOptions {
-    /// What the program uses.
+    /// The options that the program uses.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             data_dir: data_dir.into(),
@@ -80,7 +85,7 @@ impl LocalOptions {
         }
     }
 
-    /// For tests: bound to the handle and the process, and not durable.
+    /// Options for tests: bound to the handle and the process, and not durable.
     pub fn for_tests(data_dir: impl Into<PathBuf>) -> Self {
         Self { lifetime: Lifetime::Bound, durable: false, ..Self::new(data_dir) }
     }
@@ -96,19 +101,20 @@ pub struct LocalPostgres {
     cluster: PathBuf,
     adopted: bool,
     owned: bool,
-    /// Ends a bound server at drop.
+    /// Ends a bound server on drop.
     watch: Option<Watch>,
 }
 
 impl LocalPostgres {
-    /// Starts the cluster of a data directory, making it if it is not there, or adopts the one that
-    /// runs. The caller holds the data directory's lock: two starts at once are not made safe here.
+    /// Starts the cluster of a data directory, or adopts one that is running. Makes the cluster if
+    /// there is none. The caller holds the lock of the data directory: two starts at the same time
+    /// are not safe.
     pub async fn start(options: LocalOptions) -> Result<Self, LocalError> {
         Self::start_watched(&options, Vec::new()).await
     }
 
-    /// A cluster that is in nobody's way: in a temporary folder, gone with the handle or the process.
-    /// For tests, which share it through [`LocalPostgres::create_database`].
+    /// A cluster in a temporary folder, which is removed when the handle is dropped or the process
+    /// ends. For tests, which share it through [`LocalPostgres::create_database`].
     pub async fn throwaway() -> Result<Self, LocalError> {
         let name = format!("orderlog-{}", &site::random_hex()?[..16]);
         let folder = std::env::temp_dir().join(name);
@@ -158,13 +164,13 @@ impl LocalPostgres {
         })
     }
 
-    /// The running cluster of a data directory, if there is one, without becoming its owner: stopping
-    /// or dropping the result leaves it running. Nothing is made or changed.
+    /// Connects to the running cluster of a data directory, if there is one, without owning it:
+    /// stopping or dropping the result leaves the server running. Makes and changes nothing.
     pub async fn attach(data_dir: impl AsRef<Path>) -> Result<Option<Self>, LocalError> {
         Self::attach_with(&LocalOptions::new(data_dir.as_ref())).await
     }
 
-    /// [`LocalPostgres::attach`] for other options than the usual ones.
+    /// Like [`LocalPostgres::attach`], with other options than the defaults.
     pub async fn attach_with(options: &LocalOptions) -> Result<Option<Self>, LocalError> {
         for site in Site::existing(options)? {
             let cluster = site.cluster();
@@ -190,24 +196,24 @@ impl LocalPostgres {
         Ok(None)
     }
 
-    /// How to connect to the program's database.
+    /// Connection options for the program's database.
     pub fn connect_options(&self) -> PgConnectOptions {
         self.access.options(self.running.port, cluster::DATABASE)
     }
 
-    /// The same as a URL, for other programs. It holds the password.
+    /// The same as a URL, for other programs. It contains the password.
     pub fn url(&self) -> String {
         self.access.url(self.running.port)
     }
 
-    /// Makes another database in this cluster, empty. The name is plain: lower-case letters, digits and
-    /// underscores.
+    /// Makes another, empty database in this cluster. The name may have lower-case letters, digits
+    /// and underscores.
     pub async fn create_database(&self, name: &str) -> Result<PgConnectOptions, LocalError> {
         self.access.create_plain(self.running.port, name).await?;
         Ok(self.access.options(self.running.port, name))
     }
 
-    /// Whether the server ran already.
+    /// Whether the server was running before this start.
     pub fn adopted(&self) -> bool {
         self.adopted
     }
@@ -222,8 +228,9 @@ impl LocalPostgres {
         &self.home
     }
 
-    /// Ends the server: sessions are closed and a checkpoint is written, in 30 s at most, else its
-    /// processes are ended and the next start recovers. An attached server is left running.
+    /// Stops the server. It closes its sessions and writes a checkpoint. If it does not end within
+    /// 30 s its processes are ended, and the next start recovers. An attached server is left
+    /// running.
     pub async fn stop(self) -> Result<(), LocalError> {
         if !self.owned {
             return Ok(());
@@ -233,7 +240,7 @@ impl LocalPostgres {
 }
 
 impl fmt::Debug for LocalPostgres {
-    /// Without the password.
+    /// Leaves out the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LocalPostgres")
             .field("running", &self.running)
@@ -245,8 +252,8 @@ impl fmt::Debug for LocalPostgres {
     }
 }
 
-/// The password of the data directory. Without one, what cluster there is belongs to an earlier data
-/// directory of the same path: its rows come from another log.
+/// The password in the data directory. If there is none, an existing cluster belongs to an earlier
+/// data directory with the same path, and its rows come from another log.
 async fn password(site: &Site) -> Result<String, LocalError> {
     if let Some(password) = site.password()? {
         return Ok(password);
@@ -259,7 +266,7 @@ async fn password(site: &Site) -> Result<String, LocalError> {
     site.make_password()
 }
 
-/// The server that runs already, if it answers. One that does not is ended.
+/// The server that is already running, if it answers. A server that does not answer is ended.
 async fn adopt(
     site: &Site,
     access: &Access,
@@ -270,9 +277,9 @@ async fn adopt(
     while let Some(file) = PidFile::read(&cluster)? {
         match postmaster::identify(file.pid, &cluster) {
             Process::Ours => {}
-            // The server deals with such a file itself.
+            // The new server removes such a file itself.
             Process::Gone => return Ok(None),
-            // The server would take the other program for one of its kind and refuse to start.
+            // The new server would take the other program for a running server and refuse to start.
             Process::Another => {
                 site::remove_if_there(&PidFile::path(&cluster))?;
                 return Ok(None);
@@ -281,7 +288,7 @@ async fn adopt(
         if let Some(running) = answering(&file, &cluster, access).await? {
             return Ok(Some(running));
         }
-        // One that is not ready recovers from a crash, or is on its way out.
+        // A server that is not ready is recovering from a crash, or is shutting down.
         let patience = if file.ready() { ADOPT_PATIENCE } else { options.start_timeout };
         if begun.elapsed() >= patience {
             tracing::warn!(
@@ -323,7 +330,8 @@ async fn start_server(
     server::launch(site, &binaries, access, options).await
 }
 
-/// The programs on this machine, else those fetched, now or at an earlier start.
+/// The programs installed on this machine, or else the ones that are downloaded now or were at an
+/// earlier start.
 async fn find_binaries(
     site: &Site,
     options: &LocalOptions,

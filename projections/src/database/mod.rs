@@ -1,5 +1,6 @@
-//! The `PostgreSQL` side of the read models: pools with bounded sessions, transactions that survive a
-//! caller who goes away, the shared migrations, and the private cluster of [`local`].
+//! The `PostgreSQL` side of the read models: pools whose sessions have time limits, transactions
+//! that are safe when the caller is dropped, the shared migrations, and the private cluster of
+//! [`local`].
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -11,60 +12,61 @@ use tokio::time::Instant;
 
 pub mod local;
 
-/// What all read models share. The sub-folders hold templates of single projections: the macro takes
+/// The shared tables. The sub-folders contain the templates of the projections; the macro reads
 /// only the files at the top.
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
-/// The oldest major version of `PostgreSQL` the SQL of this crate is written for.
+/// The oldest major version of `PostgreSQL` that the SQL of this crate supports.
 pub const OLDEST_MAJOR: u32 = 15;
 
-/// How long [`migrate`] goes on asking for locks others hold.
+/// How long [`migrate`] retries when other sessions hold the locks that it needs.
 const MIGRATE_PATIENCE: Duration = Duration::from_mins(2);
 
-/// An idle connection is tested before use only after this rest: a test of each would cost every query
-/// a round trip.
+/// A connection that has been idle for this long is tested before use. Testing every connection
+/// would cost each query a round trip.
 const TEST_AFTER_IDLE: Duration = Duration::from_secs(5);
 
-/// SQLSTATE that the migration of the extension gives its errors.
+/// SQLSTATE that the migration `0010_trigrams` raises when the extension cannot be made.
 const NO_EXTENSION: &str = "OL001";
 
-/// SQLSTATE of a lock that was not to be had within `lock_timeout`.
+/// SQLSTATE of a lock that was not granted within `lock_timeout`.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 /// Why the read models' database cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DatabaseError {
-    /// The connection URL is malformed. It is not repeated: it holds a password.
-    #[error("the database url is not valid")]
+    /// The connection URL is malformed. The message does not repeat it, because it contains a
+    /// password.
+    #[error("the database URL is not valid")]
     Url(#[source] sqlx::Error),
     /// No connection could be opened.
     #[error("cannot connect to the database at {address}")]
     Connect {
         /// Host and port, without credentials.
         address: String,
-        /// What the driver said.
+        /// The driver's error.
         #[source]
         source: sqlx::Error,
     },
     /// The server is older than [`OLDEST_MAJOR`].
     #[error("the database server is PostgreSQL {found}, at least {OLDEST_MAJOR} is needed")]
     TooOld {
-        /// Its major version.
+        /// The server's major version.
         found: u32,
     },
-    /// The extension that search needs is not there and cannot be made.
+    /// The extension that search needs is missing and cannot be made.
     #[error(
-        "search needs the extension pg_trgm, which cannot be made here; let an administrator run \
+        "search needs the extension pg_trgm, which this user cannot create; ask an administrator to run \
          `create extension pg_trgm with schema public` in this database"
     )]
     Extension(#[source] MigrateError),
-    /// A migration failed, or the database was migrated by other code.
+    /// A migration failed, or other code migrated the database.
     #[error("cannot migrate the database")]
     Migrate(#[source] MigrateError),
 }
 
-/// The bounds of a pool and of each session in it.
+/// The limits of a pool and of each session in it.
 #[derive(Debug, Clone)]
 pub struct PoolSettings {
     /// Shown in `pg_stat_activity`.
@@ -73,13 +75,14 @@ pub struct PoolSettings {
     pub max_connections: u32,
     /// Connections kept open while idle.
     pub min_connections: u32,
-    /// How long a caller waits for a connection, and [`connect`] for the server to come up.
+    /// How long a caller waits for a connection, and how long [`connect`] waits for a server that
+    /// is starting.
     pub acquire_timeout: Duration,
-    /// Longest single statement; `None` for work that is long by nature, such as a rebuild.
+    /// Longest single statement; `None` for work that takes long by nature, such as a rebuild.
     pub statement_timeout: Option<Duration>,
-    /// Longest wait for a lock: a stalled one would stall everybody queued behind it.
+    /// Longest wait for a lock. Every later request for the same lock queues behind a waiting one.
     pub lock_timeout: Duration,
-    /// A session that sits idle in a transaction for longer is ended by the server.
+    /// The server ends a session that is idle within a transaction for longer.
     pub idle_in_transaction_timeout: Duration,
 }
 
@@ -98,8 +101,8 @@ impl Default for PoolSettings {
 }
 
 impl PoolSettings {
-    /// The settings as parameters of the session: they hold from its first statement on and cost no
-    /// round trip.
+    /// Sends the settings as parameters at the start of the session, so that they apply from the
+    /// first statement on and cost no round trip.
     fn session(&self, options: PgConnectOptions) -> PgConnectOptions {
         let statement = self.statement_timeout.unwrap_or(Duration::ZERO);
         options.application_name(&self.application_name).options([
@@ -110,8 +113,8 @@ impl PoolSettings {
     }
 }
 
-/// Opens a pool and proves it with one connection. A server that is still starting is waited for,
-/// up to `acquire_timeout`.
+/// Opens a pool and tests it with one connection. Waits up to `acquire_timeout` for a server that
+/// is still starting.
 pub async fn connect(
     options: PgConnectOptions,
     settings: PoolSettings,
@@ -128,7 +131,7 @@ pub async fn connect(
     Ok(pool)
 }
 
-/// The bounds of a pool.
+/// Pool options with these limits.
 pub(crate) fn options(settings: &PoolSettings) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(settings.max_connections)
@@ -145,7 +148,7 @@ pub(crate) fn options(settings: &PoolSettings) -> PgPoolOptions {
         })
 }
 
-/// [`connect`] for a URL, as in `DATABASE_URL`.
+/// Like [`connect`], for a URL as in `DATABASE_URL`.
 pub async fn connect_url(url: &str, settings: PoolSettings) -> Result<PgPool, DatabaseError> {
     let options = PgConnectOptions::from_str(url).map_err(DatabaseError::Url)?;
     connect(options, settings).await
@@ -153,15 +156,16 @@ pub async fn connect_url(url: &str, settings: PoolSettings) -> Result<PgPool, Da
 
 /// Begins a transaction, in a task of its own.
 ///
-/// sqlx 0.9.0 gives a connection back to the pool inside an open transaction when the future of its
-/// `begin` is dropped halfway (sqlx #4393), and the next borrower then works in a transaction nobody
-/// commits. An HTTP handler is dropped whenever its client goes away, so only the task may wait.
+/// If the future of sqlx 0.9.0's `begin` is dropped halfway, the connection goes back to the pool
+/// inside an open transaction (sqlx #4393), and its next user works in a transaction that nobody
+/// commits. An HTTP handler is dropped whenever its client disconnects, so `begin` must run in a
+/// task that is never dropped.
 pub async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
     begin_with(pool, "begin").await
 }
 
-/// [`begin`] with a statement of the caller's, such as
-/// `begin isolation level repeatable read read only`.
+/// Like [`begin`], with a statement of its own, such as `begin isolation level repeatable read read
+/// only`.
 pub async fn begin_with(
     pool: &PgPool,
     statement: &'static str,
@@ -170,8 +174,8 @@ pub async fn begin_with(
     detached(async move { pool.begin_with(statement).await }).await
 }
 
-/// Runs database work in a task of its own, to its end: a caller who goes away leaves no connection in
-/// the middle of a statement.
+/// Runs database work to its end in a task of its own. A caller that is dropped leaves no
+/// connection in the middle of a statement.
 pub(crate) async fn detached<T, E>(
     work: impl Future<Output = Result<T, E>> + Send + 'static,
 ) -> Result<T, E>
@@ -184,10 +188,11 @@ where
     done.unwrap_or_else(|_| Err(sqlx::Error::WorkerCrashed.into()))
 }
 
-/// Brings the shared tables up to what this program needs. Safe to run on many nodes at once, and again.
+/// Brings the shared tables up to date with this program. Several nodes may run it at the same
+/// time, and it may run again.
 ///
-/// A lock held by others for longer than the pool's `lock_timeout` ends an attempt, so that a migration
-/// never queues in front of everybody else for long; it is then tried anew, for two minutes.
+/// An attempt fails if it waits for a lock longer than the pool's `lock_timeout`, so that a
+/// migration never makes other sessions queue behind it for long. It is retried for two minutes.
 pub async fn migrate(pool: &PgPool) -> Result<(), DatabaseError> {
     run(&MIGRATIONS, pool).await
 }
@@ -197,7 +202,7 @@ async fn run(migrations: &Migrator, pool: &PgPool) -> Result<(), DatabaseError> 
     loop {
         match attempt(migrations, pool).await {
             Err(error) if has_code(&error, LOCK_NOT_AVAILABLE) && Instant::now() < deadline => {
-                tracing::info!("a lock held the migration up, trying again");
+                tracing::info!("another session holds a lock that the migration needs, trying again");
             }
             Err(error) if has_code(&error, NO_EXTENSION) => {
                 return Err(DatabaseError::Extension(error));
@@ -208,15 +213,16 @@ async fn run(migrations: &Migrator, pool: &PgPool) -> Result<(), DatabaseError> 
     }
 }
 
-/// One attempt on a connection of its own: the advisory lock of a failed attempt ends with it.
+/// One attempt, on a connection of its own: the migrator's advisory lock ends with that connection.
 async fn attempt(migrations: &Migrator, pool: &PgPool) -> Result<(), MigrateError> {
     let options = pool.connect_options().as_ref().clone().options([
         ("statement_timeout", "0"),
-        // "already exists, skipping" is no news.
+        // Hides notices such as "already exists, skipping".
         ("client_min_messages", "warning"),
     ]);
     let mut connection: PgConnection = options.connect().await?;
-    // `run` is no future a task may hold (its `Acquire` is not general enough); this is what it calls.
+    // The future of `run` cannot be held by a task (its `Acquire` bound is not general enough), so
+    // this calls what `run` calls.
     migrations.run_direct(None, &mut connection, false).await?;
     connection.close().await?;
     Ok(())

@@ -1,8 +1,10 @@
-//! What this program's code makes of a small fixed history: code that makes the same of it may feed the same rows.
+//! The golden slice: a small fixed history that each build folds once. A build may feed a version
+//! if it makes the same rows of the slice as the build that began the version.
 //!
-//! For each build it is found out once, and noted by a checksum of its sources; each version carries what the code that began it
-//! makes of it. A note is a function of the build and is never changed, so builds that run beside each other have nothing
-//! to dispute: each feeds the versions of which it makes the same.
+//! The digest of a build's rows is stored in `control.code`, keyed by a checksum of the build's
+//! sources. Each version carries the digest of the build that began it. A stored digest depends on
+//! the build alone and never changes, so builds that run at the same time do not conflict: each
+//! feeds the versions whose digest equals its own.
 
 mod slice;
 
@@ -21,7 +23,8 @@ use crate::{
 use sqlx::{AssertSqlSafe, Connection, FromRow, PgConnection, PgPool};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Events applied at once: so few that rows are read back and go on, as those of a live feed do.
+/// Events applied at once. The number is small, so that rows are read back and updated, as in a
+/// live feed.
 const PIECE: usize = 16;
 
 /// Rows as text must not depend on the server's settings.
@@ -32,25 +35,26 @@ const SETTINGS: &str = "set local timezone = 'UTC'; set local datestyle = 'ISO, 
 /// Why this program does not feed a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
-    /// Its revision is lower than this program's.
+    /// The version's revision is lower than this program's.
     Older(u32),
-    /// Its revision is higher.
+    /// The version's revision is higher than this program's.
     Newer(u32),
-    /// Its tables are other ones, under the same revision.
+    /// The version has other tables than this program's, under the same revision.
     Tables,
     /// This program's code makes other rows of the same events, under the same revision.
     Rows,
-    /// It is of a program whose slice goes on where this program's ends: whether the rows are the same cannot be told.
+    /// The version's digest covers events of the slice that this program does not have, so that the
+    /// two cannot be compared.
     Slice,
 }
 
 impl Why {
-    /// Whether other code is declared by another revision, or seen by other tables.
+    /// Whether a different revision or different tables announce that the code is different.
     pub fn is_declared(self) -> bool {
         matches!(self, Self::Older(_) | Self::Newer(_) | Self::Tables)
     }
 
-    /// As an operator reads it.
+    /// The reason in words for an operator.
     pub fn told(self, model: ReadModel) -> String {
         let ours = model.template().revision;
         match self {
@@ -72,14 +76,14 @@ impl Why {
                  --accept)"
             ),
             Self::Slice => format!(
-                "a later program of the same revision {ours} built it, and whether this one gives \
-                 the same rows cannot be told: that one feeds it"
+                "a later program of the same revision {ours} built it, and this one cannot tell \
+                 whether it gives the same rows: that one feeds it"
             ),
         }
     }
 }
 
-/// How a version stands to this program's code.
+/// A version, with the digest that this build makes of the same events.
 #[derive(FromRow)]
 struct Row {
     projection: String,
@@ -89,7 +93,7 @@ struct Row {
     fingerprint: String,
     golden_events: Option<i32>,
     golden_digest: Option<String>,
-    /// What this program's code makes of the same events, if it is noted.
+    /// This build's digest of the same events, if it is stored.
     ours: Option<String>,
 }
 
@@ -111,7 +115,7 @@ impl Row {
     }
 }
 
-/// A version, and why this program does not feed it if it does not.
+/// A version, and why this program does not feed it (`None` if it does).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Standing {
     pub serving: bool,
@@ -119,7 +123,7 @@ pub(crate) struct Standing {
     pub why: Option<Why>,
 }
 
-/// How all versions stand to this program's code, as far as that is noted.
+/// The standing of all versions, as far as this build's digests are stored.
 pub(crate) async fn noted(
     pool: &PgPool,
     code: Planted,
@@ -127,7 +131,7 @@ pub(crate) async fn noted(
     Ok(standings(&rows(pool, code).await?))
 }
 
-/// The same, once it is known of `models`: what is not noted is found out.
+/// The same, after computing and storing the missing digests for `models`.
 pub(crate) async fn known(
     pool: &PgPool,
     code: Planted,
@@ -152,7 +156,7 @@ pub(crate) async fn known(
     Ok(standings(&found))
 }
 
-/// Sees to it that what this program's code makes of the whole slice is noted.
+/// Stores this build's digest of the whole slice, unless it is stored already.
 pub(crate) async fn ensure_noted(pool: &PgPool, model: ReadModel) -> Result<(), sqlx::Error> {
     let code = Planted::Nothing;
     let noted: bool = sqlx::query_scalar(
@@ -168,7 +172,7 @@ pub(crate) async fn ensure_noted(pool: &PgPool, model: ReadModel) -> Result<(), 
     if noted { Ok(()) } else { note(pool, code, &BTreeSet::from([(model, events())])).await }
 }
 
-/// Gives a new version of this program's code what that makes of the slice, if it is noted.
+/// Copies this build's digest into a new version, if it is stored.
 pub(crate) async fn mark(connection: &mut PgConnection, id: VersionId) -> Result<(), sqlx::Error> {
     sqlx::query(
         "update control.version v set golden_events = c.events, golden_digest = c.digest \
@@ -184,7 +188,8 @@ pub(crate) async fn mark(connection: &mut PgConnection, id: VersionId) -> Result
     Ok(())
 }
 
-/// What this program's code makes of the first `events` of the slice, as a digest. It is folded anew, and nothing is left of it.
+/// This build's digest of the first `events` events of the slice. It is computed afresh and not
+/// stored.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -195,7 +200,7 @@ pub async fn digest(pool: &PgPool, model: ReadModel, events: i32) -> Result<Stri
     Ok(digest)
 }
 
-/// Revision and tables of a read model in this program.
+/// The revision and the checksum of the tables of a read model in this program.
 pub fn fingerprint(model: ReadModel) -> String {
     model.template().fingerprint()
 }
@@ -224,7 +229,7 @@ fn standings(rows: &[Row]) -> BTreeMap<VersionId, Standing> {
     rows.iter().filter_map(standing).collect()
 }
 
-/// Finds out what this program's code makes of so many events, and notes it.
+/// Computes and stores this build's digests for each read model and number of events in `wanted`.
 async fn note(
     pool: &PgPool,
     code: Planted,
@@ -233,7 +238,7 @@ async fn note(
     let mut connection = past::session(pool).await?;
     for &(model, events) in wanted {
         let digest = fold(&mut connection, code, model, events).await?;
-        tracing::debug!(%model, events, digest, "the golden slice is folded");
+        tracing::debug!(%model, events, digest, "the digest of the golden slice is stored");
         sqlx::query(
             "insert into control.code (projection, fingerprint, sources, events, digest) \
              values ($1, $2, $3, $4, $5) on conflict do nothing",
@@ -249,7 +254,8 @@ async fn note(
     connection.close().await
 }
 
-/// Marks the versions that nobody has marked yet, as those are that are new or older than the marks.
+/// Gives this build's digest to the versions that have none: new ones, and ones made before digests
+/// were stored.
 async fn claim(pool: &PgPool, code: Planted, models: &[ReadModel]) -> Result<(), sqlx::Error> {
     let names: Vec<_> = models.iter().map(|model| model.as_str()).collect();
     sqlx::query(
@@ -266,7 +272,7 @@ async fn claim(pool: &PgPool, code: Planted, models: &[ReadModel]) -> Result<(),
     Ok(())
 }
 
-/// Folds the slice into tables that nobody else ever sees.
+/// Folds the slice into tables that are rolled back afterwards.
 async fn fold(
     connection: &mut PgConnection,
     code: Planted,
@@ -294,7 +300,7 @@ async fn fold(
             sqlx::query_as(AssertSqlSafe(query)).fetch_one(&mut *tx).await?;
         lines.push(format!("{table} {count} {rows}"));
     }
-    // What it refuses is no row, but a change all the same.
+    // The digest also covers the parked streams: refusing other events is a change, too.
     lines.extend(sieve.held().map(|held| format!("{} {}", held.stream, held.version)));
     let digest = sqlx::query_scalar("select md5($1)").bind(lines.join("\n"));
     let digest: String = digest.fetch_one(&mut *tx).await?;

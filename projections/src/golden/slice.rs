@@ -1,4 +1,5 @@
-//! The small fixed history. It is only ever appended to: what code makes of its beginning stays comparable.
+//! The golden slice itself. New events are only ever appended, so that digests of its beginning
+//! stay comparable.
 
 use crate::facts::Fact;
 use events::{
@@ -23,12 +24,13 @@ struct Told<'a> {
     body: &'a RawValue,
 }
 
-/// How many events the slice has.
+/// The number of events in the slice.
 pub fn events() -> i32 {
     i32::try_from(HISTORY.lines().count()).unwrap_or(i32::MAX)
 }
 
-/// The first of its events. One that this program's codec does not read is left out, which tells in the rows.
+/// The first events of the slice. An event that this program cannot decode is left out, which
+/// changes the rows and so the digest.
 pub(super) fn facts(events: i32) -> Vec<Fact> {
     let events = usize::try_from(events).unwrap_or_default();
     HISTORY.lines().take(events).zip(0_i64..).filter_map(|(line, at)| fact(line, at)).collect()

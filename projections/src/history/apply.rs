@@ -1,7 +1,8 @@
-//! Events to rows: all of them, by `COPY`.
+//! Events to rows: every event becomes a row, written by `COPY`.
 //!
-//! The table is append-only, so the versions of a stream are not looked up again here: an event that comes twice breaks
-//! the primary key, and one that is missing stops the read models of its stream.
+//! The table is append-only, so the writer does not check the versions of a stream: an event that
+//! is applied twice violates the primary key, and a missing one parks its stream in the other read
+//! models.
 
 use crate::{
     copy::{Copying, Rows},
@@ -14,7 +15,7 @@ use events::{Event, Position, StreamKind, log::Record};
 use sqlx::PgConnection;
 use std::sync::Arc;
 
-/// The table of one version.
+/// The `history` table of one version.
 pub(crate) struct History {
     copy: Arc<str>,
 }
@@ -57,7 +58,8 @@ impl Projection for History {
     }
 }
 
-/// Events on their way to the table in bulk: rows are made at once, and kept as they will be sent.
+/// Rows gathered for a bulk write. They are encoded at once and kept in the form in which they are
+/// sent.
 struct Gathered {
     copy: Arc<str>,
     rows: Rows,

@@ -1,4 +1,4 @@
-//! History: one row an event, of every stream, as it stands in the log. Personal data in it is sealed.
+//! History: one row an event, of every stream, as the log has it. Personal data in it is sealed.
 
 mod apply;
 mod query;
@@ -22,27 +22,27 @@ pub struct Entry {
     pub event_type: String,
     /// The schema version of `data`.
     pub schema: u16,
-    /// When it was decided.
+    /// When the event was decided.
     pub occurred_at: Timestamp,
-    /// The command that caused it.
+    /// The command that caused the event.
     pub command_id: Uuid,
-    /// The first command of the process it belongs to.
+    /// The first command of the process that the event belongs to.
     pub correlation_id: Uuid,
     /// What directly caused the command.
     pub causation_id: Uuid,
-    /// Where it stands in the log.
+    /// The event's position in the log.
     pub position: Position,
     /// The event's JSON as written.
     pub data: Box<RawValue>,
 }
 
-/// Which events of a stream.
+/// A range of the events of a stream.
 #[derive(Clone, Copy, Debug)]
 pub struct Range {
     /// Only events after this version; 0 for all.
     pub after: u64,
-    /// Only events up to and with this version; `u64::MAX` for all.
+    /// Only events up to and including this version; `u64::MAX` for all.
     pub up_to: u64,
-    /// At most so many.
+    /// The largest number of events to return.
     pub limit: u32,
 }

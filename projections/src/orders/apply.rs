@@ -12,7 +12,7 @@ use sqlx::{Postgres, postgres::PgArguments, query::Query};
 use std::{borrow::Cow, sync::Arc};
 use uuid::Uuid;
 
-/// The table of one version.
+/// The `orders` table of one version.
 pub(crate) type Orders = Table<OrderRow>;
 
 stream_row! {
@@ -105,7 +105,8 @@ impl StreamRow for OrderRow {
                 self.stand(Status::Cancelled);
                 self.reason = cancelled.reason.as_deref().map(str::to_owned);
             }
-            // The beginning is in the row already; bookkeeping shows nowhere.
+            // `begin` has already used `Placed`. The bookkeeping events change nothing that the
+            // order shows.
             E::Placed(_)
             | E::CustomerSettled(_)
             | E::StockSettled(_)
@@ -180,7 +181,8 @@ impl Payment {
         Self::ALL.into_iter().find(|payment| payment.as_str() == name)
     }
 
-    /// What becomes of the money, if the order is dead. A payment that is under way may still be captured.
+    /// The state of the refund of an order that was cancelled or rejected. A payment that has
+    /// started may still be captured.
     pub(super) fn refund(self, status: Status) -> Refund {
         if !matches!(status, Status::Cancelled | Status::Rejected) {
             return Refund::None;
@@ -193,7 +195,7 @@ impl Payment {
     }
 }
 
-/// Lines as JSON: made once a row is written, not once an event.
+/// Lines, serialised to JSON only when the row is written, not at each event.
 #[derive(Clone, Debug)]
 pub(crate) enum Items {
     Asked(Arc<[Line]>),
@@ -201,7 +203,7 @@ pub(crate) enum Items {
     Stored(String),
 }
 
-/// Discounts as JSON.
+/// Discounts, serialised to JSON only when the row is written.
 #[derive(Clone, Debug)]
 pub(crate) enum Discounts {
     Given(Arc<[Discount]>),
@@ -259,7 +261,7 @@ impl ColumnType for Discounts {
     }
 }
 
-/// Columns of JSON text that only travel through.
+/// Decodes a column of JSON text without parsing it.
 macro_rules! stored_text {
     ($($column:ident),+) => {
         $(impl sqlx::Type<Postgres> for $column {

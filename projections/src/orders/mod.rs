@@ -11,22 +11,23 @@ use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 use uuid::Uuid;
 
-/// Where an order stands.
+/// The status of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Status {
-    /// Not decided yet.
+    /// The shop has not decided yet.
     Pending,
-    /// The shop will deliver it.
+    /// The shop will deliver the order.
     Confirmed,
-    /// It is being packed.
+    /// The order is being packed.
     Processing,
-    /// It left the house.
+    /// The order has left the warehouse.
     Shipped,
-    /// It arrived.
+    /// The order has arrived.
     Delivered,
-    /// Somebody changed their mind.
+    /// The customer or the staff cancelled the order.
     Cancelled,
-    /// It will not be delivered: refused, declined or expired.
+    /// The shop will not deliver the order: it was refused, its payment was declined, or it
+    /// expired.
     Rejected,
 }
 
@@ -68,14 +69,14 @@ impl FromStr for Status {
     }
 }
 
-/// What becomes of money taken for an order that will not be delivered.
+/// The refund of money taken for an order that will not be delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refund {
-    /// There is nothing to give back.
+    /// There is nothing to refund.
     None,
-    /// Money was taken, or may still have been, and has not gone back yet.
+    /// Money was taken, or may have been, and is not refunded yet.
     Pending,
-    /// It went back.
+    /// The money was refunded.
     Done,
 }
 
@@ -90,17 +91,17 @@ impl Refund {
     }
 }
 
-/// A line of an order. Name and prices are known once the order is priced.
+/// A line of an order. Its name and prices are known once the order is priced.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Item {
     /// The product.
     pub product_id: Uuid,
-    /// Its name when it was reserved.
+    /// The product's name when it was reserved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Units.
     pub quantity: i64,
-    /// The price of one when it was reserved.
+    /// The price of one unit when it was reserved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit_price: Option<Money>,
     /// `quantity` times `unit_price`.
@@ -108,36 +109,37 @@ pub struct Item {
     pub line_total: Option<Money>,
 }
 
-/// An order, as its events up to now make it.
+/// An order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Order {
-    /// Its id.
+    /// The id of the order.
     pub order_id: Uuid,
-    /// Who ordered.
+    /// The customer who ordered.
     pub customer_id: Uuid,
-    /// Where it stands.
+    /// The status.
     pub status: Status,
-    /// Its lines.
+    /// The lines.
     pub items: Vec<Item>,
-    /// The sum of the lines; `None` until priced, as are the next ones.
+    /// The sum of the lines. This and the next amounts are `None` until the order is priced.
     pub subtotal: Option<Money>,
     /// The sum of the discounts.
     pub discount: Option<Money>,
     /// The discounts, in the order of the rules.
     pub discounts: Vec<Discount>,
-    /// What is paid.
+    /// The amount to pay.
     pub total: Option<Money>,
     /// The gateway's token for the means of payment.
     pub payment_method: String,
-    /// The gateway's id of the payment, once there is one.
+    /// The gateway's id of the payment, once it has started.
     pub payment_id: Option<String>,
-    /// What becomes of money taken, if the order is dead.
+    /// The refund, if the order was cancelled or rejected.
     pub refund: Refund,
-    /// Why it was rejected (a problem's name or `expired`) or cancelled (the caller's words).
+    /// Why the order was rejected (the name of a problem, or `expired`) or cancelled (the caller's
+    /// words).
     pub reason: Option<String>,
-    /// Where to, sealed with the customer's key (field `shipping_address`).
+    /// The delivery address, sealed with the customer's key (field `shipping_address`).
     pub shipping_address: Option<Sealed>,
-    /// When it was placed.
+    /// When the order was placed.
     pub placed_at: Timestamp,
     /// The time of the last event that changed what is shown here.
     pub updated_at: Timestamp,

@@ -20,12 +20,12 @@ macro_rules! select {
     };
 }
 
-/// Which orders a list shows; everything given must hold.
+/// The orders that a list shows. All given conditions must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Any of these; empty for all.
     pub statuses: Vec<Status>,
-    /// Of this customer.
+    /// Orders of this customer.
     pub customer_id: Option<Uuid>,
     /// Placed at this moment or later.
     pub placed_from: Option<Timestamp>,
@@ -33,17 +33,17 @@ pub struct Filter {
     pub placed_to: Option<Timestamp>,
 }
 
-/// Behind which order of the list a page begins.
+/// The last order of a page; the next page begins after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
     /// When that order was placed.
     pub placed_at: Timestamp,
-    /// Its id.
+    /// The id of that order.
     pub order_id: Uuid,
 }
 
 impl ReadModels {
-    /// The order with this id, if it belongs to `owner` or nobody asks for an owner.
+    /// The order with this id. If `owner` is given, only an order of this customer is returned.
     ///
     /// # Errors
     /// When the database does not answer, or the order is parked.
@@ -51,7 +51,8 @@ impl ReadModels {
         let parked = self.refuse_parked(ReadModel::Orders, StreamId::order(id)).await;
         let order = self.find_order(id, owner).await?;
         match parked {
-            // Whose it is stands in its first event: another's is not there.
+            // The first event says who owns the order. To another customer the order does not
+            // exist, parked or not.
             Err(QueryError::Parked { .. }) if owner.is_some() && order.is_none() => {
                 match self.find_order(id, None).await? {
                     Some(_) => Ok(None),
@@ -72,7 +73,8 @@ impl ReadModels {
         .await
     }
 
-    /// The version of the order with this id, as its `ETag` has it, if it belongs to `owner` or nobody asks for an owner.
+    /// The version of the order with this id, as in its `ETag`. If `owner` is given, only an order
+    /// of this customer is returned.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -81,7 +83,7 @@ impl ReadModels {
         id: Uuid,
         owner: Option<Uuid>,
     ) -> Result<Option<u64>, QueryError> {
-        // What is kept back is for the whole read to tell.
+        // For a parked order, the caller goes on to read the whole order, which reports the error.
         if self.refuse_parked(ReadModel::Orders, StreamId::order(id)).await.is_err() {
             return Ok(None);
         }
@@ -95,7 +97,7 @@ impl ReadModels {
         .await
     }
 
-    /// The orders that pass `filter`, newest first, from behind `after` on, at most `limit`.
+    /// The orders that match `filter`, newest first, after the order `after`, at most `limit`.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -113,8 +115,8 @@ impl ReadModels {
     }
 }
 
-/// Only the conditions that are asked for, so that the planner sees which index fits. The text has 16 forms at most and
-/// holds no value.
+/// The query contains only the conditions that were asked for, so that the planner sees which index
+/// fits. There are at most 16 different texts, and none contains a value.
 async fn list(
     pool: sqlx::PgPool,
     filter: Filter,

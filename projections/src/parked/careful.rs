@@ -1,4 +1,4 @@
-//! Finds the events that are refused among many, and applies all others.
+//! Finds the refused events among many, and applies all others.
 
 use super::sieve::Sieve;
 use crate::{
@@ -8,11 +8,11 @@ use crate::{
 };
 use sqlx::{Connection, PgConnection};
 
-/// What a projection said.
+/// Why a projection did not apply events.
 pub(crate) enum Refusal {
     /// Trying again does not help.
     Refused(String),
-    /// Trying again may.
+    /// Trying again may help.
     Transient(sqlx::Error),
 }
 
@@ -28,8 +28,9 @@ impl From<ApplyError> for Refusal {
     }
 }
 
-/// Whether the rows themselves are at fault: data the database cannot hold (SQLSTATE class 22, 54000 for a key too long), a
-/// broken constraint (23), a row that is there no more, or one that does not read.
+/// Whether the rows are at fault: data that the database cannot store (SQLSTATE class 22, or 54000
+/// for a key that is too long), a violated constraint (class 23), a row that is missing, or one
+/// that cannot be decoded.
 fn refuses_rows(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
@@ -42,17 +43,18 @@ fn refuses_rows(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Applies all of `facts` but what is refused and what follows it in its stream: halves them until one is left.
+/// Applies all of `facts` except the refused ones and those that follow one in its stream. To find
+/// them, it halves a refused part until one fact is left.
 ///
 /// # Errors
-/// When the database fails, which says nothing of the rows.
+/// When the database fails for a reason that has nothing to do with the rows.
 pub(crate) async fn apply(
     connection: &mut PgConnection,
     writer: &dyn Projection,
     facts: &Facts<'_>,
     sieve: &mut Sieve,
 ) -> Result<(), sqlx::Error> {
-    // In the order of the log: the first part on top.
+    // A stack: the earliest part of the log is on top.
     let mut parts = vec![facts.clone()];
     while let Some(part) = parts.pop() {
         let part = part.sift(|fact| sieve.lets_through(fact));

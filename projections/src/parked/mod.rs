@@ -1,10 +1,13 @@
-//! Parked streams: an event that cannot be applied, because no code here reads it or because its row is refused, keeps its
-//! stream back from there on, in order, in each version that meets it. The rest of the partition goes on.
+//! Parked streams. If a version cannot apply an event (no code here can decode it, or its row is
+//! refused), it parks the event's stream: it keeps that event and all later events of the stream
+//! back, in order. The other streams of the partition go on.
 //!
-//! What is kept back is noted in the transaction that moves the checkpoint past it, by its place: the events stay in the
-//! log. A checkpoint counts them, as it counts those that are applied. After a fix, [`retry`] applies them in order.
+//! The events stay in the log. The transaction that moves the checkpoint past them records where
+//! they are. The checkpoint counts them like applied ones. After a fix, [`retry`] applies them in
+//! order.
 //!
-//! A fault of the database parks nothing: only what is refused whenever it is tried.
+//! A fault of the database parks nothing. Only an event that would be refused at every attempt
+//! does.
 
 mod careful;
 mod retry;
@@ -22,45 +25,47 @@ use sqlx::{FromRow, PgPool};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
-/// So many streams a partition of a version keeps back; one more stops it there.
+/// The largest number of streams that a partition of a version may have parked. One more stops the
+/// partition.
 pub(crate) const MAX_PARKED: usize = 1_000;
 
-/// A stream that a version of a read model keeps back.
+/// A stream that a version of a read model has parked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParkedStream {
-    /// Of which read model.
+    /// The read model.
     pub model: ReadModel,
-    /// Which version of it.
+    /// The version of the read model.
     pub version: u32,
-    /// Whether queries see that version.
+    /// Whether that version serves.
     pub serving: bool,
     /// The stream.
     pub stream: StreamId,
-    /// The stream's version with the first event kept back.
+    /// The stream version of the first event kept back.
     pub stream_version: u64,
-    /// Where that event stands.
+    /// The position of that event.
     pub position: Position,
-    /// Where the last one stands.
+    /// The position of the last event kept back.
     pub last_position: Position,
-    /// How many there are.
+    /// The number of events kept back.
     pub events: i64,
-    /// Why the first one cannot be applied.
+    /// Why the first of them cannot be applied.
     pub reason: String,
-    /// When the first one was decided.
+    /// When the first of them was decided.
     pub first_at: Timestamp,
-    /// When the last one was decided.
+    /// When the last of them was decided.
     pub last_at: Timestamp,
     /// When the stream was parked.
     pub parked_at: Timestamp,
-    /// How often it was tried again in vain.
+    /// The number of retries that failed.
     pub tries: u32,
 }
 
-/// Behind which parked stream a page begins: its read model, version, partition and stream.
+/// The last parked stream of a page; the next page begins after it. Read model, version, partition,
+/// stream kind and stream id.
 pub type Cursor = (String, i32, i32, i16, Uuid);
 
 impl ParkedStream {
-    /// Where the page behind it begins.
+    /// The cursor for the page after this stream.
     pub fn cursor(&self) -> Cursor {
         (
             self.model.as_str().to_owned(),
@@ -113,7 +118,7 @@ impl Row {
     }
 }
 
-/// The parked streams of all versions, from behind `after` on, at most `limit`.
+/// The parked streams of all versions, after the stream `after`, at most `limit`.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -152,7 +157,8 @@ pub(crate) fn gauge(model: ReadModel) -> metrics::Gauge {
 }
 
 impl ReadModels {
-    /// How many streams the serving versions keep back, where it is any.
+    /// The number of streams that each serving version has parked; read models without any are left
+    /// out.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -167,8 +173,9 @@ impl ReadModels {
         Ok(rows.into_iter().filter_map(count).collect())
     }
 
-    /// Refuses to show what `model` keeps back of a stream. Comes before the rows are read: what is drained meanwhile they
-    /// show, and what is parked meanwhile is behind the position that was told.
+    /// Returns an error if `model` has parked this stream. Call it before reading the rows: if a
+    /// retry drains the stream in between, the rows include its events; if the stream is parked in
+    /// between, the event is behind the position that the answer reports.
     ///
     /// # Errors
     /// [`QueryError::Parked`], or when the database does not answer.

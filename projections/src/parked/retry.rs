@@ -1,7 +1,8 @@
-//! Applies what was kept back, after a fix.
+//! Applies the events of a parked stream, after a fix.
 //!
-//! The log is read without holding anybody up, and a piece of it applied under the lock of the checkpoint: whoever feeds the
-//! partition notes further events of the stream before that or finds it parked no more, and then begins anew.
+//! A retry reads the log without a lock. It then locks the checkpoint and applies what it has read.
+//! A feed of the same partition either records further events of the stream before that, or finds
+//! afterwards that the stream is no longer parked and starts again from the checkpoint.
 
 use super::{Sieve, apply_carefully, store};
 use crate::{
@@ -16,67 +17,70 @@ use events::{
 use sqlx::{PgConnection, PgPool};
 use std::sync::Arc;
 
-/// Events of a transaction, at least: batches are whole.
+/// Smallest number of events in a transaction, as long as there are more: batches are applied
+/// whole.
 const PIECE: usize = 1_000;
 
-/// What became of a parked stream in one version.
+/// The result of a retry in one version.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Retried {
-    /// Of which read model.
+    /// The read model.
     pub model: ReadModel,
-    /// Which version of it.
+    /// The version of the read model.
     pub version: u32,
-    /// Events applied now.
+    /// The number of events that this retry applied.
     pub applied: u64,
     /// What became of the stream.
     pub outcome: Outcome,
 }
 
-/// What became of a parked stream.
+/// What a retry did with a parked stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// All is applied, and it is parked no more.
+    /// All events are applied, and the stream is no longer parked.
     Drained,
-    /// It is still parked.
+    /// The stream is still parked.
     Parked {
         /// The first event that is not applied.
         position: Position,
-        /// Why not.
+        /// Why it cannot be applied.
         reason: String,
     },
-    /// Other code writes this version: it was left alone.
+    /// Another build feeds this version, so the retry left it alone.
     Stale,
 }
 
-/// Why a stream was not tried again, or not to the end.
+/// Why a retry failed or ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum RetryError {
-    /// No version has it parked.
+    /// No version has parked this stream.
     #[error("{0} is not parked")]
     NotParked(StreamId),
     /// The log does not answer.
     #[error("the log cannot be read")]
     Log(#[from] ReadError),
-    /// The log ends before what was kept back.
-    #[error("the log does not hold the events that were parked")]
+    /// The log ends before the events that were kept back.
+    #[error("the log ends before the parked events: is it another log?")]
     OtherLog,
     /// The database does not answer, or refuses.
     #[error("the parked stream cannot be changed")]
     Database(#[from] sqlx::Error),
 }
 
-/// Applies what each version keeps back of `stream`, in order and through the upcasters of this program, until something is
-/// refused again. Safe beside whoever feeds the versions, and beside itself.
+/// Applies the events that each version keeps back of `stream`, in order and through this program's
+/// upcasters, until one is refused again. It is safe while the versions are fed, and while another
+/// retry runs.
 ///
 /// # Errors
-/// When it is not parked, or log or database do not answer; what was applied by then stays so.
+/// When the stream is not parked, or the log or the database do not answer. Events that were
+/// applied by then stay applied.
 pub async fn retry(
     pool: &PgPool,
     log: &Arc<dyn EventLog>,
     stream: StreamId,
 ) -> Result<Vec<Retried>, RetryError> {
     let (pool, log) = (pool.clone(), Arc::clone(log));
-    // To its end, even if who asked goes away.
+    // Runs to its end even if the caller is dropped.
     #[expect(clippy::disallowed_methods, reason = "ends by itself, with the stream")]
     let done = tokio::spawn(async move {
         let parked = store::of_stream(&pool, stream).await?;
@@ -88,7 +92,7 @@ pub async fn retry(
             let (applied, outcome) =
                 if ours { drain(&pool, &*log, share, stream).await? } else { (0, Outcome::Stale) };
             let (model, version) = (share.0.model, share.0.number.unsigned_abs());
-            tracing::info!(version = %share.0, %stream, applied, ?outcome, "tried again");
+            tracing::info!(version = %share.0, %stream, applied, ?outcome, "parked stream retried");
             retried.push(Retried { model, version, applied, outcome });
         }
         Ok(retried)
@@ -108,11 +112,11 @@ async fn drain(
         let Some(row) = row else { return Ok((applied, Outcome::Drained)) };
         let piece = Piece::read(log, &row, stream).await?;
         let mut tx = database::begin(pool).await?;
-        // Whoever feeds the partition moves this first.
+        // A feed moves the checkpoint first in its transaction, so this lock excludes it.
         checkpoint::lock(&mut tx, share).await?;
         let Some(now) = store::row(&mut tx, share, stream).await? else { continue };
         if now.first != row.first {
-            // Another retry was there meanwhile.
+            // Another retry applied events meanwhile.
             continue;
         }
         let step = piece.apply(&mut tx, &now, stream).await?;
@@ -128,25 +132,25 @@ async fn drain(
     }
 }
 
-/// Some of a stream, as the log has it.
+/// Some events of a stream, as read from the log.
 struct Piece {
     facts: Vec<Fact>,
     poison: Option<Undecodable>,
-    /// Where whoever wants more reads on.
+    /// Where the next piece begins.
     next: Cursor,
 }
 
-/// What came of a piece.
+/// The result of applying a piece.
 struct Step {
     applied: u64,
     refused: Option<(Position, String)>,
-    /// Whether nothing more is kept back.
+    /// Whether all events that were kept back are applied.
     done: bool,
 }
 
 impl Piece {
-    /// What stands behind what is applied, up to the first event that does not read, a number of events, or the last one
-    /// kept back.
+    /// Reads the events that are kept back: up to the last one, an event that cannot be decoded, or
+    /// [`PIECE`] events.
     async fn read(
         log: &dyn EventLog,
         row: &store::Row,
@@ -174,14 +178,14 @@ impl Piece {
         Ok(piece)
     }
 
-    /// Applies what `row` says is kept back.
+    /// Applies the events that `row` keeps back.
     async fn apply(
         mut self,
         connection: &mut PgConnection,
         row: &store::Row,
         stream: StreamId,
     ) -> Result<Step, sqlx::Error> {
-        // What is behind that has not been fed yet.
+        // Events after `row.last` have not been fed yet.
         self.facts.retain(|fact| fact.position.offset <= row.last);
         let poison = self.poison.take().filter(|it| it.position.offset <= row.last);
         let id = row.share.0;

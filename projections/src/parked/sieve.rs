@@ -1,4 +1,4 @@
-//! Parts what is applied from what is kept back.
+//! Separates the events to apply from those to keep back.
 
 use crate::{facts::Fact, facts::Undecodable, lease::Share, version::VersionId};
 use events::{Offset, Partition, Position, StreamId, Timestamp, log::Record};
@@ -12,7 +12,7 @@ pub(crate) struct Held {
     pub stream: StreamId,
     /// Why the stream is parked; `None` if it was parked before.
     pub reason: Option<String>,
-    /// The stream's version with the first of the events.
+    /// The stream version of the first of the events.
     pub version: u64,
     pub first: Offset,
     pub first_time: Timestamp,
@@ -21,7 +21,8 @@ pub(crate) struct Held {
     pub events: i64,
 }
 
-/// The streams of one version that are parked, and what it has kept back of what was read.
+/// The parked streams of one version, and the events that it has kept back of the part that is
+/// being applied.
 #[derive(Clone, Debug)]
 pub(crate) struct Sieve {
     version: VersionId,
@@ -29,7 +30,7 @@ pub(crate) struct Sieve {
     held: BTreeMap<(Partition, StreamId), Held>,
 }
 
-/// The longest reason that is kept, in characters.
+/// The longest reason that is stored, in characters.
 const REASON: usize = 1_000;
 
 impl Sieve {
@@ -37,14 +38,14 @@ impl Sieve {
         Self { version, parked: BTreeMap::new(), held: BTreeMap::new() }
     }
 
-    /// These streams of a partition were parked before.
+    /// Notes the streams of a partition that were parked before.
     pub fn know(&mut self, partition: Partition, parked: &Arc<FxHashSet<StreamId>>) {
         if !parked.is_empty() {
             self.parked.insert(partition, Arc::clone(parked));
         }
     }
 
-    /// Whether the fact is to be applied; otherwise it is kept back.
+    /// Whether to apply the fact. If not, it is kept back.
     pub fn lets_through(&mut self, fact: &Fact) -> bool {
         let stream = fact.record.stream;
         if self.is_parked(fact.position, stream) {
@@ -54,17 +55,17 @@ impl Sieve {
         true
     }
 
-    /// Keeps back an event that no code here can read, and with it the rest of its stream.
+    /// Keeps back an event that no code here can decode, and the rest of its stream.
     pub fn undecodable(&mut self, event: &Undecodable) {
         self.hold(event.position, &event.record, Some(&event.reason));
     }
 
-    /// Keeps back a fact that was refused, and with it the rest of its stream.
+    /// Keeps back a fact that was refused, and the rest of its stream.
     pub fn refused(&mut self, fact: &Fact, reason: &str) {
         self.hold(fact.position, &fact.record, Some(reason));
     }
 
-    /// What is kept back, by stream.
+    /// The events kept back, by stream.
     pub fn held(&self) -> impl Iterator<Item = &Held> {
         self.held.values()
     }
@@ -92,7 +93,8 @@ impl Sieve {
             last_time: record.time,
             events: 0,
         });
-        // What cannot be read is known before what is refused, wherever it stands.
+        // Events that cannot be decoded are reported before the refused ones, so an earlier event
+        // may come later.
         if at.offset < held.first {
             (held.first, held.first_time) = (at.offset, record.time);
             (held.version, held.reason) = (record.metadata.version, reason);
@@ -103,7 +105,7 @@ impl Sieve {
     }
 }
 
-/// `PostgreSQL`'s text holds no NUL, and the name of an event may.
+/// `PostgreSQL`'s `text` cannot contain NUL, and the name of an event may.
 fn shown(reason: &str) -> String {
     reason.replace('\0', "\u{fffd}").chars().take(REASON).collect()
 }

@@ -1,5 +1,5 @@
-//! Parked streams as the database keeps them. Their rows change only under the lock of their checkpoint: whoever moves it,
-//! or [`retry`](super::retry).
+//! Parked streams in the database. Their rows change only under the lock of their checkpoint: by a
+//! feed, which moves the checkpoint, or by [`retry`](super::retry).
 
 use super::sieve::Held;
 use crate::{Planted, ReadModel, facts::sql_partition, golden, lease::Share, version::VersionId};
@@ -9,7 +9,7 @@ use sqlx::{PgConnection, PgPool};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
-/// A statement about the row of one stream in a share, with the key bound as `$1` to `$5`.
+/// A statement on the row of one stream in a share, with the key bound as `$1` to `$5`.
 macro_rules! of_row {
     ($query:path, $statement:literal, $share:expr, $stream:expr) => {{
         let ((id, partition), stream): (Share, StreamId) = ($share, $stream);
@@ -26,7 +26,7 @@ macro_rules! of_row {
     }};
 }
 
-/// The streams that are parked, by share.
+/// The parked streams, by share.
 pub(crate) async fn load(
     pool: &PgPool,
 ) -> Result<BTreeMap<Share, FxHashSet<StreamId>>, sqlx::Error> {
@@ -50,8 +50,9 @@ pub(super) fn stream(kind: i16, id: Uuid) -> Option<StreamId> {
     Some(StreamId { kind, id })
 }
 
-/// Notes what is kept back; `read_from` is where its share stood before. `false` if a stream that was parked is so no more:
-/// then it is not to be kept back, and the caller rolls back.
+/// Records the events kept back. `read_from` is where the checkpoint was before. Returns `false` if
+/// the stream was parked and no longer is: then the events must be applied after all, and the
+/// caller rolls back.
 pub(crate) async fn record(
     connection: &mut PgConnection,
     held: &Held,
@@ -95,7 +96,7 @@ pub(crate) async fn record(
     Ok(true)
 }
 
-/// Moves the count of parked streams that the checkpoint keeps.
+/// Changes the number of parked streams in the checkpoint.
 pub(super) async fn count(
     connection: &mut PgConnection,
     (id, partition): Share,
@@ -114,7 +115,7 @@ pub(super) async fn count(
     Ok(())
 }
 
-/// How many streams and events are parked, by version.
+/// The number of parked streams and of their events, by version.
 pub(crate) async fn counts(pool: &PgPool) -> Result<BTreeMap<VersionId, (i64, i64)>, sqlx::Error> {
     let rows: Vec<(String, i32, i64, i64)> = sqlx::query_as(
         "select projection, version, count(*), sum(events)::bigint from control.parked \
@@ -128,7 +129,7 @@ pub(crate) async fn counts(pool: &PgPool) -> Result<BTreeMap<VersionId, (i64, i6
     Ok(rows.into_iter().filter_map(count).collect())
 }
 
-/// Whether `to` keeps back a stream that `from` shows, and nobody has accepted that.
+/// Whether `to` keeps back a stream that `from` shows, unless an operator has accepted that.
 pub(crate) async fn holds_back(
     connection: &mut PgConnection,
     from: VersionId,
@@ -150,7 +151,7 @@ pub(crate) async fn holds_back(
     .await
 }
 
-/// A parked stream of a version, with what a retry needs.
+/// What a retry needs to know of a parked stream.
 pub(super) struct Row {
     pub share: Share,
     pub first: Offset,
@@ -158,7 +159,7 @@ pub(super) struct Row {
     pub last: Offset,
 }
 
-/// Every version that has this stream parked, and whether this program's code writes it.
+/// Every version that has parked this stream, and whether this build feeds it.
 pub(super) async fn of_stream(
     pool: &PgPool,
     stream: StreamId,
@@ -180,7 +181,7 @@ pub(super) async fn of_stream(
     Ok(rows.into_iter().filter_map(share).collect())
 }
 
-/// What is parked of a stream; `None` if nothing is any more.
+/// The row of a parked stream; `None` if the stream is not parked (any more).
 pub(super) async fn row(
     connection: &mut PgConnection,
     share: Share,
@@ -201,7 +202,7 @@ pub(super) async fn row(
     }))
 }
 
-/// Begins what is left of a stream at the event that is refused still; so many events are applied.
+/// Records that the first `applied` events are applied and the next one is still refused.
 pub(super) async fn still_parked(
     connection: &mut PgConnection,
     held: &Held,
@@ -224,7 +225,7 @@ pub(super) async fn still_parked(
     Ok(())
 }
 
-/// Begins what is left of a stream at `next`; so many events are applied.
+/// Records that the first `applied` events are applied, and that the next piece begins at `next`.
 pub(super) async fn go_on_from(
     connection: &mut PgConnection,
     share: Share,
@@ -247,7 +248,7 @@ pub(super) async fn go_on_from(
     Ok(())
 }
 
-/// The stream is parked no more.
+/// Removes a stream from the parked ones.
 pub(super) async fn unpark(
     connection: &mut PgConnection,
     share: Share,
@@ -259,7 +260,7 @@ pub(super) async fn unpark(
     count(connection, share, -1).await
 }
 
-/// From where on each parked stream of a version is kept back.
+/// The offset from which each parked stream of a version is kept back.
 pub(crate) async fn firsts(
     connection: &mut PgConnection,
     id: VersionId,

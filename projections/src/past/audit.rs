@@ -1,4 +1,4 @@
-//! Whether what serves is what the log says.
+//! Compares the serving read models with the log.
 
 use super::{
     PastError,
@@ -16,28 +16,28 @@ use serde::Serialize;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use std::collections::BTreeMap;
 
-/// Differing rows that are named, a table.
+/// Largest number of differing rows that a report names for each table.
 const NAMED: i64 = 10;
 
-/// What a serving read model is, against a fold of the log at its checkpoints.
+/// The comparison of a serving read model with a fold of the log at its checkpoints.
 #[derive(Clone, Debug, Serialize)]
 pub struct ModelReport {
-    /// Which one.
+    /// The read model.
     #[serde(serialize_with = "name")]
     pub model: ReadModel,
     /// The version that serves.
     pub version: u32,
-    /// Whether it was compared: what other code wrote is not.
+    /// Whether it was compared. A version that another build wrote is not.
     pub compared: bool,
     /// Events folded.
     pub events: u64,
     /// Rows compared.
     pub rows: u64,
-    /// Streams that it keeps back, and that were left out.
+    /// Parked streams, which the comparison leaves out.
     pub parked: u64,
-    /// Rows that differ, named below or not, and streams that could not be folded.
+    /// The number of differing rows, named below or not, and of streams that could not be folded.
     pub found: u64,
-    /// The first rows that differ, of each table.
+    /// The first differing rows of each table.
     pub differences: Vec<Difference>,
     /// Streams that cannot be applied although they are not parked, and why.
     pub refused: Vec<(StreamId, String)>,
@@ -48,22 +48,23 @@ fn name<S: serde::Serializer>(model: &ReadModel, serializer: S) -> Result<S::Ok,
     serializer.serialize_str(model.as_str())
 }
 
-/// A row that is on one side only.
+/// A row that only one of the two sides has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// Of which table.
+    /// The table.
     pub table: String,
-    /// Whether it is in the read model; otherwise in the fold of the log.
+    /// Whether the row is in the read model (`true`) or in the fold of the log (`false`).
     pub stored: bool,
-    /// The row.
+    /// The row, as text.
     pub row: String,
 }
 
-/// Compares every serving read model with a fold of the log at its checkpoints, each as of one moment, without stopping
-/// anybody. Nothing is left of it.
+/// Compares every serving read model with a fold of the log at its checkpoints. Each is read in a
+/// snapshot, so that nothing has to stop. The transaction is rolled back, so that nothing is left
+/// behind.
 ///
 /// # Errors
-/// When log or database do not answer.
+/// When the log or the database do not answer.
 pub async fn audit(pool: &PgPool, log: &dyn EventLog) -> Result<Vec<ModelReport>, PastError> {
     let mut reports = Vec::new();
     for model in ReadModel::ALL {
@@ -78,7 +79,7 @@ pub async fn audit(pool: &PgPool, log: &dyn EventLog) -> Result<Vec<ModelReport>
     Ok(reports)
 }
 
-/// `None` if no version serves yet.
+/// Returns `None` if no version serves yet.
 async fn compare(
     connection: &mut PgConnection,
     log: &dyn EventLog,
@@ -142,7 +143,7 @@ async fn checkpoints(
     Ok(rows.into_iter().map(at).collect())
 }
 
-/// By a digest first: rows are looked at only where it differs.
+/// Compares digests first, and rows only if the digests differ.
 async fn compare_table(
     connection: &mut PgConnection,
     stored: &str,

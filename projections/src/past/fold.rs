@@ -1,4 +1,4 @@
-//! The log into tables of their own.
+//! Folds the log into scratch tables.
 
 use super::PastError;
 use crate::{
@@ -14,17 +14,17 @@ use events::{
 use sqlx::{AssertSqlSafe, PgConnection};
 use std::sync::Arc;
 
-/// Events applied at once, at least, while there are more.
+/// Smallest number of events applied at once, as long as there are more.
 const PIECE: usize = 5_000;
 
-/// Where a partition ends.
+/// Where the fold of a partition ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// Before this offset.
     Before(Offset),
     /// With the event at this offset.
     With(Offset),
-    /// With the last event of this time.
+    /// With the last event of this time or earlier.
     Until(Timestamp),
 }
 
@@ -38,7 +38,7 @@ impl End {
         }
     }
 
-    /// Whether nothing at or behind `next` belongs to it.
+    /// Whether no event at `next` or later can belong to the fold.
     fn is_before(self, next: Offset) -> bool {
         match self {
             Self::Before(end) => next >= end,
@@ -48,13 +48,13 @@ impl End {
     }
 }
 
-/// How far a fold got.
+/// How far a fold has read.
 pub(super) struct Reached {
     pub next: Offset,
     pub resume: Cursor,
 }
 
-/// Tables of a read model in a schema of their own.
+/// The tables of a read model in a schema of their own.
 pub(super) struct Scratch {
     pub schema: String,
     /// Events applied.
@@ -64,7 +64,7 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Empty tables.
+    /// Makes empty tables.
     pub async fn create(
         connection: &mut PgConnection,
         id: VersionId,
@@ -81,7 +81,8 @@ impl Scratch {
         Ok(Self { schema, events: 0, writer, sieve: Sieve::new(id) })
     }
 
-    /// Applies what `wanted` says of a partition, from its beginning to `end`.
+    /// Applies the events of a partition for which `wanted` returns true, from the beginning of the
+    /// partition to `end`.
     pub async fn fold(
         &mut self,
         connection: &mut PgConnection,
@@ -94,8 +95,9 @@ impl Scratch {
         self.fold_on(connection, log, partition, start, end, wanted).await.map(drop)
     }
 
-    /// The same from `cursor` on; gives where it got to, and where whoever wants what follows begins to read: what it finds
-    /// there before the end is applied already.
+    /// Like [`fold`](Self::fold), from `cursor` on. Returns where it has read to, and a cursor for
+    /// reading on: that cursor is one chunk earlier, so that the next fold reads the last chunk
+    /// again and must skip the events before `next`.
     pub async fn fold_on(
         &mut self,
         connection: &mut PgConnection,
@@ -140,7 +142,7 @@ impl Scratch {
         }
     }
 
-    /// The streams that are not whole, and why.
+    /// The streams that could not be folded completely, and why.
     pub fn refused(&self) -> Vec<(StreamId, String)> {
         let reason = |held: &crate::parked::Held| held.reason.clone().unwrap_or_default();
         self.sieve.held().map(|held| (held.stream, reason(held))).collect()

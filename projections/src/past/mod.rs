@@ -1,7 +1,9 @@
-//! The log folded again: read models as they were, one stream's rows anew, and whether what serves is what the log says.
+//! Folds the log again: builds read models as they were in the past, rebuilds the rows of one
+//! stream, and compares serving read models with the log.
 //!
-//! All of it happens in one transaction of a session of its own, with tables that nobody else sees until it commits, through
-//! the same code that feeds a version. Memory holds a few thousand events at a time.
+//! Each of these runs in one transaction of a session of its own, with the same code that feeds a
+//! version. Its tables are invisible to others until it commits. It holds a few thousand events in
+//! memory at a time.
 
 mod audit;
 mod fold;
@@ -19,18 +21,19 @@ use fold::{End, Scratch};
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, PgPool, postgres::PgConnectOptions};
 use std::{collections::BTreeMap, str::FromStr};
 
-/// A moment of the log.
+/// A moment in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Moment {
-    /// Everything decided up to and with this time.
+    /// Every event decided at this time or earlier.
     Time(Timestamp),
-    /// Every event up to and with those named; partitions that are not named end at the time of the latest of these.
+    /// Every event up to and including the named ones. A partition that is not named ends at the
+    /// time of the latest named event.
     Token(LogPosition),
 }
 
-/// Neither a time as RFC 3339 has it nor a position.
+/// The text is neither an RFC 3339 time nor a position.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a moment is a time like 2026-11-20T12:00:00Z, or a Log-Position as it was answered")]
+#[error("a moment is a time like 2026-11-20T12:00:00Z, or the value of a Log-Position header")]
 pub struct MomentError;
 
 impl FromStr for Moment {
@@ -44,56 +47,57 @@ impl FromStr for Moment {
     }
 }
 
-/// Why the past cannot be shown.
+/// Why a fold of the log failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PastError {
-    /// It has not come yet.
+    /// The moment is in the future.
     #[error("{0} is in the future")]
     Future(Timestamp),
-    /// A position names none.
+    /// There is no event at a position of the moment.
     #[error("there is no event at {0}")]
     NoSuchEvent(Position),
-    /// Other code writes the serving version.
-    #[error("the serving version of {0} was written by other code")]
+    /// Another build wrote the serving version.
+    #[error("another build wrote the serving version of {0}")]
     Stale(ReadModel),
-    /// Rows of this read model are no single stream's.
-    #[error("{model} has no rows of {stream} alone")]
+    /// The rows of this read model cannot be rebuilt for this stream alone.
+    #[error("the rows of {stream} in {model} cannot be rebuilt alone")]
     NotOfStream {
-        /// Which read model.
+        /// The read model.
         model: ReadModel,
-        /// Which stream.
+        /// The stream.
         stream: StreamId,
     },
-    /// It is kept back.
-    #[error("{0} is parked: try it again instead")]
+    /// The stream is parked.
+    #[error("{0} is parked: retry it instead")]
     Parked(StreamId),
-    /// An event of it cannot be applied.
+    /// An event of the stream cannot be applied.
     #[error("{stream} cannot be applied: {reason}")]
     Refused {
-        /// Which stream.
+        /// The stream.
         stream: StreamId,
         /// Why.
         reason: String,
     },
     /// The log ends before the checkpoint.
-    #[error("the log does not hold what was applied")]
+    #[error("the log ends before the events that were applied: is it another log?")]
     OtherLog,
     /// The log does not answer.
     #[error("the log cannot be read")]
     Log(#[from] ReadError),
     /// The database does not answer, or refuses.
-    #[error("the past cannot be written")]
+    #[error("the database cannot be used for the fold of the log")]
     Database(#[from] sqlx::Error),
 }
 
-/// Where a moment ends each partition.
+/// Where each partition ends at a moment.
 pub struct Ends(BTreeMap<Partition, End>);
 
 impl Ends {
-    /// Of a moment that is not after `now`.
+    /// The ends of all partitions at `moment`.
     ///
     /// # Errors
-    /// When it is, or names an event that is not there, or the log does not answer.
+    /// When the moment is after `now` or names an event that does not exist, or when the log does
+    /// not answer.
     pub async fn of(
         moment: &Moment,
         log: &dyn EventLog,
@@ -117,7 +121,7 @@ impl Ends {
         Ok(Self(ends))
     }
 
-    /// Whether an event belongs to it.
+    /// Whether an event belongs to the moment.
     pub fn include(&self, at: Position, time: Timestamp) -> bool {
         self.0.get(&at.partition).is_some_and(|end| end.includes(at.offset, time))
     }
@@ -125,7 +129,7 @@ impl Ends {
 
 /// The time of the event at a position.
 async fn time_of(log: &dyn EventLog, at: Position) -> Result<Timestamp, PastError> {
-    // What stands behind the end would be waited for.
+    // Reading at or after the end would wait for new events.
     if at.partition.0 >= log.partitions() || at.offset >= log.acknowledged(at.partition).await? {
         return Err(PastError::NoSuchEvent(at));
     }
@@ -143,22 +147,23 @@ async fn time_of(log: &dyn EventLog, at: Position) -> Result<Timestamp, PastErro
     }
 }
 
-/// A read model as it was.
+/// A read model as it was at a moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Past {
-    /// The schema that holds its tables.
+    /// The schema that contains its tables.
     pub schema: String,
-    /// Events in it.
+    /// The number of events applied.
     pub events: u64,
-    /// Streams that are not whole in it, and why.
+    /// Streams that could not be applied completely, and why.
     pub refused: Vec<(StreamId, String)>,
 }
 
-/// Builds `model` as it was at `moment`, into a schema of its own; another one of the same name gives way. Queries do not
-/// see it, and nobody feeds it.
+/// Builds `model` as it was at `moment`, in a schema of its own, which replaces one of the same
+/// name. Queries do not use it, and no projector feeds it.
 ///
 /// # Errors
-/// When the moment is none of this log's, or log or database do not answer. Then nothing is left of it.
+/// When the moment is not one of this log, or the log or the database do not answer. Nothing is
+/// left behind then.
 pub async fn as_of(
     pool: &PgPool,
     log: &dyn EventLog,
@@ -181,7 +186,7 @@ pub async fn as_of(
     Ok(Past { events: scratch.events, refused: scratch.refused(), schema: scratch.schema })
 }
 
-/// The moment in letters and digits.
+/// The moment as part of a schema name.
 fn name(moment: &Moment) -> String {
     match moment {
         Moment::Time(time) => time.format("%Y%m%dt%H%M%S%6fz").to_string(),
@@ -195,14 +200,14 @@ fn name(moment: &Moment) -> String {
     }
 }
 
-/// A session of its own, in which statements and transactions may take their time.
+/// Opens a session without time limits for statements and transactions.
 pub(crate) async fn session(pool: &PgPool) -> Result<PgConnection, sqlx::Error> {
     let options: PgConnectOptions = pool.connect_options().as_ref().clone();
     options
         .options([
             ("statement_timeout", "0"),
             ("idle_in_transaction_session_timeout", "0"),
-            // "drop cascades to" is no news.
+            // Hides notices such as "drop cascades to".
             ("client_min_messages", "warning"),
         ])
         .connect()

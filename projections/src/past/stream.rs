@@ -1,4 +1,4 @@
-//! One stream's rows anew.
+//! Rebuilds the rows of one stream.
 
 use super::{
     PastError,
@@ -15,18 +15,19 @@ use events::{
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 
-/// A stream's rows, built anew.
+/// The result of rebuilding the rows of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rebuilt {
     /// The version that serves.
     pub version: u32,
-    /// Events folded.
+    /// The number of events folded.
     pub events: u64,
-    /// Rows that were there before, and rows that are there now.
+    /// The number of rows before, and after.
     pub rows: (u64, u64),
 }
 
-/// Which rows are a stream's, for read models that have such; `$1` is its id, `$2` the number of its kind.
+/// The condition for the rows of one stream, for read models where rows belong to a single stream.
+/// `$1` is the stream's id, `$2` the number of its kind.
 fn rows_of(model: ReadModel, kind: StreamKind) -> Option<&'static str> {
     match (model, kind) {
         (ReadModel::Orders, StreamKind::Order) => Some("order_id = $1 and $2 is not null"),
@@ -37,13 +38,15 @@ fn rows_of(model: ReadModel, kind: StreamKind) -> Option<&'static str> {
     }
 }
 
-/// Builds the rows of one stream in the serving version of `model` anew, in one transaction.
+/// Rebuilds the rows of one stream in the serving version of `model`, in one transaction.
 ///
-/// The stream is folded beside the rows first; then its partition stands still for the moment that the rest and the exchange
-/// take.
+/// The stream is first folded into scratch tables while the version is fed. Then the checkpoint is
+/// locked, which stops the feed of this partition until the remaining events are folded and the
+/// rows are exchanged.
 ///
 /// # Errors
-/// When the stream is parked, or cannot be applied, or has no rows there of its own; nothing is changed then.
+/// When the stream is parked or cannot be applied, or when `model` has no rows that belong to this
+/// stream alone. Nothing is changed then.
 pub async fn rebuild_stream(
     pool: &PgPool,
     log: &dyn EventLog,
@@ -101,7 +104,8 @@ async fn serving(
     Ok((id, backend))
 }
 
-/// How far the serving version is. Under the lock nobody takes it further, and it goes on serving.
+/// How far the serving version has read. The lock keeps the version from being fed further or
+/// losing its place as the serving one.
 async fn checkpoint(
     connection: &mut PgConnection,
     id: VersionId,
@@ -119,7 +123,7 @@ async fn checkpoint(
     next.fetch_one(connection).await.map(Offset)
 }
 
-/// The rows of the stream for those of the scratch tables.
+/// Replaces the rows of the stream by those of the scratch tables. Returns the number of both.
 async fn exchange(
     connection: &mut PgConnection,
     id: VersionId,

@@ -5,7 +5,7 @@ use events::{Event, Money, StreamKind, Timestamp, product};
 use sqlx::{Postgres, postgres::PgArguments, query::Query};
 use uuid::Uuid;
 
-/// The table of one version.
+/// The `products` table of one version.
 pub(crate) type Products = Table<ProductRow>;
 
 stream_row! {
@@ -46,7 +46,8 @@ impl StreamRow for ProductRow {
         event.is_bookkeeping()
     }
 
-    /// Any event may be the first: an order that asked for a product that is not there is closed at it all the same.
+    /// Any event may be the first: an order that asks for an unknown product is still closed at
+    /// that product's stream.
     fn begin(head: Head, _: &product::Event) -> Option<Self> {
         Some(Self {
             product_id: head.id,
@@ -73,7 +74,7 @@ impl StreamRow for ProductRow {
         match event {
             E::Added(added) => {
                 self.listed = true;
-                // Of this event: an order may have been closed here before.
+                // The time of this event, because an order may have been closed here earlier.
                 self.created_at = self.updated_at;
                 self.on_hand = added.initial_stock;
                 self.describe(

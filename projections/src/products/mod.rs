@@ -9,26 +9,26 @@ pub use query::{Cursor, Filter};
 use events::{Money, Timestamp};
 use uuid::Uuid;
 
-/// A product, as its events up to now make it.
+/// A product.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Product {
-    /// Its id.
+    /// The id of the product.
     pub product_id: Uuid,
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// A text about it.
+    /// Its description.
     pub description: Option<String>,
-    /// The shelf it stands on.
+    /// Its category.
     pub category: Option<String>,
-    /// The price of one.
+    /// The price of one unit.
     pub price: Money,
-    /// Units in the house.
+    /// Units in stock.
     pub on_hand: i64,
-    /// Units of these held for orders.
+    /// Units in stock that are reserved for orders.
     pub reserved: i64,
-    /// Units that have left the house.
+    /// Units that have been shipped.
     pub shipped: i64,
-    /// Whether it is no longer sold: it is in no list, and cannot be ordered.
+    /// Whether it is no longer sold: it appears in no list and cannot be ordered.
     pub discontinued: bool,
     /// When it was added.
     pub created_at: Timestamp,

@@ -19,19 +19,19 @@ macro_rules! select {
     };
 }
 
-/// Which products a list shows: of those that are sold.
+/// The products that a list shows, of those that are sold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// On this shelf.
+    /// Products of this category.
     pub category: Option<String>,
 }
 
-/// Behind which product of the list a page begins.
+/// The last product of a page; the next page begins after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
     /// When that product was added.
     pub created_at: Timestamp,
-    /// Its id.
+    /// The id of that product.
     pub product_id: Uuid,
 }
 
@@ -52,12 +52,14 @@ impl ReadModels {
         .await
     }
 
-    /// The version of the product with this id, as its `ETag` has it: all that is needed to say that nothing has changed.
+    /// The version of the product with this id, as in its `ETag`. This is enough to answer that
+    /// nothing has changed.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn product_version(&self, id: Uuid) -> Result<Option<u64>, QueryError> {
-        // What is kept back is for the whole read to tell.
+        // For a parked product, the caller goes on to read the whole product, which reports the
+        // error.
         if self.refuse_parked(ReadModel::Products, StreamId::product(id)).await.is_err() {
             return Ok(None);
         }
@@ -70,7 +72,7 @@ impl ReadModels {
         .await
     }
 
-    /// Those of these products that are there, sold or not.
+    /// The products with these ids, sold or not. Unknown ids are left out.
     pub(crate) async fn products_by_id(
         &self,
         ids: Vec<Uuid>,
@@ -87,7 +89,7 @@ impl ReadModels {
         .await
     }
 
-    /// The products that pass `filter`, newest first, from behind `after` on, at most `limit`.
+    /// The products that match `filter`, newest first, after the product `after`, at most `limit`.
     ///
     /// # Errors
     /// When the database does not answer.

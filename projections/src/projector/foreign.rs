@@ -1,11 +1,11 @@
-//! Versions that this program's code must not write.
+//! Versions that this program must not feed.
 
 use super::Coordinator;
 use crate::{golden::Why, version::VersionId};
 use std::collections::BTreeMap;
 
 impl Coordinator {
-    /// What this program's code does not feed, and why: once each time that it changes.
+    /// Logs which versions this program does not feed, and why, each time that this changes.
     pub(super) fn tell_foreign(&mut self, foreign: BTreeMap<VersionId, (Why, bool)>) {
         for model in &self.settings.models {
             let serves =
@@ -20,9 +20,9 @@ impl Coordinator {
             let (why, serving) = *now;
             let reason = why.told(id.model);
             if why.is_declared() {
-                tracing::info!(version = %id, serving, reason, "a version is not fed here");
+                tracing::info!(version = %id, serving, reason, "this program does not feed a version");
             } else {
-                tracing::error!(version = %id, serving, reason, "a version is not fed here");
+                tracing::error!(version = %id, serving, reason, "this program does not feed a version");
             }
         }
         self.foreign = foreign;

@@ -1,4 +1,5 @@
-//! What a projector should have running, by the checkpoints; and which of the new versions may serve.
+//! Decides from the checkpoints which tasks a projector should run, and which new versions may
+//! serve.
 
 use super::{Coordinator, SLACK};
 use crate::{
@@ -52,11 +53,12 @@ impl Coordinator {
         desired
     }
 
-    /// What fills a partition of versions that are not ready for anything else; not all of them need it.
+    /// The tasks that fill one partition of versions which lack indexes. `versions` says for each
+    /// of them whether it still needs to be filled.
     ///
-    /// Those that wait for it are filled from one reading. A filling that has begun goes on as it is, to its end, whatever it
-    /// has made of its versions meanwhile: begun anew, it would lose what it has gathered. Only what may not be filled any more
-    /// ends it.
+    /// Versions that wait for the partition share one reader. A task that has begun runs to its
+    /// end, because it would lose what it has gathered if it were started again. It ends early only
+    /// for a version that may no longer be filled.
     fn fillings(
         &self,
         partition: Partition,
@@ -81,7 +83,7 @@ impl Coordinator {
         })
     }
 
-    /// What feeds a share that is so many events behind.
+    /// The task that feeds a share which is `lag` events behind.
     fn usual(&self, index: usize, (id, partition): Share, lag: i64) -> FeedKey {
         let shared = self.feeds.get(&FeedKey::Together(index)).is_some_and(|running| {
             let fed = running.shares.get(&partition);
@@ -91,7 +93,8 @@ impl Coordinator {
         if lag <= close { FeedKey::Together(index) } else { FeedKey::Apart(id, index) }
     }
 
-    /// Whether it is not worth while to fill it in bulk (any more): what has come since it was begun is little by comparison.
+    /// Whether the partition is too close to the end for a bulk fill to pay off: few events have
+    /// come since the fill began, compared with all events.
     fn is_near(&self, most: i64, at: &Checkpoint) -> bool {
         if at.bulk_over {
             return true;
@@ -101,7 +104,8 @@ impl Coordinator {
         most - at.events <= near
     }
 
-    /// What is done to a new version while nothing feeds it; once begun, it is not ended by what comes meanwhile.
+    /// The task that works on a new version while nothing feeds it. Once begun, it runs to its end
+    /// even if events arrive meanwhile.
     fn alone(
         &self,
         version: &Version,
@@ -137,7 +141,7 @@ impl Coordinator {
         most - at.events <= self.settings.close
     }
 
-    /// Lets what has been rebuilt serve, once it has been compared and is close.
+    /// Lets rebuilt versions serve, once they have been compared and are close to the end.
     pub(super) async fn switch(&self, checkpoints: &Checkpoints) -> Result<(), sqlx::Error> {
         let leaders = leaders(checkpoints);
         let may_serve = |version: &&Arc<Version>| {
@@ -150,13 +154,13 @@ impl Coordinator {
                 checkpoints.get(&(id, *partition)).is_some_and(|at| self.is_close(*most, at))
             };
             if leaders.iter().all(near) && switch::attempt(&self.context.pool, id).await? {
-                tracing::info!(version = %id, "the rebuilt read model serves");
+                tracing::info!(version = %id, "the rebuilt version serves now");
             }
         }
         Ok(())
     }
 
-    /// Tells how far the rebuilds are, as `orderlog rebuild` does.
+    /// Sets the gauges of the rebuilds, which show the same as `orderlog rebuild`.
     pub(super) fn measure(&mut self, checkpoints: &Checkpoints) {
         let leaders = leaders(checkpoints);
         let now = self.context.environment.monotonic();
@@ -194,7 +198,8 @@ fn show(model: ReadModel, (done, left): (i64, i64), rate: f64) {
     metrics::gauge!("projection_rebuild_seconds_left", "projection" => name).set(eta);
 }
 
-/// The most events that any version has applied, by partition: all count the same ones.
+/// The largest number of events that any version has applied, by partition. All versions count the
+/// same events.
 fn leaders(checkpoints: &Checkpoints) -> BTreeMap<Partition, i64> {
     let mut leaders = BTreeMap::new();
     for ((_, partition), checkpoint) in checkpoints {

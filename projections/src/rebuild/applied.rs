@@ -1,4 +1,5 @@
-//! Bulk for a read model that has no fold of its own in memory: what it looks at is kept, and applied as a feed does.
+//! Bulk filling for a read model that does not fold events in memory: the events that matter to it
+//! are kept, and applied in the same way as in a live feed.
 
 use super::gather::{Gather, Looks};
 use crate::{
@@ -9,16 +10,16 @@ use async_trait::async_trait;
 use events::{Event, Position, StreamKind, log::Record};
 use sqlx::PgConnection;
 
-/// Events applied by one statement, about: one may not take long.
+/// About how many events are applied by one statement, so that no statement takes long.
 const PIECE: usize = 5_000;
 
-/// What an event takes in memory, as a multiple of its JSON, besides what is fixed.
+/// What an event takes in memory besides its fixed size, as a multiple of its JSON.
 const SPREAD: usize = 2;
 
-/// Events on their way to the tables.
+/// Events gathered for a bulk write.
 pub(crate) struct Applied<P> {
     writer: P,
-    /// Which events change rows.
+    /// Whether an event changes rows.
     counts: fn(&Event) -> bool,
     facts: Vec<Fact>,
     bodies: usize,
@@ -45,7 +46,8 @@ impl<P: Projection> Gather for Applied<P> {
         if let Some(event) = event.filter(|event| (self.counts)(event)) {
             self.bodies += record.body.len();
             let (mut record, event) = (record.clone(), event.clone());
-            // It would keep alive what was read with it.
+            // The body shares its memory with everything that was read in the same message, and
+            // would keep it alive.
             record.body.clear();
             self.facts.push(Fact { position, record, event });
         }

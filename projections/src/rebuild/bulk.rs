@@ -1,13 +1,14 @@
-//! New versions that are far behind are filled in bulk: some partitions at a time, each read to where it ended when it was
-//! begun, folded in memory and copied into tables without indexes. Versions that wait for the same partition are filled from
-//! one reading.
+//! Fills new versions that are far behind in bulk. Some partitions are filled at the same time;
+//! each is read up to the end that it had at the start, folded in memory, and copied into tables
+//! without indexes. Versions that wait for the same partition share one reader.
 //!
-//! Rows and checkpoint move in one transaction as ever, so whatever dies leaves whole partitions, or whole parts of one:
-//! what is gathered is written as soon as it holds more than a bound, whatever the length of the log. From the second part of
-//! a partition on, rows that are needed again are found by their key, which is made then.
+//! As in a live feed, rows and checkpoint move in one transaction. What is gathered is written once
+//! it exceeds a bound, however long the log is, so after a crash a partition is complete or
+//! complete up to one of these writes. After the first write, rows that are needed again are found
+//! by their key, whose index is made then.
 //!
-//! A version with an event that cannot be applied is filled up to there and left to the ordinary feed, which parks the
-//! event's stream.
+//! If a version meets an event that it cannot apply, it is filled up to that event. The ordinary
+//! feed does the rest, and parks the event's stream.
 
 use crate::{
     backoff::Backoff,
@@ -32,42 +33,43 @@ use std::{error::Error, sync::Arc, time::Duration};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-/// What serves may be so far behind before a rebuild gives way to it.
+/// A rebuild pauses while a serving version is further behind than this.
 const LIVE_LAG: Duration = Duration::from_millis(250);
 
-/// The rest between two looks whether it still is.
+/// Pause between two checks of that.
 const REST: Duration = Duration::from_millis(20);
 
-/// A rebuild goes on after this, a chunk at a time: what serves may be behind for another reason.
+/// The longest pause at a time. After it, a rebuild goes on for one chunk, because serving versions
+/// may be behind for another reason.
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
-/// A gentle rebuild rests so many times as long as it works.
+/// A gentle rebuild pauses this many times as long as it works.
 const GENTLE_RESTS: u32 = 2;
 
-/// What a gentle rebuild gathers before it writes, about, in bytes.
+/// About how many bytes a gentle rebuild gathers before it writes.
 const GENTLE_BYTES: usize = 4 << 20;
 
 /// Fills one partition of some versions.
 pub(crate) struct Bulk {
     pub context: Arc<Context>,
-    /// All gentle, or none.
+    /// Either all of them are gentle, or none.
     pub versions: Vec<Arc<Version>>,
     pub partition: Partition,
-    /// What is gathered is written once it holds so many bytes.
+    /// What is gathered is written once it takes this many bytes.
     pub max_bytes: usize,
-    /// How many partitions are filled at a time.
+    /// How many partitions are filled at the same time.
     pub at_once: u32,
     pub turns: Arc<Semaphore>,
     pub reached: Reached,
     pub stop: CancellationToken,
-    /// Woken when this was the last partition for now.
+    /// Signalled when no other partition is being filled.
     pub done: Arc<Notify>,
 }
 
 impl Bulk {
-    /// Fills the partition, or what of it is possible, when it is its turn.
+    /// Waits for its turn, and fills the partition as far as possible.
     pub async fn run(self) {
-        // What is to be gentle is filled alone.
+        // A gentle fill runs alone.
         let turns = if self.gentle() { self.at_once } else { 1 };
         let turn = tokio::select! {
             turn = self.turns.acquire_many(turns) => turn,
@@ -80,7 +82,7 @@ impl Bulk {
                 Ok(()) | Err(Interrupted::Stopped) => break,
                 Err(interrupted) => {
                     let (partition, error) = (self.partition, &interrupted as &dyn Error);
-                    tracing::warn!(%partition, error, "a partition is begun anew");
+                    tracing::warn!(%partition, error, "a partition is filled again from its checkpoint");
                 }
             }
             tokio::select! {
@@ -88,10 +90,12 @@ impl Bulk {
                 () = self.stop.cancelled() => {}
             }
         }
-        // Over, for who is woken by this: the task itself ends a moment later.
+        // Marks this fill as over before the projector is woken: the task itself ends a moment
+        // later.
         self.stop.cancel();
         drop(turn);
-        // Nothing else can begin before the others that wait or go on are over too.
+        // Wake the projector only after the last fill: indexes are made once all partitions are
+        // filled.
         if self.turns.available_permits() == self.at_once as usize {
             self.done.notify_one();
         }
@@ -105,7 +109,7 @@ impl Bulk {
         (version.id, self.partition)
     }
 
-    /// From the checkpoints to where the log ends now.
+    /// Fills from the checkpoints to the current end of the log.
     async fn fill(&self, backoff: &mut Backoff) -> Result<(), Interrupted> {
         let log = &*self.context.log;
         let mut fillings = self.begin().await?;
@@ -120,11 +124,12 @@ impl Bulk {
                 chunk = reader.next() => chunk,
                 () = self.stop.cancelled() => return Ok(()),
             };
-            // To wait for the log is no work.
+            // Waiting for the log does not count as work.
             let begun = clock();
             match chunk {
                 Ok(chunk) => {
-                    // A batch that is not whole may stand before the end for ever.
+                    // An incomplete batch may stay before the end for ever, so `at_end` ends the
+                    // fill, too.
                     over = chunk.at_end || chunk.cursor.offset >= end;
                     self.take(&mut fillings, &chunk, &mut reads, backoff).await?;
                 }
@@ -167,7 +172,7 @@ impl Bulk {
         Ok(fillings)
     }
 
-    /// Takes in what was read. Keeps its thread busy for as long as that takes, which is what these threads are for.
+    /// Gathers what was read. This may block its thread, which is what background threads are for.
     async fn take(
         &self,
         fillings: &mut Vec<Filling>,
@@ -205,7 +210,7 @@ impl Bulk {
         Ok(())
     }
 
-    /// Takes rows in again that were written before, and are needed for what was read.
+    /// Loads the rows that were written earlier and are needed for this chunk.
     async fn recall(
         &self,
         filling: &mut Filling,
@@ -227,7 +232,8 @@ impl Bulk {
         }
     }
 
-    /// Writes what is gathered: all of it at the end, and before that the largest of it while it is more than fits in memory.
+    /// Writes what is gathered: everything if `all` is set, otherwise the largest fills until the
+    /// rest fits in memory.
     async fn write_some(
         &self,
         fillings: &mut Vec<Filling>,
@@ -246,13 +252,14 @@ impl Bulk {
         Ok(())
     }
 
-    /// A gentle rebuild copies little at a time: nothing stops the server in the middle of a statement.
+    /// A gentle rebuild copies little at a time, because the server cannot be paused in the middle
+    /// of a statement.
     fn max_bytes(&self) -> usize {
         if self.gentle() { self.max_bytes.min(GENTLE_BYTES) } else { self.max_bytes }
     }
 
-    /// Rests for as long as what serves is behind, within reason; a gentle rebuild rests besides, in proportion to how long
-    /// it has worked.
+    /// Pauses while a serving version is behind, but not for ever. A gentle rebuild also pauses in
+    /// proportion to how long it has worked.
     async fn give_way(&self, worked: Duration) {
         let Context { environment, live, .. } = &*self.context;
         if self.gentle() {
@@ -265,7 +272,8 @@ impl Bulk {
         }
     }
 
-    /// Writes what a version has gathered, however long the database takes to come back. Gives why it is refused, if it is.
+    /// Writes what a version has gathered, and retries until the database answers. Returns why the
+    /// rows were refused, if they were.
     async fn write(
         &self,
         filling: &mut Filling,
@@ -279,7 +287,7 @@ impl Bulk {
             match self.commit(filling, step).await {
                 Ok(()) => break,
                 Err(Failed::Database(error)) => {
-                    tracing::warn!(error = &error as &dyn Error, "rows not copied, trying again");
+                    tracing::warn!(error = &error as &dyn Error, "the rows cannot be copied, trying again");
                     tokio::select! {
                         () = backoff.rest(&*self.context.environment) => {}
                         () = self.stop.cancelled() => return Err(Interrupted::Stopped),
@@ -303,15 +311,15 @@ impl Bulk {
         tx.commit().await.map_err(Failed::Database)
     }
 
-    /// Leaves the partition of a version to the ordinary feed, from its checkpoint on.
+    /// Hands the partition of a version over to the ordinary feed, from its checkpoint on.
     async fn leave(&self, filling: &Filling, reason: &str) -> Result<(), Interrupted> {
         let (id, partition) = self.share(&filling.version);
-        tracing::warn!(version = %id, %partition, reason, "filled up to an event that cannot be applied");
+        tracing::warn!(version = %id, %partition, reason, "a partition is filled only up to an event that cannot be applied");
         checkpoint::end_bulk(&self.context.pool, (id, partition), filling.from).await?;
         Ok(())
     }
 
-    /// The log is damaged: writes what is before that, and stops there.
+    /// The log is damaged: writes the events before the damage, and stops the partition there.
     async fn halt(
         &self,
         fillings: Vec<Filling>,

@@ -1,4 +1,5 @@
-//! The event that makes two versions of a row differ, found by following the row's stream event by event.
+//! Finds the event that made a row differ between two versions, by applying the events of the row's
+//! stream one by one.
 
 use super::difference::Difference;
 use crate::{
@@ -16,10 +17,11 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
-/// A stream with more events is not followed.
+/// A stream with more events than this is not searched.
 const LONGEST: usize = 10_000;
 
-/// Where the event stands; `None` if the row is not one of a stream, or no event tells.
+/// The position of the event. `None` if the row does not belong to a stream, or if no event
+/// explains the difference.
 pub(super) async fn find(
     context: &Context,
     connection: &mut PgConnection,
@@ -30,7 +32,7 @@ pub(super) async fn find(
     let partition = Partition(difference.partition);
     let (serving, rebuilt) =
         (object(difference.serving.as_deref()), object(difference.rebuilt.as_deref()));
-    // A row of the history says itself where its event stands.
+    // A row of the history contains the position of its event.
     let offset = |row: &Map<String, Value>| row.get("log_offset").and_then(Value::as_i64);
     if let Some(offset) = rebuilt.as_ref().or(serving.as_ref()).and_then(offset) {
         return Ok(Some(Position { partition, offset: Offset(offset) }));
@@ -75,7 +77,7 @@ async fn history(
     Ok(Some(facts))
 }
 
-/// The row after each event, made in tables of their own that are gone afterwards.
+/// The row after each event, made in scratch tables that are rolled back afterwards.
 async fn unfold(
     connection: &mut PgConnection,
     id: VersionId,
@@ -108,8 +110,9 @@ async fn unfold(
     Ok(rows)
 }
 
-/// The first event that a row did not take in; or, where it never was what it is, the last one that gave the rebuilt row what
-/// it has in a column that differs.
+/// The index of the event that explains the difference. If the serving row equals an earlier state
+/// of the rebuilt row, it is the first event after that state. Otherwise it is the last event that
+/// changed one of the differing columns.
 fn last_that_tells(
     rows: &[Option<Map<String, Value>>],
     serving: Option<&Map<String, Value>>,

@@ -1,4 +1,4 @@
-//! The rows in which two versions differ.
+//! Finds the rows that differ between two versions.
 
 use crate::{digest::row_hash, version::VersionId};
 use events::Position;
@@ -7,28 +7,28 @@ use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, PgConnection};
 use std::{cmp::Ordering, pin::Pin};
 
-/// How many are told.
+/// How many differing rows are reported.
 pub(crate) const SHOWN: usize = 5;
 
-/// A row that is not the same in a new version as in the serving one.
+/// A row that differs between a new version and the serving one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
     /// The table.
     pub table: String,
     /// The partition of the log that the row belongs to.
     pub partition: u32,
-    /// Its key, as text; several columns in brackets.
+    /// The row's key as text; a key of several columns is in brackets.
     pub key: String,
-    /// The row that serves, as JSON; `None` if it is not there.
+    /// The row in the serving version, as JSON; `None` if it is missing there.
     pub serving: Option<String>,
-    /// The row that was rebuilt, as JSON; `None` if it is not there.
+    /// The row in the new version, as JSON; `None` if it is missing there.
     pub rebuilt: Option<String>,
-    /// The event that made them differ, if it was found.
+    /// The position of the event that made the rows differ, if it was found.
     #[serde(default)]
     pub position: Option<Position>,
 }
 
-/// The columns of a table's primary key as one expression of text.
+/// The columns of a table's primary key, as one expression.
 async fn key(
     connection: &mut PgConnection,
     id: VersionId,
@@ -44,7 +44,7 @@ async fn key(
     .fetch_all(connection)
     .await?;
     Ok(match &columns[..] {
-        // Every row is its own key.
+        // Without a key, the whole row serves as one.
         [] => "t".to_owned(),
         [one] => one.clone(),
         several => format!("row({})", several.join(", ")),
@@ -54,14 +54,15 @@ async fn key(
 type Side<'a> = (&'a mut PgConnection, VersionId);
 type Hashes<'a> = Pin<Box<dyn Stream<Item = Result<(String, i64), sqlx::Error>> + Send + 'a>>;
 
-/// The first differing rows of a table and partition, by key. Both sides are read along, never held.
+/// The first differing rows of a table and partition, in the order of the key. Both sides are
+/// streamed, so that they need not fit in memory.
 pub(crate) async fn first(
     (serving, rebuilt): (Side<'_>, Side<'_>),
     table: &str,
     partition: i32,
 ) -> Result<Vec<Difference>, sqlx::Error> {
     let key = key(rebuilt.0, rebuilt.1, table).await?;
-    // Each side's own columns: other code may have made others.
+    // The hash covers each side's own columns, because another build may have made other ones.
     let here = row_hash(serving.0, &serving.1.schema(), table).await?;
     let there = row_hash(rebuilt.0, &rebuilt.1.schema(), table).await?;
     let sql = |id: VersionId, hash: &str| {
@@ -100,7 +101,7 @@ fn hashes(connection: &mut PgConnection, sql: String, partition: i32) -> Hashes<
     Box::pin(sqlx::query_as(AssertSqlSafe(sql)).bind(partition).fetch(connection))
 }
 
-/// The first keys whose hashes are not the same on both sides.
+/// The first keys whose hashes differ between the two sides.
 async fn differing(mut one: Hashes<'_>, mut other: Hashes<'_>) -> Result<Vec<String>, sqlx::Error> {
     let (mut a, mut b) = (one.try_next().await?, other.try_next().await?);
     let mut keys = Vec::new();

@@ -1,4 +1,5 @@
-//! What a version that is filled in bulk has gathered of a partition, from its checkpoint on.
+//! The state of filling one version with one partition in bulk: what it has gathered since its
+//! checkpoint.
 
 use crate::{
     checkpoint::{Checkpoint, Last, Move},
@@ -12,24 +13,24 @@ use events::{
 };
 use std::sync::Arc;
 
-/// What ends the filling of a version before the end of the partition.
+/// Why a fill ends before the end of the partition.
 pub(super) enum Halt {
-    /// An event that does not read. What is before it is applied.
+    /// An event cannot be decoded. Everything before it is gathered.
     Poison(String),
-    /// A row that is refused. What was gathered with it is not applied.
+    /// A row is refused. What was gathered with it is not applied.
     Row(String),
 }
 
-/// A record's event, where somebody looks at it.
+/// The decoded event of a record; `None` if no fill needs it decoded.
 pub(super) type Read = Option<Result<Event, DecodeError>>;
 
-/// One version of those that are filled from one reading.
+/// One of the versions that share a reader.
 pub(super) struct Filling {
     pub version: Arc<Version>,
     pub gather: Box<dyn Gather>,
-    /// Where its checkpoint is.
+    /// The offset of the version's checkpoint.
     pub from: Offset,
-    /// Up to where it has gathered.
+    /// How far the version has gathered.
     cursor: Cursor,
     last: Option<Last>,
     events: i64,
@@ -45,19 +46,20 @@ impl Filling {
         self.cursor
     }
 
-    /// All that comes before this was looked at.
+    /// Moves the cursor to `to`: everything before it has been gathered.
     pub fn pass(&mut self, to: Cursor) {
         if to.offset > self.cursor.offset {
             self.cursor = to;
         }
     }
 
-    /// What of this it has not gathered yet: a reading begins where the version begins that is furthest back.
+    /// The batches that this version has not gathered yet. A shared reader begins at the version
+    /// that is furthest behind, so the others skip what they already have.
     pub fn new_among<'a>(&self, batches: &'a [StoredBatch]) -> &'a [StoredBatch] {
         &batches[batches.partition_point(|batch| begin(batch) < self.cursor.offset)..]
     }
 
-    /// The step of its checkpoint, if it has gathered anything.
+    /// The move of the checkpoint, if anything was gathered.
     pub fn step(&self, partition: Partition) -> Option<Move> {
         let Self { version, from, cursor, last, events, .. } = self;
         let (share, expected) = ((version.id, partition), *from);
@@ -65,14 +67,15 @@ impl Filling {
         (cursor.offset > *from).then_some(step)
     }
 
-    /// All of it is in the database. Gives how many events that were.
+    /// Notes that everything gathered is committed. Returns how many events that were.
     pub fn written(&mut self) -> u64 {
         self.gather.clear();
         (self.from, self.last) = (self.cursor.offset, None);
         std::mem::take(&mut self.events).unsigned_abs()
     }
 
-    /// Takes a whole batch in, unless it has it; or nothing of it, if it has an event that this program does not know.
+    /// Gathers a batch, unless it was gathered before. If the batch contains an event that this
+    /// program cannot decode, none of the batch is gathered.
     pub fn take(
         &mut self,
         partition: Partition,
@@ -109,7 +112,8 @@ impl Filling {
         Ok(())
     }
 
-    /// Whether it needs the event of a record: where only records are looked at, it must be known at least.
+    /// Whether the record must be decoded. Where a read model needs only the record, it need not
+    /// be, as long as its type and schema version are known.
     fn needs(&self, record: &Record) -> bool {
         let kind = record.stream.kind;
         match self.gather.looks(kind) {
@@ -123,12 +127,12 @@ impl Filling {
     }
 }
 
-/// Where a batch begins.
+/// The offset of the first record of a batch.
 fn begin(batch: &StoredBatch) -> Offset {
     batch.records.first().map_or(Offset::START, |stored| stored.offset)
 }
 
-/// Reads the events of a batch that somebody needs, once for all.
+/// Decodes, once for all fills, the events of a batch that at least one fill needs.
 pub(super) fn read(fillings: &[Filling], batch: &StoredBatch, reads: &mut Vec<Read>) {
     reads.clear();
     reads.extend(batch.records.iter().map(|stored| {

@@ -1,4 +1,4 @@
-//! What a partition's events come to, gathered in memory to be written in bulk.
+//! Gathers the events of a partition in memory, to write their rows in bulk.
 
 use crate::{
     projection::ApplyError,
@@ -14,24 +14,24 @@ use sqlx::{PgConnection, PgPool};
 use std::collections::hash_map::Entry;
 use uuid::Uuid;
 
-/// What a read model looks at in the events of a stream kind.
+/// What a read model needs of the events of a stream kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Looks {
-    /// At nothing: they are only counted.
+    /// Nothing: the events are only counted.
     Away,
-    /// At the records; their JSON is not read.
+    /// The record without its decoded event.
     AtRecords,
-    /// At the events.
+    /// The decoded event.
     AtEvents,
 }
 
 /// Gathers the events of one partition, from a checkpoint on.
 #[async_trait]
 pub(crate) trait Gather: Send + Sync {
-    /// What it looks at.
+    /// What it needs of events of this kind.
     fn looks(&self, kind: StreamKind) -> Looks;
 
-    /// Takes the next event in; with `event` if it looks at events of this kind.
+    /// Gathers the next event. `event` is given if [`Needs::Event`] was asked for.
     fn take(
         &mut self,
         at: Position,
@@ -39,49 +39,51 @@ pub(crate) trait Gather: Send + Sync {
         event: Option<&Event>,
     ) -> Result<(), ApplyError>;
 
-    /// About how much memory it holds.
+    /// About how many bytes of memory it uses.
     fn bytes(&self) -> usize;
 
-    /// Whether [`write`](Self::write) looks for rows by their key.
+    /// Whether [`write`](Self::write) finds rows by their key.
     fn finds_rows(&self) -> bool {
         false
     }
 
-    /// Writes all of it, and keeps it: the transaction may have to be tried again.
+    /// Writes everything gathered, without clearing it: the transaction may have to be retried.
     async fn write(&self, connection: &mut PgConnection) -> Result<(), ApplyError>;
 
-    /// Forgets all of it.
+    /// Clears everything gathered.
     fn clear(&mut self);
 
-    /// Whether rows that are in the tables already have to be [recalled](Self::recall), by their key.
+    /// Whether rows that were written earlier must be [loaded](Self::recall) again when their
+    /// stream goes on.
     fn recalls(&self) -> bool {
         false
     }
 
-    /// The streams among these batches whose rows must be recalled before.
+    /// The streams in these batches whose rows must be loaded first.
     fn missing(&self, _batches: &[StoredBatch]) -> Vec<Uuid> {
         Vec::new()
     }
 
-    /// Takes rows in from the tables.
+    /// Loads rows from the tables.
     async fn recall(&mut self, _pool: &PgPool, _streams: &[Uuid]) -> Result<(), ApplyError> {
         Ok(())
     }
 }
 
-/// One row a stream, in the order in which they first came.
+/// Rows of streams, in the order in which the streams were first met.
 pub(crate) struct Streams<R> {
     table: Table<R>,
     rows: Vec<Kept<R>>,
     places: FxHashMap<Uuid, usize>,
-    /// Of what the rows point to.
+    /// Bytes of the texts in the rows, estimated.
     texts: usize,
 }
 
 struct Kept<R> {
     id: Uuid,
     folded: Folded<R>,
-    /// Bytes of the stream's longest event: what the row points to came from a few of its events.
+    /// Bytes of the stream's longest event. The texts in a row come from a few of its events, so
+    /// this bounds their size.
     longest: usize,
 }
 
@@ -134,7 +136,7 @@ impl<R: StreamRow> Gather for Streams<R> {
         let new: Vec<&R> = self.kept(true).into_iter().map(|kept| &kept.folded.row).collect();
         self.table.copy(connection, &new).await?;
         let mut old = self.kept(false);
-        // In the order of the key: neighbours in the index are written together.
+        // In the order of the key, so that neighbours in the index are written together.
         old.sort_unstable_by_key(|kept| kept.id);
         let old: Vec<&R> = old.into_iter().map(|kept| &kept.folded.row).collect();
         self.table.update(connection, &old).await

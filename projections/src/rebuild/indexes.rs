@@ -1,4 +1,4 @@
-//! The indexes of a version that is filled without any.
+//! Makes the indexes of a version that was filled without any.
 
 use crate::{
     database,
@@ -9,14 +9,14 @@ use std::{error::Error, sync::Arc};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// How far the indexes of a version are.
+/// Which indexes a version has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Indexes {
     /// None: rows can only be added.
     None,
-    /// Rows can be found by their key.
+    /// The key: rows can be found by it.
     Key,
-    /// All, as queries need them.
+    /// All that queries need.
     All,
 }
 
@@ -38,17 +38,18 @@ impl Indexes {
     }
 }
 
-/// No bound on what takes as long as the table is large; sorts get more memory than others, once. Nobody waits for these
-/// tables but those who fill them.
+/// No statement time-out, because the time depends on the size of the table; more memory than usual
+/// for sorting. Only rebuilds wait for these tables.
 const SETTINGS: &str = "set local statement_timeout = 0; set local lock_timeout = '60s'; \
     set local client_min_messages = warning; set local maintenance_work_mem = '256MB'; \
     set local max_parallel_maintenance_workers = ";
 
-/// A quarter of the usual sample finds what every table's queries depend on; the server's own analyzing takes the usual one
-/// soon after.
+/// A quarter of the usual sample is enough for the plans of the queries. Autovacuum takes the usual
+/// sample soon after.
 const SAMPLE: &str = "set local default_statistics_target = 25";
 
-/// Makes the indexes that are missing, up to `wanted`; nothing if they are there, or the version is gone.
+/// Makes the missing indexes, up to `wanted`. Does nothing if they exist or the version was
+/// dropped.
 pub(crate) async fn make(
     pool: &PgPool,
     version: &Version,
@@ -74,7 +75,7 @@ pub(crate) async fn make(
         execute(&mut tx, id, template.key()).await?;
     }
     if wanted == Indexes::All {
-        // Another session cannot get at tables whose key is being made.
+        // While the key is being made, another session cannot use the table.
         let alone = version.manner.gentle || found == Indexes::None;
         let (ours, others) = dealt(template.rest(), alone);
         let beside = make_beside(pool, id, settings, others);
@@ -90,9 +91,11 @@ pub(crate) async fn make(
     tx.commit().await
 }
 
-/// Indexes dealt out to two sessions, or to one: several processes read and sort for an index, but one alone writes it.
+/// Deals the indexes out to two sessions, or to one if `alone` is set. Building an index reads and
+/// sorts in parallel, but only one process writes it, so two sessions are faster.
 ///
-/// Those of the second session are there before it is noted that all are, and still are if it never is.
+/// The second session commits before the version is marked as having all indexes. If that mark is
+/// never written, its indexes still exist; `if not exists` skips them the next time.
 fn dealt(indexes: &str, alone: bool) -> (String, String) {
     let (mut ours, mut others) = (String::new(), String::new());
     let lines = indexes.lines().filter(|line| !line.starts_with("--"));
@@ -132,7 +135,8 @@ async fn execute(
     Ok(())
 }
 
-/// Makes all indexes of a version, and then wakes who waits for it. What fails is tried again by who began it.
+/// Makes all indexes of a version, and then wakes the projector. If this fails, the projector
+/// starts it again.
 pub(crate) async fn complete(
     pool: PgPool,
     version: Arc<Version>,
@@ -140,7 +144,7 @@ pub(crate) async fn complete(
     done: Arc<Notify>,
 ) {
     let id = version.id;
-    // In a task of its own: an index that is half made holds its connection up.
+    // In a task of its own, so that no connection is dropped in the middle of making an index.
     let made = database::detached(async move {
         make(&pool, &version, Indexes::Key).await?;
         make(&pool, &version, Indexes::All).await
@@ -151,19 +155,19 @@ pub(crate) async fn complete(
     };
     if let Err(error) = made {
         let error = &error as &dyn Error;
-        tracing::warn!(version = %id, error, "the indexes of a read model are not made yet");
+        tracing::warn!(version = %id, error, "the indexes of a read model cannot be made, trying again");
         return;
     }
     done.notify_one();
 }
 
-/// So that queries are planned well from the first one on. In a task of its own, like what makes the indexes; nothing depends
-/// on it, so it may fail.
+/// Analyses the tables, so that the first queries are planned well. It runs in a task of its own,
+/// and may fail, because nothing depends on it.
 pub(crate) async fn analyze(pool: &PgPool, id: VersionId) {
     let pool = pool.clone();
     if let Err(error) = database::detached(async move { analyze_tables(&pool, id).await }).await {
         let error = &error as &dyn Error;
-        tracing::warn!(version = %id, error, "the tables of a read model are not analysed");
+        tracing::warn!(version = %id, error, "the tables of a read model cannot be analysed");
     }
 }
 
@@ -198,7 +202,7 @@ mod tests {
             assert_eq!(made(&ours) + made(&others), wanted, "{model}");
             assert_eq!((made(&all), none.as_str()), (wanted, ""), "{model}");
             assert!(made(&ours) >= made(&others), "{model}");
-            // Nothing but indexes: each can be there already.
+            // Every statement makes an index, so that `if not exists` can be added to each.
             assert_eq!(all.matches(';').count(), wanted, "{model}");
         }
     }

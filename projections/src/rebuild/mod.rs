@@ -1,7 +1,8 @@
-//! Read models built anew beside the serving version, and what an operator does with versions.
+//! Rebuilds of read models beside the serving version, and the other operations on versions.
 //!
-//! A rebuild is a new version at the beginning of the log; any projector feeds it, and lets it serve once it has applied all
-//! that the serving one has. The one that served before is fed on, so that going back is instant, until it is dropped.
+//! A rebuild makes a new version that starts at the beginning of the log. A projector feeds it, and
+//! lets it serve once it has applied everything that the serving version has. The previous version
+//! is still fed until an operator drops it, so that a rollback is instant.
 
 pub(crate) mod applied;
 pub(crate) mod bulk;
@@ -26,25 +27,26 @@ use crate::{
 use sqlx::{FromRow, PgConnection, PgPool};
 use std::time::Duration;
 
-/// Why an operator's wish about versions is refused.
+/// Why an operation on versions was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
-    /// One is being built already.
+    /// A version is being built already.
     #[error("a rebuild of {0} is under way")]
     UnderWay(ReadModel),
-    /// None is being built.
+    /// No version is being built.
     #[error("no rebuild of {0} is under way")]
     NotUnderWay(ReadModel),
-    /// Only the serving version is there.
+    /// There is only the serving version.
     #[error("{0} has no other version than the serving one")]
     NoOther(ReadModel),
-    /// It was never made ready: there is nothing to build another version beside.
+    /// No version serves, so there is nothing to build another version beside.
     #[error("no version of {0} serves yet")]
     NoneServes(ReadModel),
-    /// The other version is not fed, or its projector is behind: it does not have all that the serving one has.
+    /// The other version has not applied all that the serving one has: it is not fed, or its
+    /// projector is behind.
     #[error("the other version of {0} is behind the serving one")]
     Behind(ReadModel),
-    /// The other version keeps streams back that the serving one shows.
+    /// The other version has parked streams that the serving one shows.
     #[error("the other version of {0} has parked streams that the serving one shows")]
     Parked(ReadModel),
     /// The database does not answer, or refuses.
@@ -52,35 +54,36 @@ pub enum RebuildError {
     Database(#[from] sqlx::Error),
 }
 
-/// How often a switch back is tried while it is held up.
+/// How often a rollback is tried while the other version is behind or a lock is held.
 const TRIES: u32 = 20;
 
-/// The rest between two of these tries.
+/// Pause between two of these tries.
 const REST: Duration = Duration::from_millis(100);
 
-/// How a read model is built anew.
+/// Options of a rebuild.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromRow)]
 pub struct Manner {
-    /// With little of the machine, however long it takes.
+    /// Use little of the machine, however long the rebuild takes.
     pub gentle: bool,
-    /// Only to be compared with the serving version, never to serve.
+    /// Only compare the new version with the serving one; it never serves.
     pub verify_only: bool,
 }
 
-/// Begins a rebuild; gives the number of the new version. It serves as soon as it has caught up and was found to be the same
-/// as the serving one, or other code wrote that.
+/// Begins a rebuild. Returns the number of the new version. It serves as soon as it has caught up
+/// and either equals the serving version or differs for a known reason: another build wrote that.
 ///
 /// # Errors
-/// When one is under way, or the database refuses.
+/// When a rebuild is under way, or the database refuses.
 pub async fn request(pool: &PgPool, model: ReadModel) -> Result<u32, RebuildError> {
     let versions = request_all(pool, &[model], Manner::default()).await?;
     versions.into_iter().next().ok_or(RebuildError::NotUnderWay(model))
 }
 
-/// [`request`] for several read models, in some manner: all of them or none. They are filled from one reading of the log.
+/// Like [`request`], for several read models, with options: all of them or none. Their versions
+/// share one reader of the log.
 ///
 /// # Errors
-/// As `request`, when one of them is refused.
+/// Like `request`, when one of them is refused.
 pub async fn request_all(
     pool: &PgPool,
     models: &[ReadModel],
@@ -111,7 +114,8 @@ async fn begin(
     if building(connection, model).await?.is_some() {
         return Err(RebuildError::UnderWay(model));
     }
-    // A version with a number would keep the first one, which serves at once, from being made.
+    // The first version of a read model serves at once. It is made only while there is no version,
+    // so a rebuild must not come before it.
     if switch::serving(connection, model).await?.is_none() {
         return Err(RebuildError::NoneServes(model));
     }
@@ -135,7 +139,7 @@ async fn begin(
     Ok(number.unsigned_abs())
 }
 
-/// Gives up the rebuild under way and drops what it has built.
+/// Cancels the rebuild under way and drops its version.
 ///
 /// # Errors
 /// When none is under way, or the database refuses.
@@ -153,15 +157,15 @@ pub async fn cancel(pool: &PgPool, model: ReadModel) -> Result<(), RebuildError>
     .await
 }
 
-/// Accepts what keeps the version that is being built from serving: that its rows are not those that serve, or else that it
-/// keeps streams back which the serving one shows. Gives its number.
+/// Lets the version that is being built serve in spite of a reason against it: its rows differ from
+/// the serving ones, or it has parked streams that the serving version shows. Returns its number.
 ///
 /// # Errors
 /// When none is being built, or the database refuses.
 pub async fn accept(pool: &PgPool, model: ReadModel) -> Result<u32, RebuildError> {
     let pool = pool.clone();
     let number: Option<i32> = database::detached(async move {
-        // What differs is one thing, and what may be parked afterwards another.
+        // Accepting a difference does not accept streams that are parked later.
         sqlx::query_scalar(
             "update control.version set \
              with_parked = with_parked or coalesce(verified not in ('different', 'undeclared'), true), \
@@ -177,7 +181,8 @@ pub async fn accept(pool: &PgPool, model: ReadModel) -> Result<u32, RebuildError
     number.map(i32::unsigned_abs).ok_or(RebuildError::NotUnderWay(model))
 }
 
-/// Holds the rebuild under way up; it keeps what it has. Nothing changes if it is held up already.
+/// Pauses the rebuild under way, which keeps what it has built. Does nothing if it is paused
+/// already.
 ///
 /// # Errors
 /// When none is under way, or the database refuses.
@@ -185,7 +190,7 @@ pub async fn pause(pool: &PgPool, model: ReadModel) -> Result<u32, RebuildError>
     set_paused(pool, model, true).await
 }
 
-/// Lets the rebuild go on that was held up. Nothing changes if it was not.
+/// Resumes a paused rebuild. Does nothing if it is not paused.
 ///
 /// # Errors
 /// When none is under way, or the database refuses.
@@ -193,7 +198,7 @@ pub async fn resume(pool: &PgPool, model: ReadModel) -> Result<u32, RebuildError
     set_paused(pool, model, false).await
 }
 
-/// The rate begins anew whenever it goes on.
+/// The measured rate starts anew when a rebuild is resumed.
 async fn set_paused(pool: &PgPool, model: ReadModel, paused: bool) -> Result<u32, RebuildError> {
     let number: Option<i32> = sqlx::query_scalar(
         "update control.version v set paused = $2, \
@@ -210,7 +215,7 @@ async fn set_paused(pool: &PgPool, model: ReadModel, paused: bool) -> Result<u32
     number.map(i32::unsigned_abs).ok_or(RebuildError::NotUnderWay(model))
 }
 
-/// Lets the version serve again that served before; gives its number.
+/// Lets the version that served before serve again. Returns its number.
 ///
 /// # Errors
 /// When there is none, or it has not been fed.
@@ -236,7 +241,7 @@ pub async fn rollback(pool: &PgPool, model: ReadModel) -> Result<u32, RebuildErr
     Err(RebuildError::Behind(model))
 }
 
-/// Drops every finished version that does not serve; gives their numbers.
+/// Drops every complete version that does not serve. Returns their numbers.
 ///
 /// # Errors
 /// When there is none, or the database refuses.

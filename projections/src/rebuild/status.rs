@@ -1,4 +1,4 @@
-//! How the versions of the read models are, for those who run the shop.
+//! The status of the versions of the read models, for operators.
 
 use super::{Difference, Manner, indexes::Indexes};
 use crate::{
@@ -11,16 +11,16 @@ use events::{Offset, Partition, Position, log::EventLog, log::ReadError};
 use sqlx::{FromRow, PgPool};
 use std::collections::BTreeMap;
 
-/// How a version is.
+/// The state of a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It has not caught up for the first time yet.
+    /// It has not caught up yet.
     Building,
-    /// It is complete, and fed.
+    /// It is complete and fed.
     Live,
-    /// It is of other code than this program's and is not fed by it.
+    /// Another build made it, so this program does not feed it.
     Stale,
-    /// A partition of it cannot go on.
+    /// At least one of its partitions has stopped.
     Stopped,
 }
 
@@ -39,47 +39,48 @@ impl State {
 /// A version of a read model, as an operator sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VersionStatus {
-    /// Of which read model.
+    /// The read model.
     pub model: ReadModel,
-    /// Its number, from 1.
+    /// The number of the version, from 1.
     pub version: u32,
-    /// Whether queries see it.
+    /// Whether queries read this version.
     pub serving: bool,
-    /// How it is.
+    /// Its state.
     pub state: State,
     /// Why this program does not feed it; `None` if it does.
     pub stale: Option<String>,
-    /// Events it has applied.
+    /// Number of events applied.
     pub events: i64,
-    /// Events it has still to apply, as far as they are known: those that other versions have applied, and at least one
-    /// where the log goes on.
+    /// Number of events still to apply, as far as it is known: those that other versions have
+    /// applied, and one for each partition where the log has more.
     pub lag_events: i64,
-    /// How long ago the last event was decided that it has applied, in the partition that is furthest behind; 0 when it
-    /// has applied all.
+    /// The age of the last event applied, in the partition that is furthest behind; 0 when
+    /// everything is applied.
     pub lag_seconds: f64,
-    /// Streams that it keeps back.
+    /// Number of parked streams.
     pub parked_streams: i64,
-    /// Events of these: they are among those it has still to apply.
+    /// Number of events in these streams. They count among the events still to apply.
     pub parked_events: i64,
-    /// Each partition of it.
+    /// Its partitions.
     pub partitions: Vec<PartitionStatus>,
-    /// How far the rebuild is that makes it; `None` when it is complete.
+    /// The progress of the rebuild; `None` when the version is complete.
     pub rebuild: Option<RebuildStatus>,
 }
 
-/// How far a rebuild is.
+/// The progress of a rebuild.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RebuildStatus {
-    /// What happens to it: `filling`, `catching-up`, `verified`, `different` or `paused`.
+    /// The phase: `filling`, `catching-up`, `verified`, `different` or `paused`.
     pub phase: &'static str,
-    /// How it was asked for.
+    /// The options with which it was requested.
     pub manner: Manner,
-    /// Events applied a second since it was begun or resumed.
+    /// Events applied per second since the rebuild was begun or resumed.
     pub events_per_second: f64,
-    /// When that would bring it to the end of the log; `None` while nothing is known.
+    /// The time to the end of the log at this rate; `None` while there is no rate.
     pub seconds_left: Option<f64>,
-    /// What came of comparing it: `equal`, `different`, `changed` if other code wrote the serving version, `undeclared` if
-    /// other code of the same revision did, or `parked` if one of the two keeps streams back.
+    /// The result of the comparison: `equal`, `different`, `changed` if another build wrote the
+    /// serving version, `undeclared` if that build has the same revision, or `parked` if one of the
+    /// two versions has parked streams.
     pub verified: Option<&'static str>,
     /// The first rows that differ.
     pub differences: Vec<Difference>,
@@ -88,15 +89,15 @@ pub struct RebuildStatus {
 /// A partition of a version.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PartitionStatus {
-    /// Which one.
+    /// The partition.
     pub partition: Partition,
-    /// The last event applied.
+    /// The position of the last event applied.
     pub position: Option<Position>,
-    /// Why nothing more is applied; `None` while all is well.
+    /// Why the partition has stopped; `None` while it is fed.
     pub stopped: Option<String>,
 }
 
-/// Why the versions cannot be shown.
+/// Why the status could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum StatusError {
     /// The database does not answer.
@@ -129,12 +130,13 @@ struct Row {
     stopped: Option<String>,
 }
 
-/// Every version of every read model.
+/// The status of every version of every read model.
 ///
 /// # Errors
-/// When database or log do not answer.
+/// When the database or the log do not answer.
 pub async fn status(pool: &PgPool, log: &dyn EventLog) -> Result<Vec<VersionStatus>, StatusError> {
-    // Before the checkpoints are read: what they have by then counts.
+    // The ends are read before the checkpoints, so that events which arrive in between do not count
+    // as lag.
     let mut ends = BTreeMap::new();
     for partition in (0..log.partitions()).map(Partition) {
         ends.insert(partition, log.end(partition).await?);
@@ -178,7 +180,7 @@ pub async fn status(pool: &PgPool, log: &dyn EventLog) -> Result<Vec<VersionStat
         let id = VersionId { model: version.model, number };
         (version.parked_streams, version.parked_events) =
             parked.get(&id).copied().unwrap_or_default();
-        // Checkpoints count them.
+        // The checkpoints count parked events as applied.
         version.events -= version.parked_events;
         version.lag_events += version.parked_events;
     }
@@ -186,7 +188,7 @@ pub async fn status(pool: &PgPool, log: &dyn EventLog) -> Result<Vec<VersionStat
     Ok(versions)
 }
 
-/// What its rate says of a rebuild, once all of its partitions are known.
+/// Estimates the rest of a rebuild from its rate, once all partitions are added.
 fn estimate(version: &mut VersionStatus) {
     let Some(rebuild) = &mut version.rebuild else { return };
     #[allow(clippy::cast_precision_loss, reason = "an estimate")]

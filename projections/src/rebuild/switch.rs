@@ -1,4 +1,4 @@
-//! From one version to another, in one transaction.
+//! Switches from one version to another, in one transaction.
 
 use crate::{
     ReadModel, database, parked,
@@ -9,14 +9,14 @@ use sqlx::{PgConnection, PgPool};
 use std::time::Duration;
 use tokio::time;
 
-/// How long the versions that serve are held up while the other one comes level.
+/// How long the serving version is frozen while the other one comes level.
 const HELD: Duration = Duration::from_millis(200);
 
-/// The rest between two looks whether it has.
+/// Pause between two checks of that.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// Lets `to` serve, if it is level with the serving version within a moment; `false` if it is not, or if somebody is in the
-/// way: another try may succeed.
+/// Lets `to` serve, if it comes level with the serving version within a moment. Returns `false` if
+/// it does not, or if a lock is held by another session: then another attempt may succeed.
 pub(crate) async fn attempt(pool: &PgPool, to: VersionId) -> Result<bool, sqlx::Error> {
     let pool = pool.clone();
     match database::detached(async move { switch(&pool, to).await }).await {
@@ -25,17 +25,18 @@ pub(crate) async fn attempt(pool: &PgPool, to: VersionId) -> Result<bool, sqlx::
     }
 }
 
-/// A lock that was not to be had in time, or a deadlock: both undo all.
+/// A lock time-out or a deadlock. Both roll the transaction back.
 fn in_the_way(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| code == "55P03" || code == "40P01")
 }
 
-/// The serving version's checkpoints are locked, so it stands still; the other one only ever moves forward, so once it is
-/// level it stays so until the views have moved.
+/// Locking the checkpoints of the serving version freezes it. The other version only moves forward,
+/// so once it is level it stays level until the views point to it.
 async fn switch(pool: &PgPool, to: VersionId) -> Result<bool, sqlx::Error> {
     let mut tx = pool.begin().await?;
-    // Whoever waits for a lock on a view makes all queries behind it wait too: not for long, rather again.
+    // Queries queue behind a session that waits for a lock on a view. Give up soon and try again
+    // instead.
     sqlx::raw_sql("set local lock_timeout = '250ms'").execute(&mut *tx).await?;
     version::lock(&mut tx).await?;
     let Some(from) = serving(&mut tx, to.model).await? else { return Ok(false) };
@@ -74,7 +75,7 @@ pub(super) async fn serving(
     Ok(number.map(|number| VersionId { model, number }))
 }
 
-/// Whether `to` has applied all that `from` has, in every partition, within [`HELD`].
+/// Whether `to` has applied everything that `from` has, in every partition, within [`FROZEN`].
 async fn comes_level(
     connection: &mut PgConnection,
     from: VersionId,

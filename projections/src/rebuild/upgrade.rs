@@ -1,7 +1,8 @@
-//! A program with another revision, or other tables, begins to build its own version by itself.
+//! A program whose revision or tables are newer begins to build its own version at the start.
 //!
-//! Only ever upwards: two programs of different revisions that run beside each other, as in a rolling deployment, or one that
-//! was rolled back, would otherwise take the read model from each other for ever.
+//! This happens only upwards. Otherwise two programs with different revisions that run side by
+//! side, as in a rolling deployment or after a rollback, would replace each other's version for
+//! ever.
 
 use crate::{
     ReadModel, database,
@@ -11,7 +12,8 @@ use crate::{
 };
 use sqlx::{PgConnection, PgPool};
 
-/// Begins a rebuild of each of `models` that older code wrote, if this program's code builds or feeds none of its versions.
+/// Begins a rebuild of each of `models` that older code wrote, unless this program already builds
+/// or feeds a version of it.
 pub(crate) async fn begin(
     pool: &PgPool,
     models: &[ReadModel],
@@ -20,7 +22,7 @@ pub(crate) async fn begin(
     let (pool, models) = (pool.clone(), models.to_vec());
     database::detached(async move {
         let mut tx = pool.begin().await?;
-        // As for first versions: nobody would do it again.
+        // Like the first versions: if a crash of the server lost this, nothing would do it again.
         sqlx::query("set local synchronous_commit to on").execute(&mut *tx).await?;
         version::lock(&mut tx).await?;
         for model in models {
@@ -31,7 +33,7 @@ pub(crate) async fn begin(
             let number = version::next_number(&mut tx, model).await?;
             let id = VersionId { model, number };
             version::create_beside(&mut tx, id, partitions).await?;
-            tracing::info!(version = %id, "an older program built what serves, so it is built anew");
+            tracing::info!(version = %id, "an older program built the serving version, a rebuild begins");
         }
         tx.commit().await
     })
@@ -51,13 +53,14 @@ async fn is_due(connection: &mut PgConnection, model: ReadModel) -> Result<bool,
     let latest = found.iter().map(|it| revision(it)).max().unwrap_or_default();
     if latest > template.revision {
         let why = Why::Newer(latest).told(model);
-        tracing::warn!(%model, why, "not built anew");
+        tracing::warn!(%model, why, "no rebuild begins");
         return Ok(false);
     }
     if latest < template.revision {
         return Ok(true);
     }
-    // Tables tell nothing of which is newer; but code that was here before comes back from being rolled forth.
+    // Different tables do not show which code is newer. If this code was in use before, it has been
+    // rolled back to, and builds nothing.
     let was_here: bool = sqlx::query_scalar(
         "select exists (select from control.code where projection = $1 and fingerprint = $2)",
     )
@@ -68,11 +71,12 @@ async fn is_due(connection: &mut PgConnection, model: ReadModel) -> Result<bool,
     Ok(!was_here)
 }
 
-/// Drops what older code was building: this code cannot go on with it, and one is built at a time.
+/// Drops the version that older code was building: this code cannot continue it, and only one
+/// version is built at a time.
 async fn abandon(connection: &mut PgConnection, model: ReadModel) -> Result<(), sqlx::Error> {
     match super::building(connection, model).await? {
         Some(id) => {
-            tracing::warn!(version = %id, "an older program was building it, and it is dropped");
+            tracing::warn!(version = %id, "a version that an older program was building is dropped");
             version::drop_version(connection, id).await
         }
         None => Ok(()),

@@ -1,8 +1,9 @@
-//! Whether a new version says what the serving one says, at exactly the same events.
+//! Compares a new version with the serving one, after exactly the same events.
 //!
-//! The new one stands still, its checkpoints locked; the serving one is seen in a snapshot, where rows and checkpoints agree,
-//! and is fed on. Then the new one is brought to exactly those checkpoints, and the two are compared by a digest of each
-//! table and partition. Nobody waits for it but the new version.
+//! The checkpoints of the new version are locked, so that it stands still. The serving version is
+//! read in a snapshot, in which its rows and checkpoints agree, and is fed meanwhile. The new
+//! version is brought to exactly these checkpoints. Then the two are compared by a digest of each
+//! table and partition. Only the new version has to wait for this.
 
 use crate::{
     checkpoint::{self, Checkpoint, Last, Move},
@@ -35,47 +36,48 @@ use std::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// Takes as long as the tables are large, and reads all of them.
+/// No time limits, because all tables are read whole.
 const SETTINGS: &str = "set local statement_timeout = 0; \
     set local idle_in_transaction_session_timeout = 0; \
     set local enable_seqscan = on; set local enable_hashjoin = on; set local enable_mergejoin = on";
 
 const SNAPSHOT: &str = "begin isolation level repeatable read read only";
 
-/// How long the serving version has to come to where the new one is.
+/// How long the serving version may take to reach the new one.
 const LEVEL: Duration = Duration::from_secs(2);
 
-/// The rest between two looks whether it has.
+/// Pause between two checks of that.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Compares a new version, to which nothing else happens meanwhile in this process, with the serving one.
+/// Compares a new version with the serving one. No other task of this process works on the new
+/// version meanwhile.
 pub(crate) struct Verify {
     pub context: Arc<Context>,
     pub version: Arc<Version>,
     pub stop: CancellationToken,
-    /// Woken when it is known.
+    /// Signalled when the result is stored.
     pub done: Arc<Notify>,
 }
 
-/// Why it is not known yet.
+/// Why there is no result yet.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unknown {
     #[error("the versions of a read model cannot be compared")]
     Database(#[from] sqlx::Error),
     #[error("the log cannot be read for the comparison")]
     Log(#[from] ReadError),
-    #[error("a new version cannot be brought to where the serving one is")]
+    #[error("the new version cannot apply the events up to the serving version's checkpoints")]
     Apply(#[from] ApplyError),
     #[error("{0}")]
     Early(&'static str),
-    #[error("an event between the two does not read")]
+    #[error("an event between the two checkpoints cannot be decoded")]
     Unreadable,
 }
 
 type Checkpoints = BTreeMap<Partition, Checkpoint>;
 
 impl Verify {
-    /// Finds out and notes it. What fails is tried again by who began it.
+    /// Compares the versions and stores the result. If this fails, the projector starts it again.
     pub async fn run(self) {
         let known = tokio::select! {
             known = self.look() => known,
@@ -85,18 +87,19 @@ impl Verify {
         match known {
             Ok(verified) if !verified.lets_serve() => {
                 let verified = verified.as_str();
-                tracing::error!(version = %id, verified, "a rebuilt read model is not the serving one");
+                tracing::error!(version = %id, verified, "the rows of a rebuilt read model differ from the serving ones");
             }
-            Ok(verified) => tracing::info!(version = %id, verified = verified.as_str(), "compared"),
+            Ok(verified) => tracing::info!(version = %id, verified = verified.as_str(), "a rebuilt read model was compared"),
             Err(error) => {
-                tracing::warn!(version = %id, error = &error as &dyn Error, "not compared yet");
+                tracing::warn!(version = %id, error = &error as &dyn Error, "the versions cannot be compared yet, trying again");
                 return;
             }
         }
         self.done.notify_one();
     }
 
-    /// Reads the tables for both purposes: so that the planner knows them, and to compare them.
+    /// Analyses the tables for the planner and compares them, at the same time unless the rebuild
+    /// is gentle: both read all rows.
     async fn look(&self) -> Result<Verified, Unknown> {
         let analyzed = indexes::analyze(&self.context.pool, self.version.id);
         if self.version.manner.gentle {
@@ -123,7 +126,7 @@ impl Verify {
         let asked = other.is_none() || self.version.manner.verify_only;
         if !(asked && comes_level(pool, serving, &from).await?) {
             let Some(other) = other else {
-                return Err(Unknown::Early("the serving version is behind it"));
+                return Err(Unknown::Early("the serving version is behind the new one"));
             };
             note(&mut new, id, other, &[]).await?;
             new.commit().await?;
@@ -138,7 +141,7 @@ impl Verify {
             return Ok(Verified::Parked);
         }
         match self.bring(&mut new, &from, &to).await {
-            // The feed will park its stream.
+            // The feed will park the stream.
             Err(Unknown::Unreadable) => {
                 new.rollback().await?;
                 let mut new = database::begin(pool).await?;
@@ -169,7 +172,7 @@ impl Verify {
             }
         }
         found.truncate(difference::SHOWN);
-        // To find it takes a while, so for the first one only.
+        // Only for the first difference, because it takes a while.
         if let Some(first) = found.first_mut() {
             first.position = culprit::find(&self.context, &mut new, id, first, &to).await?;
         }
@@ -178,7 +181,8 @@ impl Verify {
         Ok(Verified::Different)
     }
 
-    /// Applies what is between the checkpoints, which are moved to exactly where the serving version's are.
+    /// Applies the events up to the serving version's checkpoints, and moves the new version's
+    /// checkpoints there.
     async fn bring(
         &self,
         new: &mut PgConnection,
@@ -186,9 +190,9 @@ impl Verify {
         to: &Checkpoints,
     ) -> Result<(), Unknown> {
         for (&partition, target) in to {
-            let at = from.get(&partition).ok_or(Unknown::Early("a checkpoint is gone"))?;
+            let at = from.get(&partition).ok_or(Unknown::Early("a checkpoint of the new version is missing"))?;
             if at.cursor.offset > target.cursor.offset {
-                return Err(Unknown::Early("it is further than the serving version"));
+                return Err(Unknown::Early("the new version is ahead of the serving one"));
             }
             if at.cursor.offset < target.cursor.offset {
                 self.bring_partition(new, partition, at, target).await?;
@@ -218,7 +222,7 @@ impl Verify {
             }
             if cursor.offset < end && at_end {
                 return Err(Unknown::Early(
-                    "the log does not go on to where the serving version is",
+                    "the log ends before the serving version's checkpoint",
                 ));
             }
             let mut facts = Facts::default();
@@ -230,11 +234,11 @@ impl Verify {
         let share = (self.version.id, partition);
         let step = Move { share, expected: from.cursor.offset, to: to.cursor, last, events };
         let moved = checkpoint::advance(new, &[step], Planted::Nothing).await?;
-        moved.map(drop).map_err(|_| Unknown::Early("another writer was first"))
+        moved.map(drop).map_err(|_| Unknown::Early("another writer moved a checkpoint first"))
     }
 }
 
-/// Waits a little until the serving version has all that the new one has. Whether it does.
+/// Whether the serving version reaches the new one's checkpoints within [`LEVEL`].
 async fn comes_level(
     pool: &PgPool,
     serving: VersionId,
@@ -259,7 +263,7 @@ async fn comes_level(
     }
 }
 
-/// Rows and the sum of their hashes, by table and partition.
+/// The number of rows and the sum of their hashes, by table and partition.
 type Digests = BTreeMap<(String, i32), (i64, String)>;
 
 async fn digests(connection: &mut PgConnection, id: VersionId) -> Result<Digests, sqlx::Error> {

@@ -77,7 +77,7 @@ impl Sales {
     }
 }
 
-/// What an order adds to the sums once it is confirmed.
+/// What an order adds to the sums when it is confirmed.
 #[derive(Clone, Debug, FromRow)]
 pub(super) struct Sale {
     pub order_id: Uuid,
@@ -110,8 +110,8 @@ impl Sale {
     }
 }
 
-/// What a chunk adds to the sums. A row is there once anything was ever added to it, whatever was taken out again, so that
-/// the rows do not depend on how the log was cut into chunks.
+/// What a chunk adds to the sums. A row that was once added to stays, even if everything is
+/// subtracted again, so that the rows do not depend on how the log is cut into chunks.
 #[derive(Default)]
 pub(super) struct Sums {
     /// Orders, revenue and discounts by bucket, partition and currency.
@@ -121,7 +121,7 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    /// Adds what `sale` brings in its bucket, `times` being 1, or -1 to take it out.
+    /// Adds `sale` to its bucket if `times` is 1, or subtracts it if `times` is -1.
     fn add(&mut self, sale: &Sale, bucket: Timestamp, times: i64) {
         let key = (bucket, sale.partition, sale.currency.clone());
         let (orders, revenue, discounts) = self.money.entry(key).or_default();
@@ -135,12 +135,12 @@ impl Sums {
     }
 }
 
-/// Orders of a chunk: those that were there before, and what becomes of them.
+/// The orders of a chunk that may still change the sums.
 #[derive(Default)]
 pub(super) struct Open {
-    /// By order; `None` for one that can change no sum any more.
+    /// By order; `None` for an order that can no longer change a sum.
     pub sales: FxHashMap<Uuid, Option<Sale>>,
-    /// Orders whose row is another now.
+    /// Orders whose row has changed.
     pub changed: BTreeSet<Uuid>,
     pub sums: Sums,
 }
@@ -161,7 +161,7 @@ impl Open {
                 }
                 self.put(order_id, None);
             }
-            // What has left the house is sold, and what was rejected never will be.
+            // A shipped order can no longer be cancelled, and a rejected one is never confirmed.
             E::Shipped(_) | E::Rejected(_) => self.put(order_id, None),
             E::Placed(_)
             | E::PaymentStarted(_)
@@ -223,7 +223,7 @@ impl Projection for Sales {
 }
 
 impl Sales {
-    /// The orders that the facts may still change and that were priced before them.
+    /// Loads the orders that these facts may change and that were priced earlier.
     async fn open(
         &self,
         connection: &mut PgConnection,
@@ -249,7 +249,7 @@ impl Sales {
         load.bind(orders).fetch_all(connection).await
     }
 
-    /// Takes the rows of orders away.
+    /// Deletes the rows of orders.
     pub(super) async fn delete(
         &self,
         connection: &mut PgConnection,
@@ -262,7 +262,7 @@ impl Sales {
         Ok(())
     }
 
-    /// Copies rows of orders that have none.
+    /// The statement that copies rows of orders which have none.
     pub(super) fn copy(&self) -> &str {
         &self.copy
     }
@@ -292,7 +292,7 @@ impl Sales {
         Ok(())
     }
 
-    /// Adds to the sums that are there.
+    /// Adds to the sums in the tables.
     pub(super) async fn add(
         &self,
         connection: &mut PgConnection,
@@ -324,7 +324,7 @@ impl Sales {
     }
 }
 
-/// The orders that something becomes of here, and whose price is not among the facts before it.
+/// The orders that these facts change without having priced them first.
 fn priced_before(facts: &Facts<'_>) -> Vec<Uuid> {
     let mut seen: FxHashMap<Uuid, bool> = FxHashMap::default();
     for fact in facts.iter().filter(|fact| fact.record.stream.kind == StreamKind::Order) {

@@ -1,4 +1,4 @@
-//! Sales gathered in memory, to be written in bulk.
+//! Gathers sales in memory, to write them in bulk.
 
 use super::apply::{Open, Sale, Sales};
 use crate::{
@@ -19,16 +19,16 @@ use uuid::Uuid;
 /// Columns of a row of `sales_order`.
 const COLUMNS: usize = 7;
 
-/// About what a row of the sums takes in memory.
+/// About how many bytes of memory a row of the sums takes.
 const SUM_BYTES: usize = 96;
 
-/// What a partition's orders come to.
+/// The sums and open orders of a partition.
 pub(super) struct Gathered {
     tables: Sales,
     open: Open,
-    /// Orders that were looked for in the table.
+    /// Orders that were looked up in the table.
     recalled: FxHashSet<Uuid>,
-    /// Of the lines of orders.
+    /// Bytes of the lines of orders.
     lines: usize,
 }
 

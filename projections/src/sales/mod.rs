@@ -1,4 +1,5 @@
-//! Sales: sums by the hour of confirmation. A cancelled order is taken out of the hour in which it was confirmed.
+//! Sales: sums by the hour of confirmation. A cancelled order is subtracted from the hour in which
+//! it was confirmed.
 
 mod apply;
 mod gather;
@@ -11,7 +12,7 @@ use events::Timestamp;
 use std::str::FromStr;
 use uuid::Uuid;
 
-/// How wide the parts of a report are. In UTC.
+/// The width of a bucket of a report. Buckets are in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bucket {
     /// An hour.
@@ -26,7 +27,7 @@ pub enum Bucket {
 pub struct UnknownBucket;
 
 impl Bucket {
-    /// The name in queries; the database's name for it too.
+    /// The name in queries, which PostgreSQL understands, too.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Hour => "hour",
@@ -34,7 +35,7 @@ impl Bucket {
         }
     }
 
-    /// How wide it is.
+    /// The width.
     pub fn width(self) -> TimeDelta {
         match self {
             Self::Hour => TimeDelta::hours(1),
@@ -42,7 +43,7 @@ impl Bucket {
         }
     }
 
-    /// When the bucket begins that `time` is in. `None` beyond the years 1677 to 2262.
+    /// The beginning of the bucket that contains `time`. `None` outside the years 1677 to 2262.
     pub fn begin(self, time: Timestamp) -> Option<Timestamp> {
         time.duration_trunc(self.width()).ok()
     }
@@ -56,16 +57,16 @@ impl FromStr for Bucket {
     }
 }
 
-/// What was sold in a bucket, in minor units of one currency.
+/// The sales in a bucket, in minor units of one currency.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sold {
-    /// When the bucket begins.
+    /// The beginning of the bucket.
     pub bucket: Timestamp,
     /// Orders confirmed in it and not cancelled since.
     pub orders: i64,
-    /// Their totals: what was paid.
+    /// The sum of their totals.
     pub revenue: i64,
-    /// Their discounts.
+    /// The sum of their discounts.
     pub discounts: i64,
 }
 
@@ -74,7 +75,7 @@ pub struct Sold {
 pub struct BestSeller {
     /// The product.
     pub product_id: Uuid,
-    /// Its name; `None` while this database has not seen it.
+    /// The product's name; `None` if this database does not have the product yet.
     pub name: Option<String>,
     /// Units in confirmed orders that were not cancelled since.
     pub units: i64,

@@ -15,8 +15,9 @@ struct Row {
 }
 
 impl ReadModels {
-    /// What was sold in each bucket from `from` on and before `to`, both the beginning of an hour, in this currency. Buckets
-    /// without a sale are left out. A sum beyond what 64 bits count is cut to that.
+    /// The sales in each bucket from `from` until before `to`, in one currency. Both are the
+    /// beginning of an hour. Buckets without sales are left out. A sum that exceeds 64 bits is
+    /// capped.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -51,8 +52,8 @@ impl ReadModels {
         .await
     }
 
-    /// The products of which most units were sold from `from` on and before `to`, both the beginning of an hour, at most
-    /// `limit`.
+    /// The products with the most units sold from `from` until before `to`, at most `limit`. Both
+    /// are the beginning of an hour.
     ///
     /// # Errors
     /// When the database does not answer.

@@ -1,4 +1,4 @@
-//! Events to rows: only those that describe a product.
+//! Events to rows. Only events that describe a product change rows.
 
 use super::words::words;
 use crate::{
@@ -16,13 +16,14 @@ use std::{
 };
 use uuid::Uuid;
 
-/// The places of a word that are noted: more would not find it better.
+/// The most positions of a word that are stored. More would not improve the ranking.
 const MAX_PLACES: usize = 3;
 
-/// Rows written by one statement: many new words for an index cost a while, and a statement may not take long.
+/// Rows written by one statement. Adding many new words to an index takes a while, and a statement
+/// must not take long.
 const PIECE: usize = 1_000;
 
-/// The last place that a text vector can note.
+/// The largest position that a `tsvector` can store.
 const LAST_PLACE: usize = 16_383;
 
 /// The text in an event that describes a product.
@@ -77,17 +78,17 @@ impl Search {
     }
 }
 
-/// What the facts make of a product.
+/// What the facts say about a product.
 #[derive(Default)]
 struct Folded {
     partition: i32,
-    /// When it was added, if the facts say so.
+    /// When it was added, if the facts include that.
     added: Option<Timestamp>,
     text: Option<Text>,
     discontinued: bool,
 }
 
-/// By how much the products with a word become more: in their names, and anywhere.
+/// How many more products have a word: in their names, and anywhere.
 type Counts = BTreeMap<(String, i32), [i64; 2]>;
 
 #[async_trait]
@@ -113,7 +114,8 @@ impl Projection for Search {
             let living = products.iter().filter(|(_, it)| !it.discontinued);
             living.filter_map(|(id, it)| Some((*id, it, it.text.as_ref()?)))
         };
-        // What was discontinued earlier has no row, and gets none by being called otherwise.
+        // A product that was discontinued earlier has no row, and a new description does not give
+        // it one.
         for (_, it, text) in
             living().filter(|(id, it, _)| it.added.is_some() || before.contains_key(id))
         {
@@ -147,7 +149,7 @@ impl Projection for Search {
 type Described<'a> = (Uuid, &'a Folded, Vectors);
 
 impl Search {
-    /// The words of the products that were there before.
+    /// The words of the products that were added earlier.
     async fn load(
         &self,
         connection: &mut PgConnection,
@@ -203,7 +205,7 @@ impl Search {
         Ok(())
     }
 
-    /// A discontinued product has no row: what it is called afterwards changes none.
+    /// Changes nothing for a discontinued product, because it has no row.
     async fn update(
         &self,
         connection: &mut PgConnection,
@@ -221,7 +223,7 @@ impl Search {
     }
 }
 
-/// The products that the facts describe, and all words that they ever had in them, not counted yet.
+/// The products that the facts describe, and all their words with a count of 0.
 fn fold(facts: &Facts<'_>) -> (BTreeMap<Uuid, Folded>, Counts) {
     let mut products: BTreeMap<Uuid, Folded> = BTreeMap::new();
     let mut counts = Counts::new();
@@ -252,7 +254,7 @@ fn fold(facts: &Facts<'_>) -> (BTreeMap<Uuid, Folded>, Counts) {
     (products, counts)
 }
 
-/// Counts the words of a product, `times` being 1, -1, or 0 for words that only become known.
+/// Counts the words of a product: `times` is 1, -1, or 0 for words that only become known.
 fn count(counts: &mut Counts, partition: i32, words: &Words, times: i64) {
     for word in &words.whole {
         let [names, products] = counts.entry((word.clone(), partition)).or_default();
@@ -261,7 +263,7 @@ fn count(counts: &mut Counts, partition: i32, words: &Words, times: i64) {
     }
 }
 
-/// The different words of a product: of its name, and all.
+/// The distinct words of a product: those of its name, and all.
 struct Words {
     name: BTreeSet<String>,
     whole: BTreeSet<String>,
@@ -270,7 +272,7 @@ struct Words {
 /// The words of name, category and description, with their weights.
 struct Text([(Vec<String>, char); 3]);
 
-/// Text vectors as `PostgreSQL` reads them.
+/// `tsvector` values in `PostgreSQL`'s text format.
 struct Vectors {
     name: String,
     whole: String,
@@ -294,7 +296,7 @@ impl Text {
     }
 }
 
-/// `'word':1A,4B 'other':2A`. Words have no quotes in them.
+/// `'word':1A,4B 'other':2A`. Words never contain quotes.
 fn vector(parts: &[(Vec<String>, char)]) -> String {
     let mut places: BTreeMap<&str, Vec<(usize, char)>> = BTreeMap::new();
     let all = parts.iter().flat_map(|(words, weight)| words.iter().map(move |word| (word, weight)));

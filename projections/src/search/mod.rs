@@ -1,11 +1,15 @@
-//! Search: products by their words, from `PostgreSQL`'s full text, and words by their trigrams, for those that are mistyped.
+//! Search: finds products by their words with `PostgreSQL`'s full text search, and mistyped words
+//! by their trigrams.
 //!
-//! A product is found when it has all words of the question, in name, category or description; a word of the question is
-//! also the beginning of longer ones. Only a word that nothing begins with is taken for a mistyped one. What is found comes
-//! in two tiers, first those with all words in their names. A tier is ranked if one word of the question is in no more than
-//! [`RANKED`] products; otherwise it comes newest first, and a page looks at a bounded number of products (and asks the
-//! index after all if words that are common hardly ever meet): so a word that every product has costs no more than one that
-//! few have.
+//! A product matches if it has all words of the question in its name, category or description. A
+//! word of the question also matches longer words that begin with it. A word is treated as mistyped
+//! only if no known word begins with it.
+//!
+//! Matches come in two tiers: first the products that have all words in their names, then the
+//! others. A tier is ranked if one word of the question is in at most [`RANKED`] products.
+//! Otherwise it is ordered by age, the newest first, and a page examines a bounded number of
+//! products. If that finds too few, because common words seldom occur together, the index is used
+//! after all. So a word that every product has costs no more than a rare one.
 
 mod apply;
 mod query;
@@ -16,8 +20,9 @@ pub(crate) use apply::Search;
 pub use query::Cursor;
 pub use terms::{InvalidSearch, Question};
 
-/// Products that are compared with each other for one answer.
+/// Largest number of products that are ranked against each other for one answer.
 pub const RANKED: i64 = 500;
 
-/// A word in more products than this is never looked up in the index, which would name them all.
+/// A word in more products than this is never looked up in the index, because the index would
+/// return all of them.
 const MANY: i64 = 10_000;

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-/// Products that are looked at for a page when they are too many to be ranked.
+/// Products examined for a page when there are too many to rank.
 const WALK: i64 = 5_000;
 
-/// Behind which product of the answer a page begins, with all that decides what comes next: so products that come or words
-/// that become known meanwhile move nothing.
+/// The last product of a page, and everything that decides what follows it. New products and newly
+/// known words therefore do not change the pages of a search that has begun.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
     /// What each word of the question stands for.
@@ -28,23 +28,24 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// Whether it may be one of ours: it comes from outside.
+    /// Whether the cursor can be one of ours. Clients can send any text.
     pub fn is_sound(&self) -> bool {
         let terms = 1..=MAX_WORDS;
         terms.contains(&self.terms.len()) && self.terms.iter().all(Term::is_sound)
     }
 }
 
-/// Where the words stand.
+/// Where a product has the words of the question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Serialize, Deserialize)]
 enum Tier {
     /// All of them in the name.
     Name,
-    /// Not so.
+    /// At least one of them only in the category or description.
     Elsewhere,
 }
 
-/// Makes the statements of a tier: the index answers for one word, and the rest is looked at.
+/// The statements of a tier. The index finds the products with one word; the other words are
+/// checked row by row.
 macro_rules! tier {
     ($vector:literal, $rest:literal) => {
         Statements {
@@ -81,13 +82,13 @@ struct Statements {
     newest: &'static str,
 }
 
-/// The last row that a walk looked at, if it ended before the table.
+/// The last row that a walk examined, if it ended before the end of the table.
 const WALKED: &str = "select product_id, created_at, 0 as score from read.search \
                       where (created_at, product_id) < ($1, $2) \
                       order by created_at desc, product_id desc offset $3 - 1 limit 1";
 
 impl Tier {
-    /// In how many products of it a word is, at most.
+    /// An upper bound on the number of products of this tier that have a word.
     fn holds(self, size: &Size) -> i64 {
         match self {
             Self::Name => size.names,
@@ -111,8 +112,9 @@ struct Hit {
 }
 
 impl ReadModels {
-    /// The products that `question` finds, best first, from behind `after` on, at most `limit`; a page may have fewer although
-    /// more follow. What this database has not seen yet in both its parts is left out.
+    /// The products that match `question`, the best first, after the product `after`, at most
+    /// `limit`. A page may be shorter although more follow. A product is left out while one of the
+    /// read models `search` and `products` does not have it yet.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -125,7 +127,7 @@ impl ReadModels {
         let question = question.clone();
         let (hits, next) = self
             .ask(move |pool| async move {
-                // A table of everything that is sold is never read from end to end.
+                // Never scan a table of all products.
                 let begin = "begin read only; set local enable_seqscan = off; \
                              set local pg_trgm.similarity_threshold = 0.25";
                 let mut tx = pool.begin_with(begin).await?;
@@ -144,13 +146,13 @@ impl ReadModels {
     }
 }
 
-/// A question being answered.
+/// One search, in its transaction.
 struct Search<'c> {
     connection: &'c mut PgConnection,
     terms: Vec<Term>,
 }
 
-/// How a tier is read, and from where on.
+/// How a tier is read, and where the page begins.
 #[derive(Clone, Copy)]
 struct Place {
     tier: Tier,
@@ -184,7 +186,8 @@ impl Search<'_> {
             let mut place = Place { tier, ranked, behind };
             let left = wanted - found.len();
             let mut hits = if ranked { Vec::new() } else { self.newest(place, left).await? };
-            // Words that are in many products and seldom in one together: the index knows where.
+            // Each word is in many products, but few products have all of them: the index finds
+            // those.
             let seldom = here.is_none() && hits.len() < left;
             place.ranked |= seldom && sizes.iter().any(|size| tier.holds(size) <= MANY);
             if place.ranked {
@@ -217,7 +220,7 @@ impl Search<'_> {
         }
     }
 
-    /// All words of the question.
+    /// The text search query for all words.
     fn query(&self) -> String {
         let terms: Vec<String> = self.terms.iter().map(Term::query).collect();
         terms.join(" & ")

@@ -1,4 +1,4 @@
-//! What the words of a question stand for, and in how many products they are.
+//! What the words of a question stand for, and how many products have them.
 
 use super::{
     MANY,
@@ -8,35 +8,35 @@ use crate::QueryError;
 use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgConnection};
 
-/// Characters of a question.
+/// Most characters of a question.
 const MAX_QUESTION: usize = 200;
 
-/// Words of a question.
+/// Most words of a question.
 pub(super) const MAX_WORDS: usize = 8;
 
-/// Words that a mistyped one may stand for.
+/// Most known words that a mistyped word may stand for.
 const MAX_MEANT: usize = 5;
 
-/// Words that are looked at for what a mistyped one may stand for.
+/// Most known words that are compared with a mistyped one.
 const MAX_ALIKE: i64 = 40;
 
-/// Words with one beginning that are counted.
+/// Most words with the same beginning that are counted.
 const MAX_LOOKED_UP: i64 = 2_000;
 
-/// What is looked for.
+/// The words to search for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question(pub(super) Vec<String>);
 
-/// Nothing can be looked for with this.
+/// The text cannot be searched for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must have 1 to 8 words, of 200 characters at most together")]
+#[error("must have 1 to 8 words, and 200 characters at most")]
 pub struct InvalidSearch;
 
 impl Question {
     /// The question in a text.
     ///
     /// # Errors
-    /// When it has no word, or too many.
+    /// When the text has no words, or too many, or is too long.
     pub fn of(text: &str) -> Result<Self, InvalidSearch> {
         if text.chars().count() > MAX_QUESTION {
             return Err(InvalidSearch);
@@ -54,9 +54,9 @@ impl Question {
 /// What a word of the question stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Term {
-    /// Itself, and whatever it begins.
+    /// The word itself, and every word that begins with it.
     Begins(String),
-    /// Any of these: it is mistyped.
+    /// Any of these known words, because the word is mistyped.
     Meant(Vec<String>),
 }
 
@@ -72,7 +72,7 @@ impl Term {
         matches!(self, Self::Meant(words) if words.is_empty())
     }
 
-    /// The words it stands for, as ranges of the known ones: from, and before.
+    /// The known words that the term stands for, as ranges: from (inclusive) and to (exclusive).
     fn ranges(&self) -> Vec<(String, String)> {
         match self {
             Self::Begins(word) => vec![(word.clone(), format!("{word}{}", char::MAX))],
@@ -82,7 +82,7 @@ impl Term {
         }
     }
 
-    /// As a text query: words have no quotes in them.
+    /// The term as a text search query. Words never contain quotes.
     pub fn query(&self) -> String {
         match self {
             Self::Begins(word) => format!("'{word}':*"),
@@ -103,7 +103,8 @@ fn any_of(words: &[String]) -> String {
     quoted.join(" | ")
 }
 
-/// What each word stands for: itself, if any product has a word that begins so, and else those that look most like it.
+/// What each word stands for: itself if a product has a word that begins with it, otherwise the
+/// known words that look most like it.
 pub(super) async fn meanings(
     connection: &mut PgConnection,
     words: &[String],
@@ -121,14 +122,15 @@ pub(super) async fn meanings(
     Ok(terms)
 }
 
-/// In how many products a word is, or one of those that it stands for: or more, never fewer.
+/// An upper bound on the number of products that have a word of the term.
 #[derive(FromRow)]
 pub(super) struct Size {
     pub names: i64,
     pub products: i64,
 }
 
-/// The sizes of all terms. A beginning of too many words to look at counts as one of too many products.
+/// The sizes of all terms. A beginning with too many words to count is treated as being in too many
+/// products.
 pub(super) async fn sizes(
     connection: &mut PgConnection,
     terms: &[Term],
@@ -159,7 +161,7 @@ pub(super) async fn sizes(
     .await
 }
 
-/// Known words with trigrams in common, those with the most first.
+/// Known words that share trigrams with `word`, the most similar first.
 async fn alike(connection: &mut PgConnection, word: &str) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar(
         "select word from read.search_word where word % $1 group by word having sum(products) > 0 \
@@ -171,7 +173,8 @@ async fn alike(connection: &mut PgConnection, word: &str) -> Result<Vec<String>,
     .await
 }
 
-/// Those of `known` that are the fewest slips away from `word`: one slip in a short word, two in a longer one.
+/// The words of `known` with the fewest typing errors compared with `word`: at most one in a short
+/// word, two in a longer one.
 fn meant(word: &str, known: Vec<String>) -> Vec<String> {
     let most = if word.chars().count() <= 4 { 1 } else { 2 };
     let slips = |known: &String| strsim::osa_distance(word, known);

@@ -1,8 +1,8 @@
-//! Text to words: lower case, without accents, letters and digits only.
+//! Splits text into words: lower case, without accents, letters and digits only.
 
 use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 
-/// Characters of a word; what is longer is cut, in products and in questions alike.
+/// Most characters of a word. Longer words are cut, in products and in questions alike.
 pub const MAX_WORD: usize = 40;
 
 /// The words of a text, in order.
@@ -10,7 +10,7 @@ pub fn words(text: &str) -> Vec<String> {
     let plain: String = text.nfkd().filter(|letter| !is_combining_mark(*letter)).collect();
     plain
         .to_lowercase()
-        // Apostrophes join: "readers'" and "Gulliver's" are one word.
+        // Apostrophes join: "readers'" and "Gulliver's" are one word each.
         .replace(['\'', '\u{2019}'], "")
         .split(|letter: char| !letter.is_alphanumeric())
         .filter(|word| !word.is_empty())
@@ -18,7 +18,7 @@ pub fn words(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Whether `word` is one that [`words`] could have given: a cursor may be anybody's text.
+/// Whether `word` is one that [`words`] can return. A cursor may contain any text.
 pub fn is_word(word: &str) -> bool {
     words(word) == [word]
 }

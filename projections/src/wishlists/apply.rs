@@ -1,4 +1,4 @@
-//! Events to rows: what becomes of an item in a chunk is known at its last event.
+//! Events to rows. Only the last event of an item in a chunk matters.
 
 use crate::{
     facts::{Facts, sql_partition},
@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use std::{collections::BTreeMap, sync::Arc};
 use uuid::Uuid;
 
-/// The table of one version.
+/// The `wishlists` table of one version.
 #[derive(Clone)]
 pub(crate) struct Wishlists {
     delete: Arc<str>,
@@ -79,8 +79,8 @@ impl Projection for Wishlists {
     }
 }
 
-/// The items that the facts are about, by customer and product, as the last fact of each leaves them: `None` for one that was
-/// taken off.
+/// The items in these facts, by customer and product, as the last fact leaves each: `None` if it
+/// was removed.
 fn fold(facts: &Facts<'_>) -> BTreeMap<(Uuid, Uuid), Option<Row>> {
     let mut items = BTreeMap::new();
     for fact in facts.iter() {

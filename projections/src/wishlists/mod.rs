@@ -1,4 +1,5 @@
-//! Wishlists: one row an item. Name, price and stock of the product are looked up when they are asked for.
+//! Wishlists: one row an item. Name, price and stock of the product are read when the list is
+//! queried.
 
 mod apply;
 mod query;
@@ -13,7 +14,7 @@ use events::Timestamp;
 pub struct Item {
     /// The product as it is now.
     pub product: Product,
-    /// When it came on the list.
+    /// When it was added to the list.
     pub added_at: Timestamp,
     /// Its place in the list, the highest first.
     pub version: u64,

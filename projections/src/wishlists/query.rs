@@ -14,8 +14,8 @@ struct Row {
 }
 
 impl ReadModels {
-    /// The items of a customer's wishlist, newest first, from behind the one at `before` on, at most `limit`. An item whose
-    /// product this database has not seen yet is left out.
+    /// The items of a customer's wishlist, newest first, with a version below `before`, at most
+    /// `limit`. An item is left out while this database does not have its product yet.
     ///
     /// # Errors
     /// When the database does not answer.

@@ -40,7 +40,7 @@ async fn pool(ground: &Ground) -> PgPool {
 async fn stopped_all_over(pool: &PgPool) {
     eventually("the read models stop", async || {
         let left = "select count(*) from control.checkpoint where last_event_id is not null and \
-                    coalesce(stopped, '') not like 'another log behind this checkpoint%'";
+                    coalesce(stopped, '') not like 'the checkpoint belongs to another log%'";
         let left: i64 = sqlx::query_scalar(left).fetch_one(pool).await.unwrap();
         (left == 0).then_some(())
     })
@@ -55,7 +55,7 @@ async fn assert_shown(api: &Api) {
     let mut all = ReadModel::ALL.map(ReadModel::as_str);
     all.sort_unstable();
     assert_eq!(models, all);
-    assert!(ready.to_string().contains("another log behind this checkpoint"), "{ready}");
+    assert!(ready.to_string().contains("the checkpoint belongs to another log"), "{ready}");
 }
 
 async fn caught_up(ground: &Ground, pool: &PgPool, orders: i64) {
@@ -107,7 +107,7 @@ async fn read_models_stop_before_another_log_and_go_on_with_their_own() {
     let program = Program::start(&mine);
     stopped_all_over(&pool).await;
     let told = print_of(&mine, &["projections"]);
-    assert!(told.contains("stopped: another log behind this checkpoint"), "{told}");
+    assert!(told.contains("stopped: the checkpoint belongs to another log"), "{told}");
     assert_shown(&program.staff).await;
     assert!(program.stop().success());
     assert_eq!(rows(&pool).await, before, "something was overwritten");

@@ -1,4 +1,4 @@
-//! How the cluster is reached: loopback, with the password of the data directory.
+//! How the program reaches the cluster: over loopback, with the password in the data directory.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,16 +9,16 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 use super::cluster::{DATABASE, USER};
 use super::error::LocalError;
 
-/// The database every cluster has.
+/// A database that every cluster has.
 const FIRST_DATABASE: &str = "postgres";
 
-/// A server that does not answer one question in this time does not answer.
+/// A server that does not answer a query within this time counts as not answering.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// SQLSTATE of a wrong password.
 const WRONG_PASSWORD: &str = "28P01";
 
-/// The credentials of a cluster. Not `Debug`: they are secret.
+/// The credentials of a cluster. Not `Debug`, because they are secret.
 pub(super) struct Access {
     password: String,
 }
@@ -47,8 +47,8 @@ impl Access {
         format!("postgres://{USER}:{password}@127.0.0.1:{port}/{DATABASE}?sslmode=disable")
     }
 
-    /// Whether the server of this cluster answers on a port. A wrong password is an error: waiting
-    /// would not help.
+    /// Whether the server of this cluster answers on a port. A wrong password is an error, because
+    /// waiting would not help.
     pub(super) async fn answers(&self, port: u16, cluster: &Path) -> Result<bool, LocalError> {
         let question = async {
             let mut connection = self.options(port, FIRST_DATABASE).connect().await?;
@@ -67,7 +67,7 @@ impl Access {
         }
     }
 
-    /// Makes the program's database if it is not there.
+    /// Makes the program's database if it is missing.
     pub(super) async fn ensure_database(&self, port: u16) -> Result<(), LocalError> {
         let there = async {
             let mut connection = self.options(port, FIRST_DATABASE).connect().await?;
@@ -82,7 +82,7 @@ impl Access {
         self.create_database(port, DATABASE).await.map_err(create_failed)
     }
 
-    /// Makes a database of a name that must be plain.
+    /// Makes a database, after checking that the name needs no quoting.
     pub(super) async fn create_plain(&self, port: u16, name: &str) -> Result<(), LocalError> {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         if name.is_empty() || name.len() > 63 || !name.chars().all(plain) {

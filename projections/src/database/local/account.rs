@@ -1,4 +1,4 @@
-//! Whose processes the private cluster's are. `PostgreSQL` refuses to run as root.
+//! The account that the private cluster runs as. `PostgreSQL` refuses to run as root.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
@@ -8,11 +8,12 @@ use std::process::{Command, Stdio};
 
 use super::error::{IoContext, LocalError};
 
-/// Tried in this order when we are root.
+/// Tried in this order when this program runs as root.
 const CANDIDATES: [&str; 2] = ["postgres", "nobody"];
 
-/// What a child process may see of our environment, which holds secrets a child of another account must
-/// not: only what finding programs, libraries and locales needs.
+/// The environment variables that a child process gets: those needed to find programs, libraries
+/// and locales. The environment also holds secrets, which a child that runs as another account must
+/// not see.
 const PASSED_ON: [&str; 7] = [
     "PATH",
     "HOME",
@@ -32,8 +33,8 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// The account to run as when we are root: the one that owns a cluster already, or the folder for
-    /// it, else one that exists on this machine.
+    /// The account for the server when this program runs as root: the owner of an existing cluster,
+    /// or else of its folder, or else an account that exists on this machine.
     pub(super) fn choose(clusters: [&Path; 2], folder: &Path) -> Result<Self, LocalError> {
         clusters
             .into_iter()
@@ -43,7 +44,7 @@ impl Account {
             .ok_or(LocalError::NoAccount)
     }
 
-    /// Only a user the machine knows can make a cluster.
+    /// `initdb` works only for a user that the machine has a name for.
     fn has_name(&self) -> bool {
         id(["-u", &self.uid.to_string()]).is_ok()
     }
@@ -53,7 +54,7 @@ impl Account {
         let uid = metadata.uid();
         (uid != 0).then(|| Self {
             uid,
-            // The folder's group may be root's.
+            // The folder's own group may be root's.
             gid: id(["-g", &uid.to_string()]).unwrap_or(metadata.gid()),
             name: format!("the owner of {}", path.display()),
         })
@@ -65,8 +66,8 @@ impl Account {
         Some(Self { uid, gid, name: name.to_owned() })
     }
 
-    /// Whether this account can work in a folder of ours. Asked by going there: modes do not tell of
-    /// access lists.
+    /// Whether this account can use a folder of ours. A shell tries to enter the folder, because
+    /// its mode does not show access lists.
     pub(super) fn reaches(&self, folder: &Path) -> Result<bool, LocalError> {
         let mut command = command("sh", Some(self), folder);
         match command.args(["-c", ":"]).status() {
@@ -82,7 +83,7 @@ pub(super) fn current_uid() -> Result<u32, LocalError> {
     id(["-u", "--"]).or_else(|_| id(["-u"]))
 }
 
-/// The standard library does not tell user ids, and asking the system directly is `unsafe`.
+/// The standard library does not return user ids, and the system call is `unsafe`.
 fn id<const N: usize>(arguments: [&str; N]) -> Result<u32, LocalError> {
     let what = || format!("ask `id {}`", arguments.join(" "));
     let output = Command::new("id").args(arguments).stdin(Stdio::null()).output().doing(what)?;
@@ -93,8 +94,9 @@ fn id<const N: usize>(arguments: [&str; N]) -> Result<u32, LocalError> {
         .doing(what)
 }
 
-/// A program of the cluster's, run as `account` (or as ourselves) in `folder`, apart from our terminal:
-/// Ctrl-C must reach us only, who then stop the cluster in order.
+/// A command that runs one of the cluster's programs as `account` (or as this process's user) in
+/// `folder`. It has a process group of its own: Ctrl-C must reach only this program, which then
+/// stops the cluster in order.
 pub(super) fn command(
     program: impl AsRef<OsStr>,
     account: Option<&Account>,
@@ -107,7 +109,7 @@ pub(super) fn command(
             command.env(name, value);
         }
     }
-    // Messages are read by code of ours, and macOS needs some valid locale.
+    // This program parses the messages, and macOS needs a valid locale.
     command.env("LC_ALL", "C");
     if let Some(account) = account {
         command.gid(account.gid).uid(account.uid).env("HOME", folder);

@@ -8,7 +8,8 @@ use super::account::{Account, command};
 use super::error::LocalError;
 use crate::database::OLDEST_MAJOR;
 
-/// Where packages put them: a folder, and the folder below each of its entries.
+/// Where packages install the programs: a parent folder, a prefix of the folders in it, and the
+/// folder below each of these.
 const USUAL: [(&str, &str, &str); 7] = [
     ("/usr/lib/postgresql", "", "bin"),
     ("/usr", "pgsql-", "bin"),
@@ -36,8 +37,9 @@ impl Binaries {
     }
 }
 
-/// The programs to use: those of version `preferred` (a cluster is read only by the version that made
-/// it), else the first good ones. They are tried as the account that will run them.
+/// The programs to use: those of version `preferred` if there are any (only the version that made a
+/// cluster can read it), or else the first usable ones. Each is tried as the account that will run
+/// it.
 pub(super) fn find(
     folders: &[PathBuf],
     account: Option<&Account>,
@@ -64,7 +66,7 @@ pub(super) fn find(
     })
 }
 
-/// All folders that may hold the programs, in the order of preference; `last` is one of them.
+/// All folders that may contain the programs, in order of preference, with `last` at the end.
 pub(super) fn candidates(last: PathBuf) -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = std::env::var_os("PATH")
         .map(|path| std::env::split_paths(&path).collect())
@@ -79,7 +81,7 @@ pub(super) fn candidates(last: PathBuf) -> Vec<PathBuf> {
     folders
 }
 
-/// What `pg_config` says, which is often installed without a server.
+/// The folder that `pg_config` names. `pg_config` is often installed without a server.
 fn pg_config() -> Option<PathBuf> {
     let output = Command::new("pg_config").arg("--bindir").stdin(Stdio::null()).output().ok()?;
     let folder = String::from_utf8(output.stdout).ok()?;
@@ -104,7 +106,8 @@ fn versions(parent: &Path, prefix: &str) -> impl Iterator<Item = PathBuf> {
     found.into_iter()
 }
 
-/// The programs in a folder; `Err(None)` when there are none, with a reason when they are of no use.
+/// The programs in a folder. `Err(None)` if there are none; `Err` with a reason if they cannot be
+/// used.
 fn inspect(folder: &Path, account: Option<&Account>) -> Result<Binaries, Option<String>> {
     let postgres = folder.join("postgres");
     if !postgres.is_file() {
@@ -125,7 +128,7 @@ fn inspect(folder: &Path, account: Option<&Account>) -> Result<Binaries, Option<
     }
 }
 
-/// `postgres (PostgreSQL) 17.2 (Debian 17.2-1)` is 17.
+/// `postgres (PostgreSQL) 17.2 (Debian 17.2-1)` gives 17.
 fn major_version(text: &str) -> Option<u32> {
     first_number(text.split_once("(PostgreSQL)")?.1)
 }

@@ -12,14 +12,15 @@ use super::{LocalOptions, account};
 /// The only user of the cluster.
 pub(super) const USER: &str = "orderlog";
 
-/// Its database.
+/// The program's database.
 pub(super) const DATABASE: &str = "orderlog";
 
-/// Text is compared byte by byte on every machine, so that order and digests are the same everywhere;
-/// what a letter is comes from the first of these the machine knows (`UTF-8` is macOS's name).
+/// Values for `LC_CTYPE`, which decides what counts as a letter. The first one that the machine
+/// knows is used (`UTF-8` is its name on macOS). Text is compared byte by byte (locale `C`), so
+/// that order and digests are the same on every machine.
 const LETTERS: [&str; 3] = ["C.UTF-8", "UTF-8", "C"];
 
-/// For read models on a small machine: many small upserts, everything can be rebuilt.
+/// Settings for read models on a small machine: many small upserts, and data that can be rebuilt.
 const SETTINGS: &str = "\
 # Written anew at each start. Put settings of your own into local.conf in this folder.
 listen_addresses = '127.0.0.1'
@@ -50,7 +51,8 @@ log_checkpoints = off
 log_autovacuum_min_duration = -1
 ";
 
-/// For databases that end with a test. A commit still survives the death of the server.
+/// Settings for databases that exist only for a test. A commit still survives a crash of the
+/// server.
 const NOT_DURABLE: &str = "\
 fsync = off
 full_page_writes = off
@@ -61,8 +63,8 @@ max_wal_size = 256MB
 min_wal_size = 80MB
 ";
 
-/// Runs `initdb`. The cluster appears under its name only when it is whole, so a start killed halfway
-/// is begun again.
+/// Runs `initdb`. The cluster gets its name only when it is complete, so that a start that was
+/// killed halfway starts over.
 pub(super) async fn make(
     site: &Site,
     binaries: &Binaries,
@@ -126,7 +128,7 @@ async fn initdb(
     })
 }
 
-/// Writes the settings. They stand outside the server's own folder, see [`Site`].
+/// Writes the settings. They are outside the server's own folder, see [`Site`].
 pub(super) fn write_settings(site: &Site, options: &LocalOptions) -> Result<(), LocalError> {
     let mut text = SETTINGS.to_owned();
     if !options.durable {

@@ -1,4 +1,4 @@
-//! What can go wrong with the private cluster.
+//! Errors of the private cluster.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::process::ExitStatus;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LocalError {
-    /// No `PostgreSQL` on this machine, and none could be fetched.
+    /// There is no `PostgreSQL` on this machine, and none could be downloaded.
     #[error(
         "no PostgreSQL {oldest} or later was found ({searched}): install the package (`apt install \
          postgresql`, `brew install postgresql@17`), or set DATABASE_URL to a running server, or use \
@@ -16,46 +16,46 @@ pub enum LocalError {
         oldest = crate::database::OLDEST_MAJOR
     )]
     NoBinaries {
-        /// Where it was looked for, and what was wrong with what was there.
+        /// Where it was searched for, and why each one that was found cannot be used.
         searched: String,
     },
-    /// We are root, and there is no other account to run the server as.
+    /// This program runs as root, and there is no other account for the server.
     #[error(
         "PostgreSQL refuses to run as root, and neither user `postgres` nor `nobody` exists here"
     )]
     NoAccount,
-    /// We are root, and the account the server runs as can reach no folder for the cluster.
+    /// This program runs as root, and the server's account can reach no folder for the cluster.
     #[error("user {account} of PostgreSQL can reach neither {} nor {}", folder.display(), fallback.display())]
     Unreachable {
         /// The account.
         account: String,
         /// The folder in the data directory.
         folder: PathBuf,
-        /// The folder tried instead.
+        /// The fallback folder.
         fallback: PathBuf,
     },
-    /// The cluster was made by another user, and we are not root.
+    /// Another user made the cluster, and this program does not run as root.
     #[error("the private database in {} belongs to user id {owner}, this program runs as {uid}", folder.display())]
     WrongOwner {
         /// The folder.
         folder: PathBuf,
-        /// Whose it is.
+        /// The owner of the folder.
         owner: u32,
-        /// Who we are.
+        /// The user of this process.
         uid: u32,
     },
     /// `initdb` failed.
     #[error("initdb failed ({status}): {stderr}")]
     InitDb {
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
-        /// What it said.
+        /// Its error output.
         stderr: String,
     },
     /// The server ended while it was starting.
-    #[error("PostgreSQL ended at its start ({status}): {log}")]
+    #[error("PostgreSQL ended while starting ({status}): {log}")]
     Exited {
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
         /// The end of its log.
         log: String,
@@ -63,7 +63,7 @@ pub enum LocalError {
     /// The server did not answer in time.
     #[error("PostgreSQL did not answer within {seconds} s, see {}", log.display())]
     NotReady {
-        /// How long it was waited for, in seconds.
+        /// How long the start waited, in seconds.
         seconds: u64,
         /// Its log file.
         log: PathBuf,
@@ -79,25 +79,25 @@ pub enum LocalError {
     Sql {
         /// What was tried.
         what: &'static str,
-        /// What the driver said.
+        /// The driver's error.
         #[source]
         source: sqlx::Error,
     },
-    /// A database name that is not plain: lower-case letters, digits and underscores, 1 to 63.
-    #[error("`{0}` is not a plain database name")]
+    /// A database name may have only lower-case letters, digits and underscores, 1 to 63 of them.
+    #[error("`{0}` is not a valid database name: use 1 to 63 lower-case letters, digits and underscores")]
     Name(String),
     /// A file or a process could not be used.
     #[error("cannot {what}")]
     Io {
         /// What was tried.
         what: String,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
 }
 
-/// Names what was tried when the system said no.
+/// Adds to an I/O error what was tried.
 pub(super) trait IoContext<T> {
     fn doing<W: Into<String>>(self, what: impl FnOnce() -> W) -> Result<T, LocalError>;
 }

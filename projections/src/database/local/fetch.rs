@@ -5,10 +5,10 @@ use std::path::Path;
 #[cfg(feature = "fetch-postgres")]
 pub(super) use download::fetch;
 
-/// The folder of the programs within the folder fetched into.
+/// The folder of the programs within the download folder.
 pub(super) const PROGRAMS: &str = "bin";
 
-/// Says why there is no download.
+/// Returns the reason why this build downloads nothing.
 #[cfg(not(feature = "fetch-postgres"))]
 #[expect(clippy::unused_async, reason = "the signature of the build that downloads")]
 pub(super) async fn fetch(_folder: &Path) -> Result<(), String> {
@@ -25,21 +25,21 @@ mod download {
 
     use super::Path;
 
-    /// One exact version: it takes one request, and all machines get the same.
+    /// An exact version takes one request, and gives all machines the same programs.
     const VERSION: &str = "=17.5.0";
 
-    /// For some 15 MB, and for a network that answers nothing.
+    /// Enough for about 15 MB, and a limit for a network that never answers.
     const PATIENCE: Duration = Duration::from_mins(5);
 
-    /// Fetches a release into a folder that is not there yet; what arrives is checked against its
-    /// published hash.
+    /// Downloads a release into a folder that does not exist yet. The archive is checked against
+    /// its published hash.
     pub(in super::super) async fn fetch(folder: &Path) -> Result<(), String> {
-        tracing::info!(version = VERSION, "no PostgreSQL on this machine, downloading one");
+        tracing::info!(version = VERSION, "there is no PostgreSQL on this machine, downloading it");
         let fetched = tokio::time::timeout(PATIENCE, async {
             let version = VersionReq::parse(VERSION)?;
             let (_, archive) = get_archive(theseus::URL, &version).await?;
             extract(theseus::URL, &archive, folder).await?;
-            // It comes closed to others, and the server may run as another user.
+            // The folder is made for its owner only, and the server may run as another user.
             fs::set_permissions(folder, Permissions::from_mode(0o755))?;
             Ok::<(), Error>(())
         });

@@ -1,4 +1,4 @@
-//! The server process: what `postmaster.pid` says of it, whether it lives, and how it is ended.
+//! The server process: reads `postmaster.pid`, checks whether the process is alive, and ends it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,25 +9,27 @@ use tokio::time::Instant;
 
 use super::error::{IoContext, LocalError};
 
-/// Pause between two looks at a process or a file.
+/// Pause between two checks of a process or a file.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// A fast shutdown writes a checkpoint. After this long recovery at the next start is the lesser evil.
+/// How long a fast shutdown may take; it writes a checkpoint. After that, recovery at the next
+/// start is the better choice.
 const FAST_PATIENCE: Duration = Duration::from_secs(30);
 
-/// An immediate shutdown only ends processes; a stopped one (SIGSTOP) does not heed it.
+/// How long an immediate shutdown may take; it only ends processes. A stopped process (SIGSTOP)
+/// does not react to it.
 const IMMEDIATE_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How a server is asked to end, gentlest first.
+/// How a server is asked to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shutdown {
-    /// Ends sessions, writes a checkpoint.
+    /// Closes the sessions and writes a checkpoint.
     Fast,
-    /// Ends processes; the next start recovers.
+    /// Ends the processes; the next start recovers.
     Immediate,
 }
 
-/// What a server writes into its folder about itself.
+/// What a server writes about itself into its folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PidFile {
     pub(super) pid: u32,
@@ -49,8 +51,8 @@ impl PidFile {
         cluster.join("postmaster.pid")
     }
 
-    /// Lines: process id, folder, start time, port, socket folder, address, shared memory key, status.
-    /// A server writes them one after the other, so the later ones may be missing.
+    /// The lines are: process id, folder, start time, port, socket folder, address, shared memory
+    /// key, status. A server writes them one after another, so that the last ones may be missing.
     fn parse(text: &str) -> Option<Self> {
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
         let line = |index: usize| lines.get(index).filter(|line| !line.is_empty());
@@ -66,19 +68,19 @@ impl PidFile {
     }
 }
 
-/// What the process of a given id is to us.
+/// Which program has a given process id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Process {
     /// The server of this cluster.
     Ours,
-    /// Another program that was given the same id, after a restart of the machine or the container.
+    /// Another program, which got the same id after a restart of the machine or the container.
     Another,
-    /// None. A dead child nobody has waited for yet counts as none.
+    /// No program. A dead child that has not been waited for yet counts as none.
     Gone,
 }
 
-/// Before anything is signalled the process must prove to be this cluster's server: by the `-D` in its
-/// command line.
+/// Checks that a process is the server of this cluster, by the `-D` in its command line. This comes
+/// before every signal.
 pub(super) fn identify(pid: u32, cluster: &Path) -> Process {
     match command_line(pid) {
         None => Process::Gone,
@@ -104,7 +106,8 @@ fn command_line(pid: u32) -> Option<String> {
     (!line.is_empty()).then(|| format!(" {line} "))
 }
 
-/// Ends the server and waits until it is gone: as asked, then more harshly.
+/// Ends the server and waits until it is gone. If it does not end in time, a stronger signal
+/// follows.
 pub(super) async fn stop(pid: u32, cluster: &Path, how: Shutdown) -> Result<(), LocalError> {
     let steps =
         [("INT", FAST_PATIENCE), ("QUIT", IMMEDIATE_PATIENCE), ("KILL", IMMEDIATE_PATIENCE)];
@@ -133,10 +136,10 @@ async fn gone_within(pid: u32, cluster: &Path, patience: Duration) -> bool {
     false
 }
 
-/// The shell's own `kill`: a program of that name is missing from slim images, and the system call is
-/// `unsafe`.
+/// Uses the `kill` built into the shell: slim images have no program of that name, and the system
+/// call is `unsafe`.
 async fn send(signal: &str, pid: u32) -> Result<(), LocalError> {
-    // A failure means that the process has just ended: the caller looks.
+    // A failure means that the process has just ended. The caller checks.
     tokio::process::Command::new("sh")
         .args(["-c", r#"kill -s "$1" "$2" 2>/dev/null"#, "sh", signal])
         .arg(pid.to_string())
@@ -167,7 +170,7 @@ mod tests {
     fn a_process_of_another_program_is_told_apart() {
         let folder = Path::new("/no/such/cluster");
         assert_eq!(identify(std::process::id(), folder), Process::Another);
-        // Beyond the largest id a kernel gives out.
+        // Larger than any process id that a kernel assigns.
         assert_eq!(identify(u32::MAX, folder), Process::Gone);
     }
 }

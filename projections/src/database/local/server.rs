@@ -1,4 +1,4 @@
-//! Starts the server process, waits for it, and watches over a bound one.
+//! Starts the server process, waits until it is ready, and watches a bound server.
 
 use std::ffi::OsString;
 use std::io::{Read, Seek, SeekFrom};
@@ -19,8 +19,8 @@ use super::{LocalOptions, account};
 /// How much of the log goes into an error, in bytes.
 const TAIL: u64 = 2_000;
 
-/// What the server says when the next attempt may succeed: another program took the port, or the
-/// processes of a killed predecessor are not all gone.
+/// Messages after which another attempt may succeed: another program took the port, or some
+/// processes of a killed predecessor are still running.
 const PASSING: [&str; 4] = [
     "could not bind",
     "could not create any TCP/IP sockets",
@@ -35,7 +35,7 @@ pub(super) struct Running {
     pub(super) port: u16,
 }
 
-/// Starts the server and waits until it answers, on a new port each time it is worth trying again.
+/// Starts the server and waits until it answers. Each attempt uses a new port.
 pub(super) async fn launch(
     site: &Site,
     binaries: &Binaries,
@@ -110,7 +110,8 @@ async fn launch_once(
     }
 }
 
-/// A high port nobody uses now. Somebody may take it before the server does, see [`PASSING`].
+/// A high port that is free now. Another program may take it before the server does, see
+/// [`PASSING`].
 fn free_port() -> Result<u16, LocalError> {
     TcpListener::bind(("127.0.0.1", 0))
         .and_then(|listener| listener.local_addr())
@@ -118,21 +119,21 @@ fn free_port() -> Result<u16, LocalError> {
         .doing(|| "find a free port")
 }
 
-/// A dead child is a zombie until it is waited for, and its id looks alive to the next server. A thread
-/// waits, because a task would end with its runtime.
+/// Waits for the child in a thread. Without that, a dead child stays a zombie, whose id looks alive
+/// to the next server. A task would end with its runtime, so a thread is used.
 fn wait_in_background(mut child: Child) -> Arc<OnceLock<ExitStatus>> {
     let ended = Arc::new(OnceLock::new());
     let told = Arc::clone(&ended);
     std::thread::spawn(move || {
         if let Ok(status) = child.wait() {
-            // Set once, here.
+            // Nothing else sets this cell.
             let _ = told.set(status);
         }
     });
     ended
 }
 
-/// The end of a log, of what was written after `from`.
+/// The end of the part of a log that was written after `from`.
 fn tail(log: &Path, from: u64) -> String {
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = std::fs::File::open(log)?;
@@ -146,12 +147,12 @@ fn tail(log: &Path, from: u64) -> String {
     String::from_utf8_lossy(&bytes).trim().to_owned()
 }
 
-/// Ends a server together with its owner, even one that is killed: a shell that waits for the end of a
-/// pipe only its owner holds.
+/// Ends a server when its owner ends, even if the owner is killed: a shell waits for the end of a
+/// pipe that only the owner holds open.
 #[derive(Debug)]
 pub(super) struct Watch {
     shell: Child,
-    held: Option<ChildStdin>,
+    pipe: Option<ChildStdin>,
 }
 
 /// Arguments: process id, folder of the cluster, folders to remove.
@@ -165,7 +166,8 @@ shift 2
 "#;
 
 impl Watch {
-    /// Runs as ourselves: root may end every process, and remove what is its own.
+    /// Runs as the user of this program. If that is root, it may end the server and remove the
+    /// server's files, although another user owns them.
     pub(super) fn begin(pid: u32, cluster: &Path, remove: &[PathBuf]) -> Result<Self, LocalError> {
         let mut shell = account::command("sh", None, Path::new("/"))
             .args(["-c", WATCH, "sh", &pid.to_string()])
@@ -176,16 +178,16 @@ impl Watch {
             .stderr(Stdio::null())
             .spawn()
             .doing(|| "run a shell")?;
-        let held = shell.stdin.take();
-        Ok(Self { shell, held })
+        let pipe = shell.stdin.take();
+        Ok(Self { shell, pipe })
     }
 }
 
 impl Drop for Watch {
-    /// Blocks until the server is gone: the script waits 10 s at most.
+    /// Blocks until the server has ended: the script waits 10 s at most.
     fn drop(&mut self) {
-        drop(self.held.take());
-        // Nothing can be done about a shell that cannot be waited for.
+        drop(self.pipe.take());
+        // If the shell cannot be waited for, nothing more can be done.
         let _ = self.shell.wait();
     }
 }

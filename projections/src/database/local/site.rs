@@ -1,8 +1,9 @@
-//! Where the private cluster lives.
+//! The folders of the private cluster.
 //!
-//! `<data-dir>/postgres/` holds the password, the settings, the log and, in `cluster/`, the server's own
-//! files. Only `cluster/` belongs to the account the server runs as: were the folder around it that
-//! account's too, it could make us, as root, write through its links.
+//! `<data-dir>/postgres/` contains the password, the settings, the log and, in `cluster/`, the
+//! server's own files. Only `cluster/` belongs to the account that the server runs as. If that
+//! account also owned the folder around it, it could place links there that make this program, as
+//! root, write elsewhere.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
@@ -15,22 +16,24 @@ use super::LocalOptions;
 use super::account::{Account, current_uid};
 use super::error::{IoContext, LocalError};
 
-/// A log longer than this, in bytes, is put aside at a start.
+/// A log longer than this, in bytes, is moved aside at a start.
 const LONG_LOG: u64 = 10_000_000;
 
-/// The folders of one cluster, and the account its server runs as (`None`: as ourselves).
+/// The folders of one cluster, and the account that its server runs as (`None`: as the user of this
+/// program).
 #[derive(Debug)]
 pub(super) struct Site {
-    /// In the data directory: it holds the password, so a data directory made anew never meets the
-    /// database of its predecessor.
+    /// In the data directory. It contains the password, so that a new data directory is never used
+    /// with the database of its predecessor.
     keep: PathBuf,
-    /// Holds the cluster: the same folder, or another if the account cannot reach that one.
+    /// Contains the cluster. It is the same folder, or the fallback if the account cannot reach
+    /// that one.
     pub(super) home: PathBuf,
     pub(super) account: Option<Account>,
 }
 
 impl Site {
-    /// Makes the folders. Says so when the cluster cannot live in the data directory.
+    /// Makes the folders. Logs it when the cluster cannot be in the data directory.
     pub(super) fn prepare(options: &LocalOptions) -> Result<Self, LocalError> {
         let [keep, fallback] = places(options)?;
         let uid = current_uid()?;
@@ -51,7 +54,7 @@ impl Site {
         Ok(Self { keep, home, account: Some(account) })
     }
 
-    /// The places where a cluster of this data directory can be. Makes nothing.
+    /// The places where the cluster of this data directory can be. Makes nothing.
     pub(super) fn existing(options: &LocalOptions) -> Result<Vec<Self>, LocalError> {
         if !options.data_dir.exists() {
             return Ok(Vec::new());
@@ -66,7 +69,7 @@ impl Site {
         self.home.join("cluster")
     }
 
-    /// Where a new cluster is made; it gets its name only when it is whole.
+    /// Where a new cluster is made. It is renamed when it is complete.
     pub(super) fn unfinished(&self) -> PathBuf {
         self.home.join("cluster.new")
     }
@@ -76,12 +79,12 @@ impl Site {
         self.home.join("postgresql.conf")
     }
 
-    /// What the server says.
+    /// The server's log.
     pub(super) fn log(&self) -> PathBuf {
         self.home.join("postgres.log")
     }
 
-    /// Opens the log for appending, after putting a long one aside.
+    /// Opens the log for appending, after moving a long one aside.
     pub(super) fn open_log(&self) -> Result<File, LocalError> {
         let path = self.log();
         if path.metadata().is_ok_and(|log| log.len() > LONG_LOG) {
@@ -111,7 +114,7 @@ impl Site {
         }
     }
 
-    /// Makes a password, and keeps it before anything is locked with it.
+    /// Makes a password, and saves it before a cluster uses it.
     pub(super) fn make_password(&self) -> Result<String, LocalError> {
         let password = random_hex()?;
         let draft = self.write_secret("password.new", &password)?;
@@ -120,7 +123,7 @@ impl Site {
         Ok(password)
     }
 
-    /// Writes a file only we (or an account it is then given to) can read.
+    /// Writes a file that only this user can read, or the account that it is then given to.
     pub(super) fn write_secret(&self, name: &str, text: &str) -> Result<PathBuf, LocalError> {
         let folder = if name.starts_with("password") { &self.keep } else { &self.home };
         let path = folder.join(name);
@@ -128,7 +131,7 @@ impl Site {
         Ok(path)
     }
 
-    /// Writes a file anew.
+    /// Writes a new file; an existing one is removed first.
     pub(super) fn write(&self, path: &Path, text: &str, mode: u32) -> Result<(), LocalError> {
         remove_if_there(path)?;
         let mut options = OpenOptions::new();
@@ -139,7 +142,7 @@ impl Site {
             .open(path)
             .and_then(|mut file| {
                 file.write_all(text.as_bytes())?;
-                // The process's mask may have cut the mode.
+                // The process's umask may have removed bits of the mode.
                 file.set_permissions(Permissions::from_mode(mode))?;
                 file.sync_all()
             })
@@ -147,7 +150,8 @@ impl Site {
         self.settle(path)
     }
 
-    /// A file we make as root in a folder of a user's is that user's, who may run the next start.
+    /// Gives a file that this program made as root to the owner of its folder, because that user
+    /// may run the next start.
     fn settle(&self, path: &Path) -> Result<(), LocalError> {
         let Some(folder) = path.parent().filter(|_| self.account.is_some()) else {
             return Ok(());
@@ -158,7 +162,7 @@ impl Site {
             .doing(|| format!("set the owner of {}", path.display()))
     }
 
-    /// Hands a file or folder to the account the server runs as.
+    /// Gives a file or folder to the account that the server runs as.
     pub(super) fn give(&self, path: &Path) -> Result<(), LocalError> {
         let Some(account) = &self.account else {
             return Ok(());
@@ -167,8 +171,8 @@ impl Site {
             .doing(|| format!("give {} to {}", path.display(), account.name))
     }
 
-    /// Puts a cluster that cannot be used out of the way. Nothing is lost: the read models are rebuilt
-    /// from the log.
+    /// Moves a cluster that cannot be used out of the way. Nothing is lost, because the read models
+    /// are rebuilt from the log.
     pub(super) fn set_aside(&self, reason: &str) -> Result<(), LocalError> {
         let cluster = self.cluster();
         if !cluster.exists() {
@@ -182,13 +186,13 @@ impl Site {
         tracing::warn!(
             reason,
             aside = %aside.display(),
-            "the private database cannot be used and was put aside; the read models will be rebuilt"
+            "the private database cannot be used and was moved aside; the read models will be rebuilt"
         );
         Ok(())
     }
 }
 
-/// The cluster's place in the data directory, and the one outside.
+/// The cluster's place in the data directory, and the fallback outside it.
 fn places(options: &LocalOptions) -> Result<[PathBuf; 2], LocalError> {
     let data_dir = &options.data_dir;
     fs::create_dir_all(data_dir).doing(|| format!("make {}", data_dir.display()))?;
@@ -215,12 +219,13 @@ fn fall_back(account: &Account, keep: &Path, fallback: PathBuf) -> Result<PathBu
         user = account.name,
         closed = %keep.display(),
         folder = %fallback.display(),
-        "the user PostgreSQL runs as cannot reach the data directory, its files are kept elsewhere"
+        "the user that PostgreSQL runs as cannot reach the data directory; its files are in another folder"
     );
     Ok(fallback)
 }
 
-/// Makes a folder of ours, and those above it. The mode is set apart: the process's mask would cut it.
+/// Makes a folder and its parents. The mode is set separately, because the process's umask would
+/// reduce it.
 pub(super) fn make_folder(path: &Path, mode: u32) -> Result<(), LocalError> {
     DirBuilder::new()
         .recursive(true)
