@@ -63,7 +63,7 @@ impl Checkpoint {
 }
 
 #[derive(FromRow)]
-struct Row {
+struct CheckpointRow {
     projection: String,
     version: i32,
     partition: i32,
@@ -79,7 +79,7 @@ struct Row {
     bulk_over: bool,
 }
 
-impl Row {
+impl CheckpointRow {
     fn share(self) -> Option<(Share, Checkpoint)> {
         let id = VersionId { model: self.projection.parse().ok()?, number: self.version };
         let last = match (self.last_offset, self.last_event_id, self.last_time) {
@@ -108,8 +108,8 @@ macro_rules! select {
 
 /// All checkpoints.
 pub(crate) async fn load(pool: &PgPool) -> Result<BTreeMap<Share, Checkpoint>, sqlx::Error> {
-    let rows: Vec<Row> = sqlx::query_as(select!("")).fetch_all(pool).await?;
-    Ok(rows.into_iter().filter_map(Row::share).collect())
+    let rows: Vec<CheckpointRow> = sqlx::query_as(select!("")).fetch_all(pool).await?;
+    Ok(rows.into_iter().filter_map(CheckpointRow::share).collect())
 }
 
 /// The checkpoints of one version. `locked` locks their rows until the transaction ends.
@@ -123,9 +123,11 @@ pub(crate) async fn of(
     } else {
         select!(" where projection = $1 and version = $2 order by partition")
     };
-    let rows: Vec<Row> =
+    let rows: Vec<CheckpointRow> =
         sqlx::query_as(query).bind(id.model.as_str()).bind(id.number).fetch_all(connection).await?;
-    let of = |row: Row| row.share().map(|((_, partition), checkpoint)| (partition, checkpoint));
+    let of = |row: CheckpointRow| {
+        row.share().map(|((_, partition), checkpoint)| (partition, checkpoint))
+    };
     Ok(rows.into_iter().filter_map(of).collect())
 }
 

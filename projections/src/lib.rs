@@ -18,7 +18,7 @@
 //! - `source` and `facts` (the log as decoded events), `streams` (read models with one row a
 //!   stream), `copy` (rows in binary form), `digest` (hashes of rows);
 //! - `feeds` (the tasks of a projector), `worker`, `session` and `transaction` (from events to rows,
-//!   one transaction at a time), `checkpoint`, `lease` and `progress`;
+//!   one transaction at a time), `checkpoint`, `lease`, `progress`, and `build` (whose code);
 //! - `background` (threads and sessions with a lower priority) for the parts of [`rebuild`] that
 //!   fill a new version in bulk, make its indexes and compare it.
 //!
@@ -53,6 +53,7 @@ pub mod wishlists;
 
 mod background;
 mod backoff;
+mod build;
 mod checkpoint;
 mod copy;
 mod digest;

@@ -165,15 +165,15 @@ fn unmet(
 
 /// The checkpoints of the serving version.
 async fn stored(pool: &PgPool, model: ReadModel) -> Result<BTreeMap<Partition, Seen>, sqlx::Error> {
-    type Row = (i32, i64, Option<i64>, bool, bool);
+    type SeenRow = (i32, i64, Option<i64>, bool, bool);
     let pool = pool.clone();
-    let rows: Vec<Row> = database::detached(async move {
+    let rows: Vec<SeenRow> = database::detached(async move {
         let query = "select partition, next_offset, last_offset, stopped is not null, parked > 0 \
                      from read.checkpoint where projection = $1";
         sqlx::query_as(query).bind(model.as_str()).fetch_all(&pool).await
     })
     .await?;
-    let seen = |(partition, next, last, stopped, parked): Row| {
+    let seen = |(partition, next, last, stopped, parked): SeenRow| {
         let seen = Seen { next: Offset(next), last: last.map(Offset), stopped, parked };
         (Partition(partition.unsigned_abs()), seen)
     };

@@ -140,8 +140,11 @@ impl Projector {
             begun.map_err(PrepareError::from)?;
         }
         // Before any version is fed. A failure is retried at the first check of the versions.
-        if let Err(error) = golden::known(&pool, settings.planted, &settings.models).await {
-            tracing::warn!(error = &error as &dyn Error, "the digest of the golden slice cannot be computed yet");
+        if let Err(error) = golden::known(&pool, settings.planted.build(), &settings.models).await {
+            tracing::warn!(
+                error = &error as &dyn Error,
+                "the digest of the golden slice cannot be computed yet"
+            );
         }
         let stop = CancellationToken::new();
         let groups = group(log.partitions(), settings.groups);
@@ -150,12 +153,17 @@ impl Projector {
         // For bulk tasks, for versions that catch up, and for two comparisons at the same time. More
         // comparisons wait for a session.
         let sessions = settings.bulk_tasks + settings.groups + 8;
-        let beside = background::connect(&pool, sessions, settings.server);
+        let background_pool = background::connect(&pool, sessions, settings.server);
         let background = Background::new().map_err(StartError::Background)?;
-        let aside = background.enter(|| log.in_background()).unwrap_or_else(|| Arc::clone(&log));
+        let background_log =
+            background.enter(|| log.in_background()).unwrap_or_else(|| Arc::clone(&log));
         let context = Context { pool, log, environment, progress, planted, live: Live::default() };
         let coordinator = Coordinator {
-            beside: Arc::new(Context { pool: beside, log: aside, ..context.clone() }),
+            background_context: Arc::new(Context {
+                pool: background_pool,
+                log: background_log,
+                ..context.clone()
+            }),
             context: Arc::new(context),
             background,
             settings,
@@ -216,7 +224,7 @@ fn group(partitions: u32, groups: u32) -> Vec<Vec<Partition>> {
 struct Coordinator {
     context: Arc<Context>,
     /// The same, with the sessions and readers for background work.
-    beside: Arc<Context>,
+    background_context: Arc<Context>,
     background: Background,
     settings: ProjectorSettings,
     holder: Uuid,
@@ -264,14 +272,14 @@ impl Coordinator {
         }
         // The database may be stopped next, so every session is closed first.
         self.context.pool.close().await;
-        self.beside.pool.close().await;
+        self.background_context.pool.close().await;
     }
 
     async fn tick(&mut self) -> Result<(), sqlx::Error> {
         let pool = &self.context.pool;
-        let (models, code) = (&self.settings.models, self.context.planted);
+        let (models, build) = (&self.settings.models, self.context.planted.build());
         let Feedable { versions, foreign } =
-            version::feedable(pool, models, code, &self.versions).await?;
+            version::feedable(pool, models, build, &self.versions).await?;
         self.versions = versions;
         self.tell_foreign(foreign);
         let pool = &self.context.pool;
@@ -310,7 +318,10 @@ impl Coordinator {
         let lost = reached.into_iter().filter(|(_, reached)| reached.iter().any(back));
         let lost: BTreeSet<FeedKey> = lost.map(|(key, _)| key).collect();
         if !lost.is_empty() {
-            tracing::warn!(feeds = lost.len(), "the database has lost its last transactions; the feeds start again");
+            tracing::warn!(
+                feeds = lost.len(),
+                "the database has lost its last transactions; the feeds start again"
+            );
             self.end(|key, _| !lost.contains(key)).await;
         }
     }
@@ -345,12 +356,12 @@ impl Coordinator {
             FeedKey::Apart(id, _) => {
                 // A version that does not serve yet may take its time.
                 let new = self.versions[&id].building;
-                let context = if new { &self.beside } else { &self.context };
+                let context = if new { &self.background_context } else { &self.context };
                 (new, feed(context, settings.max_events_apart).run().boxed())
             }
             FeedKey::Bulk(_, partition) => {
                 let bulk = Bulk {
-                    context: Arc::clone(&self.beside),
+                    context: Arc::clone(&self.background_context),
                     versions: shares.values().flatten().cloned().collect(),
                     partition,
                     max_bytes: settings.bulk_bytes,
@@ -363,11 +374,11 @@ impl Coordinator {
                 (true, bulk.run().boxed())
             }
             FeedKey::Indexes(id) => {
-                let pool = self.beside.pool.clone();
+                let pool = self.background_context.pool.clone();
                 (true, indexes::complete(pool, version(id), stop.clone(), done()).boxed())
             }
             FeedKey::Verify(id) => {
-                let (context, version) = (Arc::clone(&self.beside), version(id));
+                let (context, version) = (Arc::clone(&self.background_context), version(id));
                 (true, Verify { context, version, stop: stop.clone(), done: done() }.run().boxed())
             }
         };

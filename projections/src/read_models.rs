@@ -2,7 +2,7 @@
 //! The queries are in the modules of their read models.
 
 use crate::{
-    Planted, Progress, ReadModel, checkpoint, database, golden, projection::unreadable,
+    Progress, ReadModel, build::Build, checkpoint, database, golden, projection::unreadable,
     version::VersionId,
 };
 use events::{
@@ -198,9 +198,8 @@ impl ReadModels {
     /// # Errors
     /// When the database does not answer.
     pub async fn stale(&self) -> Result<Vec<StaleModel>, QueryError> {
-        let standings = self
-            .ask(|pool| async move { Ok(golden::noted(&pool, Planted::Nothing).await?) })
-            .await?;
+        let standings =
+            self.ask(|pool| async move { Ok(golden::noted(&pool, Build::Ours).await?) }).await?;
         let stale = |(id, standing): (&VersionId, &golden::Standing)| {
             let reason = standing.why.filter(|_| standing.serving)?.told(id.model);
             let ours = |(other, it): (&VersionId, &golden::Standing)| {

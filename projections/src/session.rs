@@ -7,7 +7,7 @@ use crate::{
     facts::{Decoded, Fact, Undecodable},
     full_text,
     lease::Share,
-    parked::Held,
+    parked::KeptBack,
     source::Read,
     transaction::{self, Care, Failed, Work, plan},
     version::Version,
@@ -42,7 +42,7 @@ pub(crate) fn starts(lanes: &BTreeMap<Share, Lane>) -> BTreeMap<Partition, Curso
 }
 
 /// What was read of a partition and is not written yet.
-pub(crate) struct Gathered {
+pub(crate) struct Unwritten {
     pub facts: Vec<Fact>,
     pub undecodable: Vec<Undecodable>,
     pub cursor: Cursor,
@@ -55,7 +55,7 @@ pub(crate) struct Gathered {
 pub(crate) struct Session<'a> {
     feed: &'a Feed,
     lanes: BTreeMap<Share, Lane>,
-    gathered: BTreeMap<Partition, Gathered>,
+    gathered: BTreeMap<Partition, Unwritten>,
     /// When the oldest unwritten event was read, on the monotonic clock.
     gathered_since: Duration,
 }
@@ -82,7 +82,7 @@ impl<'a> Session<'a> {
                     gathered.at_end = at_end;
                 } else {
                     let damage = None;
-                    let gathered = Gathered { facts, undecodable, cursor, at_end, damage };
+                    let gathered = Unwritten { facts, undecodable, cursor, at_end, damage };
                     self.gathered.insert(partition, gathered);
                 }
                 self.tell_applied(partition);
@@ -91,7 +91,7 @@ impl<'a> Session<'a> {
                 let lanes = self.lanes.iter().filter(|((_, at), _)| *at == partition);
                 let reached = lanes.map(|(_, lane)| lane.checkpoint.cursor);
                 let cursor = reached.min_by_key(|cursor| cursor.offset).unwrap_or(Cursor::START);
-                let gathered = self.gathered.entry(partition).or_insert_with(|| Gathered {
+                let gathered = self.gathered.entry(partition).or_insert_with(|| Unwritten {
                     facts: Vec::new(),
                     undecodable: Vec::new(),
                     cursor,
@@ -104,7 +104,7 @@ impl<'a> Session<'a> {
     }
 
     pub fn events(&self) -> usize {
-        let events = |it: &Gathered| it.facts.len() + it.undecodable.len();
+        let events = |it: &Unwritten| it.facts.len() + it.undecodable.len();
         self.gathered.values().map(events).sum()
     }
 
@@ -146,7 +146,10 @@ impl<'a> Session<'a> {
                     care = Care::Careful;
                 }
                 Err(Failed::Database(error)) => {
-                    tracing::warn!(error = &error as &dyn Error, "the rows cannot be written, trying again");
+                    tracing::warn!(
+                        error = &error as &dyn Error,
+                        "the rows cannot be written, trying again"
+                    );
                     tokio::select! {
                         () = backoff.rest(&*self.feed.context.environment) => {}
                         // What is gathered will be read again.
@@ -170,7 +173,7 @@ impl<'a> Session<'a> {
     }
 
     /// Notes the oldest event that waits to be written.
-    fn tell_waiting(&self, gathered: &BTreeMap<Partition, Gathered>) {
+    fn tell_waiting(&self, gathered: &BTreeMap<Partition, Unwritten>) {
         for (share, _) in self.lanes.iter().filter(|(_, lane)| lane.checkpoint.serving) {
             if let Some(first) = gathered.get(&share.1).and_then(|it| it.facts.first()) {
                 self.feed.context.live.set(*share, Some(first.record.time));
@@ -182,7 +185,7 @@ impl<'a> Session<'a> {
     /// applied.
     async fn halt_damaged(
         &mut self,
-        gathered: &BTreeMap<Partition, Gathered>,
+        gathered: &BTreeMap<Partition, Unwritten>,
     ) -> Result<(), Interrupted> {
         let mut any = false;
         for (&partition, gathered) in gathered {
@@ -209,11 +212,11 @@ impl<'a> Session<'a> {
     async fn commit(
         &mut self,
         work: &[Work<'_>],
-        gathered: &BTreeMap<Partition, Gathered>,
+        gathered: &BTreeMap<Partition, Unwritten>,
         care: Care,
     ) -> Result<(), Failed> {
         let done = transaction::commit(&self.feed.context, work, care).await?;
-        done.parked.into_iter().for_each(|held| self.parked(held));
+        done.parked.into_iter().for_each(|kept_back| self.parked(kept_back));
         for step in work.iter().flat_map(|work| &work.moves) {
             self.moved(step, done.serving.get(&step.share) == Some(&true), gathered);
         }
@@ -221,8 +224,8 @@ impl<'a> Session<'a> {
     }
 
     /// Notes that a stream is parked from now on.
-    fn parked(&mut self, held: Held) {
-        let Held { share, stream, reason, version, first, .. } = held;
+    fn parked(&mut self, kept_back: KeptBack) {
+        let KeptBack { share, stream, reason, version, first, .. } = kept_back;
         let reason = reason.unwrap_or_default();
         let (id, partition) = share;
         let at = format_args!("{partition}:{first}");
@@ -233,7 +236,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn moved(&mut self, step: &Move, serving: bool, gathered: &BTreeMap<Partition, Gathered>) {
+    fn moved(&mut self, step: &Move, serving: bool, gathered: &BTreeMap<Partition, Unwritten>) {
         let (id, partition) = step.share;
         let Some(Lane { checkpoint, .. }) = self.lanes.get_mut(&step.share) else { return };
         checkpoint.cursor = step.to;

@@ -100,7 +100,7 @@ pub(crate) async fn foreign<'a>(
     for (partition, checkpoint) in checkpoints {
         places.entry(partition).or_default().extend(checkpoint.last);
     }
-    let looks = places.into_iter().map(async |(partition, lasts)| {
+    let checks = places.into_iter().map(async |(partition, lasts)| {
         let mut foreign = Vec::new();
         for last in lasts {
             if !holds(log, partition, last).await? {
@@ -114,22 +114,26 @@ pub(crate) async fn foreign<'a>(
         }
         Ok::<_, ReadError>(foreign)
     });
-    let foreign = futures::future::try_join_all(looks).await?;
+    let foreign = futures::future::try_join_all(checks).await?;
     Ok(Foreign(foreign.into_iter().flatten().collect()))
 }
 
 /// Whether the log has this event at this position. If not, the checkpoint belongs to another log,
 /// or this log is damaged.
 async fn holds(log: &dyn EventLog, partition: Partition, last: Last) -> Result<bool, ReadError> {
-    match look(log, partition, last).await {
+    match first_event_is(log, partition, last).await {
         // The log is shorter, begins later, or cannot be decoded there, so it does not hold what
         // was read. Some logs report this when they are opened, others when they are read.
         Err(ReadError::Damaged { .. }) => Ok(false),
-        looked => looked,
+        found => found,
     }
 }
 
-async fn look(log: &dyn EventLog, partition: Partition, last: Last) -> Result<bool, ReadError> {
+async fn first_event_is(
+    log: &dyn EventLog,
+    partition: Partition,
+    last: Last,
+) -> Result<bool, ReadError> {
     let mut reader = log.read(partition, last.offset).await?;
     loop {
         let chunk = reader.next().await?;

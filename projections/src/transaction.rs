@@ -5,8 +5,8 @@ use crate::{
     database,
     facts::Facts,
     lease::Share,
-    parked::{self, Held, MAX_PARKED, Refusal, Sieve},
-    session::{Gathered, Lane},
+    parked::{self, KeptBack, MAX_PARKED, Refusal, Sieve},
+    session::{Lane, Unwritten},
     version::{Version, VersionId},
     worker::Context,
 };
@@ -38,7 +38,7 @@ pub(crate) struct Done {
     /// Whether each moved version serves.
     pub serving: BTreeMap<Share, bool>,
     /// The streams that it parked.
-    pub parked: Vec<Held>,
+    pub parked: Vec<KeptBack>,
 }
 
 /// Why a transaction did not commit.
@@ -70,7 +70,7 @@ impl From<sqlx::Error> for Failed {
 /// The work of one transaction, by version.
 pub(crate) fn plan<'a>(
     lanes: &BTreeMap<Share, Lane>,
-    gathered: &'a BTreeMap<Partition, Gathered>,
+    gathered: &'a BTreeMap<Partition, Unwritten>,
 ) -> Vec<Work<'a>> {
     let mut plan: BTreeMap<VersionId, Work<'a>> = BTreeMap::new();
     for (&(id, partition), lane) in lanes {
@@ -92,7 +92,7 @@ pub(crate) fn plan<'a>(
 
 impl<'a> Work<'a> {
     /// Adds what was gathered of a partition after the lane's checkpoint.
-    fn add(&mut self, share: Share, lane: &Lane, gathered: &'a Gathered) {
+    fn add(&mut self, share: Share, lane: &Lane, gathered: &'a Unwritten) {
         let (partition, from) = (share.1, lane.checkpoint.cursor);
         self.from.insert(partition, (from, lane.parked.len()));
         self.sieve.know(partition, &lane.parked);
@@ -133,7 +133,7 @@ impl<'a> Work<'a> {
         &self,
         connection: &mut PgConnection,
         care: Care,
-    ) -> Result<Vec<Held>, Failed> {
+    ) -> Result<Vec<KeptBack>, Failed> {
         let mut sieve = self.sieve.clone();
         let writer = &*self.version.writer;
         match care {
@@ -146,13 +146,13 @@ impl<'a> Work<'a> {
             }
         }
         self.refuse_too_many(&sieve)?;
-        for held in sieve.held() {
-            let from = self.from.get(&held.share.1).map_or(Cursor::START, |(from, _)| *from);
-            if !parked::record(connection, held, from).await? {
+        for kept_back in sieve.kept_back() {
+            let from = self.from.get(&kept_back.share.1).map_or(Cursor::START, |(from, _)| *from);
+            if !parked::record(connection, kept_back, from).await? {
                 return Err(Failed::Fenced(Fenced));
             }
         }
-        Ok(sieve.held().filter(|held| held.reason.is_some()).cloned().collect())
+        Ok(sieve.kept_back().filter(|kept_back| kept_back.reason.is_some()).cloned().collect())
     }
 
     /// If a partition refuses many streams, its program or its tables are wrong rather than the
@@ -160,13 +160,13 @@ impl<'a> Work<'a> {
     fn refuse_too_many(&self, sieve: &Sieve) -> Result<(), Failed> {
         let mut parked: BTreeMap<_, usize> =
             self.from.iter().map(|(partition, (_, parked))| (*partition, *parked)).collect();
-        for held in sieve.held() {
-            let Some(reason) = &held.reason else { continue };
-            let parked = parked.entry(held.share.1).or_default();
+        for kept_back in sieve.kept_back() {
+            let Some(reason) = &kept_back.reason else { continue };
+            let parked = parked.entry(kept_back.share.1).or_default();
             *parked += 1;
             if *parked > MAX_PARKED {
                 let problem = format!("more than {MAX_PARKED} streams would be parked: {reason}");
-                return Err(Failed::TooMany(held.share, problem));
+                return Err(Failed::TooMany(kept_back.share, problem));
             }
         }
         Ok(())

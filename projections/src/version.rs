@@ -1,10 +1,11 @@
 //! Versions of read models. Each has its tables in a schema of its own.
 
 use crate::{
-    ReadModel, checkpoint, database,
+    ReadModel,
+    build::Build,
+    checkpoint, database,
     facts::sql_partition,
     golden::{self, Why},
-    planted::Planted,
     projection::{Projection, Template},
     rebuild::{Manner, indexes::Indexes},
 };
@@ -83,7 +84,7 @@ impl Verified {
 
 /// A row of `control.version`.
 #[derive(FromRow)]
-struct Row {
+struct VersionRow {
     projection: String,
     version: i32,
     building: bool,
@@ -94,8 +95,8 @@ struct Row {
     verified: Option<String>,
 }
 
-impl Row {
-    fn version(&self, id: VersionId, code: Planted) -> Version {
+impl VersionRow {
+    fn version(&self, id: VersionId, build: Build) -> Version {
         Version {
             id,
             building: self.building,
@@ -103,7 +104,7 @@ impl Row {
             paused: self.paused,
             manner: self.manner,
             verified: self.verified.as_deref().and_then(Verified::named),
-            writer: code.writer(id.model, &id.schema()),
+            writer: build.writer(id.model, &id.schema()),
         }
     }
 }
@@ -138,7 +139,9 @@ pub enum PrepareError {
     #[error("the tables of the read models could not be made")]
     Database(#[from] sqlx::Error),
     /// The database belongs to a log with another number of partitions.
-    #[error("the read models belong to a log with {found} partitions, but this log has {partitions}")]
+    #[error(
+        "the read models belong to a log with {found} partitions, but this log has {partitions}"
+    )]
     Partitions {
         /// Partitions of the log.
         partitions: u32,
@@ -314,11 +317,11 @@ pub(crate) async fn drop_version(
 pub(crate) async fn feedable(
     pool: &PgPool,
     models: &[ReadModel],
-    code: Planted,
+    build: Build,
     known: &BTreeMap<VersionId, Arc<Version>>,
 ) -> Result<Feedable, sqlx::Error> {
-    let standings = golden::known(pool, code, models).await?;
-    let rows: Vec<Row> = sqlx::query_as(
+    let standings = golden::known(pool, build, models).await?;
+    let rows: Vec<VersionRow> = sqlx::query_as(
         "select projection, version, state = 'building' as building, indexes, paused, gentle, \
          verify_only, verified from control.version",
     )
@@ -336,7 +339,7 @@ pub(crate) async fn feedable(
             feedable.foreign.insert(id, (why, standing.serving));
             continue;
         }
-        let version = row.version(id, code);
+        let version = row.version(id, build);
         let version = match known.get(&id).filter(|known| known.is(&version)) {
             Some(known) => Arc::clone(known),
             None => Arc::new(version),

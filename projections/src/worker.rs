@@ -121,7 +121,10 @@ impl Feed {
                     metrics::counter!("projection_fenced_total").increment(1);
                     tracing::info!("another writer moved a checkpoint, the feed starts again");
                 }
-                error => tracing::warn!(error = error as &dyn Error, "a feed starts again from its checkpoints"),
+                error => tracing::warn!(
+                    error = error as &dyn Error,
+                    "a feed starts again from its checkpoints"
+                ),
             }
             tokio::select! {
                 () = backoff.rest(&*self.context.environment) => {}

@@ -36,7 +36,7 @@ pub use error::LocalError;
 use access::Access;
 use binaries::Binaries;
 use error::IoContext;
-use postmaster::{LOOK_AGAIN, PidFile, Process, Shutdown};
+use postmaster::{POLL, PidFile, Process, Shutdown};
 use server::{Running, Watch};
 use site::Site;
 
@@ -298,7 +298,7 @@ async fn adopt(
             postmaster::stop(file.pid, &cluster, Shutdown::Immediate).await?;
             return Ok(None);
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
+        tokio::time::sleep(POLL).await;
     }
     Ok(None)
 }

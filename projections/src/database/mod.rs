@@ -202,7 +202,9 @@ async fn run(migrations: &Migrator, pool: &PgPool) -> Result<(), DatabaseError> 
     loop {
         match attempt(migrations, pool).await {
             Err(error) if has_code(&error, LOCK_NOT_AVAILABLE) && Instant::now() < deadline => {
-                tracing::info!("another session holds a lock that the migration needs, trying again");
+                tracing::info!(
+                    "another session holds a lock that the migration needs, trying again"
+                );
             }
             Err(error) if has_code(&error, NO_EXTENSION) => {
                 return Err(DatabaseError::Extension(error));

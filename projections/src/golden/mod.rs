@@ -12,11 +12,11 @@ pub use slice::events;
 
 use crate::{
     ReadModel,
+    build::Build,
     digest::tables,
     facts::Facts,
     parked::{Sieve, apply_carefully},
     past,
-    planted::Planted,
     projection::revision,
     version::{self, VersionId},
 };
@@ -85,7 +85,7 @@ impl Why {
 
 /// A version, with the digest that this build makes of the same events.
 #[derive(FromRow)]
-struct Row {
+struct StandingRow {
     projection: String,
     version: i32,
     serving: bool,
@@ -97,7 +97,7 @@ struct Row {
     ours: Option<String>,
 }
 
-impl Row {
+impl StandingRow {
     fn why(&self, model: ReadModel) -> Option<Why> {
         let (theirs, template) = (revision(&self.fingerprint), model.template());
         if self.fingerprint != template.fingerprint() {
@@ -126,19 +126,19 @@ pub(crate) struct Standing {
 /// The standing of all versions, as far as this build's digests are stored.
 pub(crate) async fn noted(
     pool: &PgPool,
-    code: Planted,
+    build: Build,
 ) -> Result<BTreeMap<VersionId, Standing>, sqlx::Error> {
-    Ok(standings(&rows(pool, code).await?))
+    Ok(standings(&rows(pool, build).await?))
 }
 
 /// The same, after computing and storing the missing digests for `models`.
 pub(crate) async fn known(
     pool: &PgPool,
-    code: Planted,
+    build: Build,
     models: &[ReadModel],
 ) -> Result<BTreeMap<VersionId, Standing>, sqlx::Error> {
-    let mut found = rows(pool, code).await?;
-    let unknown = |row: &Row| {
+    let mut found = rows(pool, build).await?;
+    let unknown = |row: &StandingRow| {
         let model: ReadModel = row.projection.parse().ok().filter(|it| models.contains(it))?;
         let of = row.golden_events.unwrap_or_else(events);
         let ours = row.fingerprint == model.template().fingerprint();
@@ -146,30 +146,30 @@ pub(crate) async fn known(
     };
     let missing: BTreeSet<(ReadModel, i32)> = found.iter().filter_map(unknown).collect();
     if !missing.is_empty() {
-        note(pool, code, &missing).await?;
+        note(pool, build, &missing).await?;
     }
     let unclaimed = found.iter().any(|row| row.golden_digest.is_none() && row.ours.is_some());
     if !missing.is_empty() || unclaimed {
-        claim(pool, code, models).await?;
-        found = rows(pool, code).await?;
+        claim(pool, build, models).await?;
+        found = rows(pool, build).await?;
     }
     Ok(standings(&found))
 }
 
 /// Stores this build's digest of the whole slice, unless it is stored already.
 pub(crate) async fn ensure_noted(pool: &PgPool, model: ReadModel) -> Result<(), sqlx::Error> {
-    let code = Planted::Nothing;
+    let build = Build::Ours;
     let noted: bool = sqlx::query_scalar(
         "select exists (select from control.code where projection = $1 and fingerprint = $2 \
          and sources = $3 and events = $4)",
     )
     .bind(model.as_str())
     .bind(model.template().fingerprint())
-    .bind(code.sources())
+    .bind(build.sources())
     .bind(events())
     .fetch_one(pool)
     .await?;
-    if noted { Ok(()) } else { note(pool, code, &BTreeSet::from([(model, events())])).await }
+    if noted { Ok(()) } else { note(pool, build, &BTreeSet::from([(model, events())])).await }
 }
 
 /// Copies this build's digest into a new version, if it is stored.
@@ -181,7 +181,7 @@ pub(crate) async fn mark(connection: &mut PgConnection, id: VersionId) -> Result
     )
     .bind(id.model.as_str())
     .bind(id.number)
-    .bind(Planted::Nothing.sources())
+    .bind(Build::Ours.sources())
     .bind(events())
     .execute(connection)
     .await?;
@@ -195,7 +195,7 @@ pub(crate) async fn mark(connection: &mut PgConnection, id: VersionId) -> Result
 /// When the database does not answer.
 pub async fn digest(pool: &PgPool, model: ReadModel, events: i32) -> Result<String, sqlx::Error> {
     let mut connection = past::session(pool).await?;
-    let digest = fold(&mut connection, Planted::Nothing, model, events).await?;
+    let digest = fold(&mut connection, Build::Ours, model, events).await?;
     connection.close().await?;
     Ok(digest)
 }
@@ -205,7 +205,7 @@ pub fn fingerprint(model: ReadModel) -> String {
     model.template().fingerprint()
 }
 
-async fn rows(pool: &PgPool, code: Planted) -> Result<Vec<Row>, sqlx::Error> {
+async fn rows(pool: &PgPool, build: Build) -> Result<Vec<StandingRow>, sqlx::Error> {
     sqlx::query_as(
         "select v.projection, v.version, v.serving, v.state = 'building' as building, \
          v.fingerprint, v.golden_events, v.golden_digest, c.digest as ours \
@@ -213,17 +213,17 @@ async fn rows(pool: &PgPool, code: Planted) -> Result<Vec<Row>, sqlx::Error> {
          and c.fingerprint = v.fingerprint and c.sources = $1 \
          and c.events = coalesce(v.golden_events, $2)",
     )
-    .bind(code.sources())
+    .bind(build.sources())
     .bind(events())
     .fetch_all(pool)
     .await
 }
 
-fn standings(rows: &[Row]) -> BTreeMap<VersionId, Standing> {
-    let standing = |row: &Row| {
+fn standings(rows: &[StandingRow]) -> BTreeMap<VersionId, Standing> {
+    let standing = |row: &StandingRow| {
         let model: ReadModel = row.projection.parse().ok()?;
         let id = VersionId { model, number: row.version };
-        let Row { serving, building, .. } = *row;
+        let StandingRow { serving, building, .. } = *row;
         Some((id, Standing { serving, building, why: row.why(model) }))
     };
     rows.iter().filter_map(standing).collect()
@@ -232,12 +232,12 @@ fn standings(rows: &[Row]) -> BTreeMap<VersionId, Standing> {
 /// Computes and stores this build's digests for each read model and number of events in `wanted`.
 async fn note(
     pool: &PgPool,
-    code: Planted,
+    build: Build,
     wanted: &BTreeSet<(ReadModel, i32)>,
 ) -> Result<(), sqlx::Error> {
     let mut connection = past::session(pool).await?;
     for &(model, events) in wanted {
-        let digest = fold(&mut connection, code, model, events).await?;
+        let digest = fold(&mut connection, build, model, events).await?;
         tracing::debug!(%model, events, digest, "the digest of the golden slice is stored");
         sqlx::query(
             "insert into control.code (projection, fingerprint, sources, events, digest) \
@@ -245,7 +245,7 @@ async fn note(
         )
         .bind(model.as_str())
         .bind(model.template().fingerprint())
-        .bind(code.sources())
+        .bind(build.sources())
         .bind(events)
         .bind(digest)
         .execute(pool)
@@ -256,7 +256,7 @@ async fn note(
 
 /// Gives this build's digest to the versions that have none: new ones, and ones made before digests
 /// were stored.
-async fn claim(pool: &PgPool, code: Planted, models: &[ReadModel]) -> Result<(), sqlx::Error> {
+async fn claim(pool: &PgPool, build: Build, models: &[ReadModel]) -> Result<(), sqlx::Error> {
     let names: Vec<_> = models.iter().map(|model| model.as_str()).collect();
     sqlx::query(
         "update control.version v set golden_events = c.events, golden_digest = c.digest \
@@ -264,7 +264,7 @@ async fn claim(pool: &PgPool, code: Planted, models: &[ReadModel]) -> Result<(),
          and c.sources = $1 and c.events = $2 and v.projection = any($3) \
          and v.golden_digest is null",
     )
-    .bind(code.sources())
+    .bind(build.sources())
     .bind(events())
     .bind(names)
     .execute(pool)
@@ -275,7 +275,7 @@ async fn claim(pool: &PgPool, code: Planted, models: &[ReadModel]) -> Result<(),
 /// Folds the slice into tables that are rolled back afterwards.
 async fn fold(
     connection: &mut PgConnection,
-    code: Planted,
+    build: Build,
     model: ReadModel,
     events: i32,
 ) -> Result<String, sqlx::Error> {
@@ -285,7 +285,7 @@ async fn fold(
     let backend: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *tx).await?;
     let schema = format!("golden_{model}_{backend}");
     version::make_tables(&mut tx, &schema, model.template()).await?;
-    let writer = code.writer(model, &schema);
+    let writer = build.writer(model, &schema);
     let mut sieve = Sieve::new(VersionId { model, number: 0 });
     for piece in facts.chunks(PIECE) {
         apply_carefully(&mut tx, &*writer, &Facts::from(piece), &mut sieve).await?;
@@ -301,7 +301,9 @@ async fn fold(
         lines.push(format!("{table} {count} {rows}"));
     }
     // The digest also covers the parked streams: refusing other events is a change, too.
-    lines.extend(sieve.held().map(|held| format!("{} {}", held.stream, held.version)));
+    lines.extend(
+        sieve.kept_back().map(|kept_back| format!("{} {}", kept_back.stream, kept_back.version)),
+    );
     let digest = sqlx::query_scalar("select md5($1)").bind(lines.join("\n"));
     let digest: String = digest.fetch_one(&mut *tx).await?;
     tx.rollback().await?;

@@ -8,7 +8,7 @@ use crate::{
     copy::{Copying, Rows},
     facts::{Facts, sql_partition},
     projection::{ApplyError, Projection},
-    rebuild::gather::{Gather, Looks},
+    rebuild::gather::{Gather, Needs},
 };
 use async_trait::async_trait;
 use events::{Event, Position, StreamKind, log::Record};
@@ -54,21 +54,21 @@ impl Projection for History {
     }
 
     fn gather(&self) -> Box<dyn Gather> {
-        Box::new(Gathered { copy: Arc::clone(&self.copy), rows: Rows::default() })
+        Box::new(GatheredRows { copy: Arc::clone(&self.copy), rows: Rows::default() })
     }
 }
 
 /// Rows gathered for a bulk write. They are encoded at once and kept in the form in which they are
 /// sent.
-struct Gathered {
+struct GatheredRows {
     copy: Arc<str>,
     rows: Rows,
 }
 
 #[async_trait]
-impl Gather for Gathered {
-    fn looks(&self, _: StreamKind) -> Looks {
-        Looks::AtRecords
+impl Gather for GatheredRows {
+    fn needs(&self, _: StreamKind) -> Needs {
+        Needs::Record
     }
 
     fn take(&mut self, at: Position, record: &Record, _: Option<&Event>) -> Result<(), ApplyError> {

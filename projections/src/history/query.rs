@@ -16,7 +16,7 @@ impl ReadModels {
         self.refuse_parked(ReadModel::History, stream).await?;
         let version = |version: u64| i64::try_from(version).unwrap_or(i64::MAX);
         self.ask(move |pool| async move {
-            let rows: Vec<Row> = sqlx::query_as(
+            let rows: Vec<HistoryRow> = sqlx::query_as(
                 "select version, event_id, event_type, schema_version, occurred_at, command_id, \
                  correlation_id, \
                  causation_id, partition, log_offset, body from read.history \
@@ -37,7 +37,7 @@ impl ReadModels {
 }
 
 #[derive(FromRow)]
-struct Row {
+struct HistoryRow {
     version: i64,
     event_id: Uuid,
     event_type: String,
@@ -51,7 +51,7 @@ struct Row {
     body: String,
 }
 
-impl Row {
+impl HistoryRow {
     fn entry(self, stream: StreamId) -> Result<Entry, QueryError> {
         let bad = |problem| unreadable("history", problem);
         Ok(Entry {

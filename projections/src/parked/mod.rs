@@ -16,8 +16,8 @@ mod store;
 
 pub(crate) use careful::{Refusal, apply as apply_carefully};
 pub use retry::{Outcome, Retried, RetryError, retry};
-pub(crate) use sieve::{Held, Sieve};
-pub(crate) use store::{counts, firsts, holds_back, load, record};
+pub(crate) use sieve::{KeptBack, Sieve};
+pub(crate) use store::{counts, firsts, keeps_back, load, record};
 
 use crate::{QueryError, ReadModel, ReadModels, database};
 use events::{Offset, Partition, Position, StreamId, Timestamp};
@@ -78,7 +78,7 @@ impl ParkedStream {
 }
 
 #[derive(FromRow)]
-struct Row {
+struct ParkedRow {
     projection: String,
     version: i32,
     serving: bool,
@@ -96,7 +96,7 @@ struct Row {
     tries: i32,
 }
 
-impl Row {
+impl ParkedRow {
     fn shown(self) -> Option<ParkedStream> {
         let partition = Partition(self.partition.unsigned_abs());
         let at = |offset| Position { partition, offset: Offset(offset) };
@@ -130,7 +130,7 @@ pub async fn list(
     let pool = pool.clone();
     database::detached(async move {
         let (name, number, partition, kind, id) = after.unwrap_or_default();
-        let rows: Vec<Row> = sqlx::query_as(
+        let rows: Vec<ParkedRow> = sqlx::query_as(
             "select projection, version, serving, partition, stream_kind, stream_id, \
              stream_version, first_offset, last_offset, events, reason, first_time, last_time, \
              parked_at, tries \
@@ -146,7 +146,7 @@ pub async fn list(
         .bind(i64::from(limit))
         .fetch_all(&pool)
         .await?;
-        Ok(rows.into_iter().filter_map(Row::shown).collect())
+        Ok(rows.into_iter().filter_map(ParkedRow::shown).collect())
     })
     .await
 }

@@ -153,7 +153,7 @@ impl Piece {
     /// [`PIECE`] events.
     async fn read(
         log: &dyn EventLog,
-        row: &store::Row,
+        row: &store::RetryRow,
         stream: StreamId,
     ) -> Result<Self, RetryError> {
         let mut piece = Self { facts: Vec::new(), poison: None, next: row.read_from };
@@ -182,7 +182,7 @@ impl Piece {
     async fn apply(
         mut self,
         connection: &mut PgConnection,
-        row: &store::Row,
+        row: &store::RetryRow,
         stream: StreamId,
     ) -> Result<Step, sqlx::Error> {
         // Events after `row.last` have not been fed yet.
@@ -196,11 +196,12 @@ impl Piece {
         }
         let facts = Facts::from(&*self.facts);
         apply_carefully(&mut *connection, &*writer, &facts, &mut sieve).await?;
-        if let Some(held) = sieve.held().next().cloned() {
-            let applied = self.facts.iter().filter(|it| it.position.offset < held.first).count();
-            store::still_parked(connection, &held, applied).await?;
-            let at = Position { partition: row.share.1, offset: held.first };
-            let refused = Some((at, held.reason.unwrap_or_default()));
+        if let Some(kept_back) = sieve.kept_back().next().cloned() {
+            let applied =
+                self.facts.iter().filter(|it| it.position.offset < kept_back.first).count();
+            store::still_parked(connection, &kept_back, applied).await?;
+            let at = Position { partition: row.share.1, offset: kept_back.first };
+            let refused = Some((at, kept_back.reason.unwrap_or_default()));
             return Ok(Step { applied: applied as u64, refused, done: false });
         }
         let applied = self.facts.len();

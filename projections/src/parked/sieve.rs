@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 /// Events of one stream that a version keeps back.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Held {
+pub(crate) struct KeptBack {
     pub share: Share,
     pub stream: StreamId,
     /// Why the stream is parked; `None` if it was parked before.
@@ -27,7 +27,7 @@ pub(crate) struct Held {
 pub(crate) struct Sieve {
     version: VersionId,
     parked: BTreeMap<Partition, Arc<FxHashSet<StreamId>>>,
-    held: BTreeMap<(Partition, StreamId), Held>,
+    kept_back: BTreeMap<(Partition, StreamId), KeptBack>,
 }
 
 /// The longest reason that is stored, in characters.
@@ -35,7 +35,7 @@ const REASON: usize = 1_000;
 
 impl Sieve {
     pub fn new(version: VersionId) -> Self {
-        Self { version, parked: BTreeMap::new(), held: BTreeMap::new() }
+        Self { version, parked: BTreeMap::new(), kept_back: BTreeMap::new() }
     }
 
     /// Notes the streams of a partition that were parked before.
@@ -49,7 +49,7 @@ impl Sieve {
     pub fn lets_through(&mut self, fact: &Fact) -> bool {
         let stream = fact.record.stream;
         if self.is_parked(fact.position, stream) {
-            self.hold(fact.position, &fact.record, None);
+            self.keep_back(fact.position, &fact.record, None);
             return false;
         }
         true
@@ -57,32 +57,33 @@ impl Sieve {
 
     /// Keeps back an event that no code here can decode, and the rest of its stream.
     pub fn undecodable(&mut self, event: &Undecodable) {
-        self.hold(event.position, &event.record, Some(&event.reason));
+        self.keep_back(event.position, &event.record, Some(&event.reason));
     }
 
     /// Keeps back a fact that was refused, and the rest of its stream.
     pub fn refused(&mut self, fact: &Fact, reason: &str) {
-        self.hold(fact.position, &fact.record, Some(reason));
+        self.keep_back(fact.position, &fact.record, Some(reason));
     }
 
     /// The events kept back, by stream.
-    pub fn held(&self) -> impl Iterator<Item = &Held> {
-        self.held.values()
+    pub fn kept_back(&self) -> impl Iterator<Item = &KeptBack> {
+        self.kept_back.values()
     }
 
     fn is_parked(&self, at: Position, stream: StreamId) -> bool {
-        let held = self.held.get(&(at.partition, stream));
-        held.is_some_and(|held| held.first <= at.offset) || self.was_parked(at.partition, stream)
+        let kept_back = self.kept_back.get(&(at.partition, stream));
+        kept_back.is_some_and(|kept_back| kept_back.first <= at.offset)
+            || self.was_parked(at.partition, stream)
     }
 
     fn was_parked(&self, partition: Partition, stream: StreamId) -> bool {
         self.parked.get(&partition).is_some_and(|parked| parked.contains(&stream))
     }
 
-    fn hold(&mut self, at: Position, record: &Record, reason: Option<&str>) {
+    fn keep_back(&mut self, at: Position, record: &Record, reason: Option<&str>) {
         let stream = record.stream;
         let reason = reason.filter(|_| !self.was_parked(at.partition, stream)).map(shown);
-        let held = self.held.entry((at.partition, stream)).or_insert_with(|| Held {
+        let kept_back = self.kept_back.entry((at.partition, stream)).or_insert_with(|| KeptBack {
             share: (self.version, at.partition),
             stream,
             reason: reason.clone(),
@@ -95,13 +96,13 @@ impl Sieve {
         });
         // Events that cannot be decoded are reported before the refused ones, so an earlier event
         // may come later.
-        if at.offset < held.first {
-            (held.first, held.first_time) = (at.offset, record.time);
-            (held.version, held.reason) = (record.metadata.version, reason);
+        if at.offset < kept_back.first {
+            (kept_back.first, kept_back.first_time) = (at.offset, record.time);
+            (kept_back.version, kept_back.reason) = (record.metadata.version, reason);
         }
-        held.last = held.last.max(at.offset);
-        held.last_time = held.last_time.max(record.time);
-        held.events += 1;
+        kept_back.last = kept_back.last.max(at.offset);
+        kept_back.last_time = kept_back.last_time.max(record.time);
+        kept_back.events += 1;
     }
 }
 
@@ -140,9 +141,9 @@ mod tests {
         Undecodable { position, record, reason: "unknown\0".to_owned() }
     }
 
-    fn held(sieve: &Sieve) -> Vec<(u64, i64, i64, i64, Option<&str>)> {
+    fn kept_back(sieve: &Sieve) -> Vec<(u64, i64, i64, i64, Option<&str>)> {
         sieve
-            .held()
+            .kept_back()
             .map(|it| (it.version, it.first.0, it.last.0, it.events, it.reason.as_deref()))
             .collect()
     }
@@ -154,7 +155,7 @@ mod tests {
         sieve.undecodable(&undecodable(1, 2, 11));
         assert!(sieve.lets_through(&fact(2, 1, 12)));
         assert!(!sieve.lets_through(&fact(1, 3, 13)));
-        assert_eq!(held(&sieve), [(2, 11, 13, 2, Some("unknown\u{fffd}"))]);
+        assert_eq!(kept_back(&sieve), [(2, 11, 13, 2, Some("unknown\u{fffd}"))]);
     }
 
     #[test]
@@ -165,7 +166,7 @@ mod tests {
         assert!(sieve.lets_through(&before[0]));
         sieve.refused(&before[1], "refused");
         assert!(!sieve.lets_through(&before[2]));
-        assert_eq!(held(&sieve), [(2, 12, 14, 3, Some("refused"))]);
+        assert_eq!(kept_back(&sieve), [(2, 12, 14, 3, Some("refused"))]);
     }
 
     #[test]
@@ -176,7 +177,7 @@ mod tests {
         sieve.undecodable(&undecodable(1, 7, 20));
         assert!(!sieve.lets_through(&fact(1, 8, 21)));
         assert!(sieve.lets_through(&fact(2, 1, 22)));
-        assert_eq!(held(&sieve), [(7, 20, 21, 2, None)]);
+        assert_eq!(kept_back(&sieve), [(7, 20, 21, 2, None)]);
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Parked streams in the database. Their rows change only under the lock of their checkpoint: by a
 //! feed, which moves the checkpoint, or by [`retry`](super::retry).
 
-use super::sieve::Held;
-use crate::{Planted, ReadModel, facts::sql_partition, golden, lease::Share, version::VersionId};
+use super::sieve::KeptBack;
+use crate::{
+    ReadModel, build::Build, facts::sql_partition, golden, lease::Share, version::VersionId,
+};
 use events::{Offset, Partition, StreamId, StreamKind, log::Cursor};
 use rustc_hash::FxHashSet;
 use sqlx::{PgConnection, PgPool};
@@ -55,11 +57,11 @@ pub(super) fn stream(kind: i16, id: Uuid) -> Option<StreamId> {
 /// caller rolls back.
 pub(crate) async fn record(
     connection: &mut PgConnection,
-    held: &Held,
+    kept_back: &KeptBack,
     read_from: Cursor,
 ) -> Result<bool, sqlx::Error> {
-    let Held { share, stream, version, first, last, events, .. } = *held;
-    let Some(reason) = &held.reason else {
+    let KeptBack { share, stream, version, first, last, events, .. } = *kept_back;
+    let Some(reason) = &kept_back.reason else {
         let noted = of_row!(
             sqlx::query,
             "update control.parked set events = events + $6, last_offset = $7, last_time = $8",
@@ -67,7 +69,7 @@ pub(crate) async fn record(
             stream
         );
         let noted =
-            noted.bind(events).bind(last.0).bind(held.last_time).execute(connection).await?;
+            noted.bind(events).bind(last.0).bind(kept_back.last_time).execute(connection).await?;
         return Ok(noted.rows_affected() == 1);
     };
     sqlx::query(
@@ -88,8 +90,8 @@ pub(crate) async fn record(
     .bind(last.0)
     .bind(events)
     .bind(reason)
-    .bind(held.first_time)
-    .bind(held.last_time)
+    .bind(kept_back.first_time)
+    .bind(kept_back.last_time)
     .execute(&mut *connection)
     .await?;
     count(connection, share, 1).await?;
@@ -130,7 +132,7 @@ pub(crate) async fn counts(pool: &PgPool) -> Result<BTreeMap<VersionId, (i64, i6
 }
 
 /// Whether `to` keeps back a stream that `from` shows, unless an operator has accepted that.
-pub(crate) async fn holds_back(
+pub(crate) async fn keeps_back(
     connection: &mut PgConnection,
     from: VersionId,
     to: VersionId,
@@ -152,7 +154,7 @@ pub(crate) async fn holds_back(
 }
 
 /// What a retry needs to know of a parked stream.
-pub(super) struct Row {
+pub(super) struct RetryRow {
     pub share: Share,
     pub first: Offset,
     pub read_from: Cursor,
@@ -164,7 +166,7 @@ pub(super) async fn of_stream(
     pool: &PgPool,
     stream: StreamId,
 ) -> Result<Vec<(Share, bool)>, sqlx::Error> {
-    let standings = golden::known(pool, Planted::Nothing, &ReadModel::ALL).await?;
+    let standings = golden::known(pool, Build::Ours, &ReadModel::ALL).await?;
     let rows: Vec<(String, i32, i32)> = sqlx::query_as(
         "select projection, version, partition from control.parked \
          where stream_kind = $1 and stream_id = $2 order by projection, version",
@@ -186,7 +188,7 @@ pub(super) async fn row(
     connection: &mut PgConnection,
     share: Share,
     stream: StreamId,
-) -> Result<Option<Row>, sqlx::Error> {
+) -> Result<Option<RetryRow>, sqlx::Error> {
     let row = of_row!(
         sqlx::query_as,
         "select first_offset, read_offset, read_term, last_offset from control.parked",
@@ -194,7 +196,7 @@ pub(super) async fn row(
         stream
     );
     let row: Option<(i64, i64, i64, i64)> = row.fetch_optional(connection).await?;
-    Ok(row.map(|(first, read, term, last)| Row {
+    Ok(row.map(|(first, read, term, last)| RetryRow {
         share,
         first: Offset(first),
         read_from: Cursor { offset: Offset(read), term: term.unsigned_abs() },
@@ -205,20 +207,20 @@ pub(super) async fn row(
 /// Records that the first `applied` events are applied and the next one is still refused.
 pub(super) async fn still_parked(
     connection: &mut PgConnection,
-    held: &Held,
+    kept_back: &KeptBack,
     applied: usize,
 ) -> Result<(), sqlx::Error> {
     of_row!(
         sqlx::query,
         "update control.parked set stream_version = $6, first_offset = $7, first_time = $8, \
          reason = $9, events = events - $10, tries = tries + 1",
-        held.share,
-        held.stream
+        kept_back.share,
+        kept_back.stream
     )
-    .bind(i64::try_from(held.version).unwrap_or(i64::MAX))
-    .bind(held.first.0)
-    .bind(held.first_time)
-    .bind(held.reason.as_deref().unwrap_or_default())
+    .bind(i64::try_from(kept_back.version).unwrap_or(i64::MAX))
+    .bind(kept_back.first.0)
+    .bind(kept_back.first_time)
+    .bind(kept_back.reason.as_deref().unwrap_or_default())
     .bind(i64::try_from(applied).unwrap_or(i64::MAX))
     .execute(connection)
     .await?;

@@ -49,7 +49,7 @@ impl End {
 }
 
 /// How far a fold has read.
-pub(super) struct Reached {
+pub(super) struct FoldedTo {
     pub next: Offset,
     pub resume: Cursor,
 }
@@ -106,9 +106,9 @@ impl Scratch {
         mut cursor: Cursor,
         end: End,
         wanted: impl Fn(Position, &Record) -> bool,
-    ) -> Result<Reached, PastError> {
+    ) -> Result<FoldedTo, PastError> {
         if end.is_before(cursor.offset) {
-            return Ok(Reached { next: cursor.offset, resume: cursor });
+            return Ok(FoldedTo { next: cursor.offset, resume: cursor });
         }
         let belongs = |at: Position, record: &Record| {
             end.includes(at.offset, record.time) && wanted(at, record)
@@ -137,14 +137,15 @@ impl Scratch {
                 facts.clear();
             }
             if complete {
-                return Ok(Reached { next: cursor.offset, resume });
+                return Ok(FoldedTo { next: cursor.offset, resume });
             }
         }
     }
 
     /// The streams that could not be folded completely, and why.
     pub fn refused(&self) -> Vec<(StreamId, String)> {
-        let reason = |held: &crate::parked::Held| held.reason.clone().unwrap_or_default();
-        self.sieve.held().map(|held| (held.stream, reason(held))).collect()
+        let reason =
+            |kept_back: &crate::parked::KeptBack| kept_back.reason.clone().unwrap_or_default();
+        self.sieve.kept_back().map(|kept_back| (kept_back.stream, reason(kept_back))).collect()
     }
 }

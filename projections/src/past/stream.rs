@@ -6,7 +6,8 @@ use super::{
     session,
 };
 use crate::{
-    Planted, ReadModel, digest::tables, facts::sql_partition, golden, parked, version::VersionId,
+    ReadModel, build::Build, digest::tables, facts::sql_partition, golden, parked,
+    version::VersionId,
 };
 use events::{
     Offset, Position, StreamId, StreamKind,
@@ -97,7 +98,7 @@ async fn serving(
     .fetch_one(connection)
     .await?;
     let id = VersionId { model, number };
-    let standings = golden::known(pool, Planted::Nothing, &[model]).await?;
+    let standings = golden::known(pool, Build::Ours, &[model]).await?;
     if standings.get(&id).is_none_or(|standing| standing.why.is_some()) {
         return Err(PastError::Stale(model));
     }

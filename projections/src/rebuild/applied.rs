@@ -1,7 +1,7 @@
 //! Bulk filling for a read model that does not fold events in memory: the events that matter to it
 //! are kept, and applied in the same way as in a live feed.
 
-use super::gather::{Gather, Looks};
+use super::gather::{Gather, Needs};
 use crate::{
     facts::{Fact, Facts},
     projection::{ApplyError, Projection},
@@ -33,8 +33,8 @@ impl<P: Projection> Applied<P> {
 
 #[async_trait]
 impl<P: Projection> Gather for Applied<P> {
-    fn looks(&self, kind: StreamKind) -> Looks {
-        if self.writer.takes(kind) { Looks::AtEvents } else { Looks::Away }
+    fn needs(&self, kind: StreamKind) -> Needs {
+        if self.writer.takes(kind) { Needs::Event } else { Needs::Nothing }
     }
 
     fn take(

@@ -287,7 +287,10 @@ impl Bulk {
             match self.commit(filling, step).await {
                 Ok(()) => break,
                 Err(Failed::Database(error)) => {
-                    tracing::warn!(error = &error as &dyn Error, "the rows cannot be copied, trying again");
+                    tracing::warn!(
+                        error = &error as &dyn Error,
+                        "the rows cannot be copied, trying again"
+                    );
                     tokio::select! {
                         () = backoff.rest(&*self.context.environment) => {}
                         () = self.stop.cancelled() => return Err(Interrupted::Stopped),

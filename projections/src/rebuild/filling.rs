@@ -4,7 +4,7 @@
 use crate::{
     checkpoint::{Checkpoint, Last, Move},
     full_text,
-    rebuild::gather::{Gather, Looks},
+    rebuild::gather::{Gather, Needs},
     version::Version,
 };
 use events::{
@@ -99,10 +99,10 @@ impl Filling {
             }
             let at = Position { partition, offset: stored.offset };
             let event = read.as_ref().and_then(|read| read.as_ref().ok());
-            match self.gather.looks(record.stream.kind) {
-                Looks::Away => Ok(()),
-                Looks::AtRecords => self.gather.take(at, record, None),
-                Looks::AtEvents => self.gather.take(at, record, event),
+            match self.gather.needs(record.stream.kind) {
+                Needs::Nothing => Ok(()),
+                Needs::Record => self.gather.take(at, record, None),
+                Needs::Event => self.gather.take(at, record, event),
             }
             .map_err(|error| Halt::Row(error.to_string()))?;
             self.events += 1;
@@ -116,13 +116,13 @@ impl Filling {
     /// be, as long as its type and schema version are known.
     fn needs(&self, record: &Record) -> bool {
         let kind = record.stream.kind;
-        match self.gather.looks(kind) {
+        match self.gather.needs(kind) {
             _ if kind == StreamKind::Writer => false,
-            Looks::Away => false,
-            Looks::AtRecords => {
+            Needs::Nothing => false,
+            Needs::Record => {
                 Event::known_schema(kind, &record.event_type) != Some(record.metadata.schema)
             }
-            Looks::AtEvents => true,
+            Needs::Event => true,
         }
     }
 }

@@ -16,20 +16,20 @@ use uuid::Uuid;
 
 /// What a read model needs of the events of a stream kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Looks {
+pub(crate) enum Needs {
     /// Nothing: the events are only counted.
-    Away,
+    Nothing,
     /// The record without its decoded event.
-    AtRecords,
+    Record,
     /// The decoded event.
-    AtEvents,
+    Event,
 }
 
 /// Gathers the events of one partition, from a checkpoint on.
 #[async_trait]
 pub(crate) trait Gather: Send + Sync {
     /// What it needs of events of this kind.
-    fn looks(&self, kind: StreamKind) -> Looks;
+    fn needs(&self, kind: StreamKind) -> Needs;
 
     /// Gathers the next event. `event` is given if [`Needs::Event`] was asked for.
     fn take(
@@ -99,8 +99,8 @@ impl<R: StreamRow> Streams<R> {
 
 #[async_trait]
 impl<R: StreamRow> Gather for Streams<R> {
-    fn looks(&self, kind: StreamKind) -> Looks {
-        if kind == R::KIND { Looks::AtEvents } else { Looks::Away }
+    fn needs(&self, kind: StreamKind) -> Needs {
+        if kind == R::KIND { Needs::Event } else { Needs::Nothing }
     }
 
     fn take(

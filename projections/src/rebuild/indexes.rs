@@ -78,7 +78,7 @@ pub(crate) async fn make(
         // While the key is being made, another session cannot use the table.
         let alone = version.manner.gentle || found == Indexes::None;
         let (ours, others) = dealt(template.rest(), alone);
-        let beside = make_beside(pool, id, settings, others);
+        let beside = make_in_second_session(pool, id, settings, others);
         let (ours, beside) = futures::join!(execute(&mut tx, id, &ours), beside);
         ours.and(beside)?;
     }
@@ -109,7 +109,7 @@ fn dealt(indexes: &str, alone: bool) -> (String, String) {
     (ours, others)
 }
 
-async fn make_beside(
+async fn make_in_second_session(
     pool: &PgPool,
     id: VersionId,
     settings: String,

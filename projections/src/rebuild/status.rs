@@ -2,7 +2,8 @@
 
 use super::{Difference, Manner, indexes::Indexes};
 use crate::{
-    Planted, ReadModel,
+    ReadModel,
+    build::Build,
     golden::{self, Why},
     parked,
     version::{Verified, VersionId},
@@ -109,7 +110,7 @@ pub enum StatusError {
 }
 
 #[derive(FromRow)]
-struct Row {
+struct StatusRow {
     projection: String,
     version: i32,
     building: bool,
@@ -141,7 +142,7 @@ pub async fn status(pool: &PgPool, log: &dyn EventLog) -> Result<Vec<VersionStat
     for partition in (0..log.partitions()).map(Partition) {
         ends.insert(partition, log.end(partition).await?);
     }
-    let rows: Vec<Row> = sqlx::query_as(
+    let rows: Vec<StatusRow> = sqlx::query_as(
         "select projection, version, state = 'building' as building, v.serving, \
          paused, gentle, verify_only, indexes, verified, differences, rate_events, \
          extract(epoch from clock_timestamp() - rate_since)::float8 as rate_seconds, partition, next_offset, \
@@ -152,7 +153,7 @@ pub async fn status(pool: &PgPool, log: &dyn EventLog) -> Result<Vec<VersionStat
     )
     .fetch_all(pool)
     .await?;
-    let standings = golden::noted(pool, Planted::Nothing).await?;
+    let standings = golden::noted(pool, Build::Ours).await?;
     let mut most: BTreeMap<i32, i64> = BTreeMap::new();
     for row in &rows {
         let most = most.entry(row.partition).or_default();
@@ -200,7 +201,7 @@ fn estimate(version: &mut VersionStatus) {
     }
 }
 
-fn rebuild(row: &Row) -> RebuildStatus {
+fn rebuild(row: &StatusRow) -> RebuildStatus {
     let verified = row.verified.as_deref().and_then(Verified::named);
     let phase = match (row.paused, Indexes::named(&row.indexes), verified) {
         (true, ..) => "paused",
@@ -220,7 +221,7 @@ fn rebuild(row: &Row) -> RebuildStatus {
     }
 }
 
-fn blank(model: ReadModel, why: Option<Why>, row: &Row) -> VersionStatus {
+fn blank(model: ReadModel, why: Option<Why>, row: &StatusRow) -> VersionStatus {
     let version = row.version.unsigned_abs();
     let state = match (why, row.building) {
         (Some(_), _) => State::Stale,
@@ -247,7 +248,7 @@ fn blank(model: ReadModel, why: Option<Why>, row: &Row) -> VersionStatus {
     }
 }
 
-fn add(version: &mut VersionStatus, partition: Partition, row: Row, lag: i64) {
+fn add(version: &mut VersionStatus, partition: Partition, row: StatusRow, lag: i64) {
     if row.stopped.is_some() {
         version.state = State::Stopped;
     }

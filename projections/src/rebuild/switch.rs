@@ -10,10 +10,10 @@ use std::time::Duration;
 use tokio::time;
 
 /// How long the serving version is frozen while the other one comes level.
-const HELD: Duration = Duration::from_millis(200);
+const FROZEN: Duration = Duration::from_millis(200);
 
 /// Pause between two checks of that.
-const LOOK: Duration = Duration::from_millis(2);
+const POLL: Duration = Duration::from_millis(2);
 
 /// Lets `to` serve, if it comes level with the serving version within a moment. Returns `false` if
 /// it does not, or if a lock is held by another session: then another attempt may succeed.
@@ -54,7 +54,7 @@ async fn switch(pool: &PgPool, to: VersionId) -> Result<bool, sqlx::Error> {
     if !comes_level(&mut tx, from, to).await? {
         return Ok(false);
     }
-    if parked::holds_back(&mut tx, from, to).await? {
+    if parked::keeps_back(&mut tx, from, to).await? {
         return Ok(false);
     }
     serve(&mut tx, from, to).await?;
@@ -81,7 +81,7 @@ async fn comes_level(
     from: VersionId,
     to: VersionId,
 ) -> Result<bool, sqlx::Error> {
-    let deadline = time::Instant::now() + HELD;
+    let deadline = time::Instant::now() + FROZEN;
     loop {
         let behind: bool = sqlx::query_scalar(
             "select exists (select from control.checkpoint f left join control.checkpoint t \
@@ -100,7 +100,7 @@ async fn comes_level(
         if time::Instant::now() >= deadline {
             return Ok(false);
         }
-        rest(LOOK).await;
+        rest(POLL).await;
     }
 }
 

@@ -47,7 +47,7 @@ const SNAPSHOT: &str = "begin isolation level repeatable read read only";
 const LEVEL: Duration = Duration::from_secs(2);
 
 /// Pause between two checks of that.
-const LOOK: Duration = Duration::from_millis(5);
+const POLL: Duration = Duration::from_millis(5);
 
 /// Compares a new version with the serving one. No other task of this process works on the new
 /// version meanwhile.
@@ -74,13 +74,13 @@ pub(super) enum Unknown {
     Unreadable,
 }
 
-type Checkpoints = BTreeMap<Partition, Checkpoint>;
+type PartitionCheckpoints = BTreeMap<Partition, Checkpoint>;
 
 impl Verify {
     /// Compares the versions and stores the result. If this fails, the projector starts it again.
     pub async fn run(self) {
         let known = tokio::select! {
-            known = self.look() => known,
+            known = self.analyze_and_compare() => known,
             () = self.stop.cancelled() => return,
         };
         let id = self.version.id;
@@ -89,7 +89,9 @@ impl Verify {
                 let verified = verified.as_str();
                 tracing::error!(version = %id, verified, "the rows of a rebuilt read model differ from the serving ones");
             }
-            Ok(verified) => tracing::info!(version = %id, verified = verified.as_str(), "a rebuilt read model was compared"),
+            Ok(verified) => {
+                tracing::info!(version = %id, verified = verified.as_str(), "a rebuilt read model was compared")
+            }
             Err(error) => {
                 tracing::warn!(version = %id, error = &error as &dyn Error, "the versions cannot be compared yet, trying again");
                 return;
@@ -100,7 +102,7 @@ impl Verify {
 
     /// Analyses the tables for the planner and compares them, at the same time unless the rebuild
     /// is gentle: both read all rows.
-    async fn look(&self) -> Result<Verified, Unknown> {
+    async fn analyze_and_compare(&self) -> Result<Verified, Unknown> {
         let analyzed = indexes::analyze(&self.context.pool, self.version.id);
         if self.version.manner.gentle {
             analyzed.await;
@@ -117,7 +119,7 @@ impl Verify {
         let Some(serving) = switch::serving(&mut new, id.model).await? else {
             return Err(Unknown::Early("no version serves"));
         };
-        let standings = golden::noted(pool, self.context.planted).await?;
+        let standings = golden::noted(pool, self.context.planted.build()).await?;
         let why = standings.get(&serving).and_then(|standing| standing.why);
         let other =
             why.map(|why| if why.is_declared() { Verified::Changed } else { Verified::Undeclared });
@@ -186,11 +188,13 @@ impl Verify {
     async fn bring(
         &self,
         new: &mut PgConnection,
-        from: &Checkpoints,
-        to: &Checkpoints,
+        from: &PartitionCheckpoints,
+        to: &PartitionCheckpoints,
     ) -> Result<(), Unknown> {
         for (&partition, target) in to {
-            let at = from.get(&partition).ok_or(Unknown::Early("a checkpoint of the new version is missing"))?;
+            let at = from
+                .get(&partition)
+                .ok_or(Unknown::Early("a checkpoint of the new version is missing"))?;
             if at.cursor.offset > target.cursor.offset {
                 return Err(Unknown::Early("the new version is ahead of the serving one"));
             }
@@ -221,9 +225,7 @@ impl Verify {
                 return Err(Unknown::Unreadable);
             }
             if cursor.offset < end && at_end {
-                return Err(Unknown::Early(
-                    "the log ends before the serving version's checkpoint",
-                ));
+                return Err(Unknown::Early("the log ends before the serving version's checkpoint"));
             }
             let mut facts = Facts::default();
             facts.add(&decoded.facts, from.cursor.offset);
@@ -242,7 +244,7 @@ impl Verify {
 async fn comes_level(
     pool: &PgPool,
     serving: VersionId,
-    new: &Checkpoints,
+    new: &PartitionCheckpoints,
 ) -> Result<bool, sqlx::Error> {
     let mut waited = Duration::ZERO;
     loop {
@@ -258,8 +260,8 @@ async fn comes_level(
         if waited >= LEVEL {
             return Ok(false);
         }
-        rest(LOOK).await;
-        waited += LOOK;
+        rest(POLL).await;
+        waited += POLL;
     }
 }
 

@@ -1,6 +1,6 @@
 //! Events to sums.
 
-use super::gather::Gathered;
+use super::gather::GatheredSales;
 use crate::{
     facts::{Facts, sql_partition},
     projection::{ApplyError, Projection},
@@ -218,7 +218,7 @@ impl Projection for Sales {
     }
 
     fn gather(&self) -> Box<dyn Gather> {
-        Box::new(Gathered::new(self.clone()))
+        Box::new(GatheredSales::new(self.clone()))
     }
 }
 

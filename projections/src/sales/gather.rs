@@ -5,7 +5,7 @@ use crate::{
     copy::Copying,
     facts::sql_partition,
     projection::ApplyError,
-    rebuild::gather::{Gather, Looks},
+    rebuild::gather::{Gather, Needs},
 };
 use async_trait::async_trait;
 use events::{
@@ -23,7 +23,7 @@ const COLUMNS: usize = 7;
 const SUM_BYTES: usize = 96;
 
 /// The sums and open orders of a partition.
-pub(super) struct Gathered {
+pub(super) struct GatheredSales {
     tables: Sales,
     open: Open,
     /// Orders that were looked up in the table.
@@ -32,16 +32,16 @@ pub(super) struct Gathered {
     lines: usize,
 }
 
-impl Gathered {
+impl GatheredSales {
     pub fn new(tables: Sales) -> Self {
         Self { tables, open: Open::default(), recalled: FxHashSet::default(), lines: 0 }
     }
 }
 
 #[async_trait]
-impl Gather for Gathered {
-    fn looks(&self, kind: StreamKind) -> Looks {
-        if kind == StreamKind::Order { Looks::AtEvents } else { Looks::Away }
+impl Gather for GatheredSales {
+    fn needs(&self, kind: StreamKind) -> Needs {
+        if kind == StreamKind::Order { Needs::Event } else { Needs::Nothing }
     }
 
     fn take(

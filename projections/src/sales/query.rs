@@ -7,7 +7,7 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 #[derive(FromRow)]
-struct Row {
+struct SalesRow {
     bucket: Timestamp,
     orders: i64,
     revenue: i64,
@@ -28,7 +28,7 @@ impl ReadModels {
         currency: Currency,
     ) -> Result<Vec<Sold>, QueryError> {
         self.ask(move |pool| async move {
-            let rows: Vec<Row> = sqlx::query_as(
+            let rows: Vec<SalesRow> = sqlx::query_as(
                 "select date_trunc($3, bucket, 'UTC') as bucket, sum(orders)::bigint as orders, \
                  least(sum(revenue), 9223372036854775807)::bigint as revenue, \
                  least(sum(discounts), 9223372036854775807)::bigint as discounts \
@@ -41,7 +41,7 @@ impl ReadModels {
             .bind(currency.code())
             .fetch_all(&pool)
             .await?;
-            let sold = |Row { bucket, orders, revenue, discounts }| Sold {
+            let sold = |SalesRow { bucket, orders, revenue, discounts }| Sold {
                 bucket,
                 orders,
                 revenue,

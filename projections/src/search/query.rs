@@ -135,7 +135,7 @@ impl ReadModels {
                     Some(cursor) => cursor.terms.clone(),
                     None => meanings(&mut tx, &question.0).await?,
                 };
-                let found = Search { connection: &mut tx, terms }.page(after, limit).await?;
+                let found = SearchRun { connection: &mut tx, terms }.page(after, limit).await?;
                 tx.commit().await?;
                 Ok(found)
             })
@@ -147,7 +147,7 @@ impl ReadModels {
 }
 
 /// One search, in its transaction.
-struct Search<'c> {
+struct SearchRun<'c> {
     connection: &'c mut PgConnection,
     terms: Vec<Term>,
 }
@@ -160,7 +160,7 @@ struct Place {
     behind: Option<(i32, Timestamp, Uuid)>,
 }
 
-impl Search<'_> {
+impl SearchRun<'_> {
     async fn page(
         mut self,
         after: Option<Cursor>,

@@ -19,7 +19,7 @@ pub(crate) struct Wishlists {
 }
 
 /// An item that is on a list.
-struct Row {
+struct StoredItem {
     partition: i32,
     version: i64,
     added_at: Timestamp,
@@ -81,14 +81,14 @@ impl Projection for Wishlists {
 
 /// The items in these facts, by customer and product, as the last fact leaves each: `None` if it
 /// was removed.
-fn fold(facts: &Facts<'_>) -> BTreeMap<(Uuid, Uuid), Option<Row>> {
+fn fold(facts: &Facts<'_>) -> BTreeMap<(Uuid, Uuid), Option<StoredItem>> {
     let mut items = BTreeMap::new();
     for fact in facts.iter() {
         let Event::Wishlist(event) = &fact.event else { continue };
         let customer_id = fact.record.stream.id;
         match event {
             wishlist::Event::ItemAdded(added) => {
-                let row = Row {
+                let row = StoredItem {
                     partition: sql_partition(fact.position.partition),
                     version: i64::try_from(fact.record.metadata.version).unwrap_or(i64::MAX),
                     added_at: fact.record.time,

@@ -7,7 +7,7 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 #[derive(FromRow)]
-struct Row {
+struct WishlistRow {
     product_id: Uuid,
     version: i64,
     added_at: Timestamp,
@@ -26,7 +26,7 @@ impl ReadModels {
         limit: u32,
     ) -> Result<Page<Item, u64>, QueryError> {
         let before = before.map_or(i64::MAX, |before| i64::try_from(before).unwrap_or(i64::MAX));
-        let rows: Vec<Row> = self
+        let rows: Vec<WishlistRow> = self
             .ask(move |pool| async move {
                 Ok(sqlx::query_as(
                     "select product_id, version, added_at from read.wishlists \
@@ -42,7 +42,7 @@ impl ReadModels {
         let page = Page::of(rows, limit, |row| row.version.unsigned_abs());
         let ids = page.items.iter().map(|row| row.product_id).collect();
         let mut products = self.products_by_id(ids).await?;
-        let item = |row: Row| {
+        let item = |row: WishlistRow| {
             let product = products.remove(&row.product_id)?;
             Some(Item { product, added_at: row.added_at, version: row.version.unsigned_abs() })
         };

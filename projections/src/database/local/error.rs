@@ -84,7 +84,9 @@ pub enum LocalError {
         source: sqlx::Error,
     },
     /// A database name may have only lower-case letters, digits and underscores, 1 to 63 of them.
-    #[error("`{0}` is not a valid database name: use 1 to 63 lower-case letters, digits and underscores")]
+    #[error(
+        "`{0}` is not a valid database name: use 1 to 63 lower-case letters, digits and underscores"
+    )]
     Name(String),
     /// A file or a process could not be used.
     #[error("cannot {what}")]

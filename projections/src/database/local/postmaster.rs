@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::error::{IoContext, LocalError};
 
 /// Pause between two checks of a process or a file.
-pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
+pub(super) const POLL: Duration = Duration::from_millis(20);
 
 /// How long a fast shutdown may take; it writes a checkpoint. After that, recovery at the next
 /// start is the better choice.
@@ -131,7 +131,7 @@ async fn gone_within(pid: u32, cluster: &Path, patience: Duration) -> bool {
         if identify(pid, cluster) != Process::Ours {
             return true;
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
+        tokio::time::sleep(POLL).await;
     }
     false
 }

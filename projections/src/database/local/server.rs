@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::access::Access;
 use super::binaries::Binaries;
 use super::error::{IoContext, LocalError};
-use super::postmaster::{self, LOOK_AGAIN, PidFile, Shutdown};
+use super::postmaster::{self, POLL, PidFile, Shutdown};
 use super::site::Site;
 use super::{LocalOptions, account};
 
@@ -49,7 +49,7 @@ pub(super) async fn launch(
                 if PASSING.iter().any(|reason| log.contains(reason))
                     && Instant::now() < deadline =>
             {
-                tokio::time::sleep(LOOK_AGAIN).await;
+                tokio::time::sleep(POLL).await;
             }
             result => return result,
         }
@@ -97,7 +97,7 @@ async fn launch_once(
             {
                 return Ok(Running { pid, port });
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(POLL).await;
         }
         Err(LocalError::NotReady { seconds: options.start_timeout.as_secs(), log: site.log() })
     };
