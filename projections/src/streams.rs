@@ -1,8 +1,10 @@
-//! Read models with one row a stream: the row is the fold of the stream's events.
+//! Read models with one row a stream. The row is the fold of the stream's events.
 //!
-//! A chunk is folded in memory, so that a stream costs one row written however many of its events the chunk has.
+//! A chunk is folded in memory, so that each stream costs one written row, however many of its
+//! events the chunk has.
 
 use crate::{
+    QueryError,
     copy::{Copying, Rows},
     facts::{Facts, sql_partition},
     projection::{ApplyError, Projection},
@@ -12,15 +14,15 @@ use async_trait::async_trait;
 use events::{Event, Money, Position, StreamKind, Timestamp, log::Record};
 use rustc_hash::FxHashMap;
 use sqlx::{
-    AssertSqlSafe, FromRow, PgConnection, Postgres, postgres::PgArguments, postgres::PgRow,
-    query::Query,
+    AssertSqlSafe, FromRow, PgConnection, PgPool, Postgres, QueryBuilder, postgres::PgArguments,
+    postgres::PgRow, query::Query,
 };
 use std::{collections::hash_map::Entry, marker::PhantomData, sync::Arc};
 use uuid::Uuid;
 
-/// A row that is the fold of a stream.
-pub(crate) trait StreamRow:
-    CopyColumns + for<'r> FromRow<'r, PgRow> + Send + Sync + Unpin + 'static
+/// What [`stream_row!`] writes: how a row is stored.
+pub(crate) trait StoredRow:
+    for<'r> FromRow<'r, PgRow> + Send + Sync + Unpin + 'static
 {
     /// The events of the stream.
     type Event;
@@ -28,48 +30,60 @@ pub(crate) trait StreamRow:
     const KIND: StreamKind;
     /// The table.
     const TABLE: &'static str;
-    /// Its columns, the key first.
+    /// The columns of the table, the key first.
     const COLUMNS: &'static [Column];
 
-    /// The event, if it is of this kind.
+    /// The event, if it belongs to a stream of this kind.
     fn event(event: &Event) -> Option<&Self::Event>;
-    /// Whether the resource as shown stays the same.
+    /// Whether the event changes nothing that queries show.
     fn is_bookkeeping(event: &Self::Event) -> bool;
-    /// The row before the first event of the stream, which is this; `None` if no stream can begin with it.
-    fn begin(head: Head, event: &Self::Event) -> Option<Self>;
-    /// Takes the next event in. Total: history is never refused.
-    fn apply(&mut self, event: &Self::Event);
-    /// Version and times.
+    /// The columns that every event changes.
     fn head(&mut self) -> HeadMut<'_>;
-    /// Binds the columns of all rows as arrays, in the order of [`COLUMNS`](Self::COLUMNS).
+    /// Binds each column of all rows as one array, in the order of [`COLUMNS`](Self::COLUMNS).
     fn bind<'q>(
         rows: &'q [&'q Self],
         query: Query<'q, Postgres, PgArguments>,
     ) -> Query<'q, Postgres, PgArguments>;
+    /// Encodes the row for `COPY`, its columns in the order of [`COLUMNS`](Self::COLUMNS).
+    fn copy(&self, rows: &mut Rows);
 }
 
-/// What every row begins with.
+/// A row that is the fold of the events of a stream.
+pub(crate) trait StreamRow: StoredRow {
+    /// The row before `event`, the first one of the stream. `None` if a stream cannot begin with it.
+    fn begin(head: Head, event: &Self::Event) -> Option<Self>;
+    /// Applies the next event. It never fails: history is never refused.
+    fn apply(&mut self, event: &Self::Event);
+}
+
+/// The key, the partition and the time of the first event, for a new row.
 pub(crate) struct Head {
     pub id: Uuid,
     pub partition: i32,
     pub time: Timestamp,
 }
 
-/// What every event moves.
+/// The columns that every event changes. Bookkeeping changes only `version`.
 pub(crate) struct HeadMut<'a> {
     pub version: &'a mut i64,
     pub shown_version: &'a mut i64,
     pub updated_at: &'a mut Timestamp,
 }
 
-/// A column, its type, and the type it has on the way.
+/// A column, its SQL type, and the SQL type in which it is sent.
 pub(crate) struct Column {
     pub name: &'static str,
     pub sql: &'static str,
     pub wire: &'static str,
 }
 
-/// A Rust type of a column.
+impl Column {
+    pub const fn of<T: ColumnType>(name: &'static str) -> Self {
+        Self { name, sql: T::SQL, wire: T::WIRE }
+    }
+}
+
+/// A Rust type that a column can have.
 pub(crate) trait ColumnType {
     const SQL: &'static str;
     const WIRE: &'static str = Self::SQL;
@@ -77,7 +91,7 @@ pub(crate) trait ColumnType {
     where
         Self: 'a;
     fn bound(&self) -> Self::Bound<'_>;
-    /// Puts the binary form of the SQL type into a row.
+    /// Adds the value to a row in the binary form of its SQL type.
     fn copy(&self, rows: &mut Rows);
 }
 
@@ -114,48 +128,108 @@ column_types! {
     };
 }
 
-/// What [`stream_row!`] knows of all columns together.
-pub(crate) trait CopyColumns {
-    /// Puts them into a row, in the order of [`StreamRow::COLUMNS`].
-    fn copy(&self, rows: &mut Rows);
-}
-
-/// Declares the row of a stream and its columns, the key first. `json` columns travel as text.
+/// Declares the row of a stream, and the row of the view in schema `read` with the same name as the
+/// table. The first column is the key. Columns in `shown` are in both rows, columns in `hidden` only
+/// in the table. A column whose type differs in the view has the view's type after `as`.
 macro_rules! stream_row {
-    ($(#[$meta:meta])* $row:ident { $($column:ident: $ty:ty,)+ }) => {
-        $(#[$meta])*
+    (
+        $row:ident in $table:literal, from $kind:ident($event:ty), shown as $shown:ident {
+            shown { $key:ident: $key_ty:ty, $($column:ident: $ty:ty $(as $view_ty:ty)?,)+ }
+            hidden { $($hidden:ident: $hidden_ty:ty,)+ }
+        }
+    ) => {
         #[derive(Clone, Debug, sqlx::FromRow)]
-        pub(crate) struct $row { $($column: $ty,)+ }
+        pub(crate) struct $row {
+            $key: $key_ty,
+            $($column: $ty,)+
+            $($hidden: $hidden_ty,)+
+        }
 
-        impl $row {
-            const ROW_COLUMNS: &'static [$crate::streams::Column] = &[$(
-                $crate::streams::Column {
-                    name: stringify!($column),
-                    sql: <$ty as $crate::streams::ColumnType>::SQL,
-                    wire: <$ty as $crate::streams::ColumnType>::WIRE,
-                },
-            )+];
+        /// A row of the view.
+        #[derive(sqlx::FromRow)]
+        pub(super) struct $shown {
+            pub $key: $key_ty,
+            $(pub $column: $crate::streams::view_type!($ty $(, $view_ty)?),)+
+        }
 
-            fn bind_columns<'q>(
+        impl $shown {
+            /// Begins a query of these rows. It names the columns: the view of a later version may
+            /// have more.
+            pub fn select() -> sqlx::QueryBuilder<sqlx::Postgres> {
+                sqlx::QueryBuilder::new(concat!(
+                    "select ",
+                    stringify!($key),
+                    $(", ", stringify!($column),)+
+                    " from read.",
+                    $table
+                ))
+            }
+        }
+
+        impl $crate::streams::StoredRow for $row {
+            type Event = $event;
+            const KIND: events::StreamKind = events::StreamKind::$kind;
+            const TABLE: &'static str = $table;
+            const COLUMNS: &'static [$crate::streams::Column] = &[
+                $crate::streams::Column::of::<$key_ty>(stringify!($key)),
+                $($crate::streams::Column::of::<$ty>(stringify!($column)),)+
+                $($crate::streams::Column::of::<$hidden_ty>(stringify!($hidden)),)+
+            ];
+
+            fn event(event: &events::Event) -> Option<&$event> {
+                match event {
+                    events::Event::$kind(event) => Some(event),
+                    _ => None,
+                }
+            }
+
+            fn is_bookkeeping(event: &$event) -> bool {
+                event.is_bookkeeping()
+            }
+
+            fn head(&mut self) -> $crate::streams::HeadMut<'_> {
+                $crate::streams::HeadMut {
+                    version: &mut self.version,
+                    shown_version: &mut self.shown_version,
+                    updated_at: &mut self.updated_at,
+                }
+            }
+
+            fn bind<'q>(
                 rows: &'q [&'q Self],
                 query: sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>,
             ) -> sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments> {
                 use $crate::streams::ColumnType as _;
-                query $(.bind(rows.iter().map(|row| row.$column.bound()).collect::<Vec<_>>()))+
+                query
+                    .bind(rows.iter().map(|row| row.$key.bound()).collect::<Vec<_>>())
+                    $(.bind(rows.iter().map(|row| row.$column.bound()).collect::<Vec<_>>()))+
+                    $(.bind(rows.iter().map(|row| row.$hidden.bound()).collect::<Vec<_>>()))+
             }
-        }
 
-        impl $crate::streams::CopyColumns for $row {
             fn copy(&self, rows: &mut $crate::copy::Rows) {
-                rows.begin(Self::ROW_COLUMNS.len());
-                $($crate::streams::ColumnType::copy(&self.$column, rows);)+
+                use $crate::streams::ColumnType;
+                rows.begin(Self::COLUMNS.len());
+                ColumnType::copy(&self.$key, rows);
+                $(ColumnType::copy(&self.$column, rows);)+
+                $(ColumnType::copy(&self.$hidden, rows);)+
             }
         }
     };
 }
 pub(crate) use stream_row;
 
-/// The table of one version.
+/// The type of a column in the view: the second one, if it is given.
+macro_rules! view_type {
+    ($ty:ty) => {
+        $ty
+    };
+    ($ty:ty, $view_ty:ty) => {
+        $view_ty
+    };
+}
+pub(crate) use view_type;
+
+/// The table of a version, for rows that are folds of streams.
 pub(crate) struct Table<R> {
     select: Arc<str>,
     insert: Arc<str>,
@@ -199,7 +273,7 @@ impl<R: StreamRow> Table<R> {
         }
     }
 
-    /// The rows of these streams, as far as there are any.
+    /// The rows of these streams. Streams without a row are left out.
     pub async fn load(
         &self,
         connection: &mut PgConnection,
@@ -233,7 +307,7 @@ impl<R: StreamRow> Table<R> {
         written_all(written, rows.len())
     }
 
-    /// Writes rows that are there already.
+    /// Updates rows that the table has.
     pub async fn update(
         &self,
         connection: &mut PgConnection,
@@ -242,7 +316,7 @@ impl<R: StreamRow> Table<R> {
         self.write(connection, &self.update, rows).await
     }
 
-    /// Copies rows that are not there yet.
+    /// Copies rows that the table does not have yet.
     pub async fn copy(&self, connection: &mut PgConnection, rows: &[&R]) -> Result<(), ApplyError> {
         if rows.is_empty() {
             return Ok(());
@@ -282,13 +356,13 @@ impl<R: StreamRow> Projection for Table<R> {
             };
             folded.take(at, record, event)?;
         }
-        // In the order of the key: neighbours in the index are written together.
+        // In the order of the key, so that neighbours in the index are written together.
         let mut rows: Vec<_> = rows.into_iter().collect();
         rows.sort_unstable_by_key(|(id, _)| *id);
         let (new, old): (Vec<_>, Vec<_>) = rows.iter().partition(|(_, folded)| folded.new);
         let new: Vec<_> = new.into_iter().map(|(_, folded)| &folded.row).collect();
         let old: Vec<_> = old.into_iter().map(|(_, folded)| &folded.row).collect();
-        // A plain insert: a row that is there already means that its stream began twice.
+        // A plain insert: a row that the table already has means that its stream began twice.
         self.write(connection, &self.insert, &new).await?;
         self.update(connection, &old).await
     }
@@ -298,14 +372,14 @@ impl<R: StreamRow> Projection for Table<R> {
     }
 }
 
-/// A row on its way from event to event.
+/// A row that is being folded.
 pub(crate) struct Folded<R> {
     pub row: R,
-    /// Whether it is not in the table yet.
+    /// Whether the table does not have the row yet.
     pub new: bool,
 }
 
-/// The streams of a kind whose first event among these facts is not their first.
+/// The streams of a kind that began before these facts.
 fn begun_before(kind: StreamKind, facts: &Facts<'_>) -> Vec<Uuid> {
     let mut seen = FxHashMap::default();
     for fact in facts.iter().filter(|fact| fact.record.stream.kind == kind) {
@@ -318,7 +392,7 @@ fn begun_before(kind: StreamKind, facts: &Facts<'_>) -> Vec<Uuid> {
 }
 
 impl<R: StreamRow> Folded<R> {
-    /// The row before the first event of its stream, which is this.
+    /// The row before `event`, the first one of its stream.
     pub fn begin(at: Position, record: &Record, event: &R::Event) -> Result<Self, ApplyError> {
         let partition = sql_partition(at.partition);
         let head = Head { id: record.stream.id, partition, time: record.time };
@@ -328,7 +402,7 @@ impl<R: StreamRow> Folded<R> {
         Ok(Self { row, new: true })
     }
 
-    /// Takes the next event of the stream in.
+    /// Applies the next event of the stream.
     pub fn take(
         &mut self,
         at: Position,
@@ -355,7 +429,30 @@ fn stop(at: Position, record: &Record, problem: String) -> ApplyError {
     ApplyError::Stream { partition: at.partition, stream: record.stream, problem }
 }
 
-/// An amount of a row; `None` if the currency is none.
+/// An amount in a row; `None` if the currency is unknown.
 pub(crate) fn money(amount: i64, currency: &str) -> Option<Money> {
     Some(Money::new(amount, currency.parse().ok()?))
+}
+
+/// Runs the query of a list: the rows newest first by `time` and then `id`, from behind `after` on,
+/// one more than `limit`, as [`Page::of`](crate::Page::of) expects.
+pub(crate) async fn newest_first<R, T>(
+    pool: &PgPool,
+    mut query: QueryBuilder<Postgres>,
+    [time, id]: [&str; 2],
+    after: Option<(Timestamp, Uuid)>,
+    limit: u32,
+) -> Result<Vec<T>, QueryError>
+where
+    R: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    T: TryFrom<R, Error = QueryError>,
+{
+    if let Some((after_time, after_id)) = after {
+        query.push(format_args!(" and ({time}, {id}) < (")).push_bind(after_time);
+        query.push(", ").push_bind(after_id).push(")");
+    }
+    query.push(format_args!(" order by {time} desc, {id} desc limit "));
+    query.push_bind(i64::from(limit) + 1);
+    let rows: Vec<R> = query.build_query_as().fetch_all(pool).await?;
+    rows.into_iter().map(T::try_from).collect()
 }

@@ -1,28 +1,31 @@
 //! Events to rows.
 
-use crate::streams::{Head, HeadMut, StreamRow, Table, stream_row};
-use events::{Event, Sealed, StreamKind, Timestamp, customer};
-use sqlx::{Postgres, postgres::PgArguments, query::Query};
+use crate::streams::{Head, StreamRow, Table, stream_row};
+use events::{Sealed, Timestamp, customer};
 use uuid::Uuid;
 
 /// The `customers` table of one version.
 pub(crate) type Customers = Table<CustomerRow>;
 
 stream_row! {
-    CustomerRow {
-        customer_id: Uuid,
-        partition: i32,
-        version: i64,
-        shown_version: i64,
-        status: String,
-        email_id: Uuid,
-        email: String,
-        first_name: String,
-        last_name: String,
-        vip: bool,
-        order_count: i64,
-        created_at: Timestamp,
-        updated_at: Timestamp,
+    CustomerRow in "customers", from Customer(customer::Event), shown as ShownCustomer {
+        shown {
+            customer_id: Uuid,
+            shown_version: i64,
+            email_id: Uuid,
+            email: String,
+            first_name: String,
+            last_name: String,
+            vip: bool,
+            order_count: i64,
+            created_at: Timestamp,
+            updated_at: Timestamp,
+        }
+        hidden {
+            partition: i32,
+            version: i64,
+            status: String,
+        }
     }
 }
 
@@ -37,22 +40,6 @@ const REFUSED: &str = "refused";
 const ERASED: &str = "erased";
 
 impl StreamRow for CustomerRow {
-    type Event = customer::Event;
-    const KIND: StreamKind = StreamKind::Customer;
-    const TABLE: &'static str = "customers";
-    const COLUMNS: &'static [crate::streams::Column] = Self::ROW_COLUMNS;
-
-    fn event(event: &Event) -> Option<&customer::Event> {
-        match event {
-            Event::Customer(event) => Some(event),
-            _ => None,
-        }
-    }
-
-    fn is_bookkeeping(event: &customer::Event) -> bool {
-        event.is_bookkeeping()
-    }
-
     /// Any event may be the first: an order that names an unknown customer is still closed at that
     /// customer's stream.
     fn begin(head: Head, _: &customer::Event) -> Option<Self> {
@@ -96,21 +83,6 @@ impl StreamRow for CustomerRow {
             | E::OrderOpened(_)
             | E::KeyDestroyed(_) => {}
         }
-    }
-
-    fn head(&mut self) -> HeadMut<'_> {
-        HeadMut {
-            version: &mut self.version,
-            shown_version: &mut self.shown_version,
-            updated_at: &mut self.updated_at,
-        }
-    }
-
-    fn bind<'q>(
-        rows: &'q [&'q Self],
-        query: Query<'q, Postgres, PgArguments>,
-    ) -> Query<'q, Postgres, PgArguments> {
-        Self::bind_columns(rows, query)
     }
 }
 

@@ -1,22 +1,10 @@
 //! Rows to answers.
 
-use super::Customer;
+use super::{Customer, apply::ShownCustomer};
 use crate::{QueryError, ReadModel, ReadModels};
-use events::{Sealed, StreamId, Timestamp};
-use sqlx::FromRow;
+use events::{Sealed, StreamId};
+use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
-
-/// The columns by name: a later version of the view may have more.
-macro_rules! select {
-    ($rest:literal) => {
-        concat!(
-            "select customer_id, shown_version, email_id, email, first_name, last_name, vip, \
-             order_count, created_at, \
-             updated_at from read.customers ",
-            $rest
-        )
-    };
-}
 
 impl ReadModels {
     /// The customer with this id, registered or erased.
@@ -25,7 +13,9 @@ impl ReadModels {
     /// When the database does not answer, or the customer is parked.
     pub async fn customer(&self, id: Uuid) -> Result<Option<Customer>, QueryError> {
         self.refuse_parked(ReadModel::Customers, StreamId::customer(id)).await?;
-        self.customer_where(select!("where customer_id = $1"), id).await
+        let mut query = ShownCustomer::select();
+        query.push(" where customer_id = ").push_bind(id);
+        self.find_customer(query).await
     }
 
     /// The registered customer whose address has this keyed hash.
@@ -35,9 +25,10 @@ impl ReadModels {
     pub async fn customer_by_email(&self, email_id: Uuid) -> Result<Option<Customer>, QueryError> {
         // For a moment, two rows can show the same address: one customer has taken it over, and the
         // event that takes it away from the other has not been applied yet.
-        const BY_EMAIL: &str =
-            select!("where email_id = $1 order by updated_at desc, customer_id limit 1");
-        let found = self.customer_where(BY_EMAIL, email_id).await?;
+        let mut query = ShownCustomer::select();
+        query.push(" where email_id = ").push_bind(email_id);
+        query.push(" order by updated_at desc, customer_id limit 1");
+        let found = self.find_customer(query).await?;
         match found {
             Some(found) if self.may_have_parked(ReadModel::Customers).await? => {
                 let found = self.customer(found.customer_id).await?;
@@ -47,35 +38,20 @@ impl ReadModels {
         }
     }
 
-    async fn customer_where(
+    async fn find_customer(
         &self,
-        query: &'static str,
-        id: Uuid,
+        mut query: QueryBuilder<Postgres>,
     ) -> Result<Option<Customer>, QueryError> {
         self.ask(move |pool| async move {
-            let row: Option<Row> = sqlx::query_as(query).bind(id).fetch_optional(&pool).await?;
+            let row: Option<ShownCustomer> = query.build_query_as().fetch_optional(&pool).await?;
             Ok(row.map(Customer::from))
         })
         .await
     }
 }
 
-#[derive(FromRow)]
-struct Row {
-    customer_id: Uuid,
-    shown_version: i64,
-    email_id: Uuid,
-    email: String,
-    first_name: String,
-    last_name: String,
-    vip: bool,
-    order_count: i64,
-    created_at: Timestamp,
-    updated_at: Timestamp,
-}
-
-impl From<Row> for Customer {
-    fn from(row: Row) -> Self {
+impl From<ShownCustomer> for Customer {
+    fn from(row: ShownCustomer) -> Self {
         Self {
             customer_id: row.customer_id,
             email_id: row.email_id,

@@ -1,14 +1,14 @@
 //! Events to rows.
 
-use super::{Refund, Status};
+use super::{Item, Refund, Status};
 use crate::copy::Rows;
-use crate::streams::{ColumnType, Head, HeadMut, StreamRow, Table, stream_row};
+use crate::streams::{ColumnType, Head, StreamRow, Table, stream_row};
 use events::{
-    Event, Money, StreamKind, Timestamp,
+    Money, Timestamp,
     order::{self, Discount, Line, PricedLine},
 };
 use serde::Serialize;
-use sqlx::{Postgres, postgres::PgArguments, query::Query};
+use sqlx::{Postgres, types::Json};
 use std::{borrow::Cow, sync::Arc};
 use uuid::Uuid;
 
@@ -16,46 +16,34 @@ use uuid::Uuid;
 pub(crate) type Orders = Table<OrderRow>;
 
 stream_row! {
-    OrderRow {
-        order_id: Uuid,
-        partition: i32,
-        version: i64,
-        shown_version: i64,
-        customer_id: Uuid,
-        status: String,
-        items: Items,
-        currency: Option<String>,
-        subtotal: Option<i64>,
-        discount: Option<i64>,
-        discounts: Discounts,
-        total: Option<i64>,
-        payment_method: String,
-        payment_id: Option<String>,
-        payment: String,
-        reason: Option<String>,
-        shipping_address: Option<String>,
-        placed_at: Timestamp,
-        updated_at: Timestamp,
+    OrderRow in "orders", from Order(order::Event), shown as ShownOrder {
+        shown {
+            order_id: Uuid,
+            shown_version: i64,
+            customer_id: Uuid,
+            status: String,
+            items: Items as Json<Vec<Item>>,
+            currency: Option<String>,
+            subtotal: Option<i64>,
+            discount: Option<i64>,
+            discounts: Discounts as Json<Vec<Discount>>,
+            total: Option<i64>,
+            payment_method: String,
+            payment_id: Option<String>,
+            payment: String,
+            reason: Option<String>,
+            shipping_address: Option<String>,
+            placed_at: Timestamp,
+            updated_at: Timestamp,
+        }
+        hidden {
+            partition: i32,
+            version: i64,
+        }
     }
 }
 
 impl StreamRow for OrderRow {
-    type Event = order::Event;
-    const KIND: StreamKind = StreamKind::Order;
-    const TABLE: &'static str = "orders";
-    const COLUMNS: &'static [crate::streams::Column] = Self::ROW_COLUMNS;
-
-    fn event(event: &Event) -> Option<&order::Event> {
-        match event {
-            Event::Order(event) => Some(event),
-            _ => None,
-        }
-    }
-
-    fn is_bookkeeping(event: &order::Event) -> bool {
-        event.is_bookkeeping()
-    }
-
     fn begin(head: Head, event: &order::Event) -> Option<Self> {
         let order::Event::Placed(placed) = event else { return None };
         Some(Self {
@@ -113,21 +101,6 @@ impl StreamRow for OrderRow {
             | E::MailSent(_)
             | E::MailRefused(_) => {}
         }
-    }
-
-    fn head(&mut self) -> HeadMut<'_> {
-        HeadMut {
-            version: &mut self.version,
-            shown_version: &mut self.shown_version,
-            updated_at: &mut self.updated_at,
-        }
-    }
-
-    fn bind<'q>(
-        rows: &'q [&'q Self],
-        query: Query<'q, Postgres, PgArguments>,
-    ) -> Query<'q, Postgres, PgArguments> {
-        Self::bind_columns(rows, query)
     }
 }
 

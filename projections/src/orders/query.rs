@@ -1,24 +1,17 @@
 //! Rows to answers.
 
-use super::{Item, Order, Status, apply::Payment};
-use crate::{Page, QueryError, ReadModel, ReadModels, projection::unreadable, streams::money};
-use events::{Sealed, StreamId, Timestamp, order::Discount};
-use sqlx::{FromRow, types::Json};
+use super::{
+    Order, Status,
+    apply::{Payment, ShownOrder},
+};
+use crate::{
+    Page, QueryError, ReadModel, ReadModels,
+    projection::unreadable,
+    streams::{money, newest_first},
+};
+use events::{Sealed, StreamId, Timestamp};
+use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
-
-/// The columns by name: a later version of the view may have more.
-macro_rules! select {
-    ($rest:literal) => {
-        concat!(
-            "select order_id, shown_version, customer_id, status, items, currency, subtotal, \
-             discount, discounts, \
-             total, payment_method, payment_id, payment, reason, shipping_address, placed_at, \
-             updated_at \
-             from read.orders ",
-            $rest
-        )
-    };
-}
 
 /// The orders that a list shows. All given conditions must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,9 +58,10 @@ impl ReadModels {
 
     async fn find_order(&self, id: Uuid, owner: Option<Uuid>) -> Result<Option<Order>, QueryError> {
         self.ask(move |pool| async move {
-            let mine = select!("where order_id = $1 and customer_id = coalesce($2, customer_id)");
-            let row: Option<Row> =
-                sqlx::query_as(mine).bind(id).bind(owner).fetch_optional(&pool).await?;
+            let mut query = ShownOrder::select();
+            query.push(" where order_id = ").push_bind(id);
+            query.push(" and customer_id = coalesce(").push_bind(owner).push(", customer_id)");
+            let row: Option<ShownOrder> = query.build_query_as().fetch_optional(&pool).await?;
             row.map(Order::try_from).transpose()
         })
         .await
@@ -107,8 +101,13 @@ impl ReadModels {
         after: Option<Cursor>,
         limit: u32,
     ) -> Result<Page<Order, Cursor>, QueryError> {
-        let filter = filter.clone();
-        let items = self.ask(move |pool| list(pool, filter, after, limit)).await?;
+        let query = matching(filter);
+        let after = after.map(|after| (after.placed_at, after.order_id));
+        let list = move |pool| async move {
+            let order = ["placed_at", "order_id"];
+            newest_first::<ShownOrder, _>(&pool, query, order, after, limit).await
+        };
+        let items = self.ask(list).await?;
         let cursor =
             |order: &Order| Cursor { placed_at: order.placed_at, order_id: order.order_id };
         Ok(Page::of(items, limit, cursor))
@@ -117,13 +116,9 @@ impl ReadModels {
 
 /// The query contains only the conditions that were asked for, so that the planner sees which index
 /// fits. There are at most 16 different texts, and none contains a value.
-async fn list(
-    pool: sqlx::PgPool,
-    filter: Filter,
-    after: Option<Cursor>,
-    limit: u32,
-) -> Result<Vec<Order>, QueryError> {
-    let mut query = sqlx::QueryBuilder::new(select!("where true"));
+fn matching(filter: &Filter) -> QueryBuilder<Postgres> {
+    let mut query = ShownOrder::select();
+    query.push(" where true");
     if !filter.statuses.is_empty() {
         let statuses: Vec<&str> = filter.statuses.iter().map(|status| status.as_str()).collect();
         query.push(" and status = any(").push_bind(statuses).push(")");
@@ -137,40 +132,13 @@ async fn list(
     if let Some(to) = filter.placed_to {
         query.push(" and placed_at < ").push_bind(to);
     }
-    if let Some(Cursor { placed_at, order_id }) = after {
-        query.push(" and (placed_at, order_id) < (").push_bind(placed_at);
-        query.push(", ").push_bind(order_id).push(")");
-    }
-    query.push(" order by placed_at desc, order_id desc limit ").push_bind(i64::from(limit) + 1);
-    let rows: Vec<Row> = query.build_query_as().fetch_all(&pool).await?;
-    rows.into_iter().map(Order::try_from).collect()
+    query
 }
 
-#[derive(FromRow)]
-struct Row {
-    order_id: Uuid,
-    shown_version: i64,
-    customer_id: Uuid,
-    status: String,
-    items: Json<Vec<Item>>,
-    currency: Option<String>,
-    subtotal: Option<i64>,
-    discount: Option<i64>,
-    discounts: Json<Vec<Discount>>,
-    total: Option<i64>,
-    payment_method: String,
-    payment_id: Option<String>,
-    payment: String,
-    reason: Option<String>,
-    shipping_address: Option<String>,
-    placed_at: Timestamp,
-    updated_at: Timestamp,
-}
-
-impl TryFrom<Row> for Order {
+impl TryFrom<ShownOrder> for Order {
     type Error = QueryError;
 
-    fn try_from(row: Row) -> Result<Self, QueryError> {
+    fn try_from(row: ShownOrder) -> Result<Self, QueryError> {
         let bad = |problem| unreadable("orders", problem);
         let status = row.status.parse().map_err(|_| bad("status"))?;
         let payment = Payment::named(&row.payment).ok_or_else(|| bad("payment"))?;

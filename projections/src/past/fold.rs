@@ -5,13 +5,13 @@ use crate::{
     facts::{Decoded, Facts},
     parked::{Sieve, apply_carefully},
     projection::Projection,
-    version::VersionId,
+    version::{self, VersionId},
 };
 use events::{
     Offset, Partition, Position, StreamId, Timestamp,
     log::{BatchReader, Cursor, EventLog, Record},
 };
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::PgConnection;
 use std::sync::Arc;
 
 /// Smallest number of events applied at once, as long as there are more.
@@ -70,13 +70,7 @@ impl Scratch {
         id: VersionId,
         schema: String,
     ) -> Result<Self, sqlx::Error> {
-        let template = id.model.template();
-        let tables = format!(
-            "create schema {schema}; set local search_path to {schema}; {} {} \
-             set local search_path to default;",
-            template.tables, template.indexes
-        );
-        sqlx::raw_sql(AssertSqlSafe(tables)).execute(connection).await?;
+        version::make_tables(connection, &schema, id.model.template()).await?;
         let writer = id.model.writer(&schema);
         Ok(Self { schema, events: 0, writer, sieve: Sieve::new(id) })
     }

@@ -1,51 +1,38 @@
 //! Events to rows.
 
-use crate::streams::{Head, HeadMut, StreamRow, Table, stream_row};
-use events::{Event, Money, StreamKind, Timestamp, product};
-use sqlx::{Postgres, postgres::PgArguments, query::Query};
+use crate::streams::{Head, StreamRow, Table, stream_row};
+use events::{Money, Timestamp, product};
 use uuid::Uuid;
 
 /// The `products` table of one version.
 pub(crate) type Products = Table<ProductRow>;
 
 stream_row! {
-    ProductRow {
-        product_id: Uuid,
-        partition: i32,
-        version: i64,
-        shown_version: i64,
-        listed: bool,
-        name: String,
-        description: Option<String>,
-        category: Option<String>,
-        price: i64,
-        currency: String,
-        on_hand: i64,
-        reserved: i64,
-        shipped: i64,
-        discontinued: bool,
-        created_at: Timestamp,
-        updated_at: Timestamp,
+    ProductRow in "products", from Product(product::Event), shown as ShownProduct {
+        shown {
+            product_id: Uuid,
+            shown_version: i64,
+            name: String,
+            description: Option<String>,
+            category: Option<String>,
+            price: i64,
+            currency: String,
+            on_hand: i64,
+            reserved: i64,
+            shipped: i64,
+            discontinued: bool,
+            created_at: Timestamp,
+            updated_at: Timestamp,
+        }
+        hidden {
+            partition: i32,
+            version: i64,
+            listed: bool,
+        }
     }
 }
 
 impl StreamRow for ProductRow {
-    type Event = product::Event;
-    const KIND: StreamKind = StreamKind::Product;
-    const TABLE: &'static str = "products";
-    const COLUMNS: &'static [crate::streams::Column] = Self::ROW_COLUMNS;
-
-    fn event(event: &Event) -> Option<&product::Event> {
-        match event {
-            Event::Product(event) => Some(event),
-            _ => None,
-        }
-    }
-
-    fn is_bookkeeping(event: &product::Event) -> bool {
-        event.is_bookkeeping()
-    }
-
     /// Any event may be the first: an order that asks for an unknown product is still closed at
     /// that product's stream.
     fn begin(head: Head, _: &product::Event) -> Option<Self> {
@@ -108,21 +95,6 @@ impl StreamRow for ProductRow {
             }
             E::Discontinued(_) => self.discontinued = true,
         }
-    }
-
-    fn head(&mut self) -> HeadMut<'_> {
-        HeadMut {
-            version: &mut self.version,
-            shown_version: &mut self.shown_version,
-            updated_at: &mut self.updated_at,
-        }
-    }
-
-    fn bind<'q>(
-        rows: &'q [&'q Self],
-        query: Query<'q, Postgres, PgArguments>,
-    ) -> Query<'q, Postgres, PgArguments> {
-        Self::bind_columns(rows, query)
     }
 }
 

@@ -1,23 +1,14 @@
 //! Rows to answers.
 
-use super::Product;
-use crate::{Page, QueryError, ReadModel, ReadModels, projection::unreadable, streams::money};
+use super::{Product, apply::ShownProduct};
+use crate::{
+    Page, QueryError, ReadModel, ReadModels,
+    projection::unreadable,
+    streams::{money, newest_first},
+};
 use events::{StreamId, Timestamp};
 use rustc_hash::FxHashMap;
-use sqlx::FromRow;
 use uuid::Uuid;
-
-/// The columns by name: a later version of the view may have more.
-macro_rules! select {
-    ($rest:literal) => {
-        concat!(
-            "select product_id, shown_version, name, description, category, price, currency, \
-             on_hand, reserved, \
-             shipped, discontinued, created_at, updated_at from read.products ",
-            $rest
-        )
-    };
-}
 
 /// The products that a list shows, of those that are sold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,10 +34,9 @@ impl ReadModels {
     pub async fn product(&self, id: Uuid) -> Result<Option<Product>, QueryError> {
         self.refuse_parked(ReadModel::Products, StreamId::product(id)).await?;
         self.ask(move |pool| async move {
-            let row: Option<Row> = sqlx::query_as(select!("where product_id = $1"))
-                .bind(id)
-                .fetch_optional(&pool)
-                .await?;
+            let mut query = ShownProduct::select();
+            query.push(" where product_id = ").push_bind(id);
+            let row: Option<ShownProduct> = query.build_query_as().fetch_optional(&pool).await?;
             row.map(Product::try_from).transpose()
         })
         .await
@@ -81,9 +71,10 @@ impl ReadModels {
             return Ok(FxHashMap::default());
         }
         self.ask(move |pool| async move {
-            let some = select!("where product_id = any($1)");
-            let rows: Vec<Row> = sqlx::query_as(some).bind(ids).fetch_all(&pool).await?;
-            let product = |row: Row| Ok((row.product_id, Product::try_from(row)?));
+            let mut query = ShownProduct::select();
+            query.push(" where product_id = any(").push_bind(ids).push(")");
+            let rows: Vec<ShownProduct> = query.build_query_as().fetch_all(&pool).await?;
+            let product = |row: ShownProduct| Ok((row.product_id, Product::try_from(row)?));
             rows.into_iter().map(product).collect()
         })
         .await
@@ -99,8 +90,17 @@ impl ReadModels {
         after: Option<Cursor>,
         limit: u32,
     ) -> Result<Page<Product, Cursor>, QueryError> {
-        let filter = filter.clone();
-        let items = self.ask(move |pool| list(pool, filter, after, limit)).await?;
+        let mut query = ShownProduct::select();
+        query.push(" where not discontinued");
+        if let Some(category) = &filter.category {
+            query.push(" and category = ").push_bind(category);
+        }
+        let after = after.map(|after| (after.created_at, after.product_id));
+        let list = move |pool| async move {
+            let order = ["created_at", "product_id"];
+            newest_first::<ShownProduct, _>(&pool, query, order, after, limit).await
+        };
+        let items = self.ask(list).await?;
         let cursor = |product: &Product| Cursor {
             created_at: product.created_at,
             product_id: product.product_id,
@@ -109,46 +109,10 @@ impl ReadModels {
     }
 }
 
-async fn list(
-    pool: sqlx::PgPool,
-    filter: Filter,
-    after: Option<Cursor>,
-    limit: u32,
-) -> Result<Vec<Product>, QueryError> {
-    let mut query = sqlx::QueryBuilder::new(select!("where not discontinued"));
-    if let Some(category) = filter.category {
-        query.push(" and category = ").push_bind(category);
-    }
-    if let Some(Cursor { created_at, product_id }) = after {
-        query.push(" and (created_at, product_id) < (").push_bind(created_at);
-        query.push(", ").push_bind(product_id).push(")");
-    }
-    query.push(" order by created_at desc, product_id desc limit ").push_bind(i64::from(limit) + 1);
-    let rows: Vec<Row> = query.build_query_as().fetch_all(&pool).await?;
-    rows.into_iter().map(Product::try_from).collect()
-}
-
-#[derive(FromRow)]
-struct Row {
-    product_id: Uuid,
-    shown_version: i64,
-    name: String,
-    description: Option<String>,
-    category: Option<String>,
-    price: i64,
-    currency: String,
-    on_hand: i64,
-    reserved: i64,
-    shipped: i64,
-    discontinued: bool,
-    created_at: Timestamp,
-    updated_at: Timestamp,
-}
-
-impl TryFrom<Row> for Product {
+impl TryFrom<ShownProduct> for Product {
     type Error = QueryError;
 
-    fn try_from(row: Row) -> Result<Self, QueryError> {
+    fn try_from(row: ShownProduct) -> Result<Self, QueryError> {
         let price = money(row.price, &row.currency);
         Ok(Self {
             product_id: row.product_id,
