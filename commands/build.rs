@@ -1,5 +1,8 @@
 //! Names the code that folds events into state: the name is a hash of its sources.
 
+#[path = "../events/src/fnv.rs"]
+mod fnv;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -12,13 +15,11 @@ fn main() -> io::Result<()> {
         collect(Path::new(folder), &mut sources)?;
     }
     sources.sort();
-    // FNV-1a is enough to tell versions of the code apart; it is no protection against forgery.
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut code = Vec::new();
     for source in sources {
-        for byte in fs::read(source)? {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
+        code.extend(fs::read(source)?);
     }
+    let hash = fnv::fnv1a(code);
     println!("cargo:rustc-env=ORDERLOG_FOLD={hash:016x}");
     Ok(())
 }

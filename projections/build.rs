@@ -1,29 +1,30 @@
-//! Gives the code that decides what rows say a name of its own: that of its sources.
+//! Identifies the code that decides what rows say, by a checksum of its sources.
+
+#[path = "../events/src/fnv.rs"]
+mod fnv;
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
-/// Events and what becomes of them, the tables, and the libraries that both call.
-const DECIDE: [&str; 4] = ["src", "../events/src", "../migrations/projections", "../Cargo.lock"];
+/// The events, the code that makes rows of them, the tables, and the versions of the libraries.
+const SOURCES: [&str; 4] = ["src", "../events/src", "../migrations/projections", "../Cargo.lock"];
 
 fn main() -> io::Result<()> {
-    // They are compiled in, and a new file among them is no source the compiler would notice.
+    // The migrations are compiled in, but cargo does not notice a new file among them.
     println!("cargo:rerun-if-changed=../migrations");
     let mut sources = Vec::new();
-    for path in DECIDE {
+    for path in SOURCES {
         println!("cargo:rerun-if-changed={path}");
         collect(PathBuf::from(path), &mut sources)?;
     }
     sources.sort();
-    // FNV-1a: tells versions of the code apart, keeps nobody out.
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut code = Vec::new();
     for source in sources {
-        for byte in fs::read(source)? {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
+        code.extend(fs::read(source)?);
     }
+    let hash = fnv::fnv1a(code);
     println!("cargo:rustc-env=ORDERLOG_ROWS={hash:016x}");
     Ok(())
 }

@@ -38,11 +38,13 @@ pub mod stream;
 pub mod upcast;
 pub mod wishlist;
 
+mod fnv;
 mod full_text;
 mod schema;
 
 pub use codec::{DecodeError, Event};
 pub use environment::{Environment, Timestamp};
+pub use fnv::fnv1a;
 pub use full_text::full_text;
 pub use money::{Currency, Money};
 pub use position::{LogPosition, Offset, Partition, Position};

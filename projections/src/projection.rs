@@ -148,9 +148,7 @@ impl Template {
     /// Identifies the code that writes the rows by its revision and a checksum of its tables.
     pub fn fingerprint(&self) -> String {
         let bytes = self.tables.bytes().chain(self.indexes.bytes()).chain(self.views.bytes());
-        let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let hash = events::fnv1a(bytes);
         format!("{}-{hash:016x}", self.revision)
     }
 }

@@ -13,7 +13,7 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use events::{Position, StreamId};
-use projections::parked::{self, Outcome, ParkedStream, Retried, RetryError};
+use projections::parked::{self, ParkedStream, Retried, RetryError, RetryReport};
 use serde::Serialize;
 use std::sync::Arc;
 use utoipa::ToSchema;
@@ -108,12 +108,12 @@ pub struct RetriedBody {
     reason: Option<String>,
 }
 
-impl From<Retried> for RetriedBody {
-    fn from(retried: Retried) -> Self {
-        let (outcome, position, reason) = match retried.outcome {
-            Outcome::Drained => ("drained", None, None),
-            Outcome::Stale => ("stale", None, None),
-            Outcome::Parked { position, reason } => ("parked", Some(position), Some(reason)),
+impl From<RetryReport> for RetriedBody {
+    fn from(retried: RetryReport) -> Self {
+        let (outcome, position, reason) = match retried.result {
+            Retried::Drained => ("drained", None, None),
+            Retried::Stale => ("stale", None, None),
+            Retried::Parked { position, reason } => ("parked", Some(position), Some(reason)),
         };
         Self {
             projection: retried.model.as_str(),

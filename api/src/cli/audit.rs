@@ -9,7 +9,7 @@ use orderlog::{
     audit::{Finding, Report, audit},
     config::Config,
 };
-use projections::past::{self, Difference, ModelReport};
+use projections::past::{self, ModelReport, UnmatchedRow};
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
@@ -51,7 +51,7 @@ async fn read_models(config: &Config, log: &dyn EventLog) -> anyhow::Result<Vec<
 
 fn tell_read_model(report: &ModelReport) -> anyhow::Result<()> {
     let ModelReport { model, version, events, rows, parked, found, .. } = report;
-    for Difference { table, stored, row } in &report.differences {
+    for UnmatchedRow { table, stored, row } in &report.differences {
         let side = if *stored { "only in the read model" } else { "only in the log" };
         super::print(&format!("{model} version {version}, {table}, {side}: {row}"))?;
     }

@@ -5,7 +5,7 @@ use events::{StreamId, log::EventLog};
 use orderlog::config::Config;
 use projections::{
     ReadModel,
-    parked::{self, Outcome, ParkedStream, Retried},
+    parked::{self, ParkedStream, Retried, RetryReport},
     rebuild,
 };
 use sqlx::PgPool;
@@ -45,13 +45,13 @@ async fn carry_out(
     Ok(ExitCode::SUCCESS)
 }
 
-fn tried(retried: &[Retried]) -> anyhow::Result<ExitCode> {
+fn tried(retried: &[RetryReport]) -> anyhow::Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
-    for Retried { model, version, applied, outcome } in retried {
-        let became = match outcome {
-            Outcome::Drained => "no longer parked".to_owned(),
-            Outcome::Stale => "left alone: another program feeds it".to_owned(),
-            Outcome::Parked { position, reason } => {
+    for RetryReport { model, version, applied, result } in retried {
+        let became = match result {
+            Retried::Drained => "no longer parked".to_owned(),
+            Retried::Stale => "left alone: another program feeds it".to_owned(),
+            Retried::Parked { position, reason } => {
                 code = ExitCode::FAILURE;
                 format!("still parked at {position}: {reason}")
             }

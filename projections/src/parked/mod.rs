@@ -15,7 +15,7 @@ mod sieve;
 mod store;
 
 pub(crate) use careful::{Refusal, apply as apply_carefully};
-pub use retry::{Outcome, Retried, RetryError, retry};
+pub use retry::{Retried, RetryError, RetryReport, retry};
 pub(crate) use sieve::{KeptBack, Sieve};
 pub(crate) use store::{counts, firsts, keeps_back, load, record};
 

@@ -23,7 +23,7 @@ const PIECE: usize = 1_000;
 
 /// The result of a retry in one version.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Retried {
+pub struct RetryReport {
     /// The read model.
     pub model: ReadModel,
     /// The version of the read model.
@@ -31,12 +31,12 @@ pub struct Retried {
     /// The number of events that this retry applied.
     pub applied: u64,
     /// What became of the stream.
-    pub outcome: Outcome,
+    pub result: Retried,
 }
 
 /// What a retry did with a parked stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Retried {
     /// All events are applied, and the stream is no longer parked.
     Drained,
     /// The stream is still parked.
@@ -78,7 +78,7 @@ pub async fn retry(
     pool: &PgPool,
     log: &Arc<dyn EventLog>,
     stream: StreamId,
-) -> Result<Vec<Retried>, RetryError> {
+) -> Result<Vec<RetryReport>, RetryError> {
     let (pool, log) = (pool.clone(), Arc::clone(log));
     // Runs to its end even if the caller is dropped.
     #[expect(clippy::disallowed_methods, reason = "ends by itself, with the stream")]
@@ -89,11 +89,11 @@ pub async fn retry(
         }
         let mut retried = Vec::new();
         for (share, ours) in parked {
-            let (applied, outcome) =
-                if ours { drain(&pool, &*log, share, stream).await? } else { (0, Outcome::Stale) };
+            let (applied, result) =
+                if ours { drain(&pool, &*log, share, stream).await? } else { (0, Retried::Stale) };
             let (model, version) = (share.0.model, share.0.number.unsigned_abs());
-            tracing::info!(version = %share.0, %stream, applied, ?outcome, "parked stream retried");
-            retried.push(Retried { model, version, applied, outcome });
+            tracing::info!(version = %share.0, %stream, applied, ?result, "parked stream retried");
+            retried.push(RetryReport { model, version, applied, result });
         }
         Ok(retried)
     });
@@ -105,11 +105,11 @@ async fn drain(
     log: &dyn EventLog,
     share: Share,
     stream: StreamId,
-) -> Result<(u64, Outcome), RetryError> {
+) -> Result<(u64, Retried), RetryError> {
     let mut applied = 0;
     loop {
         let row = store::row(&mut *pool.acquire().await?, share, stream).await?;
-        let Some(row) = row else { return Ok((applied, Outcome::Drained)) };
+        let Some(row) = row else { return Ok((applied, Retried::Drained)) };
         let piece = Piece::read(log, &row, stream).await?;
         let mut tx = database::begin(pool).await?;
         // A feed moves the checkpoint first in its transaction, so this lock excludes it.
@@ -124,9 +124,9 @@ async fn drain(
         applied += step.applied;
         match step.refused {
             Some((position, reason)) => {
-                return Ok((applied, Outcome::Parked { position, reason }));
+                return Ok((applied, Retried::Parked { position, reason }));
             }
-            None if step.done => return Ok((applied, Outcome::Drained)),
+            None if step.done => return Ok((applied, Retried::Drained)),
             None => {}
         }
     }

@@ -38,7 +38,7 @@ pub struct ModelReport {
     /// The number of differing rows, named below or not, and of streams that could not be folded.
     pub found: u64,
     /// The first differing rows of each table.
-    pub differences: Vec<Difference>,
+    pub differences: Vec<UnmatchedRow>,
     /// Streams that cannot be applied although they are not parked, and why.
     pub refused: Vec<(StreamId, String)>,
 }
@@ -50,7 +50,7 @@ fn name<S: serde::Serializer>(model: &ReadModel, serializer: S) -> Result<S::Ok,
 
 /// A row that only one of the two sides has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Difference {
+pub struct UnmatchedRow {
     /// The table.
     pub table: String,
     /// Whether the row is in the read model (`true`) or in the fold of the log (`false`).
@@ -174,7 +174,7 @@ async fn compare_table(
         let found: Vec<(String, i64)> =
             sqlx::query_as(AssertSqlSafe(named)).fetch_all(&mut *connection).await?;
         report.found += found.first().map_or(0, |(_, all)| all.unsigned_abs());
-        report.differences.extend(found.into_iter().map(|(row, _)| Difference {
+        report.differences.extend(found.into_iter().map(|(row, _)| UnmatchedRow {
             table: table.clone(),
             stored: is_stored,
             row,

@@ -9,7 +9,7 @@ mod audit;
 mod fold;
 mod stream;
 
-pub use audit::{Difference, ModelReport, audit};
+pub use audit::{ModelReport, UnmatchedRow, audit};
 pub use stream::{Rebuilt, rebuild_stream};
 
 use crate::{ReadModel, version::VersionId};
@@ -191,10 +191,7 @@ fn name(moment: &Moment) -> String {
     match moment {
         Moment::Time(time) => time.format("%Y%m%dt%H%M%S%6fz").to_string(),
         Moment::Token(token) => {
-            let token = token.to_string();
-            let hash = token.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-            });
+            let hash = events::fnv1a(token.to_string().bytes());
             format!("position_{hash:016x}")
         }
     }

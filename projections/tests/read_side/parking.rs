@@ -16,7 +16,7 @@ use events::{
 };
 use projections::{
     ProjectorSettings, ReadModel,
-    parked::{self, Outcome, ParkedStream, RetryError},
+    parked::{self, ParkedStream, Retried, RetryError},
 };
 use sqlx::AssertSqlSafe;
 use std::sync::Arc;
@@ -117,7 +117,7 @@ async fn an_event_that_cannot_be_decoded_parks_its_stream_and_no_other() {
 
         // The program is unchanged, so a retry has no effect.
         for retried in parked::retry(&scenario.pool, &scenario.log, stream).await.unwrap() {
-            let Outcome::Parked { position, .. } = retried.outcome else { panic!("{retried:?}") };
+            let Retried::Parked { position, .. } = retried.result else { panic!("{retried:?}") };
             assert_eq!((position, retried.applied), (events[2], 0));
         }
         assert!(all(&scenario).await.iter().all(|it| it.tries == 1));
@@ -125,7 +125,7 @@ async fn an_event_that_cannot_be_decoded_parks_its_stream_and_no_other() {
 
         healer.heal();
         for retried in parked::retry(&scenario.pool, &scenario.log, stream).await.unwrap() {
-            assert_eq!(retried.outcome, Outcome::Drained);
+            assert_eq!(retried.result, Retried::Drained);
             assert_eq!(retried.applied, events.len() as u64 - 2);
         }
         assert_eq!(all(&scenario).await, []);

@@ -127,7 +127,7 @@ async fn every_way_in_which_rows_can_be_wrong_is_found_and_named() {
         for report in reports {
             if report.model == ReadModel::Orders {
                 assert_eq!(report.found, expected, "{report:?}");
-                let named = |it: &past::Difference| it.row.contains(&id.to_string());
+                let named = |it: &past::UnmatchedRow| it.row.contains(&id.to_string());
                 assert!(report.differences.iter().any(named), "{report:?}");
             } else {
                 assert_eq!(report.found, 0, "{report:?}");

@@ -10,7 +10,7 @@ use crate::{
 use events::{Event, StreamId, StreamKind, order, product};
 use projections::{
     ProjectorSettings,
-    parked::{self, Outcome},
+    parked::{self, Retried},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -49,7 +49,7 @@ async fn draining_meets_the_live_feed_without_gap_or_repeat() {
         }
         for retried in retrying.await.unwrap() {
             let Ok(retried) = retried else { continue };
-            assert!(retried.iter().all(|it| it.outcome == Outcome::Drained), "{retried:?}");
+            assert!(retried.iter().all(|it| it.result == Retried::Drained), "{retried:?}");
         }
         scenario.settle().await;
         assert_eq!(all(&scenario).await, []);
@@ -84,7 +84,7 @@ async fn a_long_stream_is_drained_in_pieces_up_to_what_is_refused_still() {
     let retried = parked::retry(&scenario.pool, &scenario.log, stream).await.unwrap();
     for retried in retried {
         assert_eq!(retried.applied, 3_298);
-        assert!(matches!(retried.outcome, Outcome::Parked { .. }), "{retried:?}");
+        assert!(matches!(retried.result, Retried::Parked { .. }), "{retried:?}");
     }
     for parked in all(&scenario).await {
         assert_eq!((parked.stream_version, parked.events), (3_300, 201));
@@ -92,7 +92,7 @@ async fn a_long_stream_is_drained_in_pieces_up_to_what_is_refused_still() {
     }
     worse.heal();
     let retried = parked::retry(&scenario.pool, &scenario.log, stream).await.unwrap();
-    assert!(retried.iter().all(|it| it.applied == 201 && it.outcome == Outcome::Drained));
+    assert!(retried.iter().all(|it| it.applied == 201 && it.result == Retried::Drained));
     assert_all_passed(&scenario).await;
     assert_eq!(scenario.dump_all().await, undisturbed(&scenario).await);
     projector.stop().await;
@@ -120,7 +120,7 @@ async fn what_a_constraint_refuses_is_applied_once_it_is_gone() {
         .unwrap();
     for parked in found {
         let retried = parked::retry(&scenario.pool, &scenario.log, parked.stream).await.unwrap();
-        assert_eq!(retried[0].outcome, Outcome::Drained);
+        assert_eq!(retried[0].result, Retried::Drained);
     }
     assert_all_passed(&scenario).await;
     assert_eq!(scenario.dump_all().await, undisturbed(&scenario).await);
