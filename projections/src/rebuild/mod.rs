@@ -69,8 +69,8 @@ pub struct Manner {
     pub verify_only: bool,
 }
 
-/// Begins a rebuild. Returns the number of the new version. It serves as soon as it has caught up
-/// and either equals the serving version or differs for a known reason: another build wrote that.
+/// Begins a rebuild. Returns the number of the new version. It serves once it has caught up and its
+/// rows equal those of the serving version, or another build wrote the serving version.
 ///
 /// # Errors
 /// When a rebuild is under way, or the database refuses.

@@ -124,7 +124,8 @@ impl Verify {
         let other =
             why.map(|why| if why.is_declared() { Verified::Changed } else { Verified::Undeclared });
         let from = checkpoint::of(&mut new, id, true).await?;
-        // What other code wrote says other things, unless somebody asks which, and its program still feeds it.
+        // Rows that another build wrote are expected to differ. They are compared only if an
+        // operator asked for nothing else, and while that build still feeds its version.
         let asked = other.is_none() || self.version.manner.verify_only;
         if !(asked && comes_level(pool, serving, &from).await?) {
             let Some(other) = other else {

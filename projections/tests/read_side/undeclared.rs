@@ -75,7 +75,7 @@ async fn an_undeclared_change_is_found_told_and_not_fed() {
         ORDERS,
         events::StreamId::order(cast.orders[0]),
     );
-    assert!(anew.await.unwrap_err().to_string().contains("other code"));
+    assert!(anew.await.unwrap_err().to_string().contains("another build"));
 
     // A rebuild with this code is marked as undeclared, and serves once an operator accepts it.
     assert!(matches!(
