@@ -37,7 +37,7 @@ pub(crate) trait StoredRow:
     fn event(event: &Event) -> Option<&Self::Event>;
     /// Whether the event changes nothing that queries show.
     fn is_bookkeeping(event: &Self::Event) -> bool;
-    /// The columns that every event changes.
+    /// The columns that the fold itself maintains.
     fn head(&mut self) -> HeadMut<'_>;
     /// Binds each column of all rows as one array, in the order of [`COLUMNS`](Self::COLUMNS).
     fn bind<'q>(
@@ -63,7 +63,8 @@ pub(crate) struct Head {
     pub time: Timestamp,
 }
 
-/// The columns that every event changes. Bookkeeping changes only `version`.
+/// The columns that the fold itself maintains: `version` with every event, the others with every event
+/// that is not bookkeeping.
 pub(crate) struct HeadMut<'a> {
     pub version: &'a mut i64,
     pub shown_version: &'a mut i64,

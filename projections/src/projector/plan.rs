@@ -20,11 +20,13 @@ impl Coordinator {
     pub(super) fn desired(&self, checkpoints: &Checkpoints) -> BTreeMap<FeedKey, Shares> {
         let leaders = leaders(checkpoints);
         let running = self.versions.iter().filter(|(_, version)| !version.paused);
-        let alone: BTreeMap<VersionId, FeedKey> = running
+        let exclusive: BTreeMap<VersionId, FeedKey> = running
             .clone()
-            .filter_map(|(&id, version)| Some((id, self.alone(version, &leaders, checkpoints)?)))
+            .filter_map(|(&id, version)| {
+                Some((id, self.exclusive_task(version, &leaders, checkpoints)?))
+            })
             .collect();
-        let fed: Vec<_> = running.filter(|(id, _)| !alone.contains_key(id)).collect();
+        let fed: Vec<_> = running.filter(|(id, _)| !exclusive.contains_key(id)).collect();
         let mut desired: BTreeMap<FeedKey, Shares> = BTreeMap::new();
         for (index, group) in self.groups.iter().enumerate() {
             for &partition in group {
@@ -37,7 +39,7 @@ impl Coordinator {
                         continue;
                     }
                     if version.indexes == Indexes::All {
-                        let key = self.usual(index, share, most - checkpoint.events);
+                        let key = self.feeding_task(index, share, most - checkpoint.events);
                         let of_feed = desired.entry(key).or_default();
                         of_feed.entry(partition).or_default().push(Arc::clone(version));
                     } else {
@@ -49,7 +51,7 @@ impl Coordinator {
                 desired.extend(self.fillings(partition, &waiting));
             }
         }
-        desired.extend(alone.into_values().map(|key| (key, Shares::new())));
+        desired.extend(exclusive.into_values().map(|key| (key, Shares::new())));
         desired
     }
 
@@ -84,7 +86,7 @@ impl Coordinator {
     }
 
     /// The task that feeds a share which is `lag` events behind.
-    fn usual(&self, index: usize, (id, partition): Share, lag: i64) -> FeedKey {
+    fn feeding_task(&self, index: usize, (id, partition): Share, lag: i64) -> FeedKey {
         let shared = self.feeds.get(&FeedKey::Together(index)).is_some_and(|running| {
             let fed = running.shares.get(&partition);
             fed.is_some_and(|fed| fed.iter().any(|version| version.id == id))
@@ -106,7 +108,7 @@ impl Coordinator {
 
     /// The task that works on a new version while nothing feeds it. Once begun, it runs to its end
     /// even if events arrive meanwhile.
-    fn alone(
+    fn exclusive_task(
         &self,
         version: &Version,
         leaders: &BTreeMap<Partition, i64>,

@@ -76,8 +76,8 @@ pub(crate) async fn make(
     }
     if wanted == Indexes::All {
         // While the key is being made, another session cannot use the table.
-        let alone = version.manner.gentle || found == Indexes::None;
-        let (ours, others) = dealt(template.rest(), alone);
+        let one_session = version.manner.gentle || found == Indexes::None;
+        let (ours, others) = dealt(template.rest(), one_session);
         let beside = make_in_second_session(pool, id, settings, others);
         let (ours, beside) = futures::join!(execute(&mut tx, id, &ours), beside);
         ours.and(beside)?;
@@ -91,19 +91,19 @@ pub(crate) async fn make(
     tx.commit().await
 }
 
-/// Deals the indexes out to two sessions, or to one if `alone` is set. Building an index reads and
-/// sorts in parallel, but only one process writes it, so two sessions are faster.
+/// Deals the indexes out to two sessions, or to one if `one_session` is set. Building an index reads
+/// and sorts in parallel, but only one process writes it, so two sessions are faster.
 ///
 /// The second session commits before the version is marked as having all indexes. If that mark is
 /// never written, its indexes still exist; `if not exists` skips them the next time.
-fn dealt(indexes: &str, alone: bool) -> (String, String) {
+fn dealt(indexes: &str, one_session: bool) -> (String, String) {
     let (mut ours, mut others) = (String::new(), String::new());
     let lines = indexes.lines().filter(|line| !line.starts_with("--"));
     let statements: String = lines.flat_map(|line| [line, "\n"]).collect();
     let indexes = statements.split_inclusive(';').filter(|index| !index.trim().is_empty());
     for (place, index) in indexes.enumerate() {
         let index = index.replace("create index ", "create index if not exists ");
-        let to = if alone || place % 2 == 0 { &mut ours } else { &mut others };
+        let to = if one_session || place % 2 == 0 { &mut ours } else { &mut others };
         to.push_str(&index);
     }
     (ours, others)
