@@ -161,9 +161,7 @@ pub async fn carry_out(
     // Later events may have followed the outcome by now. A retry is answered without them, so this
     // answer leaves them out as well.
     Ok(match replay::as_answered(app, &live, version, within).await {
-        Ok(view) => {
-            Decided { is_final: view.state.is_final(), view, replayed, changed }
-        }
+        Ok(view) => Decided { is_final: view.state.is_final(), view, replayed, changed },
         // The outcome is known and cannot be shown yet: a 202, and the caller reads it later.
         Err(_) => Decided { view, is_final: false, replayed, changed },
     })

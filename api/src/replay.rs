@@ -1,7 +1,7 @@
 //! Earlier answers: an aggregate as it was at an earlier version, folded from its history.
 
 use crate::{App, causality, problem::Problem, query};
-use commands::{StateView, State, aggregate::At, order::Status};
+use commands::{State, StateView, aggregate::At, order::Status};
 use events::{Event, StreamId};
 use projections::{ReadModel, history::Entry, history::Range};
 use std::time::Duration;

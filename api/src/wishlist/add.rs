@@ -10,7 +10,7 @@ use crate::{
 };
 use axum::{extract::State, http::StatusCode, response::Response};
 use chrono::{DateTime, Utc};
-use commands::{StateView, State as Aggregate, wishlist::Command};
+use commands::{State as Aggregate, StateView, wishlist::Command};
 use events::StreamId;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;

@@ -179,8 +179,8 @@ async fn replay(args: &Args, seed: u64, world: &World, exchanges: &[Exchange]) -
 
 /// Rebuilds every read model beside the serving one, as an operator does.
 async fn rebuild(world: &mut World) -> Result<()> {
-    for model in ReadModel::ALL {
-        let output = world.service().command(&["rebuild", model.as_str()]).output().await?;
+    for model in tables::MODELS {
+        let output = world.service().command(&["rebuild", model]).output().await?;
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         output.status.success().then_some(()).with_context(|| format!("{model}: {error}"))?;
     }

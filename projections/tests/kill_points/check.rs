@@ -324,10 +324,11 @@ impl Seen {
         let of = |projection: &str, number: i32| {
             projection == version.projection && number == version.number
         };
-        let checkpoints =
-            self.checkpoints.iter().filter(|at| of(&at.projection, at.version)).map(|at| {
-                (Partition(at.partition.unsigned_abs()), Offset(at.next_offset))
-            });
+        let checkpoints = self
+            .checkpoints
+            .iter()
+            .filter(|at| of(&at.projection, at.version))
+            .map(|at| (Partition(at.partition.unsigned_abs()), Offset(at.next_offset)));
         let parked = self.parked.iter().filter(|it| of(&it.projection, it.version));
         let parked = parked.map(|it| (it.stream(), Offset(it.first_offset)));
         (checkpoints.collect(), parked.collect())

@@ -6,6 +6,10 @@ use sqlx::{AssertSqlSafe, PgPool, Row};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
+/// The read models.
+pub const MODELS: [&str; 7] =
+    ["orders", "products", "customers", "history", "wishlists", "search", "sales"];
+
 /// The first read model that has not applied all `events` events, if there is any.
 ///
 /// # Errors
