@@ -7,8 +7,8 @@ mod simulator;
 use events::{Event, StreamKind, planted::Bug};
 use simulator::{Plan, run, search, shrink::explain};
 
-/// The number of seeds in `cargo test`. `cargo bench -p commands --bench simulate` has no limit.
-const SEEDS: u64 = 3000;
+/// The number of seeds in `cargo test`. `cargo bench --bench simulate` has no limit.
+const SEEDS: u64 = 1000;
 
 #[test]
 fn whatever_happens_the_promises_hold() {

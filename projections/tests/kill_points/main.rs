@@ -40,14 +40,19 @@ use std::{env, time::Duration};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The number of seeds by default.
-const SEEDS: u64 = 12;
+const SEEDS: u64 = 6;
 
 /// The number of seeds within which a planted bug must be found.
 const SEEDS_PLANTED: u64 = 40;
 
+/// A bound of a plain run, which ends within a minute or two, and that of a long run.
+fn plain_or_long(plain: u32, long: u32) -> u32 {
+    if number("KILL_POINTS_SEEDS").is_some() { long } else { plain }
+}
+
 /// A plain run takes one message in so many; a long run takes every one.
 fn stride(plain: u32) -> u32 {
-    if number("KILL_POINTS_SEEDS").is_some() { 1 } else { plain }
+    plain_or_long(plain, 1)
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -81,13 +86,15 @@ async fn rows_are_the_fold_of_the_log_at_the_checkpoint_wherever_it_is_killed() 
 
 /// The number of messages of a projector to try: those of its start, and then the same ones
 /// repeatedly.
-const MESSAGES: u32 = 200;
+fn messages() -> u32 {
+    plain_or_long(100, 200)
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_projector_killed_at_each_message_in_turn_is_continued_by_the_next() {
     let mut cluster = Cluster::start().await;
     let begun = std::time::Instant::now();
-    let tally = Run::new(1, Planted::Nothing, &mut cluster).await.sweep_projector(MESSAGES).await;
+    let tally = Run::new(1, Planted::Nothing, &mut cluster).await.sweep_projector(messages()).await;
     println!(
         "{}\nin {:?}",
         tally.unwrap_or_else(|violation| panic!("{violation}")),
@@ -101,7 +108,7 @@ async fn a_projector_killed_at_each_message_beside_poison_is_continued_by_the_ne
     let mut cluster = Cluster::start().await;
     let mut run = Run::new(3, Planted::Nothing, &mut cluster).await;
     run.poison();
-    let tally = run.sweep_projector(MESSAGES).await;
+    let tally = run.sweep_projector(messages()).await;
     println!("{}", tally.unwrap_or_else(|violation| panic!("{violation}")));
 }
 
@@ -127,15 +134,16 @@ async fn an_operator_killed_at_each_message_in_turn_may_try_again() {
 }
 
 /// The number of kills of a rebuilding projector, each at a message that the seed decides.
-const KILLS: u32 = 50;
+fn kills() -> u32 {
+    plain_or_long(20, 50).max(number("KILL_POINTS_SEEDS").unwrap_or(0) as u32)
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rebuild_killed_at_any_message_ends_with_the_rows_that_serve() {
     let mut cluster = Cluster::start().await;
     let (seed, begun) = (number("KILL_POINTS_SEED").unwrap_or(3), std::time::Instant::now());
     let run = Run::new(seed, Planted::Nothing, &mut cluster).await;
-    let kills = number("KILL_POINTS_SEEDS").map_or(KILLS, |seeds| KILLS.max(seeds as u32));
-    match run.killed_rebuilds(seed, kills).await {
+    match run.killed_rebuilds(seed, kills()).await {
         Ok(tally) => println!("{tally}\nin {:?}", begun.elapsed()),
         Err(violation) => panic!(
             "{violation}\nagain: KILL_POINTS_SEED={seed} cargo test -p projections --test \
