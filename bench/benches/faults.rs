@@ -1,4 +1,4 @@
-//! Run it with `cargo bench -p bench --bench faults -- [OPTIONS]`; `--help` lists the options.
+//! Run it with `cargo bench --bench faults -- [OPTIONS]`; `--help` lists the options.
 
 use bench::faults::{Args, run};
 use clap::Parser;

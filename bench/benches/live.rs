@@ -1,4 +1,4 @@
-//! Run it with `cargo bench -p bench --bench live -- [OPTIONS]`. It measures what clients that
+//! Run it with `cargo bench --bench live -- [OPTIONS]`. It measures what clients that
 //! listen to the events of orders cost the program.
 
 #![allow(
@@ -38,7 +38,7 @@ const TICKS: f64 = 100.0;
 /// Measures what clients that listen to the events of orders cost the program, which runs in its
 /// own process.
 #[derive(Parser)]
-#[command(name = "live", bin_name = "cargo bench -p bench --bench live --")]
+#[command(name = "live", bin_name = "cargo bench --bench live --")]
 struct Args {
     /// Number of listening clients; each has a connection (see `ulimit -n`).
     #[arg(long, default_value_t = 5_000)]

@@ -1,4 +1,4 @@
-//! Run it with `cargo bench -p bench --bench load -- WORKLOAD [OPTIONS]`; `--help` lists workloads
+//! Run it with `cargo bench --bench load -- WORKLOAD [OPTIONS]`; `--help` lists workloads
 //! and options.
 
 use bench::Args;

@@ -19,7 +19,7 @@ batch, or COPY into a table without indexes.";
 /// Measures orderlog, and the raw storage below it as a floor.
 #[derive(Clone, Debug, Parser)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
-#[command(name = "load", bin_name = "cargo bench -p bench --bench load --", after_help = LEGEND)]
+#[command(name = "load", bin_name = "cargo bench --bench load --", after_help = LEGEND)]
 pub struct Args {
     /// What to measure. Without it, this help is printed.
     pub workload: Option<Workload>,

@@ -14,7 +14,7 @@ use std::{
 
 /// Simulate the write side, one run per seed, until stopped or until an invariant is broken.
 #[derive(Parser)]
-#[command(bin_name = "cargo bench -p commands --bench simulate --")]
+#[command(bin_name = "cargo bench --bench simulate --")]
 struct Args {
     /// Run only this seed; print its history, and the shortest history that fails in the same way.
     #[arg(long)]

@@ -1,7 +1,7 @@
 //! `schemas/` holds the JSON Schema of each event type in each schema version ever written. Files
 //! of older versions never change.
 //!
-//! `UPDATE_SCHEMAS=1 cargo test -p events --test schemas today` writes the files of the current
+//! `UPDATE_SCHEMAS=1 cargo test --test schemas today` writes the files of the current
 //! versions anew.
 
 #![allow(clippy::unwrap_used)]

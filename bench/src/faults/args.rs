@@ -6,7 +6,7 @@ use std::{path::PathBuf, time::Duration};
 /// Kills, pauses and disconnects the real program, Apache Kafka and PostgreSQL under load, then
 /// checks the whole history.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "faults", bin_name = "cargo bench -p bench --bench faults --")]
+#[command(name = "faults", bin_name = "cargo bench --bench faults --")]
 pub struct Args {
     /// Which log to use.
     #[arg(long, value_enum, default_value_t = LogKind::Kafka)]

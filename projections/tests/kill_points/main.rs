@@ -76,7 +76,7 @@ async fn rows_are_the_fold_of_the_log_at_the_checkpoint_wherever_it_is_killed() 
                 tally += of_seed;
             }
             Err(violation) => panic!(
-                "{violation}\nagain: KILL_POINTS_SEED={seed} cargo test -p projections --test \
+                "{violation}\nagain: KILL_POINTS_SEED={seed} cargo test --test \
                  kill_points wherever"
             ),
         }
@@ -146,7 +146,7 @@ async fn a_rebuild_killed_at_any_message_ends_with_the_rows_that_serve() {
     match run.killed_rebuilds(seed, kills()).await {
         Ok(tally) => println!("{tally}\nin {:?}", begun.elapsed()),
         Err(violation) => panic!(
-            "{violation}\nagain: KILL_POINTS_SEED={seed} cargo test -p projections --test \
+            "{violation}\nagain: KILL_POINTS_SEED={seed} cargo test --test \
              kill_points rebuild"
         ),
     }

@@ -3,7 +3,7 @@
 //! A switch runs `create or replace view` over the view of the version before. PostgreSQL takes that only if all columns of the
 //! old view come first, with the same names and types. Every test begins with an empty database, so only this one sees a change
 //! that a production database would refuse at each switch, for ever.
-//! `GOLDEN=write cargo test -p projections --test read_side golden` writes the file anew.
+//! `GOLDEN=write cargo test --test read_side golden` writes the file anew.
 
 use crate::scenario::Scenario;
 use projections::ReadModel;

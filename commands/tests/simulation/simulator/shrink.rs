@@ -51,7 +51,7 @@ pub fn explain(seed: u64, report: &Report) -> String {
     let short = run(&shortest, true);
     let broken = report.broken.as_deref().unwrap_or("nothing");
     format!(
-        "seed {seed}: {broken}\nagain: cargo bench -p commands --bench simulate -- --seed {seed}\n\nthe shortest history found, {} acts: {}\n{}\n",
+        "seed {seed}: {broken}\nagain: cargo bench --bench simulate -- --seed {seed}\n\nthe shortest history found, {} acts: {}\n{}\n",
         shortest.acts.len(),
         short.broken.as_deref().unwrap_or("nothing"),
         short.story.join("\n")
