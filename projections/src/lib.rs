@@ -17,15 +17,15 @@
 //! - `projection` (what a read model is) and `version` (its tables, in a schema of their own);
 //! - `source` and `facts` (the log as decoded events), `streams` (read models with one row a
 //!   stream), `copy` (rows in binary form), `digest` (hashes of rows);
-//! - `feeds` (the tasks of a projector), `worker`, `session` and `transaction` (from events to rows,
-//!   one transaction at a time), `checkpoint`, `lease`, `progress`, and `build` (whose code);
+//! - `feeds` (the tasks of a projector), `worker`, `session` and `transaction` (from events to
+//!   rows, one transaction at a time), `checkpoint`, `lease`, `progress`, and `build` (whose code);
 //! - `background` (threads and sessions with a lower priority) for the parts of [`rebuild`] that
 //!   fill a new version in bulk, make its indexes and compare it.
 //!
 //! Invariants:
 //! - Rows and checkpoint move in one transaction, and only if the checkpoint is where the writer
 //!   expects it. So no event is applied twice or left out, even with two writers.
-//! - Each row belongs to one partition of the log, so no table depends on how partitions interleave.
+//! - Each row belongs to one partition of the log. No table depends on how partitions interleave.
 //! - The version of an order, product or customer row grows by one with each event of its stream;
 //!   otherwise the stream is parked.
 //! - An event that cannot be applied parks its stream: later events of the stream are kept back in

@@ -150,8 +150,8 @@ impl Projector {
         let groups = group(log.partitions(), settings.groups);
         let (holder, planted) = (environment.uuid(), settings.planted);
         let turns = Arc::new(Semaphore::new(settings.bulk_tasks.max(1) as usize));
-        // For bulk tasks, for versions that catch up, and for two comparisons at the same time. More
-        // comparisons wait for a session.
+        // For bulk tasks, for versions that catch up, and for two comparisons at the same time.
+        // More comparisons wait for a session.
         let sessions = settings.bulk_tasks + settings.groups + 8;
         let background_pool = background::connect(&pool, sessions, settings.server);
         let background = Background::new().map_err(StartError::Background)?;

@@ -229,7 +229,10 @@ impl<'a> Session<'a> {
         let reason = reason.unwrap_or_default();
         let (id, partition) = share;
         let at = format_args!("{partition}:{first}");
-        tracing::error!(version = %id, %stream, stream_version = version, %at, reason, "a stream is parked");
+        tracing::error!(
+            version = %id, %stream, stream_version = version, %at, reason,
+            "a stream is parked"
+        );
         if let Some(lane) = self.lanes.get_mut(&share) {
             Arc::make_mut(&mut lane.parked).insert(stream);
             lane.checkpoint.parked += 1;

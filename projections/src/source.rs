@@ -51,7 +51,10 @@ pub(crate) async fn read(
             let _ = into.send(Read::Damaged(partition, failed)).await;
             return;
         }
-        tracing::warn!(%partition, error = &failed as &dyn Error, "the log cannot be reached, trying again");
+        tracing::warn!(
+            %partition, error = &failed as &dyn Error,
+            "the log cannot be reached, trying again"
+        );
         backoff.rest(&*environment).await;
     }
 }
@@ -106,8 +109,8 @@ pub(crate) async fn foreign<'a>(
             if !holds(log, partition, last).await? {
                 let Last { offset, event_id, .. } = last;
                 let reason = format!(
-                    "the checkpoint belongs to another log, or the log is damaged: event {event_id} is not \
-                     at {partition}:{offset}"
+                    "the checkpoint belongs to another log, or the log is damaged: event \
+                     {event_id} is not at {partition}:{offset}"
                 );
                 foreign.push(((partition, last), reason));
             }

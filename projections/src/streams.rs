@@ -50,7 +50,7 @@ pub(crate) trait StoredRow:
 
 /// A row that is the fold of the events of a stream.
 pub(crate) trait StreamRow: StoredRow {
-    /// The row before `event`, the first one of the stream. `None` if a stream cannot begin with it.
+    /// The row before `event`, the first one of the stream. `None` if no stream can begin with it.
     fn begin(head: Head, event: &Self::Event) -> Option<Self>;
     /// Applies the next event. It never fails: history is never refused.
     fn apply(&mut self, event: &Self::Event);
@@ -63,8 +63,8 @@ pub(crate) struct Head {
     pub time: Timestamp,
 }
 
-/// The columns that the fold itself maintains: `version` with every event, the others with every event
-/// that is not bookkeeping.
+/// The columns that the fold itself maintains: `version` with every event, the others with every
+/// event that is not bookkeeping.
 pub(crate) struct HeadMut<'a> {
     pub version: &'a mut i64,
     pub shown_version: &'a mut i64,
@@ -130,8 +130,8 @@ column_types! {
 }
 
 /// Declares the row of a stream, and the row of the view in schema `read` with the same name as the
-/// table. The first column is the key. Columns in `shown` are in both rows, columns in `hidden` only
-/// in the table. A column whose type differs in the view has the view's type after `as`.
+/// table. The first column is the key. Columns in `shown` are in both rows, columns in `hidden`
+/// only in the table. A column whose type differs in the view has the view's type after `as`.
 macro_rules! stream_row {
     (
         $row:ident in $table:literal, from $kind:ident($event:ty), shown as $shown:ident {

@@ -254,7 +254,10 @@ pub(crate) async fn halt(
     reason: &str,
 ) -> Result<(), sqlx::Error> {
     let (id, partition) = share;
-    tracing::error!(version = %id, %partition, %at, reason, "a read model has stopped in a partition");
+    tracing::error!(
+        version = %id, %partition, %at, reason,
+        "a read model has stopped in a partition"
+    );
     checkpoint::stop(pool, share, at, reason).await?;
     stopped_gauge(id.model, partition).set(1.0);
     Ok(())

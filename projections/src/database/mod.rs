@@ -57,8 +57,8 @@ pub enum DatabaseError {
     },
     /// The extension that search needs is missing and cannot be made.
     #[error(
-        "search needs the extension pg_trgm, which this user cannot create; ask an administrator to run \
-         `create extension pg_trgm with schema public` in this database"
+        "search needs the extension pg_trgm, which this user cannot create; ask an administrator \
+         to run `create extension pg_trgm with schema public` in this database"
     )]
     Extension(#[source] MigrateError),
     /// A migration failed, or other code migrated the database.

@@ -20,9 +20,15 @@ impl Coordinator {
             let (why, serving) = *now;
             let reason = why.told(id.model);
             if why.is_declared() {
-                tracing::info!(version = %id, serving, reason, "this program does not feed a version");
+                tracing::info!(
+                    version = %id, serving, reason,
+                    "this program does not feed a version"
+                );
             } else {
-                tracing::error!(version = %id, serving, reason, "this program does not feed a version");
+                tracing::error!(
+                    version = %id, serving, reason,
+                    "this program does not feed a version"
+                );
             }
         }
         self.foreign = foreign;

@@ -82,7 +82,10 @@ impl Bulk {
                 Ok(()) | Err(Interrupted::Stopped) => break,
                 Err(interrupted) => {
                     let (partition, error) = (self.partition, &interrupted as &dyn Error);
-                    tracing::warn!(%partition, error, "a partition is filled again from its checkpoint");
+                    tracing::warn!(
+                        %partition, error,
+                        "a partition is filled again from its checkpoint"
+                    );
                 }
             }
             tokio::select! {
@@ -317,7 +320,10 @@ impl Bulk {
     /// Hands the partition of a version over to the ordinary feed, from its checkpoint on.
     async fn leave(&self, filling: &Filling, reason: &str) -> Result<(), Interrupted> {
         let (id, partition) = self.share(&filling.version);
-        tracing::warn!(version = %id, %partition, reason, "a partition is filled only up to an event that cannot be applied");
+        tracing::warn!(
+            version = %id, %partition, reason,
+            "a partition is filled only up to an event that cannot be applied"
+        );
         checkpoint::end_bulk(&self.context.pool, (id, partition), filling.from).await?;
         Ok(())
     }

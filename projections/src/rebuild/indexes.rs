@@ -91,8 +91,8 @@ pub(crate) async fn make(
     tx.commit().await
 }
 
-/// Deals the indexes out to two sessions, or to one if `one_session` is set. Building an index reads
-/// and sorts in parallel, but only one process writes it, so two sessions are faster.
+/// Deals the indexes out to two sessions, or to one if `one_session` is set. Building an index
+/// reads and sorts in parallel, but only one process writes it, so two sessions are faster.
 ///
 /// The second session commits before the version is marked as having all indexes. If that mark is
 /// never written, its indexes still exist; `if not exists` skips them the next time.
@@ -155,7 +155,10 @@ pub(crate) async fn complete(
     };
     if let Err(error) = made {
         let error = &error as &dyn Error;
-        tracing::warn!(version = %id, error, "the indexes of a read model cannot be made, trying again");
+        tracing::warn!(
+            version = %id, error,
+            "the indexes of a read model cannot be made, trying again"
+        );
         return;
     }
     done.notify_one();

@@ -33,7 +33,10 @@ pub(crate) async fn begin(
             let number = version::next_number(&mut tx, model).await?;
             let id = VersionId { model, number };
             version::create_beside(&mut tx, id, partitions).await?;
-            tracing::info!(version = %id, "an older program built the serving version, a rebuild begins");
+            tracing::info!(
+                version = %id,
+                "an older program built the serving version, a rebuild begins"
+            );
         }
         tx.commit().await
     })
@@ -76,7 +79,10 @@ async fn is_due(connection: &mut PgConnection, model: ReadModel) -> Result<bool,
 async fn abandon(connection: &mut PgConnection, model: ReadModel) -> Result<(), sqlx::Error> {
     match super::building(connection, model).await? {
         Some(id) => {
-            tracing::warn!(version = %id, "a version that an older program was building is dropped");
+            tracing::warn!(
+                version = %id,
+                "a version that an older program was building is dropped"
+            );
             version::drop_version(connection, id).await
         }
         None => Ok(()),

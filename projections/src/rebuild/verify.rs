@@ -87,13 +87,20 @@ impl Verify {
         match known {
             Ok(verified) if !verified.lets_serve() => {
                 let verified = verified.as_str();
-                tracing::error!(version = %id, verified, "the rows of a rebuilt read model differ from the serving ones");
+                tracing::error!(
+                    version = %id, verified,
+                    "the rows of a rebuilt read model differ from the serving ones"
+                );
             }
             Ok(verified) => {
-                tracing::info!(version = %id, verified = verified.as_str(), "a rebuilt read model was compared")
+                let verified = verified.as_str();
+                tracing::info!(version = %id, verified, "a rebuilt read model was compared");
             }
             Err(error) => {
-                tracing::warn!(version = %id, error = &error as &dyn Error, "the versions cannot be compared yet, trying again");
+                tracing::warn!(
+                    version = %id, error = &error as &dyn Error,
+                    "the versions cannot be compared yet, trying again"
+                );
                 return;
             }
         }

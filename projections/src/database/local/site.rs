@@ -219,7 +219,7 @@ fn fall_back(account: &Account, keep: &Path, fallback: PathBuf) -> Result<PathBu
         user = account.name,
         closed = %keep.display(),
         folder = %fallback.display(),
-        "the user that PostgreSQL runs as cannot reach the data directory; its files are in another folder"
+        "PostgreSQL's user cannot reach the data directory; its files are in another folder"
     );
     Ok(fallback)
 }
