@@ -38,7 +38,7 @@ async fn no_secret_is_in_a_log_line() {
     let token = program
         .greeting
         .iter()
-        .find_map(|line| line.split("token, good for 24 hours: ").nth(1).map(str::to_owned));
+        .find_map(|line| line.split("token, valid for 24 hours: ").nth(1).map(str::to_owned));
 
     let person = json!({ "email": EMAIL, "first_name": NAME, "last_name": SURNAME });
     let reader = staff.anonymous().post("/customers", &person).key(KEY).expect(201).await;

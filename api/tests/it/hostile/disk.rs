@@ -15,12 +15,16 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 use uuid::Uuid;
 
 /// The number of orders before the disk is full, and while it is full.
 const BEFORE: usize = 20;
 const WHILE: usize = 40;
+
+/// The disk is full for so long: some orders are refused, and some are still in doubt when it ends.
+const FULL: Duration = Duration::from_secs(12);
 
 struct Shop {
     product: Uuid,
@@ -42,8 +46,7 @@ impl Shop {
                 (answer.status, answer.problem().to_owned())
             }
         };
-        // All at once: on a full disk each of them waits out its own time-out.
-        stream::iter(numbers).map(place).buffer_unordered(BEFORE + WHILE).collect().await
+        stream::iter(numbers).map(place).buffer_unordered(8).collect().await
     }
 
     /// Places all orders again until each is acknowledged.
@@ -108,12 +111,15 @@ async fn a_log_that_cannot_grow_refuses_and_goes_on_by_itself_when_it_can() {
     let wal = orderlog::startup::log_dir(&ground.config.data_dir).join("log.sqlite-wal");
     let size = fs::metadata(wal).unwrap().len() + 10_000;
     limit_files(&program, &size.to_string());
-    let answers = shop.place(&program.staff, BEFORE..BEFORE + WHILE).await;
+    let healing = async {
+        tokio::time::sleep(FULL).await;
+        let ready = program.staff.get("//readyz").send().await;
+        assert_eq!(ready.status, 503, "{:?}", ready.body);
+        limit_files(&program, "unlimited");
+    };
+    let placing = shop.place(&program.staff, BEFORE..BEFORE + WHILE);
+    let (answers, ()) = tokio::join!(placing, healing);
     assert_refused_plainly(&answers);
-    let ready = program.staff.get("//readyz").send().await;
-    assert_eq!(ready.status, 503, "{:?}", ready.body);
-
-    limit_files(&program, "unlimited");
     shop.insist(&program.staff).await;
     eventually("it is ready again", async || {
         (program.staff.get("//readyz").send().await.status == 200).then_some(())
@@ -171,10 +177,13 @@ async fn a_full_disk_loses_nothing_and_a_restart_heals_what_it_broke() {
     assert!(answers.iter().all(|(status, _)| *status == 201), "{answers:?}");
 
     disk.fill();
-    let answers = shop.place(&program.staff, BEFORE..BEFORE + WHILE).await;
+    let healing = async {
+        tokio::time::sleep(FULL).await;
+        fs::remove_file(disk.ballast()).unwrap();
+    };
+    let placing = shop.place(&program.staff, BEFORE..BEFORE + WHILE);
+    let (answers, ()) = tokio::join!(placing, healing);
     assert_refused_plainly(&answers);
-
-    fs::remove_file(disk.ballast()).unwrap();
     shop.insist(&program.staff).await;
     // The state of PostgreSQL depends on the moment; the restart must handle every state.
     let reads = program.staff.get("/orders").header("prefer", "wait=1").send().await.status;

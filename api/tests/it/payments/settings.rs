@@ -58,7 +58,7 @@ async fn no_log_line_has_a_secret() {
     let waits = program.staff.post("/orders", &body).header("prefer", "wait=1").expect(202).await;
     let told = || std::fs::read_to_string(&lines).unwrap();
     eventually("the operator is told", async || {
-        told().contains("does not accept our secret key").then_some(())
+        told().contains("Stripe refuses the secret key").then_some(())
     })
     .await;
     stripe.set_locked(false);
