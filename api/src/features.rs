@@ -1,28 +1,28 @@
-//! What the shop can do, in one table: made from the OpenAPI document and from what is said here of
-//! each operation, and kept true by tests.
+//! What the shop can do, in one table. It is made from the OpenAPI document and from the notes on
+//! each operation below, and tests keep it true.
 
-use crate::openapi::{operations, resolve};
-use axum::{http::header, response::IntoResponse};
-use serde_json::Value;
-use std::fmt::Write;
+mod page;
+mod row;
 
-/// What the OpenAPI document does not tell of an operation.
+pub use page::{markdown, serve};
+
+/// What the OpenAPI document does not say about an operation.
 pub struct Feature {
-    /// The operation's id.
+    /// The id of the operation.
     pub operation: &'static str,
-    /// What it is for.
+    /// What a user does with it.
     pub name: &'static str,
-    /// The streams and events that it writes, now or by what it sets going.
+    /// The streams and events that the operation writes, directly or by its effects.
     pub writes: &'static str,
     /// The tables that it reads.
     pub reads: &'static str,
-    /// A problem that it answers with.
+    /// The name of a problem that it can answer with.
     pub refusal: &'static str,
-    /// The test that shows it.
+    /// The test that shows the feature.
     pub test: &'static str,
 }
 
-/// A row says what there is to say: an operation that writes nothing has no `writes`.
+/// Declares the rows. An operation that writes nothing has no `writes`, and so on.
 macro_rules! features {
     ($(
         $operation:ident $name:literal
@@ -42,199 +42,112 @@ macro_rules! features {
 }
 
 features! {
-    register_customer "Register"
+    register_customer "Register a customer"
         writes "customer: RegistrationRequested, CustomerRegistered or RegistrationRefused; \
                 email: EmailClaimed"
         refuses "email-taken" => of_two_registrations_of_one_address_one_succeeds;
-    change_customer "Change a profile, the address, the standing"
+    change_customer "Change a customer's profile"
         writes "customer: CustomerChanged, or EmailChangeRequested, EmailChanged or \
                 EmailChangeRefused, EmailSettled; email: EmailClaimed, EmailReleased"
         refuses "email-taken" => an_address_that_was_let_go_can_be_taken;
-    erase_customer "Forget a customer"
+    erase_customer "Erase a customer's personal data"
         writes "customer: CustomerErased, EmailSettled, CustomerKeyDestroyed; email: \
-                EmailReleased; order: MailRefused where a letter is owed"
+                EmailReleased; order: MailRefused if an e-mail is pending"
         refuses "not-found" => nothing_personal_can_be_read_any_more;
-    get_customer "Look at a customer" reads "customers" refuses "not-found"
+    get_customer "Get a customer" reads "customers" refuses "not-found"
         => an_address_that_was_let_go_can_be_taken;
-    find_customer "Find a customer by address" reads "customers" refuses "not-found"
+    find_customer "Find a customer by e-mail address" reads "customers" refuses "not-found"
         => an_address_that_was_let_go_can_be_taken;
     add_product "Add a product"
         writes "product: ProductAdded"
         refuses "validation-failed" => an_order_is_placed_paid_and_shown;
-    change_product "Describe or price a product"
+    change_product "Change a product's description or price"
         writes "product: ProductChanged"
         refuses "version-mismatch" => a_stale_version_is_refused;
-    discontinue_product "Take a product off the shelf"
+    discontinue_product "Discontinue a product"
         writes "product: ProductDiscontinued"
         refuses "not-found" => a_discontinued_product_is_sold_no_more_and_its_orders_go_on;
-    change_stock "Receive stock, correct it"
+    change_stock "Receive or correct stock"
         writes "product: StockChanged"
         refuses "stock-below-reserved" => stock_does_not_fall_below_what_is_reserved;
-    list_products "Browse the catalogue" reads "products" refuses "invalid-parameter"
+    list_products "List the catalogue" reads "products" refuses "invalid-parameter"
         => every_operation_answers_as_documented;
-    get_product "Look at a product" reads "products" refuses "not-found"
+    get_product "Get a product" reads "products" refuses "not-found"
         => shipping_lowers_stock_and_cancelling_gives_it_back;
-    search_products "Search, with slips of the finger" reads "search, products"
+    search_products "Search products, typos included" reads "search, products"
         refuses "invalid-parameter"
         => a_search_finds_what_is_meant_and_says_what_it_cannot_look_for;
-    add_wishlist_item "Note a product for later"
+    add_wishlist_item "Add a product to the wishlist"
         writes "wishlist: WishlistItemAdded"
         refuses "wishlist-full" => a_wishlist_is_the_customers_own_and_shows_products_as_they_are;
-    remove_wishlist_item "Think better of it"
+    remove_wishlist_item "Remove a product from the wishlist"
         writes "wishlist: WishlistItemRemoved"
         refuses "not-found" => a_wishlist_is_the_customers_own_and_shows_products_as_they_are;
-    list_wishlist "Look at the wishlist" reads "wishlists, products" refuses "forbidden"
+    list_wishlist "List the wishlist" reads "wishlists, products" refuses "forbidden"
         => a_wishlist_is_the_customers_own_and_shows_products_as_they_are;
-    place_order "Order, with discounts and payment"
+    place_order "Place an order, with discounts and payment"
         writes "order: OrderPlaced, OrderPriced, PaymentStarted, PaymentCaptured, \
                 OrderConfirmed, or OrderRejected after PaymentDeclined or PaymentVoided; \
                 MailSent or MailRefused; OrderCustomerSettled, OrderStockSettled; customer: \
-                OrderOpened, OrderClosed; product: StockReserved, StockReleased when rejected"
+                OrderOpened, OrderClosed; product: StockReserved, and StockReleased if rejected"
         refuses "insufficient-stock" => no_more_is_sold_than_there_is;
-    change_order_status "Pack, ship, deliver"
+    change_order_status "Process, ship, deliver or cancel an order"
         writes "order: OrderProcessingStarted, OrderShipped, OrderDelivered, OrderCancelled, \
                 OrderStockSettled, MailSent or MailRefused; product: StockShipped"
         refuses "illegal-transition" => shipping_lowers_stock_and_cancelling_gives_it_back;
-    cancel_order "Cancel, and get the money back"
+    cancel_order "Cancel an order and refund it"
         writes "order: OrderCancelled, RefundIssued, OrderStockSettled, MailSent or MailRefused; \
                 product: StockReleased; customer: OrderClosed"
         refuses "illegal-transition" => a_cancelled_order_gives_the_money_back;
-    get_order "Look at an order" reads "orders" refuses "not-found"
+    get_order "Get an order" reads "orders" refuses "not-found"
         => every_operation_answers_as_documented;
-    list_orders "List orders, filtered" reads "orders" refuses "forbidden"
+    list_orders "List orders by status, customer or time" reads "orders" refuses "forbidden"
         => bad_requests_are_told_what_is_wrong_and_change_nothing;
     list_customer_orders "List a customer's orders" reads "orders" refuses "forbidden"
         => every_operation_answers_as_documented;
-    get_order_history "See what happened to an order" reads "orders, history" refuses "not-found"
+    get_order_history "Get the history of an order" reads "orders, history" refuses "not-found"
         => every_operation_answers_as_documented;
-    listen_to_order "Hear what happens to an order" reads "orders, history" refuses "not-found"
+    listen_to_order "Follow an order live" reads "orders, history" refuses "not-found"
         => history_comes_first_and_then_what_happens;
-    create_order_ticket "Let a browser listen" reads "orders" refuses "not-found"
+    create_order_ticket "Create a ticket to follow an order in a browser" reads "orders" refuses "not-found"
         => tickets_open_one_order;
-    payment_webhook "Hear from the payment gateway"
-        writes "order: PaymentCaptured, PaymentDeclined or PaymentVoided, as the gateway has it"
+    payment_webhook "Receive notices from the payment gateway"
+        writes "order: PaymentCaptured, PaymentDeclined or PaymentVoided, as the gateway reports"
         refuses "invalid-signature" => notices_twice_late_and_out_of_order_change_nothing;
-    report_sales "See what was sold" reads "sales, products" refuses "forbidden"
+    report_sales "Report sales" reads "sales, products" refuses "forbidden"
         => a_report_is_the_sum_over_living_confirmed_orders;
-    list_projections "Watch the read models" refuses "forbidden"
+    list_projections "List the read models and their progress" refuses "forbidden"
         => a_rebuild_is_not_noticed_and_gives_the_same_rows;
     rebuild_projection "Rebuild a read model while it serves" refuses "projection-conflict"
         => a_rebuild_is_not_noticed_and_gives_the_same_rows;
-    roll_back_projection "Go back to the version before" refuses "projection-conflict"
+    roll_back_projection "Roll a read model back to its previous version" refuses "projection-conflict"
         => going_back_is_instant_and_going_on_too;
-    pause_rebuild "Hold a rebuild up" refuses "projection-conflict"
+    pause_rebuild "Pause a rebuild" refuses "projection-conflict"
         => only_a_rebuild_under_way_can_be_held_up_or_let_go_on;
-    resume_rebuild "Let it go on" refuses "projection-conflict"
+    resume_rebuild "Resume a rebuild" refuses "projection-conflict"
         => only_a_rebuild_under_way_can_be_held_up_or_let_go_on;
-    accept_rebuild "Let a rebuilt version serve that differs" refuses "projection-conflict"
+    accept_rebuild "Accept a rebuilt version that differs" refuses "projection-conflict"
         => a_difference_is_accepted_without_sql;
-    cancel_rebuild "Give up a rebuild" refuses "projection-conflict"
+    cancel_rebuild "Cancel a rebuild" refuses "projection-conflict"
         => every_operation_answers_as_documented;
-    drop_old_versions "Drop old versions" refuses "projection-conflict"
+    drop_old_versions "Drop old versions of a read model" refuses "projection-conflict"
         => going_back_is_instant_and_going_on_too;
-    list_parked "See what read models keep back" refuses "forbidden"
+    list_parked "List parked streams" refuses "forbidden"
         => a_parked_order_says_so_until_it_is_drained;
-    retry_parked "Try it again after a fix" refuses "not-found"
+    retry_parked "Retry a parked stream" refuses "not-found"
         => a_parked_order_says_so_until_it_is_drained;
-    get_stream "Read any stream's raw events" reads "history" refuses "not-found"
+    get_stream "Read the raw events of a stream" reads "history" refuses "not-found"
         => every_operation_answers_as_documented;
-    healthz "Is the process alive?" => what_axum_refuses_is_a_problem_too;
-    readyz "Can it route commands and serve reads?" refuses "unavailable"
+    healthz "Check that the process is alive" => what_axum_refuses_is_a_problem_too;
+    readyz "Check that the node accepts commands and queries" refuses "unavailable"
         => read_models_stop_before_another_log_and_go_on_with_their_own;
-    metrics "Metrics" => every_operation_answers_as_documented;
-}
-
-/// `GET /docs/features`: the table.
-pub async fn serve() -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/markdown; charset=utf-8")], markdown())
-}
-
-const HEAD: &str = "\
-# Features
-
-Each operation of the shop, with an example of it and one way in which it is refused. Written by `orderlog features`;
-tests see to it that every operation, every event, every table and every test named here exists.
-
-| feature | operation | example request | example answer | one refusal | writes: stream, events | reads | shown by |
-|---|---|---|---|---|---|---|---|
-";
-
-/// The table, as Markdown.
-pub fn markdown() -> String {
-    let document = crate::openapi::document();
-    let mut text = HEAD.to_owned();
-    for feature in FEATURES {
-        let found = operations(&document).find(|(_, _, it)| it["operationId"] == feature.operation);
-        let Some((path, method, operation)) = found else { continue };
-        let cells = [
-            feature.name.to_owned(),
-            format!("`{} {path}`", method.to_uppercase()),
-            request(&document, operation),
-            answer(operation),
-            refusal(&document, operation, feature.refusal),
-            feature.writes.to_owned(),
-            feature.reads.to_owned(),
-            format!("`{}`", feature.test),
-        ];
-        let _ = writeln!(text, "| {} |", cells.map(|cell| cell.replace('|', "\\|")).join(" | "));
-    }
-    text
-}
-
-fn code(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => format!("`{text}`"),
-        value => format!("`{value}`"),
-    }
-}
-
-fn request(document: &Value, operation: &Value) -> String {
-    let content = operation["requestBody"]["content"].as_object();
-    if let Some(content) = content.and_then(|content| content.values().next()) {
-        return code(&content["example"]);
-    }
-    let parameters = operation["parameters"].as_array().into_iter().flatten();
-    let own = parameters.map(|it| resolve(document, it)).filter(|it| it["in"] == "query");
-    let shown: Vec<String> = own
-        .filter_map(|it| {
-            let example = it.get("example").or_else(|| it["schema"].get("default"))?;
-            let example = example.get(0).unwrap_or(example);
-            let text = example.as_str().map_or_else(|| example.to_string(), str::to_owned);
-            Some(format!("{}={text}", it["name"].as_str()?))
-        })
-        .filter(|pair| !pair.starts_with("cursor="))
-        .collect();
-    if shown.is_empty() { String::new() } else { format!("`?{}`", shown.join("&")) }
-}
-
-fn answer(operation: &Value) -> String {
-    let mut answers = operation["responses"].as_object().into_iter().flatten();
-    let success = answers.find(|(status, _)| status.starts_with('2'));
-    let Some((status, answer)) = success else { return String::new() };
-    let content = answer["content"].as_object().and_then(|content| content.values().next());
-    let example = content.map_or(&Value::Null, |content| &content["example"]);
-    format!("{status} {}", code(example))
-}
-
-fn refusal(document: &Value, operation: &Value, name: &str) -> String {
-    let answers = operation["responses"].as_object().into_iter().flatten();
-    let mut examples = answers.filter_map(|(_, answer)| {
-        let example = &answer["content"]["application/problem+json"]["examples"][name];
-        Some(resolve(document, example)).filter(|example| !example.is_null())
-    });
-    let Some(example) = examples.next() else { return String::new() };
-    let mut problem = example["value"].clone();
-    if let Some(members) = problem.as_object_mut() {
-        // The same in every problem of the kind.
-        members.retain(|name, _| name != "instance" && name != "title" && name != "status");
-    }
-    format!("{} {}", example["value"]["status"], code(&problem))
+    metrics "Read the metrics" => every_operation_answers_as_documented;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::openapi::operations;
     use std::{
         collections::BTreeSet,
         fs,
@@ -267,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn every_operation_has_its_row() {
+    fn every_operation_has_a_row() {
         let document = crate::openapi::document();
         let all: BTreeSet<_> =
             operations(&document).map(|(_, _, it)| it["operationId"].as_str().unwrap()).collect();
@@ -277,18 +190,13 @@ mod tests {
             let (_, _, operation) = operations(&document)
                 .find(|(_, _, it)| it["operationId"] == feature.operation)
                 .unwrap();
-            let refusal = refusal(&document, operation, feature.refusal);
-            assert!(
-                !refusal.is_empty(),
-                "{} does not answer with {}",
-                feature.name,
-                feature.refusal
-            );
+            let found = row::refusal(&document, operation, feature.refusal).is_some();
+            assert!(found, "{} does not answer with {}", feature.name, feature.refusal);
         }
     }
 
     #[test]
-    fn every_event_is_written_by_something() {
+    fn every_event_is_written_by_an_operation() {
         let is_word = |c: char| c.is_ascii_alphanumeric();
         let told = FEATURES.iter().flat_map(|it| it.writes.split(|c| !is_word(c)));
         let told: BTreeSet<&str> =

@@ -13,6 +13,7 @@
 //! | [`payments`], [`admin`], [`health`] | the endpoints for the payment gateway, administrators and operators |
 //! | [`live`] | streams new events to listeners |
 //! | [`openapi`], [`postman`], [`asyncapi`], [`features`] | generated documents: the interface twice, the topic of events, the features |
+//! | [`pages`] | what a browser shows: HTML, or JSON and Markdown for programs |
 //! | [`config`], [`startup`], [`shutdown`] | settings, start and stop of the program |
 //! | [`server`], [`telemetry`], [`data_dir`], [`keys`] | the HTTP server, logs and metrics, the data directory, the keys of personal data |
 //! | [`audit`] | walks the log and reports faults |
@@ -49,6 +50,7 @@ pub mod keys;
 pub mod live;
 pub mod openapi;
 pub mod orders;
+pub mod pages;
 pub mod payments;
 pub mod postman;
 pub mod problem;

@@ -8,7 +8,7 @@ use crate::{
     idempotency::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED},
     openapi,
     orders::{self, listen::LAST_EVENT_ID},
-    payments,
+    pages, payments,
     problem::{self, Kind, Problem},
     products, reports,
     trace::{self, TRACEPARENT},
@@ -33,7 +33,7 @@ const CROSS_ORIGIN_OPENER_POLICY: HeaderName =
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
     HeaderName::from_static("cross-origin-resource-policy");
 
-/// How long a browser may remember what it may ask from another origin.
+/// How long a browser may remember the answer to a preflight request.
 const PREFLIGHT_AGE: Duration = Duration::from_mins(10);
 
 /// The routes that the OpenAPI document describes.
@@ -86,11 +86,13 @@ pub fn routes(app: Arc<App>) -> Router {
     let cors = cors(&app.settings.cors_allowed_origins);
     described
         .merge(docs)
+        .route("/", get(pages::home))
+        .route("/style.css", get(pages::style))
         .route("/asyncapi.json", get(asyncapi::serve))
         .route("/docs/features", get(features::serve))
         .route("/problems", get(problem::index))
         .route("/problems/{name}", get(problem::page))
-        .fallback(async || Problem::new(Kind::NotFound, "there is nothing at this path"))
+        .fallback(async || Problem::new(Kind::NotFound, "the path does not exist"))
         .layer(from_fn_with_state(Arc::clone(&app), admit))
         .layer(from_fn_with_state(Arc::clone(&app), bound))
         .layer(CatchPanicLayer::custom(problem::panicked))
@@ -102,7 +104,8 @@ pub fn routes(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// Finds out who calls, and how often. A token that is not valid is refused wherever it is shown.
+/// Checks the caller's token and rate limits. An invalid token is refused on every route under
+/// `/api/`, also where none is needed.
 async fn admit(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     if !request.uri().path().starts_with("/api/") {
         return next.run(request).await;
@@ -118,14 +121,14 @@ async fn admit(State(app): State<Arc<App>>, mut request: Request, next: Next) ->
     }
 }
 
-/// Who calls, and until when their token is good.
+/// The caller, and when their token expires.
 async fn admitted(
     app: &App,
     address: Option<IpAddr>,
     headers: &HeaderMap,
 ) -> Result<(Caller, Until), Problem> {
     let now = app.environment.monotonic();
-    // Before anything is looked at: a signature costs more than to send one.
+    // Counted before the token is checked: to check a signature costs more than to send one.
     app.addresses.take(&address, now)?;
     let admitted = match bearer(headers) {
         Ok(None) => Ok(None),
@@ -133,7 +136,7 @@ async fn admitted(
         Err(problem) => Err(problem),
     };
     let Ok(Some(Admitted { principal, until })) = admitted else {
-        // Whoever shows a bad token counts as the address they come from.
+        // A caller with a bad token counts by address.
         app.limiter.take(&address, now)?;
         return admitted.map(|_| (Caller(None), Until(None)));
     };
@@ -146,12 +149,11 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
     let token = value.to_str().ok().and_then(|text| text.trim().split_once(' '));
     let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    let refused =
-        || Problem::new(Kind::Unauthenticated, "Authorization must be Bearer and a token");
+    let refused = || Problem::new(Kind::Unauthenticated, "Authorization must be `Bearer <token>`");
     token.map(|(_, token)| Some(token.trim())).ok_or_else(refused)
 }
 
-/// Ends a request that takes too long. A command goes on without its client.
+/// Answers a request that takes too long. The command continues in the background.
 async fn bound(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     let answered = tokio::time::timeout(app.settings.request_timeout, next.run(request)).await;
@@ -161,11 +163,11 @@ async fn bound(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
     })
 }
 
-/// Counts requests and their time, by route.
+/// Counts requests and measures their duration, by route.
 async fn measure(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
-    // A method can be any word; only those that are served get a series of their own.
+    // A client can send any method; only the supported ones get a series of their own.
     let method = match *request.method() {
         Method::GET => "GET",
         Method::POST => "POST",
@@ -182,36 +184,38 @@ async fn measure(request: Request, next: Next) -> Response {
     response
 }
 
-/// Headers that keep browsers from doing more with an answer than was meant.
+/// Adds the headers that restrict what a browser does with an answer.
 async fn protect(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let is_docs = request.uri().path().starts_with("/docs");
     let secure = app.proxies.is_secure(request.extensions(), request.headers());
     let mut response = next.run(request).await;
     let policy = if is_docs {
-        // The page styles itself and shows icons from data URLs.
+        // Swagger UI styles itself and shows icons from data URLs.
         "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
          frame-ancestors 'none'"
     } else {
         "default-src 'none'; frame-ancestors 'none'"
     };
-    set_header(&mut response, header::CONTENT_SECURITY_POLICY, policy);
     set_header(&mut response, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set_header(&mut response, header::X_FRAME_OPTIONS, "DENY");
     set_header(&mut response, header::REFERRER_POLICY, "no-referrer");
     set_header(&mut response, PERMISSIONS_POLICY, "camera=(), geolocation=(), microphone=()");
     set_header(&mut response, CROSS_ORIGIN_OPENER_POLICY, "same-origin");
-    // Of no concern to who asks with CORS.
+    // Has no effect on CORS requests.
     set_header(&mut response, CROSS_ORIGIN_RESOURCE_POLICY, "same-origin");
     if secure {
         set_header(&mut response, header::STRICT_TRANSPORT_SECURITY, "max-age=31536000");
     }
     let headers = response.headers_mut();
+    // A page has a policy of its own.
+    let own_policy = headers.entry(header::CONTENT_SECURITY_POLICY);
+    own_policy.or_insert(HeaderValue::from_static(policy));
     let cache = headers.entry(header::CACHE_CONTROL);
     cache.or_insert(HeaderValue::from_static("private, no-cache"));
     response
 }
 
-/// Lets browsers call from the origins that the settings name.
+/// Allows requests from browsers on the origins that the settings name.
 fn cors(origins: &[String]) -> CorsLayer {
     let layer = CorsLayer::new()
         .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
@@ -248,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_taken_from_a_bearer_header_only() {
+    fn only_a_bearer_header_holds_a_token() {
         let of = |value: &'static str| {
             let headers = [(header::AUTHORIZATION, HeaderValue::from_static(value))];
             bearer(&HeaderMap::from_iter(headers)).map(|token| token.map(str::to_owned))

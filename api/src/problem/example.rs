@@ -1,11 +1,11 @@
-//! An example of each kind of problem, for its page and for the OpenAPI document. Exhaustive: a new
-//! kind needs one before this compiles.
+//! An example of each kind of problem, for its page and for the OpenAPI document. The match is
+//! exhaustive: a new kind does not compile without its example.
 
 use super::{Kind, Problem};
 use crate::openapi::example_id as id;
 use serde_json::{Value, json};
 
-/// The document that a problem of this kind may look like, when it happens at `instance`.
+/// An example document of this kind, as an answer to a request for `instance`.
 pub fn example(kind: Kind, instance: &str) -> Value {
     let (detail, members) = occurrence(kind);
     let detail = if detail.is_empty() { kind.title() } else { detail };
@@ -16,8 +16,7 @@ pub fn example(kind: Kind, instance: &str) -> Value {
     problem.document(instance)
 }
 
-/// What was said of one occurrence, and what its caller needs to act. Without a text of its own,
-/// it is the title.
+/// The detail and the extension members of the example. An empty detail stands for the title.
 fn occurrence(kind: Kind) -> (&'static str, Value) {
     match kind {
         Kind::InvalidBody => {
@@ -28,17 +27,21 @@ fn occurrence(kind: Kind) -> (&'static str, Value) {
             ("limit: must be a number from 1 to 200", json!({ "parameter": "limit" }))
         }
         Kind::PaymentDeclined => {
-            ("", json!({ "order_id": id("orders"), "decline_code": "card_declined" }))
+            let members = json!({ "order_id": id("orders"), "decline_code": "card_declined" });
+            ("the payment gateway declined the payment", members)
         }
-        Kind::Forbidden => ("this needs the role staff", json!({})),
+        Kind::Forbidden => ("this operation needs the role staff", json!({})),
         Kind::NotFound => ("there is no such resource", json!({})),
-        Kind::ProductNotFound => ("", json!({ "product_id": id("products") })),
+        Kind::ProductNotFound => {
+            let detail = "a product of the order does not exist or is discontinued";
+            (detail, json!({ "product_id": id("products") }))
+        }
         Kind::InsufficientStock => {
             let counts = json!({
                 "order_id": id("orders"), "product_id": id("products"),
                 "available": 1, "requested": 2,
             });
-            ("", counts)
+            ("the order needs 2 of the product, and only 1 can be reserved", counts)
         }
         Kind::StockBelowReserved => {
             let detail = "only 1 would be on hand, but 2 are reserved";
@@ -48,7 +51,9 @@ fn occurrence(kind: Kind) -> (&'static str, Value) {
             let detail = "an order that is shipped cannot become cancelled";
             (detail, json!({ "from": "shipped", "to": "cancelled" }))
         }
-        Kind::Expired => ("", json!({ "order_id": id("orders") })),
+        Kind::Expired => {
+            ("the order was still pending at its deadline", json!({ "order_id": id("orders") }))
+        }
         Kind::ProjectionConflict => ("a rebuild of orders is under way", json!({})),
         Kind::VersionMismatch => ("the current version is 6", json!({ "current_version": 6 })),
         Kind::ValidationFailed => {
@@ -63,10 +68,10 @@ fn occurrence(kind: Kind) -> (&'static str, Value) {
         Kind::WishlistFull => {
             ("the wishlist already has 500 items, the most it may have", json!({ "most": 500 }))
         }
-        Kind::InternalError => ("the request failed, and the fault is logged", json!({})),
+        Kind::InternalError => (super::FAULT, json!({})),
         Kind::CommandNotApplied => ("the partition is not open", json!({})),
         Kind::OutcomeUnknown => ("", json!({ "id": id("orders") })),
-        Kind::Unavailable => ("the read models cannot be asked", json!({})),
+        Kind::Unavailable => ("the read models do not answer", json!({})),
         Kind::Unauthenticated
         | Kind::CustomerNotFound
         | Kind::MethodNotAllowed

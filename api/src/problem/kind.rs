@@ -1,10 +1,11 @@
-//! Every kind of problem there is.
+//! Every kind of problem.
 
 use axum::http::StatusCode;
 
-/// Declares the kinds: name in the type URI, status, title, and the text of the page.
+/// Declares the kinds: name in the type URI, status, title, what it means, what to do about it.
 macro_rules! kinds {
-    ($($variant:ident = $name:literal $status:ident $title:literal $text:literal;)+) => {
+    ($($variant:ident = $name:literal $status:ident $title:literal
+        $meaning:literal $action:literal;)+) => {
         /// A kind of problem: its `type` is `/problems/<name>`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Kind {
@@ -12,7 +13,7 @@ macro_rules! kinds {
         }
 
         impl Kind {
-            /// All kinds.
+            /// All kinds, by status.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
             /// The name at the end of the type URI.
@@ -30,124 +31,159 @@ macro_rules! kinds {
                 match self { $(Self::$variant => $title,)+ }
             }
 
-            /// What it means and what to do, for its page.
-            pub fn text(self) -> &'static str {
-                match self { $(Self::$variant => $text,)+ }
+            /// What it means, for its page. Back-ticks mark code.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => $meaning,)+ }
+            }
+
+            /// What the caller should do, for its page. Back-ticks mark code.
+            pub fn action(self) -> &'static str {
+                match self { $(Self::$variant => $action,)+ }
             }
         }
     };
 }
 
 kinds! {
-    InvalidBody = "invalid-body" BAD_REQUEST "The body does not have the shape it must have"
-        "The body is not JSON, or a member is unknown, missing, given twice or of another JSON \
-         type. `errors` lists what is wrong as `{\"pointer\", \"detail\"}`, the pointer being a \
-         JSON Pointer into the body. Sending the same again gives the same answer.";
-    InvalidParameter = "invalid-parameter" BAD_REQUEST
-        "A query parameter, header, cursor or token is not valid"
-        "`parameter` names it. A query parameter that the operation does not know is refused too, \
-         and so is a cursor that was made for other filters: begin the list anew without it.";
-    InvalidSignature = "invalid-signature" BAD_REQUEST "The notice is not signed as it must be"
-        "`Stripe-Signature` is missing or malformed, is not that of this body under the endpoint's \
-         secret, or is more than five minutes off. Nothing was done. If the gateway sent it: the \
-         secret is another endpoint's, or something on the way changed the body.";
-    Unauthenticated = "unauthenticated" UNAUTHORIZED "A valid token is needed"
-        "The operation needs `Authorization: Bearer <JWT>`, and the token is missing, expired, \
-         signed with another key or made for another audience. Get a new token.";
-    PaymentDeclined = "payment-declined" PAYMENT_REQUIRED "The payment was declined"
-        "The gateway declined the payment, and the order is `rejected`. The order exists: \
-         `order_id` and `Location` name it, and `decline_code` is the gateway's word for it. \
-         Order again with another means of payment and another idempotency key.";
-    Forbidden = "forbidden" FORBIDDEN "The caller may not do this"
-        "The token is valid, but its role does not allow the operation, or not for this resource.";
-    NotFound = "not-found" NOT_FOUND "There is nothing here"
-        "No resource with this id is visible to the caller, or the path does not exist. A path id \
-         that is no UUID is answered in the same way.";
-    CustomerNotFound = "customer-not-found" NOT_FOUND "The customer does not exist"
-        "The customer that the order names does not exist, or was erased. When the order was \
-         already written, `order_id` and `Location` name it, and it is `rejected`.";
-    ProductNotFound = "product-not-found" NOT_FOUND "A product does not exist"
-        "A product that the request names does not exist, or is no longer sold (discontinued); \
-         `product_id` says which. When an order was already written, `order_id` and `Location` \
-         name it, and it is `rejected`.";
-    MethodNotAllowed = "method-not-allowed" METHOD_NOT_ALLOWED "The path does not take this method"
-        "`Allow` lists the methods that the path takes.";
-    RequestTimeout = "request-timeout" REQUEST_TIMEOUT "The request took too long to arrive"
-        "The body did not arrive in time. Nothing was done.";
-    EmailTaken = "email-taken" CONFLICT "The e-mail address belongs to another customer"
-        "A customer with this e-mail address exists (letter case does not matter). Nothing was \
-         changed.";
-    InsufficientStock = "insufficient-stock" CONFLICT "Too little in stock"
-        "`product_id` had only `available` units free of the `requested` ones, and the order is \
-         `rejected`: `order_id` and `Location` name it. It holds no stock. Order again with less, \
-         under another idempotency key.";
-    StockBelowReserved = "stock-below-reserved" CONFLICT
-        "The stock would fall below what is reserved"
-        "The correction would leave fewer units `on_hand` than are `reserved` for orders. Nothing \
-         was changed.";
-    WishlistFull = "wishlist-full" CONFLICT "The wishlist is full"
-        "The wishlist has as many items as it may have: `most`. Nothing was changed. Take \
-         something off it first.";
-    IllegalTransition = "illegal-transition" CONFLICT "The order cannot go there from where it is"
-        "The order is `from` and was asked to become `to`, which its state does not allow. Read \
-         it again before deciding what to do.";
-    Expired = "expired" CONFLICT "The order was not decided in time"
-        "The order was still pending at its deadline and is `rejected`: `order_id` and `Location` \
-         name it. What it held is free again, and money that was taken goes back. Order again \
-         under another idempotency key.";
-    ProjectionConflict = "projection-conflict" CONFLICT
-        "The versions of the read model do not allow this"
-        "A rebuild is under way already, or there is no version to go back to or to drop, or it \
-         has not all that the serving one has, or keeps streams back that it shows. The list of \
-         versions tells which.";
-    Gone = "gone" GONE "It existed, and was erased"
-        "The personal data of this customer was erased for ever.";
-    VersionMismatch = "version-mismatch" PRECONDITION_FAILED "The resource has another version"
-        "`If-Match` names another version than the `current_version`: somebody changed the \
-         resource since it was read. Nothing was changed. Read it again and decide anew.";
-    BodyTooLarge = "body-too-large" PAYLOAD_TOO_LARGE "The body is too large"
-        "A body may have 64 KiB at most.";
-    UnsupportedMediaType = "unsupported-media-type" UNSUPPORTED_MEDIA_TYPE
-        "The body has another media type"
+    InvalidBody = "invalid-body" BAD_REQUEST "Malformed request body"
+        "The body is not JSON, or a member is unknown, missing, repeated or of the wrong JSON \
+         type. `errors` lists each fault as `{\"pointer\", \"detail\"}`, where the pointer is a \
+         JSON Pointer into the body."
+        "Correct the body. Sending the same body again gives the same answer.";
+    InvalidParameter = "invalid-parameter" BAD_REQUEST "Invalid parameter"
+        "A query parameter, header, cursor or token has an invalid value, or the operation does \
+         not know the query parameter. `parameter` names it. A cursor is invalid with other \
+         filters than those it was made for."
+        "Correct the parameter. After a change of filters, read the list from its beginning, \
+         without a cursor.";
+    InvalidSignature = "invalid-signature" BAD_REQUEST "Invalid webhook signature"
+        "`Stripe-Signature` is missing or malformed, does not match this body and the secret of \
+         the endpoint, or is more than five minutes off. Nothing was changed."
+        "If Stripe sent the notice, check that `STRIPE_WEBHOOK_SECRET` belongs to this endpoint \
+         and that no proxy changes the body.";
+    Unauthenticated = "unauthenticated" UNAUTHORIZED "Authentication required"
+        "The operation needs `Authorization: Bearer <JWT>`. The token is missing, expired, \
+         signed with an unknown key or made for another audience."
+        "Get a new token and send the request again.";
+    PaymentDeclined = "payment-declined" PAYMENT_REQUIRED "Payment declined"
+        "The payment gateway declined the payment, and the order is `rejected`. The order \
+         exists: `order_id` and `Location` name it. `decline_code` is the reason that the \
+         gateway gave."
+        "Place a new order with another payment method and another `Idempotency-Key`.";
+    Forbidden = "forbidden" FORBIDDEN "Permission denied"
+        "The token is valid, but its role does not allow this operation, or does not allow it \
+         on this resource."
+        "Use a token with the required role. The API documentation names the role of each \
+         operation.";
+    NotFound = "not-found" NOT_FOUND "Not found"
+        "The path does not exist, or the caller can see no resource with this id. An id in the \
+         path that is not a UUID gives the same answer."
+        "Check the path and the id, and use a token that may see the resource.";
+    CustomerNotFound = "customer-not-found" NOT_FOUND "Customer not found"
+        "The customer of the order does not exist or was erased. If the order was already \
+         written, it is `rejected`, and `order_id` and `Location` name it."
+        "Correct `customer_id` or register the customer, then place a new order with another \
+         `Idempotency-Key`.";
+    ProductNotFound = "product-not-found" NOT_FOUND "Product not found"
+        "A product in the request does not exist or is discontinued. `product_id` names it. If \
+         an order was already written, it is `rejected`, and `order_id` and `Location` name it."
+        "Leave the product out or choose another one, and send the new request with another \
+         `Idempotency-Key`.";
+    MethodNotAllowed = "method-not-allowed" METHOD_NOT_ALLOWED "Method not allowed"
+        "The path exists but does not support this method."
+        "Use one of the methods in the `Allow` header.";
+    RequestTimeout = "request-timeout" REQUEST_TIMEOUT "Request timeout"
+        "The body of the request did not arrive in time. Nothing was changed."
+        "Send the request again.";
+    EmailTaken = "email-taken" CONFLICT "E-mail address already in use"
+        "Another customer has this e-mail address. Upper and lower case make no difference. \
+         Nothing was changed."
+        "Use another address.";
+    InsufficientStock = "insufficient-stock" CONFLICT "Insufficient stock"
+        "The order needs `requested` units of the product `product_id`, and only `available` \
+         are free. The order is `rejected` and reserves nothing. `order_id` and `Location` name \
+         it."
+        "Place a new order for fewer units, with another `Idempotency-Key`.";
+    StockBelowReserved = "stock-below-reserved" CONFLICT "Stock below reserved quantity"
+        "The correction would leave fewer units `on_hand` than are `reserved` for orders. \
+         Nothing was changed."
+        "Correct the stock by fewer units, or cancel orders to free their units first.";
+    WishlistFull = "wishlist-full" CONFLICT "Wishlist full"
+        "The wishlist already has the maximum number of items, `most`. Nothing was changed."
+        "Remove an item, then add the new one.";
+    IllegalTransition = "illegal-transition" CONFLICT "Status change not allowed"
+        "The order has the status `from`, and an order with this status cannot change to `to`. \
+         Nothing was changed."
+        "Read the order again before you decide what to do.";
+    Expired = "expired" CONFLICT "Order expired"
+        "The order was still pending at its deadline and is now `rejected`. `order_id` and \
+         `Location` name it. Its stock is free again, and a payment that was taken is refunded."
+        "Place a new order with another `Idempotency-Key`.";
+    ProjectionConflict = "projection-conflict" CONFLICT "Read model versions conflict"
+        "The versions of the read model do not allow the operation. A rebuild is already under \
+         way, there is no version to roll back to or to drop, or the other version is behind \
+         the serving one or keeps back streams that the serving one shows."
+        "Look at the versions with `GET /api/v1/admin/projections`. Wait until the rebuild \
+         ends, or cancel it.";
+    Gone = "gone" GONE "Customer erased"
+        "The personal data of this customer was erased permanently."
+        "Remove the customer from your own records. Sending the request again gives the same \
+         answer.";
+    VersionMismatch = "version-mismatch" PRECONDITION_FAILED "Version mismatch"
+        "`If-Match` names another version than `current_version`: the resource was changed \
+         after you read it. The request changed nothing."
+        "Read the resource again, decide again, and send its new `ETag` as `If-Match`.";
+    BodyTooLarge = "body-too-large" PAYLOAD_TOO_LARGE "Request body too large"
+        "The body of the request is larger than 64 KiB."
+        "Send a smaller body.";
+    UnsupportedMediaType = "unsupported-media-type" UNSUPPORTED_MEDIA_TYPE "Unsupported media type"
+        "The operation does not accept the `Content-Type` of the body."
         "Send `Content-Type: application/json` (for PATCH also `application/merge-patch+json`).";
-    ValidationFailed = "validation-failed" UNPROCESSABLE_ENTITY "A value is out of its bounds"
-        "The body has the right shape but a value in it is not acceptable; `errors` lists what is \
-         wrong as `{\"pointer\", \"detail\"}`. Nothing was changed, unless `order_id` names an \
-         order: that one is `rejected`.";
+    ValidationFailed = "validation-failed" UNPROCESSABLE_ENTITY "Validation failed"
+        "The body has the right shape, but a value in it is not allowed. `errors` lists each \
+         fault as `{\"pointer\", \"detail\"}`. Nothing was changed, unless `order_id` names an \
+         order: that order is `rejected`."
+        "Correct the values that `errors` names and send the request again.";
     IdempotencyKeyReused = "idempotency-key-reused" UNPROCESSABLE_ENTITY
-        "The idempotency key belongs to another request"
-        "The same caller used this `Idempotency-Key` for the same method and path with another \
-         body. Use a new key for a new request.";
+        "Idempotency key already used"
+        "The same caller already used this `Idempotency-Key` for the same method and path with \
+         another body. Nothing was changed."
+        "Use a new key for a new request. To repeat a request, send exactly the same body.";
     RateLimited = "rate-limited" TOO_MANY_REQUESTS "Too many requests"
-        "The caller makes more requests a second than the server allows. Wait for the seconds in \
-         `Retry-After`.";
-    InternalError = "internal-error" INTERNAL_SERVER_ERROR "The server failed"
-        "A fault of the server, which is in its log. With an `Idempotency-Key` the request can \
-         safely be sent again.";
-    CommandNotApplied = "command-not-applied" SERVICE_UNAVAILABLE "The command was not applied"
-        "Nothing was changed: the part of the system that decides for this resource does not take \
-         commands right now. Send the request again after `Retry-After`.";
-    OutcomeUnknown = "outcome-unknown" SERVICE_UNAVAILABLE
-        "It is unknown whether the command was applied"
-        "The answer did not come in time; the command may have been applied or may still be. With \
-         an `Idempotency-Key`, send the same request again: it is never applied twice. Without \
-         one, read the resource (`id` names it) before you decide what to do.";
-    ProjectionBehind = "projection-behind" SERVICE_UNAVAILABLE "The read model is not there yet"
-        "The read model has not yet seen the events that `Min-Log-Position` names, or those that \
-         an earlier answer under the same `Idempotency-Key` is made from. Ask again after \
-         `Retry-After`, or allow more time with `Prefer: wait=N`.";
+        "The caller sends more requests per second than the server allows. Nothing was changed."
+        "Wait for the number of seconds in `Retry-After`, then send the request again.";
+    InternalError = "internal-error" INTERNAL_SERVER_ERROR "Internal server error"
+        "The server failed while it handled the request. Its log has the cause."
+        "With an `Idempotency-Key` you can safely send the same request again. If the error \
+         stays, report it with the `traceparent` of the answer.";
+    CommandNotApplied = "command-not-applied" SERVICE_UNAVAILABLE "Command not applied"
+        "The partition that owns this resource does not accept commands at the moment. Nothing \
+         was changed."
+        "Send the request again after the number of seconds in `Retry-After`.";
+    OutcomeUnknown = "outcome-unknown" SERVICE_UNAVAILABLE "Command outcome unknown"
+        "The server did not learn in time whether the command was applied. It may have been \
+         applied, or it may still be."
+        "With an `Idempotency-Key`, send the same request again: the command is never applied \
+         twice. Without a key, read the resource that `id` names before you decide what to do.";
+    ProjectionBehind = "projection-behind" SERVICE_UNAVAILABLE "Read model behind"
+        "The read model has not yet processed the events that `Min-Log-Position` names, or the \
+         events that an earlier answer under the same `Idempotency-Key` shows."
+        "Ask again after the number of seconds in `Retry-After`, or allow more time with \
+         `Prefer: wait=N`.";
     ProjectionParked = "projection-parked" SERVICE_UNAVAILABLE
-        "The read model keeps this resource back"
-        "An event of this resource cannot be applied, so what the read model has of it is not \
-         what it has become. `stream` names it. The resource itself is sound: commands go on, and \
-         lists show it as it was before. An operator sees why at `GET /api/v1/admin/parked`, and \
-         tries again there after a fix.";
-    Unavailable = "unavailable" SERVICE_UNAVAILABLE "A part of the system does not answer"
-        "Ask again after `Retry-After`.";
+        "Read model cannot show this resource"
+        "The read model cannot apply an event of this resource, so it does not show the \
+         resource as it is now. `stream` names the stream of the resource. Commands still work, \
+         and lists show the resource as it was before that event."
+        "Tell an operator. `GET /api/v1/admin/parked` shows the reason, and `POST \
+         /api/v1/admin/parked/{stream}/retry` applies the events after a fix.";
+    Unavailable = "unavailable" SERVICE_UNAVAILABLE "Service unavailable"
+        "A part of the system that the request needs does not answer."
+        "Send the request again after the number of seconds in `Retry-After`.";
 }
 
 impl Kind {
-    /// The general kind of a status.
+    /// The kind for an error that has only a status.
     pub fn of_status(status: StatusCode) -> Self {
         match status {
             StatusCode::UNAUTHORIZED => Self::Unauthenticated,
@@ -171,12 +207,17 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn every_kind_has_a_name_of_its_own_and_says_what_to_do() {
+    fn every_kind_has_its_own_name_and_title_and_says_what_to_do() {
         let names: BTreeSet<_> = Kind::ALL.iter().map(|kind| kind.name()).collect();
-        assert_eq!(names.len(), Kind::ALL.len());
+        let titles: BTreeSet<_> = Kind::ALL.iter().map(|kind| kind.title()).collect();
+        assert_eq!((names.len(), titles.len()), (Kind::ALL.len(), Kind::ALL.len()));
         for kind in Kind::ALL {
             assert!(kind.name().bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'));
-            assert!(!kind.status().is_success() && kind.text().len() > 20, "{kind:?}");
+            assert!(!kind.status().is_success());
+            for text in [kind.meaning(), kind.action()] {
+                assert!(text.len() > 15 && text.ends_with('.'), "{kind:?}: {text}");
+                assert!(text.matches('`').count() % 2 == 0, "{kind:?}: {text}");
+            }
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Errors as RFC 9457 problem documents.
 //!
-//! A handler returns a [`Problem`]; [`render`], the outermost layer but one, writes it out with the
-//! path it happened at. So what axum itself answers (no such route, no such method) leaves in the
-//! same form.
+//! A handler returns a [`Problem`], and the layer [`render`] writes it as JSON, with the path of the
+//! request as `instance`. The layer also covers the errors that axum itself answers: unknown routes
+//! and methods.
 
 mod example;
 mod kind;
@@ -25,7 +25,10 @@ use events::LogPosition;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// An error as its caller sees it.
+/// The detail of every internal error. The cause stays in the log.
+const FAULT: &str = "the request failed; the server logged the cause";
+
+/// An error as the caller sees it.
 #[derive(Clone, Debug)]
 pub struct Problem(Box<Content>);
 
@@ -37,125 +40,125 @@ struct Content {
     headers: HeaderMap,
 }
 
-/// One fault of a request, at its place.
+/// One fault in the body of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct FieldError {
     /// Where in the body, as a JSON Pointer (RFC 6901).
     #[schema(example = "/items/0/quantity")]
     pub pointer: String,
-    /// What is wrong there.
+    /// What is wrong with the value.
     #[schema(example = "must be from 1 to 1000000")]
     pub detail: String,
 }
 
-/// A problem document (RFC 9457). Kinds have members of their own beside these, described at their
-/// `type`.
+/// A problem document (RFC 9457). Each kind of problem adds its own members; the page at its `type`
+/// describes them.
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = Problem)]
 #[allow(dead_code, reason = "describes the members in the OpenAPI document")]
 pub struct ProblemBody {
-    /// `/problems/<name>`, where it is described.
+    /// `/problems/<name>`, the page that describes this kind of problem.
     #[serde(rename = "type")]
     #[schema(example = "/problems/validation-failed")]
     kind: String,
-    /// The same for every occurrence.
+    /// A short summary, the same for every occurrence.
     title: String,
     /// The HTTP status.
     #[schema(minimum = 400, maximum = 599)]
     status: u16,
     /// What happened this time.
     detail: String,
-    /// The path it happened at.
+    /// The path of the request.
     instance: String,
-    /// What is wrong where in the body.
+    /// The faults in the body.
     #[schema(value_type = Vec<FieldError>, required = false)]
     errors: (),
-    /// The query parameter or header that does not read.
+    /// The invalid query parameter or header.
     #[schema(value_type = String, required = false)]
     parameter: (),
     /// The order that was rejected.
     #[schema(value_type = uuid::Uuid, required = false)]
     order_id: (),
-    /// The product that was short or missing.
+    /// The product that is out of stock or missing.
     #[schema(value_type = uuid::Uuid, required = false)]
     product_id: (),
-    /// Units that were free.
+    /// Units that were available.
     #[schema(value_type = i64, required = false)]
     available: (),
-    /// Units asked for.
+    /// Units that the order needs.
     #[schema(value_type = i64, required = false)]
     requested: (),
-    /// Units in the house.
+    /// Units in stock, the reserved ones included.
     #[schema(value_type = i64, required = false)]
     on_hand: (),
-    /// Units of these held for orders.
+    /// Units of these that are reserved for orders.
     #[schema(value_type = i64, required = false)]
     reserved: (),
-    /// Where the order stands.
+    /// The status of the order.
     #[schema(value_type = String, required = false)]
     from: (),
-    /// Where it was asked to go.
+    /// The status that was requested.
     #[schema(value_type = String, required = false)]
     to: (),
-    /// The gateway's word for a declined payment.
+    /// The reason that the payment gateway gave.
     #[schema(value_type = String, required = false)]
     decline_code: (),
-    /// The version that the resource has.
+    /// The current version of the resource.
     #[schema(value_type = u64, required = false)]
     current_version: (),
-    /// Items that a wishlist may have.
+    /// The maximum number of items in a wishlist.
     #[schema(value_type = u64, required = false)]
     most: (),
-    /// The read model that keeps the resource back.
+    /// The read model that cannot show the resource.
     #[schema(value_type = String, required = false)]
     projection: (),
-    /// The stream that it keeps back.
+    /// The stream whose events it cannot apply.
     #[schema(value_type = String, required = false)]
     stream: (),
-    /// The partitions of a node that is not ready, and how they are.
+    /// The partitions of a node that is not ready, with their states.
     #[schema(value_type = Vec<Object>, required = false)]
     partitions: (),
-    /// What to look for, when it is unknown whether it exists.
+    /// The id of the resource, when it is unknown whether the command was applied.
     #[schema(value_type = uuid::Uuid, required = false)]
     id: (),
 }
 
 impl Problem {
-    /// A problem of this kind; `detail` is a sentence for people, about this one occurrence.
+    /// A problem of this kind. `detail` tells a person what happened this time.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
         let (detail, extensions, headers) = (detail.into(), Map::new(), HeaderMap::new());
         Self(Box::new(Content { kind, detail, extensions, headers }))
     }
 
-    /// A part of the system does not answer right now.
+    /// A part of the system does not answer at the moment.
     pub fn unavailable(detail: &'static str) -> Self {
         Self::new(Kind::Unavailable, detail).retry_after(1)
     }
 
-    /// There is nothing at this path.
+    /// The path does not exist, or not for this caller.
     pub fn not_found(what: &str) -> Self {
         Self::new(Kind::NotFound, format!("there is no such {what}"))
     }
 
-    /// A query parameter, header, cursor or token that does not read.
+    /// A query parameter, header, cursor or token with an invalid value.
     pub fn invalid_parameter(name: &str, detail: &str) -> Self {
         Self::new(Kind::InvalidParameter, format!("{name}: {detail}")).with("parameter", name)
     }
 
-    /// The program failed; what happened is in its log, not in the answer.
+    /// The program failed. Logs the error, and tells the caller nothing about it.
     pub fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error, "a request failed");
-        Self::new(Kind::InternalError, "the request failed, and the fault is logged")
+        Self::new(Kind::InternalError, FAULT)
     }
 
-    /// The same with a member more.
+    /// Adds a member.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.0.extensions.insert(name.to_owned(), value.into());
         self
     }
 
-    /// The same with what is wrong at which places of the body.
+    /// Adds the faults in the body.
     #[must_use]
     pub fn with_errors(self, errors: &[FieldError]) -> Self {
         let errors = errors
@@ -164,7 +167,7 @@ impl Problem {
         self.with("errors", Value::Array(errors.collect()))
     }
 
-    /// The same with a header; a value that is no header text is left out.
+    /// Adds a header, unless its value is not allowed in a header.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
@@ -173,19 +176,19 @@ impl Problem {
         self
     }
 
-    /// The same with a `Retry-After` of `seconds`.
+    /// Adds a `Retry-After` of `seconds`.
     #[must_use]
     pub fn retry_after(self, seconds: u64) -> Self {
         self.with_header(header::RETRY_AFTER, &seconds.to_string())
     }
 
-    /// The same with the causal token of what was decided.
+    /// Adds the `Log-Position` of the events that the command wrote.
     #[must_use]
     pub fn with_position(self, position: &LogPosition) -> Self {
         self.with_header(LOG_POSITION, &position.to_string())
     }
 
-    /// The same, marked as given before if it was.
+    /// Marks the answer as a repetition of an earlier one, if `replayed`.
     #[must_use]
     pub fn replayed(self, replayed: bool) -> Self {
         if replayed { self.with_header(IDEMPOTENCY_REPLAYED, "true") } else { self }
@@ -196,7 +199,7 @@ impl Problem {
         self.0.kind
     }
 
-    /// A member beside the standard ones; null when there is none of this name.
+    /// An extension member by name; null when there is none.
     pub fn extension(&self, name: &str) -> Value {
         self.0.extensions.get(name).cloned().unwrap_or_default()
     }
@@ -221,7 +224,7 @@ impl From<Kind> for Problem {
 }
 
 impl IntoResponse for Problem {
-    /// The status, and the problem itself for [`render`] to write out.
+    /// The status, with the problem as an extension for [`render`].
     fn into_response(self) -> Response {
         let mut response = self.0.kind.status().into_response();
         response.extensions_mut().insert(self);
@@ -229,8 +232,8 @@ impl IntoResponse for Problem {
     }
 }
 
-/// The layer that writes problems out. An error without one (from axum itself, or from a layer)
-/// gets the general one of its status.
+/// The layer that writes problems as JSON. An error response without a problem, from axum or from
+/// another layer, gets the kind that belongs to its status.
 pub async fn render(request: Request, next: Next) -> Response {
     let instance = request.uri().path().to_owned();
     let mut response = next.run(request).await;
@@ -255,7 +258,7 @@ pub async fn render(request: Request, next: Next) -> Response {
     written
 }
 
-/// What a handler that panicked answers with.
+/// The answer of a handler that panicked.
 pub fn panicked(_: Box<dyn std::any::Any + Send + 'static>) -> Response {
-    Problem::new(Kind::InternalError, "the request failed, and the fault is logged").into_response()
+    Problem::new(Kind::InternalError, FAULT).into_response()
 }

@@ -1,5 +1,5 @@
-//! What the write side says, as problems. Exhaustive: a new refusal needs a kind before this
-//! compiles.
+//! Refusals of the write side as problems. The matches are exhaustive: a new refusal does not
+//! compile without its kind.
 
 use super::{Kind, Problem};
 use crate::orders;
@@ -12,7 +12,7 @@ use events::{
 use uuid::Uuid;
 
 impl Problem {
-    /// The problem of a command for `stream` that was not applied, or is not known to be.
+    /// The problem for a command on `stream` that was not applied, or may not have been.
     pub(crate) fn of_command(error: CommandError, stream: StreamId) -> Self {
         match error {
             CommandError::Refused(refusal) => refusal.into(),
@@ -33,19 +33,9 @@ impl Problem {
         }
     }
 
-    /// The problem that a rejected order is to whoever placed it.
+    /// The problem for the caller whose order was rejected.
     pub(crate) fn of_rejection(order_id: Uuid, rejected: &Rejected, replayed: bool) -> Self {
-        let mut problem = Self::from(match rejected.reason {
-            RejectionReason::InsufficientStock => Kind::InsufficientStock,
-            RejectionReason::ProductNotFound => Kind::ProductNotFound,
-            RejectionReason::CustomerNotFound => Kind::CustomerNotFound,
-            RejectionReason::ValidationFailed => Kind::ValidationFailed,
-            RejectionReason::PaymentDeclined => Kind::PaymentDeclined,
-            RejectionReason::Expired => Kind::Expired,
-        });
-        if rejected.reason == RejectionReason::ValidationFailed {
-            problem.0.detail = "the subtotal of the order is beyond what can be counted".into();
-        }
+        let mut problem = rejection(rejected);
         if let Some(product_id) = rejected.product_id {
             problem = problem.with("product_id", product_id.to_string());
         }
@@ -64,7 +54,7 @@ impl Problem {
             .at(StreamId::order(order_id))
     }
 
-    /// The same with the `Location` of the resource it is about.
+    /// Adds the `Location` of the resource.
     fn at(self, stream: StreamId) -> Self {
         let location = match stream.kind {
             StreamKind::Order => orders::location(stream.id),
@@ -75,6 +65,36 @@ impl Problem {
         };
         self.with_header(header::LOCATION, &location)
     }
+}
+
+/// The kind and the detail of a rejected order.
+fn rejection(rejected: &Rejected) -> Problem {
+    let (kind, detail) = match rejected.reason {
+        RejectionReason::InsufficientStock => return insufficient_stock(rejected),
+        RejectionReason::ProductNotFound => {
+            (Kind::ProductNotFound, "a product of the order does not exist or is discontinued")
+        }
+        RejectionReason::CustomerNotFound => {
+            (Kind::CustomerNotFound, "the customer of the order does not exist or was erased")
+        }
+        RejectionReason::ValidationFailed => {
+            (Kind::ValidationFailed, "the subtotal of the order is above 2^53 - 1 minor units")
+        }
+        RejectionReason::PaymentDeclined => {
+            (Kind::PaymentDeclined, "the payment gateway declined the payment")
+        }
+        RejectionReason::Expired => (Kind::Expired, "the order was still pending at its deadline"),
+    };
+    Problem::new(kind, detail)
+}
+
+fn insufficient_stock(rejected: &Rejected) -> Problem {
+    let (Some(requested), Some(available)) = (rejected.requested, rejected.available) else {
+        return Kind::InsufficientStock.into();
+    };
+    let detail =
+        format!("the order needs {requested} of the product, and only {available} can be reserved");
+    Problem::new(Kind::InsufficientStock, detail)
 }
 
 impl From<Refusal> for Problem {
@@ -109,7 +129,7 @@ impl From<product::Refusal> for Problem {
             Refusal::InvalidQuantity | Refusal::StockOverflow => {
                 Self::new(Kind::ValidationFailed, detail)
             }
-            // Ids are made here and internal steps are not asked for over HTTP.
+            // The API makes the ids, and no request asks for an internal step.
             Refusal::AlreadyExists
             | Refusal::ReservationClosed
             | Refusal::AlreadyReserved { .. } => Self::internal(&refusal),
@@ -176,7 +196,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_refusal_says_what_its_caller_needs_to_act() {
+    fn a_refusal_has_the_members_its_caller_needs_to_act() {
         let refusal = product::Refusal::InsufficientStock { available: 1, requested: 2 };
         let problem = Problem::from(Refusal::Product(refusal));
         assert_eq!(problem.kind(), Kind::InsufficientStock);
@@ -188,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_was_not_applied_says_so_and_one_in_doubt_says_where_to_look() {
+    fn a_command_in_doubt_names_the_resource_to_look_for() {
         let stream = StreamId::order(Uuid::from_u128(7));
         let not_applied = Problem::of_command(CommandError::NotApplied("not open"), stream);
         assert_eq!(not_applied.kind(), Kind::CommandNotApplied);
@@ -215,5 +235,9 @@ mod tests {
         assert_eq!(problem.extension("order_id"), json!(id.to_string()));
         assert_eq!(problem.extension("product_id"), json!(Uuid::from_u128(8).to_string()));
         assert_eq!(problem.extension("requested"), json!(2));
+        assert_eq!(
+            problem.0.detail,
+            "the order needs 2 of the product, and only 1 can be reserved"
+        );
     }
 }

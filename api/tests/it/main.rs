@@ -25,6 +25,7 @@ mod hostile;
 mod keys;
 mod live;
 mod mail;
+mod pages;
 mod parking;
 mod past;
 mod payments;
