@@ -1,5 +1,5 @@
-//! The settings, read once: flags win over the environment, and a bad value stops the program
-//! before any port is bound.
+//! The settings, read once at the start. Flags win over the environment, and a bad value stops the
+//! program before it binds a port.
 
 mod auth;
 mod clients;
@@ -7,6 +7,7 @@ mod live;
 mod log;
 mod mail;
 mod payments;
+mod table;
 
 pub use auth::{AuthChoice, AuthSettings};
 pub use clients::ClientSettings;
@@ -14,6 +15,7 @@ pub use live::LiveArgs;
 pub use log::{LogChoice, LogSettings};
 pub use mail::{MailConfig, MailSettings};
 pub use payments::{PaymentChoice, PaymentError, PaymentSettings};
+pub use table::table;
 
 use clap::ValueEnum;
 use commands::mail::SmtpUrlError;
@@ -22,85 +24,90 @@ use ipnet::IpNet;
 use sqlx::postgres::PgConnectOptions;
 use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
 
-/// What the command line and the environment say, before they are checked against each other.
+/// The command line and the environment, before the settings are checked against each other.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Settings")]
 pub struct Settings {
-    /// Where to listen for HTTP; port 0 picks a free one.
+    /// Address and port for HTTP. Port 0 picks a free port.
     #[arg(long, env = "LISTEN_ADDR", default_value = "127.0.0.1:8080", value_name = "ADDR")]
     #[arg(global = true)]
     pub listen: SocketAddr,
-    /// The embedded log, the private PostgreSQL and the keys live here.
+    /// Directory of the embedded log, the private PostgreSQL and the keys.
     #[arg(long, env = "DATA_DIR", default_value = "./data", value_name = "DIR", global = true)]
     #[arg(value_parser = clap::builder::PathBufValueParser::new())]
     pub data_dir: PathBuf,
-    /// Partitions of the log, fixed when it is created [default: 12].
+    /// Number of partitions of a new log, from 1 to 1024. An existing log keeps its number; another
+    /// value here stops the program [default: 12].
     #[arg(long, env = "LOG_PARTITIONS", value_name = "N", global = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub partitions: Option<u32>,
-    /// What this process does [default: all].
+    /// What this process does, as a comma-separated list. A subset needs Kafka and a shared
+    /// PostgreSQL [default: all].
     #[arg(long, env = "ROLES", value_delimiter = ',', value_name = "ROLE,..", global = true)]
     pub roles: Vec<Role>,
 
     /// Where the log is kept.
     #[command(flatten)]
     pub log: LogSettings,
-    /// PostgreSQL for the read models; unset: a private one.
+    /// PostgreSQL for the read models and the keys, `postgres://USER:PASSWORD@HOST/DATABASE`.
+    /// Without it, the program runs a private PostgreSQL.
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true, global = true)]
     #[arg(hide_short_help = true, value_parser = database_url)]
     pub database_url: Option<PgConnectOptions>,
-    /// Whether read models that an older program built are built anew at the start.
+    /// Rebuild read models at the start if an older version of the program built them.
     #[arg(long, env = "REBUILD_ON_UPGRADE", default_value_t = true, value_name = "BOOL")]
     #[arg(hide_short_help = true, global = true, action = clap::ArgAction::Set)]
     pub rebuild_on_upgrade: bool,
 
-    /// Whose tokens count.
+    /// Which tokens are accepted.
     #[command(flatten)]
     pub auth: AuthSettings,
 
-    /// The shop's currency (ISO 4217).
+    /// Currency of the shop (ISO 4217).
     #[arg(long, env = "SHOP_CURRENCY", default_value = "GBP", value_name = "CODE", global = true)]
     #[arg(hide_short_help = true)]
     pub shop_currency: Currency,
-    /// How long an order may stay pending, in seconds.
+    /// How long an order may stay pending before it expires, in seconds.
     #[arg(long, env = "ORDER_DEADLINE_SECONDS", default_value_t = 900, value_name = "N")]
     #[arg(hide_short_help = true, global = true)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=604_800))]
     pub order_deadline_seconds: u64,
-    /// How long after a start nothing expires, in seconds.
+    /// How long after a start no order expires, in seconds.
     #[arg(long, env = "EXPIRY_GRACE_SECONDS", default_value_t = 60, value_name = "N")]
     #[arg(hide_short_help = true, global = true)]
     #[arg(value_parser = clap::value_parser!(u64).range(0..=86_400))]
     pub expiry_grace_seconds: u64,
-    /// Origins of browsers that may call.
+    /// Origins from which browsers may call the API, as a comma-separated list; `*` allows all.
     #[arg(long, env = "CORS_ALLOWED_ORIGINS", value_delimiter = ',', value_name = "ORIGIN,..")]
     #[arg(hide_short_help = true, global = true)]
     #[arg(value_parser = origin)]
     pub cors_allowed_origins: Vec<String>,
-    /// How much clients may ask.
+    /// Limits on clients.
     #[command(flatten)]
     pub clients: ClientSettings,
-    /// How listening to orders works.
+    /// Live orders.
     #[command(flatten)]
     pub live: LiveArgs,
 
-    /// What is logged, in the syntax of tracing's filters [default: info when serving, else warn].
+    /// Filter for log lines, such as `info` or `warn,orderlog=debug`
+    /// [default: info for `serve`, warn for other commands].
     #[arg(long, env = "RUST_LOG", value_name = "FILTER", global = true)]
     #[arg(hide_short_help = true, value_parser = filter)]
     pub log_filter: Option<String>,
-    /// How log lines look.
+    /// Format of log lines.
     #[arg(long, env = "LOG_FORMAT", default_value = "text", value_name = "FORMAT", global = true)]
     #[arg(hide_short_help = true)]
     pub log_format: LogFormat,
 
-    /// The OpenTelemetry collector that traces go to, by OTLP over HTTP; off unless set.
+    /// OpenTelemetry collector for traces (OTLP over HTTP), such as `http://127.0.0.1:4318`. Without
+    /// it, the program sends no traces.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL", global = true)]
     #[arg(hide_short_help = true, value_parser = text())]
     pub otel_exporter_otlp_endpoint: Option<String>,
     /// The mail server and the sender.
     #[command(flatten)]
     pub mail: MailSettings,
-    /// Who takes the money.
+    /// The payment gateway.
     #[command(flatten)]
     pub payments: PaymentSettings,
 }
@@ -113,10 +120,10 @@ fn filter(text: &str) -> Result<String, tracing_subscriber::filter::ParseError> 
     tracing_subscriber::EnvFilter::builder().parse(text).map(|_| text.to_owned())
 }
 
-/// The driver does not look at the scheme.
+/// Checks the scheme, which the driver ignores.
 fn database_url(text: &str) -> Result<PgConnectOptions, String> {
     if !["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme)) {
-        return Err("a database URL begins with postgres://".to_owned());
+        return Err("a database URL must begin with postgres://".to_owned());
     }
     text.parse().map_err(|error: sqlx::Error| error.to_string())
 }
@@ -128,101 +135,104 @@ fn origin(text: &str) -> Result<String, &'static str> {
     if text == "*" || host.is_some_and(|host| plain(host) && !host.contains('/')) {
         return Ok(text.to_owned());
     }
-    Err("an origin is `*` or scheme://host[:port]")
+    Err("an origin must be `*`, http://HOST[:PORT] or https://HOST[:PORT]")
 }
 
 /// What a process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Role {
-    /// Decides commands and owns partitions of the log.
+    /// Decides commands, and owns partitions of the log.
     Command,
-    /// Feeds the read models.
+    /// Applies events to the read models.
     Projector,
     /// Answers queries.
     Query,
 }
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// For people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Checked settings: what [`crate::startup`] goes by.
+/// The checked settings, from which [`crate::startup`] builds the program.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen; port 0 picks one.
+    /// Address and port for HTTP. Port 0 picks a free port.
     pub listen: SocketAddr,
-    /// The folder of everything that is kept locally.
+    /// The directory of all local data.
     pub data_dir: PathBuf,
     /// Where the log is.
     pub log: LogChoice,
-    /// Partitions the log must have; `None` takes it as it is and makes a new one with 12.
+    /// Partitions that the log must have. `None` accepts any number, and creates a log with 12.
     pub partitions: Option<u32>,
-    /// The read models' database; `None` for a private one.
+    /// The database of the read models; `None` for a private one.
     pub database: Option<PgConnectOptions>,
-    /// Whether read models that an older program built are built anew at the start.
+    /// Whether to rebuild read models that an older version of the program built.
     pub rebuild_on_upgrade: bool,
     /// What this process does; never empty.
     pub roles: BTreeSet<Role>,
-    /// Whose tokens count.
+    /// Which tokens are accepted.
     pub auth: AuthChoice,
-    /// Who takes the money.
+    /// The payment gateway.
     pub payments: PaymentChoice,
     /// The shop's currency.
     pub currency: Currency,
     /// How long an order may stay pending.
     pub order_deadline: Duration,
-    /// How long after a start nothing expires.
+    /// How long after a start no order expires.
     pub expiry_grace: Duration,
-    /// Origins of browsers that may call.
+    /// Origins from which browsers may call.
     pub cors_allowed_origins: Vec<String>,
-    /// Requests a second of one caller; 0 = no limit.
+    /// Requests per second of one caller; 0 for no limit.
     pub rate_limit_per_second: u32,
-    /// Requests a second from one address; 0 = no limit.
+    /// Requests per second from one address; 0 for no limit.
     pub rate_limit_per_address: u32,
-    /// Proxies whose word about clients counts.
+    /// Proxies whose forwarding headers are trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// Whoever listens hears something at least this often.
+    /// The longest silence on a live stream.
     pub live_heartbeat: Duration,
-    /// How mails go out.
+    /// How e-mails are sent.
     pub mail: MailConfig,
 }
 
-/// Settings that do not go together.
+/// Settings that contradict each other, or that need others.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// The built-in key pair is not for the world.
+    /// The built-in key pair would be used on an address that others can reach.
     #[error(
-        "the built-in key pair is for loopback only: set AUTH_JWKS_URL or AUTH_PUBLIC_KEY_FILE, or \
-         AUTH_BUILTIN=1 to use it on {0} all the same"
+        "the built-in key pair is for loopback addresses only, and this is {0}: set AUTH_JWKS_URL \
+         or AUTH_PUBLIC_KEY_FILE, or allow it with AUTH_BUILTIN=1"
     )]
     BuiltInBeyondLoopback(SocketAddr),
-    /// A key alone does not say whose tokens count.
-    #[error("AUTH_PUBLIC_KEY_FILE and AUTH_JWKS_URL need AUTH_ISSUER and AUTH_AUDIENCE")]
+    /// A key without the issuer and the audience of the tokens.
+    #[error("AUTH_PUBLIC_KEY_FILE and AUTH_JWKS_URL need AUTH_ISSUER and AUTH_AUDIENCE: set both")]
     IncompleteAuth,
-    /// The address of a key set is none that is asked.
+    /// The address of the key set is not allowed.
     #[error("AUTH_JWKS_URL {0}")]
     KeySetUrl(&'static str),
-    /// Roles apart meet in the log and in the database only.
-    #[error("--roles (ROLES) other than all need KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL")]
+    /// Processes with different roles share only the log and the database.
+    #[error(
+        "a process with some of the roles needs KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL: set both, \
+         or leave out --roles (ROLES)"
+    )]
     RolesApart,
-    /// A shop that writes has an address.
-    #[error("SMTP_URL needs MAIL_FROM")]
+    /// A mail server without a sender.
+    #[error("SMTP_URL needs MAIL_FROM: set the sender of the e-mails")]
     MailWithoutSender,
-    /// The mail server is not one.
+    /// The URL of the mail server is not valid.
     #[error("SMTP_URL: {0}")]
     Smtp(SmtpUrlError),
-    /// Those of the payment gateway.
+    /// Settings of the payment gateway.
     #[error(transparent)]
     Payments(#[from] PaymentError),
 }
 
 impl Config {
-    /// Everything in one process under `data_dir`, on a free port of loopback.
+    /// Everything in one process with its data under `data_dir`, on a free loopback port.
     pub fn embedded(data_dir: impl Into<PathBuf>, currency: Currency) -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -246,12 +256,11 @@ impl Config {
         }
     }
 
-    /// Checks the settings against each other. `environment` is looked through for
-    /// `KAFKA_SECURITY_*`, `KAFKA_SASL_*` and `KAFKA_SSL_*`: they name properties of librdkafka,
-    /// too many to list.
+    /// Checks the settings against each other. The variables `KAFKA_SECURITY_*`, `KAFKA_SASL_*` and
+    /// `KAFKA_SSL_*` of `environment` become properties of librdkafka, which has too many to list.
     ///
     /// # Errors
-    /// A [`ConfigError`] for settings that do not go together.
+    /// A [`ConfigError`] for settings that contradict each other, or that need others.
     pub fn try_new(
         settings: Settings,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -289,7 +298,7 @@ impl Config {
         })
     }
 
-    /// Whether the built-in key pair would be used where others can reach it; only serving minds.
+    /// Refuses the built-in key pair on an address that others can reach. Only `serve` checks it.
     ///
     /// # Errors
     /// [`ConfigError::BuiltInBeyondLoopback`], unless `allowed`.
@@ -317,7 +326,7 @@ mod tests {
         settings: Settings,
     }
 
-    /// As from a command line, whatever this machine's environment says.
+    /// As from a command line, without the environment of this machine.
     fn settings(flags: &[&str]) -> Settings {
         let command =
             <Cli as clap::CommandFactory>::command().mut_args(|arg| arg.env(None::<&str>));

@@ -150,7 +150,7 @@ pub enum Workload {
     FloorKafka,
     /// Raw `COPY` of the rows of the history, without and with indexes.
     FloorCopy,
-    /// The table of the README: all of the above on all logs that are at hand.
+    /// The table of docs/performance.md: all of the above on all logs that are at hand.
     All,
 }
 

@@ -23,7 +23,7 @@ use tokio::{
 /// sessions (`kernel.sched_autogroup_enabled`) or containers, it has no effect on other programs.
 /// PostgreSQL makes each of its processes a session, so there each process is a group of its own
 /// and the value has no effect either. Lowering those groups (`/proc/PID/autogroup`) did not make
-/// queries faster in any measurement; docs/performance.md says what does.
+/// queries faster in any measurement; `docs/rebuilds.md` says what does.
 const NICER: i32 = 10;
 
 /// A runtime whose threads have a lower priority. Dropping it ends the tasks that run on it.

@@ -1,6 +1,6 @@
-//! What the exit code says: whether starting again helps, and who can.
+//! The exit codes, which tell a supervisor whether a restart can help.
 //!
-//! The numbers from 64 on are those of `sysexits.h`. Supervisors restart on 1, 69, 70, 74 and 75;
+//! The codes from 64 on are those of `sysexits.h`. A supervisor restarts on 1, 69, 70, 74 and 75;
 //! 64, 65 and 78 need a person.
 
 use events::{keys::KeyError, log::ConnectError, log::ReadError};
@@ -16,34 +16,34 @@ use projections::{
 };
 use std::io;
 
-/// A fault of no other kind; for `audit`, that something was found.
+/// An error without a code of its own. For `audit`: it found a fault.
 pub const FAULT: u8 = 1;
-/// A bad command line or setting (`EX_USAGE`).
+/// An invalid command line or setting (`EX_USAGE`).
 pub const USAGE: u8 = 64;
-/// What is kept is damaged (`EX_DATAERR`).
+/// Stored data is damaged (`EX_DATAERR`).
 pub const DATA: u8 = 65;
-/// Kafka or PostgreSQL is out of reach (`EX_UNAVAILABLE`).
+/// Kafka or PostgreSQL does not answer (`EX_UNAVAILABLE`).
 pub const UNAVAILABLE: u8 = 69;
-/// A part of the program died (`EX_SOFTWARE`).
+/// A part of the program failed (`EX_SOFTWARE`).
 pub const SOFTWARE: u8 = 70;
-/// The disk does not do what it should (`EX_IOERR`).
+/// The disk fails, is full or is not accessible (`EX_IOERR`).
 pub const DISK: u8 = 74;
-/// Another process has what is needed (`EX_TEMPFAIL`).
+/// Another process uses the data directory or the address (`EX_TEMPFAIL`).
 pub const BUSY: u8 = 75;
-/// The settings do not fit what is there (`EX_CONFIG`).
+/// The settings do not match the environment (`EX_CONFIG`).
 pub const CONFIG: u8 = 78;
 
-/// The codes and what they mean, as `--help` and the README show them.
+/// The codes and their meanings, as `--help` and `docs/operating.md` show them.
 pub const TABLE: [(u8, &str); 9] = [
-    (0, "ended as asked"),
-    (FAULT, "a fault; the last line on standard error says which. `audit`: something was found"),
-    (USAGE, "a bad command line or setting; nothing was started"),
-    (DATA, "the log, the keys or the gateway's journal is damaged: starting again does not help"),
-    (UNAVAILABLE, "Kafka or PostgreSQL is out of reach: start again later"),
-    (SOFTWARE, "a part of the program died: start again, and report it"),
-    (DISK, "the data directory cannot be read or written: full, read-only, another's, or failing"),
-    (BUSY, "another process has the data directory or the address"),
-    (CONFIG, "the settings do not fit what is there: partitions, retention, keys, programs"),
+    (0, "success"),
+    (FAULT, "an error that standard error describes; for `audit`: it found a fault"),
+    (USAGE, "invalid command line or setting: nothing was started"),
+    (DATA, "the log, the keys or the gateway's journal is damaged: a restart does not help"),
+    (UNAVAILABLE, "Kafka or PostgreSQL does not answer: start again later"),
+    (SOFTWARE, "a part of the program failed: start again, and report it"),
+    (DISK, "the data directory cannot be read or written: disk full, read-only or failing"),
+    (BUSY, "another process uses the data directory or the address"),
+    (CONFIG, "the settings do not match the log, the keys, the database or the installed programs"),
 ];
 
 /// The table for `--help`.
@@ -52,7 +52,7 @@ pub fn help() -> String {
     format!("Exit codes:{}", rows.concat())
 }
 
-/// The code for the error that a command ended with.
+/// The exit code for the error of a command.
 pub fn code_of(error: &anyhow::Error, config: &Config) -> u8 {
     let kept = Kept {
         log: if config.log == LogChoice::Embedded { DISK } else { UNAVAILABLE },
@@ -61,7 +61,7 @@ pub fn code_of(error: &anyhow::Error, config: &Config) -> u8 {
     error.chain().find_map(|cause| kept.code(cause)).unwrap_or(FAULT)
 }
 
-/// What it means that the log or the keys do not answer: it depends on where they are kept.
+/// The codes for a log and a key store that do not answer, which depend on where they are.
 struct Kept {
     log: u8,
     keys: u8,
@@ -197,12 +197,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_readme_shows_the_table() {
-        let readme = include_str!("../../../README.md");
-        let line = |code, meaning| format!("| {code} | {meaning} |");
-        for (code, meaning) in TABLE {
-            assert!(readme.contains(&line(code, meaning)), "{}", line(code, meaning));
-        }
+    fn the_operating_page_shows_the_table() {
+        let page = include_str!("../../../docs/operating.md");
+        let rows = TABLE.map(|(code, meaning)| format!("| {code} | {meaning} |\n"));
+        let table = format!("| exit code | meaning |\n|---|---|\n{}", rows.concat());
+        let missing = rows.iter().any(|row| !page.contains(row));
+        assert!(!missing, "docs/operating.md must have this table of exit codes:\n\n{table}");
     }
 
     fn code(error: impl Into<anyhow::Error>) -> u8 {

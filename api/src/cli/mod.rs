@@ -23,7 +23,7 @@ use orderlog::{
 };
 use std::{ffi::OsStr, process::ExitCode};
 
-/// An event-sourced order backend.
+/// An event-sourced order backend for online shops.
 #[derive(Parser)]
 #[command(name = "orderlog", version, args_conflicts_with_subcommands = false)]
 #[command(after_help = exit::help())]
@@ -36,41 +36,44 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs the service; what happens when no command is given.
+    /// Run the service. This is the default command.
     Serve,
-    /// Builds a read model anew from the log and switches to it, while queries go on.
+    /// Rebuild read models from the log while they serve queries, then switch to the new versions.
     Rebuild(rebuild::Args),
-    /// Shows the read models and how far they are.
+    /// List the read models, their versions and how far each is behind the log.
     Projections,
-    /// Shows the streams that read models keep back, or tries one again.
+    /// List the streams that read models cannot apply, or retry one of them.
     Parked(parked::Args),
-    /// Prints the events of a stream, one JSON object a line.
+    /// Print the events of a stream, one JSON object per line.
     Events(events::Args),
-    /// Walks the whole log and reports what is wrong with it; exit code 1 if anything is.
+    /// Check the whole log and report every fault. The exit code is 1 if there is one.
     Audit(audit::Args),
-    /// Brings the database up to what this program needs.
+    /// Update the database schema for this version of the program.
     Migrate,
-    /// Prints a token, signed with the key pair under the data directory, good for 24 hours.
+    /// Print a token that is valid for 24 hours, signed with the key pair in the data directory.
     Token(token::Args),
-    /// Prints the OpenAPI document.
+    /// Print the OpenAPI document of the HTTP interface.
     Openapi,
-    /// Prints the interface as a Postman collection.
+    /// Print the HTTP interface as a Postman collection.
     Postman,
-    /// Prints the AsyncAPI document of the topic of events.
+    /// Print the AsyncAPI document of the events.
     Asyncapi,
-    /// Prints what the shop can do, as a table.
+    /// Print the table of features, as Markdown.
     Features,
-    /// Fills the running shop with books and a stream of orders.
+    /// Print the table of settings, as Markdown.
+    Settings,
+    /// Fill a running shop with books, customers and orders.
     Demo(demo::Args),
 }
 
-/// Parses the command line and the environment. Otherwise the exit code, after telling why.
+/// Parses the command line and the environment. On failure, prints the reason and returns the exit
+/// code.
 pub fn parse() -> Result<Cli, ExitCode> {
     Cli::try_parse().map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            // A closed pipe is all that can go wrong.
+            // Only a closed pipe can make this fail.
             let _ = error.print();
             ExitCode::SUCCESS
         }
@@ -83,11 +86,14 @@ fn refuse(reason: &str) -> ExitCode {
     ExitCode::from(exit::USAGE)
 }
 
-/// What clap says, in one line, with the environment variable beside the flag: it may be where the
-/// value came from. A secret is not repeated.
+/// The error of clap on one line, with the environment variable beside the flag, as the value may
+/// come from either. A secret value is not repeated.
 fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    if matches!(error.kind(), ErrorKind::InvalidSubcommand | ErrorKind::UnknownArgument) {
+        return format!("{line}; run `orderlog --help` for the commands and flags");
+    }
     let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return line };
     let command = Cli::command();
     let Some(arg) = argument(&command, flag) else { return line };
@@ -99,14 +105,14 @@ fn one_line(error: &clap::Error) -> String {
     line.replacen(&format!("'{flag}'"), &format!("{flag} ({variable})"), 1)
 }
 
-/// The argument that clap shows as `--listen <ADDR>`.
+/// Finds the argument that clap calls `--listen <ADDR>`.
 fn argument<'a>(command: &'a clap::Command, flag: &str) -> Option<&'a clap::Arg> {
     let long = flag.strip_prefix("--")?.split([' ', '=', '[']).next()?;
     command.get_arguments().find(|arg| arg.get_long() == Some(long))
 }
 
 impl Cli {
-    /// Does what was asked.
+    /// Runs the command.
     pub fn run(self) -> ExitCode {
         let allowed = self.settings.auth.auth_builtin;
         let command = self.command.unwrap_or(Command::Serve);
@@ -156,22 +162,23 @@ fn run(command: Command, config: Config) -> anyhow::Result<ExitCode> {
             Command::Postman => print(&orderlog::postman::json()?)?,
             Command::Asyncapi => print(&orderlog::asyncapi::json()?)?,
             Command::Features => print(orderlog::features::markdown().trim_end())?,
+            Command::Settings => print(orderlog::config::table().trim_end())?,
             Command::Demo(args) => demo::run(&config, args).await?,
         }
         Ok(ExitCode::SUCCESS)
     });
-    // Threads of a library that still wait for a network must not hold up the end.
+    // Library threads that still wait for the network must not delay the exit.
     runtime.shutdown_background();
     done
 }
 
-/// A line on standard output; an error when nobody reads it any more.
+/// Prints a line on standard output. Fails when the reader has closed the pipe.
 fn print(line: &str) -> std::io::Result<()> {
     use std::io::Write;
     writeln!(std::io::stdout().lock(), "{line}")
 }
 
-/// `orderlog events ... | head` ends well.
+/// Whether a reader such as `head` closed the pipe, which is a normal end.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause
@@ -186,7 +193,7 @@ mod tests {
 
     fn error(flags: &[&str]) -> String {
         let Err(error) = Cli::try_parse_from([&["orderlog"], flags].concat()) else {
-            panic!("{flags:?} was taken")
+            panic!("{flags:?} was accepted")
         };
         one_line(&error)
     }
@@ -206,10 +213,16 @@ mod tests {
         let line = error(&["serve", "--partitions", "0"]);
         assert!(line.contains("--partitions <N> (LOG_PARTITIONS)"), "{line}");
         let line = error(&["--database-url", "mysql://shop:secret@there"]);
-        assert!(line.contains("(DATABASE_URL): a database URL begins with postgres://"), "{line}");
+        assert!(
+            line.contains("(DATABASE_URL): a database URL must begin with postgres://"),
+            "{line}"
+        );
         assert!(!line.contains("secret"), "{line}");
         assert!(error(&["--log-filter", "a=b=c"]).contains("RUST_LOG"));
-        assert!(error(&["fly"]).contains("fly"));
+        for unknown in ["fly", "--fly"] {
+            let line = error(&[unknown]);
+            assert!(line.contains(&format!("'{unknown}'")) && line.contains("--help"), "{line}");
+        }
     }
 
     #[test]

@@ -1,40 +1,40 @@
-//! Whose tokens count.
+//! Which tokens are accepted.
 
 use super::{ConfigError, text};
 use crate::auth::KeySetSource;
 use std::{path::PathBuf, time::Duration};
 
-/// What is said about tokens, before it is checked against each other.
+/// The settings of tokens, before they are checked against each other.
 #[derive(Clone, Debug, clap::Args)]
 pub struct AuthSettings {
-    /// The public key (PEM) that tokens are checked with; unset: a key pair made under the data
-    /// directory.
+    /// File with the public key (PEM) that verifies tokens. Without it and `AUTH_JWKS_URL`, the
+    /// program uses a key pair of its own from the data directory.
     #[arg(long, env = "AUTH_PUBLIC_KEY_FILE", value_name = "FILE", global = true)]
     #[arg(hide_short_help = true, conflicts_with = "auth_jwks_url")]
     pub auth_public_key_file: Option<PathBuf>,
-    /// Where the issuer publishes the keys that tokens are checked with (a JWK set).
+    /// URL of the issuer's JWK set, whose keys verify tokens; `https`, or `http` on loopback.
     #[arg(long, env = "AUTH_JWKS_URL", value_name = "URL", global = true)]
     #[arg(hide_short_help = true, value_parser = key_set_url)]
     pub auth_jwks_url: Option<String>,
-    /// How often these keys are fetched, in seconds.
+    /// How often the JWK set is fetched, in seconds.
     #[arg(long, env = "AUTH_JWKS_REFRESH_SECONDS", value_name = "N", default_value_t = 300)]
     #[arg(hide_short_help = true, global = true)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub auth_jwks_refresh_seconds: u64,
-    /// How long they count while the issuer does not answer, in seconds.
+    /// How long the last JWK set stays valid while the issuer does not answer, in seconds.
     #[arg(long, env = "AUTH_JWKS_STALE_SECONDS", value_name = "N", default_value_t = 86_400)]
     #[arg(hide_short_help = true, global = true)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=604_800))]
     pub auth_jwks_stale_seconds: u64,
-    /// Who signs the tokens (`iss`).
+    /// Required issuer (`iss`) of tokens.
     #[arg(long, env = "AUTH_ISSUER", value_name = "ISS", hide_short_help = true, global = true)]
     #[arg(value_parser = text())]
     pub auth_issuer: Option<String>,
-    /// Whom the tokens are for (`aud`).
+    /// Required audience (`aud`) of tokens.
     #[arg(long, env = "AUTH_AUDIENCE", value_name = "AUD", hide_short_help = true, global = true)]
     #[arg(value_parser = text())]
     pub auth_audience: Option<String>,
-    /// Allows the key pair under the data directory beyond loopback.
+    /// Allow the program's own key pair on an address other than loopback.
     #[arg(long, env = "AUTH_BUILTIN", value_name = "BOOL", global = true, hide_short_help = true)]
     #[arg(value_parser = clap::builder::BoolishValueParser::new(), default_value = "false")]
     #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
@@ -45,27 +45,27 @@ fn key_set_url(text: &str) -> Result<String, &'static str> {
     KeySetSource::try_new(text, Duration::ZERO, Duration::ZERO).map(|_| text.to_owned())
 }
 
-/// Whose tokens count.
+/// Which tokens are accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthChoice {
-    /// Those signed by the key pair under the data directory.
+    /// Tokens signed with the key pair in the data directory.
     BuiltIn,
-    /// Those signed by somebody else.
+    /// Tokens verified with one public key.
     PublicKey {
-        /// Their public key, PEM.
+        /// The public key, PEM.
         file: PathBuf,
-        /// `iss`.
+        /// Required `iss`.
         issuer: String,
-        /// `aud`.
+        /// Required `aud`.
         audience: String,
     },
-    /// Those signed with keys that somebody else publishes.
+    /// Tokens verified with the keys that an issuer publishes.
     KeySet {
-        /// Where.
+        /// Where the keys are published.
         source: KeySetSource,
-        /// `iss`.
+        /// Required `iss`.
         issuer: String,
-        /// `aud`.
+        /// Required `aud`.
         audience: String,
     },
 }

@@ -1,32 +1,33 @@
-//! How much clients may ask, and who they are behind a proxy.
+//! Rate limits, and the proxies that tell the addresses of clients.
 
 use ipnet::IpNet;
 use std::net::IpAddr;
 
-/// What is said about clients.
+/// Settings of clients.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ClientSettings {
-    /// Requests a second of one caller, who may burst twice that; 0 = no limit.
+    /// Requests per second of one caller, with bursts of twice as many; 0 for no limit.
     #[arg(long, env = "RATE_LIMIT_PER_SECOND", default_value_t = 1000, value_name = "N")]
     #[arg(hide_short_help = true, global = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub rate_limit_per_second: u32,
-    /// Requests a second from one address, whoever calls from there, with a burst of twice that;
-    /// 0 = no limit. Counted before a token is looked at.
+    /// Requests per second from one address, with bursts of twice as many; 0 for no limit. Counted
+    /// before the token is verified.
     #[arg(long, env = "RATE_LIMIT_PER_ADDRESS", default_value_t = 5000, value_name = "N")]
     #[arg(hide_short_help = true, global = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub rate_limit_per_address: u32,
-    /// Addresses and networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` count.
+    /// Addresses or networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted,
+    /// as a comma-separated list.
     #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',', value_name = "CIDR,..")]
     #[arg(hide_short_help = true, global = true, value_parser = network)]
     pub trusted_proxies: Vec<IpNet>,
 }
 
-/// A network, or one address.
+/// Parses a network or a single address.
 fn network(text: &str) -> Result<IpNet, &'static str> {
     let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    network.map_err(|_| "must be an address or a network like 10.0.0.0/8")
+    network.map_err(|_| "must be an IP address or a network such as 10.0.0.0/8")
 }
 
 #[cfg(test)]

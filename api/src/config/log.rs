@@ -4,14 +4,15 @@ use super::text;
 use events::log::kafka::KafkaSettings;
 use std::collections::BTreeMap;
 
-/// What is said about the log, besides the environment's `KAFKA_*`.
+/// Settings of the log. The other `KAFKA_*` variables are read from the environment only.
 #[derive(Clone, Debug, clap::Args)]
 pub struct LogSettings {
-    /// Apache Kafka's brokers; unset: the embedded log.
+    /// Apache Kafka brokers, as a comma-separated list. Without it, the program uses the embedded
+    /// log.
     #[arg(long, env = "KAFKA_BOOTSTRAP_SERVERS", value_name = "HOST:PORT,..", global = true)]
     #[arg(hide_short_help = true, value_parser = text())]
     pub kafka_bootstrap_servers: Option<String>,
-    /// The topic of the log.
+    /// Kafka topic of the log.
     #[arg(long, env = "KAFKA_TOPIC", default_value = KafkaSettings::DEFAULT_TOPIC)]
     #[arg(hide_short_help = true, value_parser = text(), global = true, value_name = "NAME")]
     pub kafka_topic: String,
@@ -28,13 +29,13 @@ pub enum LogChoice {
         bootstrap_servers: String,
         /// The topic.
         topic: String,
-        /// Properties of librdkafka, for its security.
+        /// Security properties of librdkafka.
         properties: BTreeMap<String, String>,
     },
 }
 
 impl LogSettings {
-    /// `environment` is looked through for `KAFKA_SECURITY_*`, `KAFKA_SASL_*` and `KAFKA_SSL_*`.
+    /// Takes the security properties from `KAFKA_SECURITY_*`, `KAFKA_SASL_*` and `KAFKA_SSL_*`.
     pub(super) fn choose(
         self,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -50,7 +51,7 @@ impl LogSettings {
     }
 }
 
-/// `KAFKA_SASL_USERNAME` names `sasl.username`.
+/// Turns `KAFKA_SASL_USERNAME` into the property `sasl.username`.
 fn kafka_property((name, value): (String, String)) -> Option<(String, String)> {
     let name = name.strip_prefix("KAFKA_")?;
     ["SECURITY_", "SASL_", "SSL_"]

@@ -1,22 +1,23 @@
-//! Settings of the mail.
+//! Settings of e-mail.
 
 use super::{ConfigError, text};
 use commands::mail::{Sender, SmtpMailer, SmtpUrl};
 use std::time::Duration;
 
-/// What the command line and the environment say of mail.
+/// Settings of e-mail, before they are checked.
 #[derive(Clone, clap::Args)]
 pub struct MailSettings {
-    /// The mail server, `smtps://user:password@host` or `smtp://...?tls=required`; unset: mails
-    /// are written as files under the data directory.
-    // Read later: an error of clap's repeats the value, and it may hold a password.
+    /// Mail server, `smtps://USER:PASSWORD@HOST` or `smtp://HOST?tls=required`. Without it, e-mails
+    /// are written as files into the data directory.
+    // Parsed later: an error of clap would repeat the value, which may contain a password.
     #[arg(long, env = "SMTP_URL", value_name = "URL", hide_env_values = true, global = true)]
     #[arg(hide_short_help = true, value_parser = text())]
     pub smtp_url: Option<String>,
-    /// Who writes, as in "The Book Shop <orders@shop.example>": the name is the shop's.
+    /// Sender of e-mails, such as `The Book Shop <orders@shop.example>`. E-mails call the shop by
+    /// this name.
     #[arg(long, env = "MAIL_FROM", value_name = "SENDER", global = true, hide_short_help = true)]
     pub mail_from: Option<Sender>,
-    /// How long the mail server may put a letter off before it is given up, in seconds.
+    /// How long to retry an e-mail that the mail server defers, in seconds.
     #[arg(long, env = "MAIL_GIVE_UP_SECONDS", value_name = "N", hide_short_help = true)]
     #[arg(default_value_t = SmtpMailer::GIVE_UP.as_secs(), global = true)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=2_592_000))]
@@ -29,14 +30,14 @@ impl std::fmt::Debug for MailSettings {
     }
 }
 
-/// How mails go out.
+/// How e-mails are sent.
 #[derive(Clone, Debug)]
 pub struct MailConfig {
     /// The mail server; `None` for files under the data directory.
     pub server: Option<SmtpUrl>,
-    /// Who writes.
+    /// The sender.
     pub sender: Sender,
-    /// How long the server may put a letter off.
+    /// How long to retry a deferred e-mail.
     pub give_up: Duration,
 }
 
@@ -50,7 +51,7 @@ impl MailConfig {
     /// Checks the settings.
     ///
     /// # Errors
-    /// A server without a sender, or a URL that names no server.
+    /// A server without a sender, or an invalid URL.
     pub(super) fn try_new(settings: MailSettings) -> Result<Self, ConfigError> {
         let MailSettings { smtp_url, mail_from, mail_give_up_seconds } = settings;
         let give_up = Duration::from_secs(mail_give_up_seconds);

@@ -1,57 +1,59 @@
-//! Who takes the money: the sandbox, or Stripe.
+//! The payment gateway: the sandbox or Stripe.
 
 use commands::gateway::{Secret, stripe::ApiBase};
 
-/// What the environment says of the payment gateway. Values are not parsed by clap: its errors show
-/// them.
+/// Settings of the payment gateway. Clap does not parse the values: its errors would show them.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct PaymentSettings {
-    /// The secret (or restricted) key of the account at Stripe; unset: the sandbox, which moves no
-    /// money.
+    /// Secret or restricted key of the Stripe account. Without it, the program uses the sandbox
+    /// gateway, which moves no money.
     #[arg(long, env = "STRIPE_SECRET_KEY", value_name = "KEY", global = true)]
     #[arg(hide_short_help = true, hide_env_values = true)]
     pub stripe_secret_key: Option<Secret>,
-    /// The signing secret of the webhook endpoint; unset: Stripe's notices are not taken, and slow
-    /// payments are asked for.
+    /// Signing secret of the Stripe webhook endpoint. Without it, the program accepts no notices from
+    /// Stripe, and polls slow payments.
     #[arg(long, env = "STRIPE_WEBHOOK_SECRET", value_name = "SECRET", global = true)]
     #[arg(hide_short_help = true, hide_env_values = true)]
     pub stripe_webhook_secret: Option<Secret>,
-    /// Where Stripe's interface is [default: `https://api.stripe.com`].
+    /// Base URL of the Stripe API [default: `https://api.stripe.com`].
     #[arg(long, env = "STRIPE_API_BASE", value_name = "URL", global = true)]
     #[arg(hide_short_help = true)]
     pub stripe_api_base: Option<String>,
 }
 
-/// Who takes the money.
+/// The payment gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PaymentChoice {
-    /// Nobody.
+    /// The sandbox, which moves no money.
     Sandbox,
     /// Stripe.
     Stripe {
-        /// Of the account.
+        /// The key of the account.
         secret_key: Secret,
-        /// Of the webhook endpoint; `None` takes no notices.
+        /// The secret of the webhook endpoint; `None` accepts no notices.
         webhook_secret: Option<Secret>,
-        /// Where its interface is.
+        /// The base URL of the API.
         api_base: ApiBase,
     },
 }
 
-/// Settings of the payment gateway that do not do. No error shows a value.
+/// Invalid settings of the payment gateway. No error shows a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PaymentError {
-    /// One of the others is set without the key.
-    #[error("{0} needs STRIPE_SECRET_KEY")]
+    /// Another setting of Stripe without the key.
+    #[error("{0} needs STRIPE_SECRET_KEY: set both or neither")]
     NoKey(&'static str),
-    /// A publishable key, a webhook's secret, or nothing of Stripe's.
-    #[error("STRIPE_SECRET_KEY must be a secret or restricted key: it begins with sk_ or rk_")]
+    /// A publishable key, a webhook secret, or no key of Stripe.
+    #[error("STRIPE_SECRET_KEY must be a secret or restricted key, which begins with sk_ or rk_")]
     BadKey,
-    /// Not a webhook's secret.
-    #[error("STRIPE_WEBHOOK_SECRET must be an endpoint's signing secret: it begins with whsec_")]
+    /// Not the signing secret of a webhook endpoint.
+    #[error(
+        "STRIPE_WEBHOOK_SECRET must be the signing secret of a webhook endpoint, which begins with \
+         whsec_"
+    )]
     BadWebhookSecret,
-    /// Not an address that a key may be sent to.
-    #[error("STRIPE_API_BASE must be https://HOST[:PORT], or http on loopback")]
+    /// An address to which no key may be sent.
+    #[error("STRIPE_API_BASE must be https://HOST[:PORT], or http on a loopback address")]
     BadBase,
 }
 
@@ -66,8 +68,8 @@ impl TryFrom<&PaymentSettings> for PaymentChoice {
                 ("STRIPE_WEBHOOK_SECRET", stripe_webhook_secret.is_some()),
                 ("STRIPE_API_BASE", stripe_api_base.is_some()),
             ];
-            let lonely = given.into_iter().find(|(_, given)| *given);
-            return lonely.map_or(Ok(Self::Sandbox), |(name, _)| Err(PaymentError::NoKey(name)));
+            let alone = given.into_iter().find(|(_, given)| *given);
+            return alone.map_or(Ok(Self::Sandbox), |(name, _)| Err(PaymentError::NoKey(name)));
         };
         if !["sk_", "rk_"].iter().any(|start| is_secret(&secret_key, start)) {
             return Err(PaymentError::BadKey);
@@ -82,7 +84,7 @@ impl TryFrom<&PaymentSettings> for PaymentChoice {
     }
 }
 
-/// Whether it begins so, goes on, and can stand in a header.
+/// Whether the secret has this prefix and more, and can be sent in a header.
 fn is_secret(secret: &Secret, start: &str) -> bool {
     let rest = secret.reveal().strip_prefix(start).unwrap_or_default();
     !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic())
@@ -105,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_key_is_stripe_and_none_the_sandbox() {
+    fn a_secret_key_means_stripe_and_no_key_the_sandbox() {
         assert_eq!(choice(None, None, None), Ok(PaymentChoice::Sandbox));
         let stripe = choice(Some("sk_test_1"), Some("whsec_1"), None).unwrap();
         let wanted = PaymentChoice::Stripe {
@@ -118,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_do_is_refused_without_showing_it() {
+    fn an_invalid_value_is_refused_and_not_shown() {
         let key = Some("sk_test_hidden");
         for (found, wanted) in [
             (choice(None, Some("whsec_1"), None), PaymentError::NoKey("STRIPE_WEBHOOK_SECRET")),

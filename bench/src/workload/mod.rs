@@ -55,7 +55,7 @@ pub async fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// The runs of the README's table.
+/// The runs of the table in `docs/performance.md`.
 fn all(args: &Args) -> Vec<Args> {
     use Workload::{Append, Hot, HotOrder, Order, Project, Query, Rebuild, Search, Start};
     let embedded = [

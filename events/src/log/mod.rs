@@ -181,8 +181,8 @@ pub enum ConnectError {
     },
     /// The log is damaged. A retry does not help.
     #[error(
-        "the log {log} is damaged: {reason}. Change nothing there before you have read \"Hostile disk \
-         and input\" in the README"
+        "the log {log} is damaged: {reason}. Read \"Damaged disk\" in docs/operating.md before \
+         you change anything there"
     )]
     Damaged {
         /// Which log.

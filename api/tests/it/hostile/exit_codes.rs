@@ -50,7 +50,7 @@ async fn a_damaged_log_is_65_and_named_and_the_audit_reports_it() {
     let name = file.to_str().unwrap();
 
     fs::write(&file, &whole[..whole.len() / 2]).unwrap();
-    refused("cut", &ground, &SERVE, 65, &[name, "damaged", "README"]);
+    refused("cut", &ground, &SERVE, 65, &[name, "damaged", "docs/operating.md"]);
     refused("cut", &ground, &["events", "order-00000000-0000-0000-0000-000000000000"], 65, &[name]);
     let audit = output(&ground, &["audit"]);
     assert_eq!(audit.status.code(), Some(1));
