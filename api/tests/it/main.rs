@@ -18,6 +18,7 @@ mod crash;
 mod customers;
 mod discounts;
 mod documented;
+mod documents;
 mod erasure;
 mod extending;
 mod failover;
