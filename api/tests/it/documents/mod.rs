@@ -40,7 +40,7 @@ const OTHER_FLAGS: [&str; 13] = [
 ];
 
 /// Names in capitals that other programs read or write.
-const OTHER_NAMES: [&str; 6] = [
+const OTHER_NAMES: [&str; 7] = [
     "SSL_CERT_FILE",
     "KAFKA_SECURITY_",
     "KAFKA_SASL_",
@@ -49,6 +49,8 @@ const OTHER_NAMES: [&str; 6] = [
     "OTEL_",
     // A variable of psql.
     "ON_ERROR_STOP",
+    // A variable of the test harness.
+    "RUST_TEST_THREADS",
 ];
 
 /// A document, a line of it, and what is wrong there.

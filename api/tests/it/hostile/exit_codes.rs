@@ -61,7 +61,7 @@ async fn a_damaged_log_is_65_and_named_and_the_audit_reports_it() {
     assert!(report["damage"].is_string());
 
     fs::remove_file(&file).unwrap();
-    refused("gone", &ground, &SERVE, 65, &[name, "gone"]);
+    refused("gone", &ground, &SERVE, 65, &[name, "missing or empty"]);
     assert!(!file.exists(), "the program created a new one");
     fs::write(&file, &whole).unwrap();
     assert!(Program::start(&ground).stop().success());
