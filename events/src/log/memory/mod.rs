@@ -288,8 +288,8 @@ impl MemoryLane {
             }
             Fault::Hold => {
                 let (answer, later) = oneshot::channel();
-                let lane = self.lane;
-                state.delayed.push(DelayedCommit { batch: batch.clone(), lane, answer });
+                let batch = batch.clone();
+                state.delayed.push(DelayedCommit { batch, lane: self.lane, answer });
                 return Answer::Later(later);
             }
         })
