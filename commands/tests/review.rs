@@ -1,8 +1,8 @@
-//! The write side under faults: a gateway that hangs or panics, clocks that step back, and
-//! partitions that are reopened in between.
+//! The write side under faults: gateways and logs that hang or panic, clocks that step back, and
+//! partitions that are reopened at bad moments.
 
 #![allow(clippy::unwrap_used)]
-#![allow(clippy::disallowed_methods, reason = "the real world, for once")]
+#![allow(clippy::disallowed_methods, reason = "these tests use the real clock and real tasks")]
 
 mod shop;
 
@@ -114,7 +114,7 @@ async fn commands_that_wait_for_a_partition_to_open_are_answered_in_time() {
     shop.log.inject(P, [Fault::NotApplied; 30]);
     tokio::time::sleep(Duration::from_millis(1)).await;
     let _ = shop.router().try_send(keyed(StreamId::product(book), receive(), "a")).await;
-    // Long enough for the back-off to be longer than a client waits.
+    // Wait until the back-off is longer than a command may wait.
     tokio::time::sleep(Duration::from_secs(7)).await;
     let began = Instant::now();
     let refused = shop.router().try_send(keyed(StreamId::product(book), receive(), "a")).await;
@@ -129,12 +129,12 @@ async fn an_order_has_its_time_though_log_time_is_ahead_of_the_clock() {
     shop.set_clock_off(3600);
     let book = shop.product(100, 5).await;
     shop.set_clock_off(0);
-    // The grace period after the opening.
+    // Wait for the grace period after the opening.
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(shop.one(customer, book).await.status(), Some(Status::Confirmed));
 }
 
-/// The times of all records of the first partition, including those of the writers.
+/// The times of all records of the first partition, including claims and beats.
 async fn times(shop: &Shop) -> Vec<events::Timestamp> {
     let mut reader = BatchReader::open(&shop.log, P, Cursor::START).await.unwrap();
     let mut times = Vec::new();
@@ -153,7 +153,7 @@ async fn log_time_never_runs_back_though_the_clock_does() {
     let mut shop = Shop::open(1).await;
     let book = shop.product(100, 0).await;
     shop.set_clock_off(-60);
-    // A beat, then events; then a claim, on an old state and on a new one.
+    // Append a beat, then events; then a claim, once with the old state and once with a new one.
     tokio::time::sleep(LEASE).await;
     shop.stock(book).await;
     shop.send(StreamId::product(book), receive()).await.unwrap();
@@ -170,7 +170,8 @@ async fn log_time_never_runs_back_though_the_clock_does() {
     assert!(times.is_sorted(), "{times:?}");
 }
 
-/// A log that can be told to panic, as its library might, or to delay its reader after it has read.
+/// A log that a test can tell to panic in a commit, as its library might, or to deliver records
+/// long after it has read them.
 #[derive(Clone)]
 struct Brittle {
     log: MemoryLog,
@@ -272,8 +273,8 @@ async fn a_partition_whose_task_panicked_is_seen_to_have_failed() {
     within(2, "it stops", side.stop()).await;
 }
 
-/// A writer that reads its own claim late may already have a successor. So its lease begins when
-/// the claim is appended.
+/// A writer that reads its own claim back late may already have a successor, so its lease must
+/// begin with the claim.
 #[tokio::test]
 async fn a_lease_begins_with_the_claim_and_not_when_the_claim_was_read_back() {
     let log = Brittle::new();
@@ -353,7 +354,7 @@ async fn a_stop_ends_though_commands_keep_coming_and_answers_what_it_took() {
     assert_eq!(shop.stock(book.id).await.on_hand(), applied);
 }
 
-/// Every opening leaves a claim in the log for ever, and fences the current writer.
+/// Each opening leaves a claim in the log for ever and fences the current writer.
 #[tokio::test]
 async fn a_partition_that_opens_and_then_fails_every_append_backs_off() {
     let shop = Shop::open(1).await;
@@ -374,7 +375,7 @@ async fn a_partition_that_opens_and_then_fails_every_append_backs_off() {
     assert!(term < 20, "{term} openings in 3 s");
 }
 
-/// Orders reach an end even if their partition is reopened all the time, and nobody pays twice.
+/// Orders whose partition reopens all the time still become final, and no customer pays twice.
 #[tokio::test]
 async fn orders_reach_an_end_though_appends_fail_all_the_time() {
     let shop = Shop::open(2).await;

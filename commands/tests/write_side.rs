@@ -1,4 +1,4 @@
-//! The whole write side over the in-memory log: shards, dispatcher, sandbox gateway.
+//! The whole write side on the in-memory log, with shards, dispatcher and sandbox gateway.
 
 #![allow(clippy::unwrap_used)]
 
@@ -158,12 +158,12 @@ async fn a_stale_version_is_refused_and_changes_nothing() {
     assert_eq!(refused, CommandError::VersionMismatch { current: 1 });
     request.expected_version = Some(1);
     assert_eq!(shop.router().send(request.clone()).await.unwrap().view.version, 2);
-    // The shard finds a retry of an applied command before it compares the version.
+    // The shard answers a retry of an applied command before it checks the expected version.
     assert_eq!(shop.router().send(request).await.unwrap().replayed, Some(2));
 }
 
-/// However an append fails, an answered command is in the log once, and a command without an answer
-/// can be sent again.
+/// After any failure of an append, every answered command is in the log once, and an unanswered
+/// command can be sent again.
 #[tokio::test]
 async fn an_append_that_fails_or_is_unknown_loses_and_doubles_nothing() {
     for fault in [Fault::NotApplied, Fault::UnknownLanded, Fault::UnknownLost, Fault::Suspect] {
@@ -185,7 +185,10 @@ async fn an_append_that_fails_or_is_unknown_loses_and_doubles_nothing() {
             "{fault:?}"
         );
         assert_eq!(shop.stock(book).await.on_hand(), 3, "{fault:?}");
-        assert!(shop.router().status()[0].term > 1, "{fault:?}: the partition was opened anew");
+        assert!(
+            shop.router().status()[0].term > 1,
+            "{fault:?}: the partition must have been reopened"
+        );
     }
 }
 
@@ -206,8 +209,7 @@ async fn a_second_process_takes_over_and_the_first_steps_down() {
     assert_eq!(second.stock(book).await.on_hand(), 6);
 }
 
-/// If a process dies at any moment, its orders reach an end after the restart, and nobody pays
-/// twice.
+/// After a kill at any point, orders become final by themselves, and no customer pays twice.
 #[tokio::test]
 async fn orders_reach_an_end_after_a_kill_without_further_requests() {
     let mut shop = Shop::open(3).await;
@@ -218,7 +220,8 @@ async fn orders_reach_an_end_after_a_kill_without_further_requests() {
         for _ in 0..2 {
             placed.insert(shop.place(customer, &[(book, 1)], "pm_card_visa").await);
         }
-        // At some moment between the reservation and the payment, or the payment and its record.
+        // Kill somewhere between the reservation and the payment, or between the payment and its
+        // record.
         for _ in 0..round * 3 {
             tokio::task::yield_now().await;
         }
@@ -235,7 +238,7 @@ async fn orders_reach_an_end_after_a_kill_without_further_requests() {
     assert_eq!(confirmed, 40);
     let book = shop.stock(book).await;
     assert_eq!((book.on_hand(), book.reserved()), (40, 40));
-    // 10.00 each; the first one costs less by its discount (10.00, capped at 30 %).
+    // 10.00 for each order; the first one has a discount of 10.00, capped at 30 %.
     assert_eq!(shop.captured(), 40 * 1000 - 300);
 }
 
@@ -243,7 +246,7 @@ async fn orders_reach_an_end_after_a_kill_without_further_requests() {
 async fn an_order_pending_at_its_deadline_expires_and_releases_its_stock() {
     let shop = Shop::open(2).await;
     let (customer, book) = (shop.customer().await, shop.product(100, 5).await);
-    // The gateway takes 3 s; the deadline passes before.
+    // The gateway takes 3 s, and the deadline passes before that.
     let order_id =
         shop.place_until(customer, &[(book, 2)], "pm_card_slow", Duration::from_millis(300)).await;
     let order = shop.final_order(order_id).await;

@@ -1,7 +1,7 @@
-//! A shop over the in-memory log that a test can kill and start again.
+//! A shop on the in-memory log that can be killed and restarted.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
-#![allow(clippy::disallowed_methods, reason = "the real world, for once")]
+#![allow(clippy::disallowed_methods, reason = "these tests use the real clock and real tasks")]
 
 use chrono::TimeDelta;
 use commands::{
@@ -51,16 +51,16 @@ pub fn keyed(stream: StreamId, command: impl Into<Command>, key: &str) -> Reques
     }
 }
 
-/// How long a sleep of [`LONG`] or more lasts after [`Shop::hurry`].
+/// How long a sleep of [`LONG`] or more takes once [`Shop::hurry`] was called.
 const NAP: Duration = Duration::from_millis(20);
 const LONG: Duration = Duration::from_secs(25);
 
-/// The real environment, whose tasks can all be killed.
+/// The real environment, except that a kill aborts all its tasks.
 struct Mortal {
     system: System,
-    /// The difference of its wall clock from the real one, in seconds.
+    /// The error of its wall clock, in seconds.
     off_s: AtomicI64,
-    /// Whether long sleeps are cut short.
+    /// Whether long sleeps are shortened.
     restless: AtomicBool,
     dead: AtomicBool,
     tasks: Mutex<Vec<AbortHandle>>,
@@ -109,23 +109,23 @@ impl Environment for Mortal {
     }
 }
 
-/// What the gateway does wrong in its next captures.
+/// What goes wrong in one of the gateway's next captures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whim {
     Panic,
     Hang,
 }
 
-/// What a test can set and read at the gateway.
+/// The planned failures of a gateway, and the counts of its concurrent captures.
 #[derive(Default)]
 struct Whims {
     next: Mutex<Vec<Whim>>,
-    /// The captures in progress now and at most, for all payments together.
+    /// The current number of concurrent captures, and the largest one so far.
     captures: AtomicUsize,
     most_captures: AtomicUsize,
 }
 
-/// A gateway that counts what it has captured and refunded for each payment.
+/// A gateway that counts the money taken and refunded, by payment.
 struct Counting {
     sandbox: SandboxGateway,
     whims: Whims,
@@ -198,7 +198,7 @@ impl Shop {
         shop
     }
 
-    /// Another process on the same log.
+    /// Starts another process on the same log.
     pub async fn beside(&self) -> Self {
         let mut shop = Self {
             log: self.log.clone(),
@@ -227,7 +227,7 @@ impl Shop {
         self.write_side = Some(write_side);
     }
 
-    /// Ends every task at once, without a stop.
+    /// Aborts every task, without a stop.
     pub fn kill(&mut self) {
         self.mortal.kill();
         self.write_side = None;
@@ -240,7 +240,7 @@ impl Shop {
         self.start().await;
     }
 
-    /// Drops the process without a stop, and waits until its tasks have ended.
+    /// Drops the write side without stopping it, and waits until its tasks have ended.
     pub async fn abandon(&mut self) {
         self.write_side = None;
         while !self.mortal.tasks.lock().unwrap().iter().all(AbortHandle::is_finished) {
@@ -252,22 +252,22 @@ impl Shop {
         self.write_side.take().unwrap().stop().await;
     }
 
-    /// Sets the wall clock off by this many seconds.
+    /// Sets the error of the wall clock, in seconds.
     pub fn set_clock_off(&self, seconds: i64) {
         self.mortal.off_s.store(seconds, Ordering::SeqCst);
     }
 
-    /// From now on cuts every sleep of [`LONG`] or more short.
+    /// From now on, sleeps of [`LONG`] or more are shortened.
     pub fn hurry(&self) {
         self.mortal.restless.store(true, Ordering::SeqCst);
     }
 
-    /// Sets how the next captures go wrong.
+    /// Plans the failures of the next captures.
     pub fn expect(&self, whims: impl IntoIterator<Item = Whim>) {
         self.gateway.whims.next.lock().unwrap().extend(whims);
     }
 
-    /// The largest number of captures that were in progress at the same time.
+    /// The largest number of concurrent captures so far.
     pub fn most_captures(&self) -> usize {
         self.gateway.whims.most_captures.load(Ordering::SeqCst)
     }
@@ -369,7 +369,7 @@ impl Shop {
         self.final_order(order_id).await
     }
 
-    /// An order of one unit.
+    /// Places an order of one unit.
     pub async fn one(&self, customer_id: Uuid, product_id: Uuid) -> Arc<Order> {
         self.order(customer_id, &[(product_id, 1)], "pm_card_visa").await
     }
@@ -396,7 +396,7 @@ impl Shop {
         order
     }
 
-    /// Waits until nothing is owed any more.
+    /// Waits until no effect is owed any more.
     pub async fn at_rest(&self) {
         let rest = async {
             while self.write_side.as_ref().unwrap().owing() > 0 {

@@ -1,4 +1,4 @@
-//! The write side under seeded faults, and the proof that the simulator finds planted bugs.
+//! Runs the simulator on many seeds, and proves that it finds every planted bug.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,7 +7,7 @@ mod simulator;
 use events::{Event, StreamKind, planted::Bug};
 use simulator::{Plan, run, search, shrink::explain};
 
-/// The number of seeds in `cargo test`. `cargo bench --bench simulate` has no limit.
+/// The number of runs in `cargo test`. `cargo bench --bench simulate` runs until it is stopped.
 const SEEDS: u64 = 1000;
 
 #[test]
@@ -16,7 +16,7 @@ fn whatever_happens_the_promises_hold() {
     if let Some(found) = found {
         panic!("{}", explain(found.seed, &found.report));
     }
-    // An event type that never occurs is not simulated.
+    // Every event type must occur, else it is not simulated.
     for kind in [StreamKind::Order, StreamKind::Product, StreamKind::Customer, StreamKind::Email] {
         for (event_type, _) in Event::types(kind) {
             assert!(tally.events.contains_key(*event_type), "no {event_type} in {SEEDS} runs");
@@ -33,11 +33,12 @@ fn a_seed_is_one_run() {
     }
 }
 
-/// Expects that this planted bug is found within so many seeds.
+/// Checks that the simulator finds a planted bug within `seeds` seeds.
 fn found_within(seeds: u64, bug: Bug) {
     let _planted = bug.plant();
     let found = (0..seeds).find_map(|seed| Some(seed).zip(run(&Plan::of(seed), false).broken));
-    let (seed, broken) = found.unwrap_or_else(|| panic!("{bug:?} is not found in {seeds} seeds"));
+    let (seed, broken) =
+        found.unwrap_or_else(|| panic!("{bug:?} was not found within {seeds} seeds"));
     println!("{bug:?} is found by seed {seed}: {broken}");
 }
 

@@ -1,5 +1,5 @@
-//! The books: the facts that anybody may know, and the invariants that must hold for them. They are
-//! folded from the log by rules of their own, not by those of the aggregates.
+//! The books: the state of the shop, folded from the log independently of the aggregates, and the
+//! invariants that must hold.
 
 macro_rules! ensure {
     ($holds:expr, $($why:tt)+) => {
@@ -30,10 +30,10 @@ pub use customers::{Customer, Email};
 pub use orders::{Paid, Status};
 pub use products::Product;
 
-/// Describes a broken invariant.
+/// A description of a broken invariant.
 pub type Broken = String;
 
-/// The place of a command in the log.
+/// An applied command in the log.
 #[derive(Clone, Copy, Debug)]
 pub struct Applied {
     pub stream: StreamId,
@@ -42,7 +42,7 @@ pub struct Applied {
     batch: Uuid,
 }
 
-/// A stream's versions, each with the moment it was appended.
+/// The versions of a stream, each with the time at which it was appended.
 type Landings = Vec<(Duration, u64)>;
 
 struct Folded {
@@ -51,23 +51,23 @@ struct Folded {
     time: Timestamp,
 }
 
-/// The books.
+/// The books: everything known from the log and the gateway.
 pub struct Books {
     partitions: Vec<Folded>,
     landings: BTreeMap<StreamId, Landings>,
-    /// The commands with a client's key.
+    /// Commands with a client's key that were applied.
     pub applied: BTreeMap<Uuid, Applied>,
-    /// The commands whose senders were told that nothing was applied.
+    /// Commands whose clients were told that they were not applied.
     pub denied: BTreeSet<Uuid>,
     pub products: BTreeMap<Uuid, Product>,
     pub orders: BTreeMap<Uuid, Order>,
     pub customers: BTreeMap<Uuid, Customer>,
     pub emails: BTreeMap<Uuid, Email>,
-    /// What the gateway did, by the payment's id.
+    /// The payments at the gateway, by payment id.
     pub payments: BTreeMap<String, Payment>,
-    /// The number of events of each type.
+    /// How often each event type occurred.
     pub events: BTreeMap<String, u64>,
-    /// Every record in order, for a reader; `None` if nobody will read it.
+    /// Every record in order, as text; `None` if the story is not wanted.
     pub story: Option<Vec<String>>,
 }
 
@@ -79,14 +79,14 @@ pub struct Payment {
     pub created: Duration,
     pub amount: i64,
     pub method: String,
-    /// It was confirmed and ends without further requests.
+    /// Whether the payment was confirmed and will be captured or fail by itself.
     pub processing: bool,
     pub ending: Option<commands::gateway::Ending>,
     pub refunded: BTreeMap<String, i64>,
 }
 
 impl Payment {
-    /// The money that the shop holds from this payment.
+    /// The money that the shop has from this payment.
     pub fn balance(&self) -> i64 {
         let taken = self.ending == Some(commands::gateway::Ending::Captured);
         (if taken { self.amount } else { 0 }) - self.refunded.values().sum::<i64>()
@@ -115,7 +115,7 @@ impl Books {
         }
     }
 
-    /// Folds what has been appended since the last call.
+    /// Folds the records that were appended since the last call.
     pub fn observe(&mut self, log: &MemoryLog, clock: Duration) -> Result<(), Broken> {
         for partition in (0..log.partitions()).map(Partition) {
             let at = partition.0 as usize;
@@ -183,7 +183,8 @@ impl Books {
             Event::Order(event) => self.fold_order(stream.id, event, clock),
             Event::Customer(event) => self.fold_customer(stream.id, event, *time),
             Event::Email(event) => self.fold_email(stream.id, event),
-            // It is decided like a stock change, and nothing else depends on it.
+            // Wishlists are decided like stock changes and owe no effects, so there is nothing to
+            // check.
             Event::Wishlist(_) => Ok(()),
         }
     }
@@ -200,7 +201,7 @@ impl Books {
         }
         ensure!(
             !self.denied.contains(&command_id),
-            "command {command_id} is applied, and its sender was told that it was not"
+            "command {command_id} is applied, but its client was told that it was not"
         );
         let before = self.applied.insert(command_id, Applied { stream, version, batch });
         let doubled = before.is_some_and(|before| before.batch != batch || before.stream != stream);
@@ -213,7 +214,7 @@ impl Books {
         self.landings.get(&stream).and_then(|landings| landings.last()).map_or(0, |last| last.1)
     }
 
-    /// The version that a stream had at this moment.
+    /// The version that a stream had at a given time.
     pub fn version_at(&self, stream: StreamId, clock: Duration) -> u64 {
         let landings = self.landings.get(&stream).map_or(&[][..], Vec::as_slice);
         let then = landings.partition_point(|landing| landing.0 <= clock);
@@ -224,13 +225,13 @@ impl Books {
         self.landings.keys().copied()
     }
 
-    /// The money that the shop holds for an order.
+    /// The money that the shop has from an order.
     pub fn balance(&self, order: Uuid) -> i64 {
         let of = self.payments.values().filter(|payment| payment.order == order);
         of.map(Payment::balance).sum()
     }
 
-    /// Checks what must hold once nothing is in progress.
+    /// Checks the invariants that must hold once all work is finished.
     pub fn at_rest(&self) -> Result<(), Broken> {
         for (id, order) in &self.orders {
             let named = |broken| format!("order {id}: {broken}");
@@ -250,14 +251,14 @@ impl Books {
             );
         }
         for (id, customer) in &self.customers {
-            ensure!(customer.open.is_empty(), "customer {id} has an order open");
+            ensure!(customer.open.is_empty(), "customer {id} still has an open order");
             self.customer_at_rest(*id, customer)?;
         }
         Ok(())
     }
 }
 
-/// The amount; the shop has only one currency.
+/// The amount, in the one currency of the shop.
 fn amount(money: Money) -> i64 {
     money.amount
 }

@@ -1,4 +1,4 @@
-//! Clients: the commands they send, the keys they use, and the checks of the answers.
+//! Clients: their commands and idempotency keys, and the checks of the answers.
 
 use super::{
     books::{Books, Broken, ensure},
@@ -10,27 +10,27 @@ use events::{Fingerprint, StreamId};
 use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
 
-/// How much older than its question the state behind an answer without events may be: the lease of
-/// a shard plus the time on the way.
+/// How much older than the question the state in an answer without events may be: the lease of a
+/// shard plus some time for the network.
 const STALE: Duration = Duration::from_secs(3);
 
-/// A command with a client's key, and all attempts to send it.
+/// A command with a client's key and all its attempts.
 pub struct Call {
     pub request: Request,
     in_flight: u32,
-    /// Whether a sender stopped waiting for an answer, or was told that the outcome is unknown.
+    /// Whether a client stopped waiting for an answer, or was told that the outcome is unknown.
     doubt: bool,
-    /// The version at which it was acknowledged.
+    /// The version of the acknowledgement.
     acknowledged: Option<u64>,
-    /// Whether it has a final answer.
+    /// Whether there is a final answer.
     pub is_over: bool,
 }
 
-/// The fingerprint of the body that a key is used with, and the fingerprint of another body.
+/// The fingerprint of the request body of every key, and that of another body.
 pub const BODY: Fingerprint = Fingerprint([7; 16]);
 pub const OTHER_BODY: Fingerprint = Fingerprint([9; 16]);
 
-/// A request with the key `key`.
+/// A request with the idempotency key `key`.
 pub fn keyed(stream: StreamId, command: impl Into<Command>, key: &str) -> Request {
     let command_id = Uuid::new_v5(&stream.id, key.as_bytes());
     Request {
@@ -54,21 +54,21 @@ impl Call {
 type Answer = Result<Outcome, CommandError>;
 
 impl Shop {
-    /// Adds a command; returns its index in the list of calls.
+    /// Adds a new command. Returns its index among the calls.
     pub fn call(&self, request: Request) -> usize {
         let mut calls = self.calls();
         calls.push(Call::new(request));
         calls.len() - 1
     }
 
-    /// Sends a command once, and waits for `patience`.
+    /// Sends a command once and waits at most `patience`.
     pub async fn attempt(self: Arc<Self>, at: usize, patience: Duration) {
         let Some((process, router)) = self.door() else {
             return self.world.sleep(Duration::from_millis(50)).await;
         };
         let (request, began) = (self.begin(at), self.world.clock());
         self.tell(|| format!("call {at} to {process}: {} {:?}", request.stream, request.command));
-        // `send` retries while the partition is not open; `try_send` does not.
+        // `send` retries while the partition is not open, `try_send` does not.
         let again = self.world.once_in(2);
         let asked = async {
             if again { router.send(request).await } else { router.try_send(request).await }
@@ -85,7 +85,7 @@ impl Shop {
         }
     }
 
-    /// Sends a command until it has a final answer.
+    /// Sends a command until there is a final answer.
     pub async fn insist(self: Arc<Self>, at: usize) {
         while !self.calls()[at].is_over {
             Arc::clone(&self).attempt(at, Duration::from_secs(20)).await;
@@ -124,7 +124,7 @@ impl Shop {
         Ok(())
     }
 
-    /// Sends another body with the same key.
+    /// Sends the same key with another body, which must not succeed.
     pub async fn other_body(self: Arc<Self>, at: usize) {
         let Some((_, router)) = self.door() else { return };
         let oldest = self.world.clock().saturating_sub(STALE);
@@ -175,7 +175,7 @@ impl Shop {
         }
     }
 
-    /// Runs an action of a client concurrently with the others.
+    /// Runs a client's action as a task.
     pub fn client(self: &Arc<Self>, deed: impl Future<Output = ()> + Send + 'static) {
         self.world.spawn(OUTSIDE, Box::pin(deed));
     }
@@ -195,12 +195,12 @@ impl Call {
             return is_durable_and_fresh(books, view, oldest);
         }
         let applied = books.applied.get(&self.request.command_id);
-        let applied = applied.ok_or("acknowledged, and not in the log")?;
-        ensure!(applied.stream == self.request.stream, "in another stream");
+        let applied = applied.ok_or("acknowledged, but not in the log")?;
+        ensure!(applied.stream == self.request.stream, "the command is in another stream");
         let version = replayed.unwrap_or(view.version);
         ensure!(
             version == applied.version,
-            "acknowledged at {version}, and stands at {}",
+            "acknowledged at {version}, but it is at {}",
             applied.version
         );
         let landed = books.version(view.stream);
@@ -210,15 +210,15 @@ impl Call {
         Ok(())
     }
 
-    /// The version at which it was acknowledged. `None` if that is so recent that a process which
-    /// does not know yet that another one has claimed its partition may not have seen it.
+    /// The version of the acknowledgement. `None` if it is so recent that it may be unknown to a
+    /// process that has lost the partition and has not noticed yet.
     fn acknowledged_before(&self, books: &Books, oldest: Duration) -> Option<u64> {
         let then = books.version_at(self.request.stream, oldest);
         self.acknowledged.filter(|version| *version <= then)
     }
 
-    /// Records that nothing was applied. This is final if every attempt has been answered in this
-    /// way.
+    /// Records that the client was told that the command was not applied. If that holds for every
+    /// attempt, the command must never be in the log.
     fn deny(&self, books: &mut Books) -> Result<(), Broken> {
         if self.in_flight > 0 || self.doubt || self.acknowledged.is_some() {
             return Ok(());
@@ -226,7 +226,7 @@ impl Call {
         let id = self.request.command_id;
         ensure!(
             !books.applied.contains_key(&id),
-            "it is applied, and its sender is told it is not"
+            "the command is applied, but its client is told that it is not"
         );
         books.denied.insert(id);
         Ok(())
@@ -237,13 +237,13 @@ fn is_durable_and_fresh(books: &Books, view: &StateView, oldest: Duration) -> Re
     let (shown, landed) = (view.version, books.version(view.stream));
     ensure!(shown <= landed, "shows version {shown} of {landed}");
     let then = books.version_at(view.stream, oldest);
-    ensure!(shown >= then, "shows version {shown}, and it had {then} before {oldest:?}");
+    ensure!(shown >= then, "shows version {shown}, but the stream had {then} before {oldest:?}");
     Ok(())
 }
 
 fn brief(answer: Option<&Answer>) -> String {
     match answer {
-        None => "nobody waits any more".into(),
+        None => "the client gave up".into(),
         Some(Ok(Outcome { view, changed, replayed })) => {
             format!("at version {}, changed {changed}, replayed {replayed:?}", view.version)
         }

@@ -1,5 +1,4 @@
-//! The disk on which all processes of a world store their snapshots. It is slow, loses files, and
-//! sometimes damages them.
+//! The simulated disk for snapshots. It is slow, loses snapshots and damages some.
 
 use super::world::World;
 use async_trait::async_trait;
@@ -12,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-/// A disk that all processes share.
+/// A disk shared by all processes.
 pub struct Disk {
     world: Arc<World>,
     every: usize,

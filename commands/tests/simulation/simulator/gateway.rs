@@ -1,8 +1,8 @@
-//! A payment gateway that can be slow or fail. It carries out every request, even if the caller no
-//! longer waits for the answer.
+//! A simulated payment gateway that can be slow or fail. It carries out every request, even if the
+//! caller no longer waits for the answer.
 //!
-//! Like Stripe, it forgets the keys of the payments it created, takes time to process some
-//! payments, and sends notices about payments: late, twice, in any order, or not at all.
+//! Like Stripe it forgets idempotency keys after a time, processes some payments slowly, and
+//! sends notices of results late, twice, in any order or not at all.
 
 use super::{
     books::{Broken, Paid, Payment, Status},
@@ -16,28 +16,28 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-/// The behaviour of the gateway at the moment.
+/// The current behaviour of the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mood {
-    /// Quick and reliable.
+    /// Calls are quick and reliable.
     Calm,
-    /// Every third call fails, before or after it was carried out.
+    /// Every third call fails, before or after it took effect.
     Failing,
     /// Calls take seconds, some longer than the caller waits.
     Slow,
-    /// Calls are never answered.
+    /// No call is answered.
     Silent,
 }
 
-/// How long a key gives the payment it has created. Shorter than Stripe's day, because everything
-/// is shorter here.
+/// How long the gateway remembers an idempotency key. Stripe remembers it for a day; all times are
+/// shorter here.
 const MEMORY: Duration = Duration::from_secs(10);
 
-/// The gateway as one process calls it.
+/// The gateway, as the processes call it.
 pub struct Till(pub Arc<Shop>);
 
 #[derive(Debug, thiserror::Error)]
-#[error("the gateway fails")]
+#[error("the gateway failed")]
 struct Failed;
 
 impl Till {
@@ -65,7 +65,7 @@ impl Till {
                 match done {
                     Some(Err(broken)) => shop.breaks(broken),
                     Some(Ok(done)) if !fails => {
-                        // The caller may be dead, or may have stopped waiting.
+                        // The caller may be dead or may have given up.
                         let _ = answer.send(done);
                     }
                     _ => {}
@@ -88,7 +88,8 @@ impl Gateway for Till {
         self.call(move |shop| {
             let clock = shop.world.clock();
             let mut books = shop.books();
-            let order = books.orders.get(&order_id).ok_or("a payment for no order")?;
+            let order =
+                books.orders.get(&order_id).ok_or("a payment for an order that does not exist")?;
             if order.total != Some(amount) {
                 return Err(format!("order {order_id}: {amount} asked of {:?}", order.total));
             }
@@ -128,7 +129,7 @@ impl Gateway for Till {
             let (order_id, method) = (payment.order, payment.method.clone());
             let paid = &books.orders[&order_id].paid;
             if *paid != Some(Paid::Started(id.clone())) {
-                return Err(format!("order {order_id}: money moves, and the log says {paid:?}"));
+                return Err(format!("order {order_id}: money moves, but the log says {paid:?}"));
             }
             let payment = books.payments.get_mut(&id).unwrap();
             let ending = match method.as_str() {
@@ -156,7 +157,7 @@ impl Gateway for Till {
             let order_id = books.payments.get(&id).ok_or("an unknown payment")?.order;
             let status = books.orders[&order_id].status;
             if !status.is_dead() {
-                return Err(format!("order {order_id}: {status:?}, and its payment is given up"));
+                return Err(format!("order {order_id}: {status:?}, but its payment is voided"));
             }
             let payment = books.payments.get_mut(&id).unwrap();
             if payment.processing {
@@ -184,12 +185,12 @@ impl Gateway for Till {
             let order_id = payment.order;
             let status = books.orders[&order_id].status;
             if !matches!(status, Status::Cancelled | Status::Rejected) {
-                return Err(format!("order {order_id}: {status:?}, and money goes back"));
+                return Err(format!("order {order_id}: {status:?}, but money is refunded"));
             }
             let payment = books.payments.get_mut(&id).unwrap();
             payment.refunded.insert(refund.clone(), amount);
             if payment.balance() < 0 {
-                return Err(format!("order {order_id}: more goes back than was taken"));
+                return Err(format!("order {order_id}: more is refunded than was taken"));
             }
             Ok(Arc::from(refund))
         })
@@ -207,7 +208,7 @@ impl Gateway for Till {
     }
 }
 
-/// Ends a payment after a while, whatever anybody wants by then.
+/// Processes a slow payment, which ends later even if the order has ended by then.
 fn process(shop: &Arc<Shop>, id: String) {
     let (world, shop) = (Arc::clone(&shop.world), Arc::clone(shop));
     let pause = Duration::from_millis(world.below([100, 20_000, 120_000][below_3(&world)]));
@@ -229,7 +230,7 @@ fn below_3(world: &World) -> usize {
     usize::try_from(world.below(3)).unwrap()
 }
 
-/// Sends a notice about a payment to a process: never, once or twice, now or much later.
+/// Sends some process a notice about a payment: never, once or twice, now or much later.
 fn tell(shop: &Arc<Shop>, id: &str) {
     let world = &shop.world;
     for _ in 0..below_3(world) {
@@ -238,7 +239,7 @@ fn tell(shop: &Arc<Shop>, id: &str) {
         let task = async move {
             inner.world.sleep(pause).await;
             if let Some(payments) = inner.desk() {
-                // Nothing may depend on whether the notice is followed up.
+                // Nothing may depend on whether a notice is followed up.
                 let _ = payments.follow_up(&id).await;
             }
         };

@@ -1,6 +1,6 @@
-//! The whole write side in a simulated world. Shards, opening and recovery, dispatchers, aggregates
-//! and deduplication are the real ones. The log, the clock, the gateway, the clients and the
-//! network between them are simulated. One seed is one run.
+//! The simulator. It runs the real write side (shards, opening and recovery, dispatcher, aggregates
+//! and deduplication) in a simulated world: log, clock, gateway, clients and network. A seed
+//! decides everything in a run.
 
 #![allow(dead_code, unused_imports, reason = "the tests and the command use a part of it each")]
 #![allow(missing_docs, clippy::unwrap_used, reason = "an instrument of the tests")]

@@ -1,5 +1,5 @@
-//! The network between a process and the log: slow, and with lost messages. A message that was sent
-//! is delivered even if its sender dies.
+//! The simulated network between a process and the log. It delays and loses messages. A message
+//! that was sent arrives even if its sender dies.
 
 use super::world::{OUTSIDE, ProcessId, World};
 use async_trait::async_trait;
@@ -22,9 +22,9 @@ use tokio::sync::{Mutex, oneshot};
 /// How often messages are lost, and how long they take.
 #[derive(Default)]
 pub struct Weather {
-    /// One message in this many is lost; 0 for none.
+    /// One message in this many is lost; 0 loses none.
     lost_one_in: AtomicU64,
-    /// The longest time that a message takes.
+    /// The longest delay of a message, in µs.
     slow_micros: AtomicU64,
 }
 
@@ -35,12 +35,12 @@ impl Weather {
     }
 }
 
-/// The message was lost.
+/// The message did not arrive.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection is lost")]
 struct Lost;
 
-/// The log as a process reaches it.
+/// The log, as a process reaches it over the network.
 #[derive(Clone)]
 pub struct Network {
     pub memory: MemoryLog,
@@ -50,7 +50,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Delays a message, or loses it.
+    /// Delays or loses one message, in either direction.
     async fn travel(&self) -> Result<(), Lost> {
         let slow = self.weather.slow_micros.load(Relaxed);
         if slow > 0 {
@@ -60,7 +60,7 @@ impl Network {
         }
         let one_in = self.weather.lost_one_in.load(Relaxed);
         if one_in > 0 && self.world.once_in(one_in) {
-            // A loss is noticed only by a time-out.
+            // The loss shows only as a time-out.
             self.world.sleep(Duration::from_millis(500 + self.world.below(5000))).await;
             return Err(Lost);
         }
@@ -112,7 +112,7 @@ impl Lane for RemoteLane {
         let unknown = |lost: Lost| AppendError::Unknown(lost.into());
         let (answer, answered) = oneshot::channel();
         let (network, lane, batch) = (self.network.clone(), Arc::clone(&self.lane), batch.clone());
-        // A message on its way no longer needs its sender.
+        // Once sent, the request does not need its sender any more.
         self.network.world.spawn(
             OUTSIDE,
             Box::pin(async move {
@@ -137,7 +137,7 @@ struct RemoteReader {
 #[async_trait]
 impl RecordReader for RemoteReader {
     async fn next(&mut self) -> Result<RawChunk, ReadError> {
-        // This comes before the reader moves, so that a caller that stops waiting has lost nothing.
+        // Travel before the reader moves on, so that a caller that gives up loses no records.
         self.network.travel().await.map_err(Network::unavailable)?;
         self.reader.next().await
     }

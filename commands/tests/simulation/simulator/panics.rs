@@ -1,4 +1,5 @@
-//! Catches the panics of the program. It handles some of them itself, and none may go unnoticed.
+//! Records the panics of the program. The program catches some of them itself, but none may go
+//! unnoticed.
 
 use std::{
     cell::{Cell, RefCell},
@@ -11,8 +12,8 @@ thread_local! {
     static LAST: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Runs `deed`. Meanwhile notes panics of this thread instead of printing them. Returns the last
-/// one with the result.
+/// Runs `deed` and records panics of this thread instead of printing them. Returns the result and
+/// the last panic.
 pub fn noted<T>(deed: impl FnOnce() -> T) -> (T, Option<String>) {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

@@ -1,4 +1,4 @@
-//! The plan of a run, derived from its seed. Every part of it can be left out.
+//! The plan of a run, generated from its seed. Every part of it can be left out.
 
 use super::{gateway::Mood, post::PostMood};
 use events::log::memory::Fault;
@@ -11,15 +11,15 @@ pub const ADDRESSES: u8 = 3;
 /// The plan of a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The seed of the world: the order in which tasks run, and everything else that is random.
+    /// The seed of the world: it decides the order of tasks and everything random.
     pub seed: u64,
     pub partitions: u32,
-    /// How long after a partition opens its orders do not expire.
+    /// How long after its opening a partition expires no orders.
     pub grace: Duration,
     pub acts: Vec<Planned>,
 }
 
-/// An act, this many steps after the previous one.
+/// An act, and the number of steps after the previous one.
 #[derive(Clone, Debug)]
 pub struct Planned {
     pub gap: u32,
@@ -33,8 +33,8 @@ pub enum To {
     Delivered,
 }
 
-/// An action of a client or of the world. A number selects one of the things that exist, modulo
-/// their number.
+/// An action of a client or of the world. A number refers to one of the existing things, modulo
+/// their count.
 #[derive(Clone, Debug)]
 pub enum Act {
     Place {
@@ -77,7 +77,7 @@ pub enum Act {
         customer: u8,
         patience_ms: u64,
     },
-    /// Sends an earlier command again, with the same key and the same body.
+    /// Sends an earlier command again with the same key and body.
     Repeat {
         call: u16,
         twins: u8,
@@ -146,8 +146,8 @@ impl Act {
     }
 }
 
-/// Kinds of trouble. A run has only some of them, because kinds that always occur together hide
-/// bugs that need only one.
+/// Kinds of trouble. A run has only some of them, because troubles that always come together hide
+/// bugs that need one of them alone.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Trouble {
     Deaths,
@@ -178,7 +178,7 @@ const TROUBLES: [Trouble; 11] = [
 ];
 
 impl Plan {
-    /// The plan for a seed.
+    /// The plan of a seed.
     pub fn of(seed: u64) -> Self {
         let mut chance = Chance(fastrand::Rng::with_seed(seed));
         let partitions = 1 + chance.below(3);
@@ -251,7 +251,7 @@ impl Chance {
         }
     }
 
-    /// A payment method. Most of them are captured at once.
+    /// A payment method. Most payments succeed at once.
     fn method(&mut self) -> &'static str {
         match self.below(12) {
             0..=1 => "declined",

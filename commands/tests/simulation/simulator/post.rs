@@ -1,5 +1,5 @@
-//! A mail server that can be slow or fail. It delivers every letter it takes, even if the caller no
-//! longer waits for the answer.
+//! A simulated mail server that can be slow or fail. It delivers every letter it accepts, even if
+//! the caller no longer waits for the answer.
 
 use super::{
     shop::Shop,
@@ -12,43 +12,43 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-/// The behaviour of the mail server at the moment.
+/// The current behaviour of the mail server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PostMood {
-    /// Quick and reliable.
+    /// Calls are quick and reliable.
     #[default]
     Open,
-    /// Every third letter is deferred, or is delivered without an answer.
+    /// Every third letter is deferred, or is delivered but the caller gets an error.
     Failing,
     /// Letters take seconds, some longer than the caller waits.
     Slow,
-    /// Letters are delivered but never answered.
+    /// Letters are delivered, but the caller gets no answer.
     Silent,
     /// Every second letter is refused permanently.
     Strict,
 }
 
-/// The results of the letters about one event.
+/// What happened to the letters about one event.
 #[derive(Clone, Debug, Default)]
 pub struct Delivered {
     pub message_ids: Vec<String>,
-    /// The processes that were told that it was delivered.
+    /// The processes that were told that it was sent.
     pub told: Vec<ProcessId>,
-    /// Whether the server refused it permanently and a process was told so.
+    /// Whether the server refused it permanently and some process was told so.
     pub refused: bool,
 }
 
-/// The results by order and letter.
+/// The mail server's records, by order and kind of letter.
 pub type Post = BTreeMap<(Uuid, Mail), Delivered>;
 
-/// The mail server as one process calls it.
+/// The mail server, as one process calls it.
 pub struct Postman {
     pub shop: Arc<Shop>,
     pub process: ProcessId,
 }
 
 impl Postman {
-    /// Whether the letter is delivered now; an error if it must not be.
+    /// Decides whether the letter is sent now. Fails if it must not be sent.
     fn deliver(
         shop: &Shop,
         process: ProcessId,
@@ -57,23 +57,24 @@ impl Postman {
         id: &str,
     ) -> Result<(), String> {
         let books = shop.books();
-        let about = books.orders.get(&order).ok_or("a letter about no order")?;
+        let about =
+            books.orders.get(&order).ok_or("a letter about an order that does not exist")?;
         if !about.mails.contains_key(&mail) {
             return Err(format!("order {order}: a {mail:?} letter that no event asks for"));
         }
-        // A process reads everything that was appended before it began, before it serves.
+        // A process that serves has read everything that was appended before it started.
         let landed = about.mails[&mail].recorded;
         let began = shop.began(process);
         if landed.is_some_and(|landed| landed < began) {
             return Err(format!(
-                "order {order}: the {mail:?} letter goes out again, and the log has it"
+                "order {order}: the {mail:?} letter is sent again although the log has it"
             ));
         }
         let mut post = shop.post();
         let delivered = post.entry((order, mail)).or_default();
         if delivered.told.contains(&process) {
             return Err(format!(
-                "order {order}: the {mail:?} letter goes out again, by who sent it"
+                "order {order}: the {mail:?} letter is sent again by the same process"
             ));
         }
         if delivered.message_ids.iter().any(|before| before != id) {
@@ -127,7 +128,9 @@ impl Mailer for Postman {
                 }
             }),
         );
-        answered.await.unwrap_or_else(|_| Err(MailError::Unavailable("the post fails".into())))
+        answered
+            .await
+            .unwrap_or_else(|_| Err(MailError::Unavailable("the mail server failed".into())))
     }
 
     async fn forget(&self, customer_id: Uuid) -> Result<(), MailError> {

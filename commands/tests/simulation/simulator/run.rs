@@ -1,4 +1,4 @@
-//! Runs a plan: first with trouble, then in peace until everything reaches its end.
+//! Runs a plan: first with trouble, then without, until all work is finished.
 
 mod acts;
 
@@ -30,11 +30,10 @@ use std::{
     time::Duration,
 };
 
-/// How long everything may take to reach its end, after the last deadline and the grace period
-/// before it.
+/// How long all work may take to finish after the last deadline and the grace period.
 const PEACE: Duration = Duration::from_mins(5);
 
-/// More steps than any run needs. A run that takes more is in an endless loop.
+/// An upper bound for the steps of a run. A run that takes more is in an endless loop.
 const MAX_STEPS: u64 = 2_000_000;
 
 /// The result of a run.
@@ -44,9 +43,9 @@ pub struct Report {
     pub steps: u64,
     pub simulated: Duration,
     pub commands: u64,
-    /// The number of events of each type.
+    /// How often each event type occurred.
     pub events: BTreeMap<String, u64>,
-    /// The number of acts of each kind.
+    /// How often each kind of act of the clients and the world occurred.
     pub acts: BTreeMap<String, u64>,
     pub story: Vec<String>,
 }
@@ -55,8 +54,8 @@ struct Process {
     id: ProcessId,
     node: Arc<Node>,
     write_side: WriteSide,
-    /// Whether every earlier process had opened its partitions when this one started. Then none of
-    /// them may take a partition back.
+    /// Whether every earlier process had opened its partitions when this one started. If so, none
+    /// of them may take a partition back.
     takes_over: bool,
 }
 
@@ -72,7 +71,7 @@ struct Run {
     acts: BTreeMap<String, u64>,
 }
 
-/// Runs `plan`; keeps its story if `story` is set.
+/// Runs `plan`. With `story`, keeps a text of everything that happened.
 pub fn run(plan: &Plan, story: bool) -> Report {
     let world = World::new(plan.seed);
     let outside = Node::new(&world, OUTSIDE);
@@ -126,7 +125,7 @@ impl Run {
         self.compare_with_fresh_folds()
     }
 
-    /// Checks what must hold at any moment.
+    /// Checks the invariants that must hold at any time.
     fn check(&self) -> Result<(), Broken> {
         if let Some(broken) = self.shop.broken() {
             return Err(broken);
@@ -149,21 +148,23 @@ impl Run {
     }
 
     /// A key may be destroyed only after the log says that its customer is erased, and must be
-    /// destroyed when the log says so.
+    /// destroyed once the log says that it is.
     fn check_keys(&self) -> Result<(), Broken> {
         for (id, customer) in &self.shop.books().customers {
             if customer.key_destroyed && !self.shop.forgotten().contains(id) {
-                return Err(format!("{id} is erased, and their letters are kept"));
+                return Err(format!("{id} is erased, but the letters are kept"));
             }
             let gone = self.shop.keys.is_destroyed(*id);
             if (gone && !customer.erased) || (customer.key_destroyed && !gone) {
-                return Err(format!("the key of {id} is gone: {gone}, and they are {customer:?}"));
+                return Err(format!(
+                    "the key of {id} is destroyed: {gone}, but the customer is {customer:?}"
+                ));
             }
         }
         Ok(())
     }
 
-    /// Every letter that was owed was sent, or was refused and a process was told why.
+    /// Every owed letter was sent, or was refused with a recorded reason.
     fn check_post(&self) -> Result<(), Broken> {
         let (books, post) = (self.shop.books(), self.shop.post());
         for (id, order) in &books.orders {
@@ -177,7 +178,7 @@ impl Run {
                     Some(_) => delivered.refused,
                 };
                 if !holds {
-                    return Err(format!("order {id}: {mail:?} {letter:?}, and {delivered:?}"));
+                    return Err(format!("order {id}: {mail:?} {letter:?}, but {delivered:?}"));
                 }
             }
         }
@@ -187,7 +188,7 @@ impl Run {
     fn step(&mut self) -> Result<Step, Broken> {
         self.steps += 1;
         if self.steps > MAX_STEPS {
-            return Err("it runs in circles".into());
+            return Err("the run does not end: too many steps".into());
         }
         let step = self.world.step();
         if step == Step::Ran {
@@ -196,7 +197,7 @@ impl Run {
         self.shop.broken().map_or(Ok(step), Err)
     }
 
-    /// Runs up to this many steps; fewer if there is only a long wait left.
+    /// Takes up to `count` steps; fewer if only a long wait is left.
     fn steps(&mut self, count: u32) -> Result<(), Broken> {
         for _ in 0..count {
             match self.step()? {
@@ -214,11 +215,11 @@ impl Run {
         Ok(())
     }
 
-    /// Runs until `done`, at most until `limit`.
+    /// Takes steps until `done`, at most until the time `limit`.
     fn until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) -> Result<bool, Broken> {
         let mut count = 0_u32;
         loop {
-            // The check costs more than a step.
+            // The check is more expensive than a step, so do it rarely.
             count += 1;
             let step = self.step()?;
             if (step != Step::Ran || count.is_multiple_of(16)) && done(self) {
@@ -275,7 +276,7 @@ impl Run {
         self.shop.client(write_side.stop());
     }
 
-    /// Creates products and customers before any trouble.
+    /// Adds products and customers before any trouble begins.
     fn furnish(&mut self) -> Result<(), Broken> {
         let price = |amount| Money::new(amount, "GBP".parse().unwrap());
         for number in 0..PRODUCTS {
@@ -296,7 +297,7 @@ impl Run {
         let ready = |run: &Self| {
             run.calls_over() && run.shop.books().customers.values().all(|found| found.registered)
         };
-        if self.until(limit, ready)? { Ok(()) } else { Err("the shop does not open".into()) }
+        if self.until(limit, ready)? { Ok(()) } else { Err("the shop did not open in time".into()) }
     }
 
     /// Ends all trouble.
@@ -315,9 +316,8 @@ impl Run {
         self.act(&Act::Thaw);
         self.check()?;
         self.settle_down()?;
-        // A process finds out that another one has claimed its partition when it is called, and
-        // then leaves the partition alone even if the other process is dead. So a restart is
-        // needed.
+        // A process notices that it lost a partition when it gets a command, and then leaves the
+        // partition alone even if the new owner is dead. So a restart is needed.
         if self.processes.len() == 1 {
             let _ = self.states();
             self.settle_down()?;
@@ -357,16 +357,18 @@ impl Run {
         let now = self.processes[0].node.now();
         let deadlines = self.shop.books().orders.values().map(|order| order.deadline).max();
         let last = deadlines.map_or(TimeDelta::zero(), |deadline| deadline - now);
-        // Clients may still place orders with a deadline that was computed earlier.
+        // Clients that still retry may place more orders. Their deadlines were computed earlier.
         let wait = last.to_std().unwrap_or_default() + self.grace + PEACE;
         let limit = self.world.clock() + wait;
-        // All partitions are open and nothing is owed: opening a partition posts what is owed.
+        // Both conditions are needed: a partition reports the effects it owes only when it opens.
         if !self.until(limit, |run| run.serves() && run.is_at_rest())? {
             self.check()?;
             let owing = self.processes[0].write_side.owing();
             let over = self.calls_over();
             let status = self.processes[0].write_side.router.status();
-            return Err(format!("no rest: {owing} owing, all answered: {over}, {status:?}"));
+            return Err(format!(
+                "unfinished: {owing} streams owe effects, all answered: {over}, {status:?}"
+            ));
         }
         self.shop.books().at_rest()?;
         for partition in (0..self.shop.log.partitions()).map(Partition) {
@@ -383,8 +385,7 @@ impl Run {
         status.iter().all(|shard| shard.state == ShardState::Open)
     }
 
-    /// Compares the state of a new process, which folds the log, with that of the old one; once
-    /// with snapshots and once without.
+    /// Checks that a new process recovers the state of the old one, with snapshots and without.
     fn compare_with_fresh_folds(&mut self) -> Result<(), Broken> {
         let running = self.states()?;
         if self.disk.is_some() {
@@ -402,16 +403,20 @@ impl Run {
         self.start();
         let limit = self.world.clock() + Duration::from_mins(1);
         if !self.until(limit, Self::serves)? {
-            return Err("it does not open again".into());
+            return Err("the process did not open again".into());
         }
         let fresh = self.states()?;
         for (stream, state) in running {
             if fresh.get(stream) != Some(state) {
                 let fresh = fresh.get(stream);
-                return Err(format!("{stream} is {state}, and a fresh fold {fresh:?}"));
+                return Err(format!("{stream} is {state}, but a new process recovers {fresh:?}"));
             }
         }
-        if self.is_at_rest() { Ok(()) } else { Err("a fresh fold owes what was settled".into()) }
+        if self.is_at_rest() {
+            Ok(())
+        } else {
+            Err("a new process owes effects that were carried out".into())
+        }
     }
 
     fn states(&mut self) -> Result<BTreeMap<StreamId, String>, Broken> {

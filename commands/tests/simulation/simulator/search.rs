@@ -12,16 +12,16 @@ use std::{
     time::Duration,
 };
 
-/// The totals of all runs.
+/// The counts of all runs together.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     pub runs: u64,
     pub steps: u64,
     pub simulated: Duration,
     pub commands: u64,
-    /// By type.
+    /// Events by type.
     pub events: BTreeMap<String, u64>,
-    /// By kind of act.
+    /// Acts of the clients and the world by kind.
     pub acts: BTreeMap<String, u64>,
 }
 
@@ -41,7 +41,7 @@ impl AddAssign<&Report> for Tally {
     }
 }
 
-/// A run that failed.
+/// A run that broke an invariant.
 pub struct Found {
     pub seed: u64,
     pub report: Report,
@@ -53,7 +53,7 @@ struct Search<S> {
     found: Option<Found>,
 }
 
-/// Runs `seeds` until one fails; reports the progress after each.
+/// Runs `seeds` until one breaks an invariant. Reports the progress after each run.
 pub fn search(
     seeds: impl Iterator<Item = u64> + Send,
     told: impl Fn(&Tally) + Sync,

@@ -1,4 +1,4 @@
-//! What all processes and clients of a world share.
+//! The state that all processes and clients of a world share.
 
 use super::{
     books::{Books, Broken},
@@ -17,7 +17,7 @@ use std::{
 };
 use uuid::Uuid;
 
-/// A shop as seen from outside.
+/// The shop, seen from outside the processes.
 pub struct Shop {
     pub world: Arc<World>,
     pub log: MemoryLog,
@@ -30,9 +30,9 @@ pub struct Shop {
     mood: Mutex<Mood>,
     post_mood: Mutex<PostMood>,
     post: Mutex<Post>,
-    /// The customers whose letters were destroyed.
+    /// Customers whose letters were destroyed.
     forgotten: Mutex<BTreeSet<Uuid>>,
-    /// The moment at which each process began.
+    /// When each process started.
     began: Mutex<BTreeMap<ProcessId, Duration>>,
     broken: Mutex<Option<Broken>>,
 }
@@ -89,7 +89,7 @@ impl Shop {
         self.forgotten.lock().unwrap()
     }
 
-    /// The moment at which a process began.
+    /// When a process started.
     pub fn began(&self, process: ProcessId) -> Duration {
         self.began.lock().unwrap()[&process]
     }
@@ -98,7 +98,8 @@ impl Shop {
         self.began.lock().unwrap().insert(process, self.world.clock());
     }
 
-    /// Reports a broken invariant. Only the first is kept, because others follow from it.
+    /// Records a broken invariant. Only the first one is kept, because later ones may follow from
+    /// it.
     pub fn breaks(&self, broken: impl Into<Broken>) {
         self.broken.lock().unwrap().get_or_insert(broken.into());
     }
@@ -107,14 +108,14 @@ impl Shop {
         self.broken.lock().unwrap().clone()
     }
 
-    /// Folds what has been appended.
+    /// Folds the records that were appended.
     pub fn observe(&self) {
         if let Err(broken) = self.books().observe(&self.log, self.world.clock()) {
             self.breaks(broken);
         }
     }
 
-    /// Adds a line to the story, if somebody will read it.
+    /// Adds a line to the story, if it is wanted.
     pub fn tell(&self, what: impl FnOnce() -> String) {
         let clock = self.world.clock().as_secs_f64();
         if let Some(story) = &mut self.books().story {
@@ -132,14 +133,14 @@ impl Shop {
         self.desks.lock().unwrap().retain(|desk| desk.0 != process);
     }
 
-    /// A process that takes the gateway's notices and is not known to be dead.
+    /// Where some process takes the gateway's notices; the process is not known to be dead.
     pub fn desk(&self) -> Option<Payments> {
         let desks = self.desks.lock().unwrap();
         let at = self.world.below(desks.len().max(1) as u64);
         desks.get(usize::try_from(at).unwrap()).map(|desk| desk.1.clone())
     }
 
-    /// A process that is not known to be dead.
+    /// Some process that is not known to be dead.
     pub fn door(&self) -> Option<(ProcessId, Router)> {
         let routers = self.routers.lock().unwrap();
         if routers.is_empty() {

@@ -1,15 +1,16 @@
-//! Finds the shortest run that fails in the same way as a longer one.
+//! Shortens a run that breaks an invariant.
 
 use super::{
     plan::Plan,
     run::{Report, run},
 };
 
-/// How many worlds are tried for each shorter plan. Without one act, the others meet at other
-/// moments.
+/// The number of worlds tried for each shorter plan, because without an act the timing of the
+/// others changes.
 const WORLDS: u64 = 4;
 
-/// Leaves out the parts of `plan` that are not needed for the failure; tries at most `budget` runs.
+/// Removes acts from `plan` that are not needed to break an invariant. Tries at most `budget`
+/// runs.
 pub fn shrink(plan: &Plan, budget: u32) -> Plan {
     let mut shortest = plan.clone();
     let mut left = budget;
@@ -44,8 +45,7 @@ fn breaks_somewhere(plan: &Plan, left: &mut u32) -> Option<Plan> {
     None
 }
 
-/// Describes a failed run: the broken invariant, how to repeat the run, and the shortest history
-/// that fails.
+/// The report of a failed run: what broke, how to repeat it, and the shortest plan that breaks.
 pub fn explain(seed: u64, report: &Report) -> String {
     let shortest = shrink(&Plan::of(seed), 2000);
     let short = run(&shortest, true);

@@ -1,9 +1,9 @@
-//! A single-threaded world. Its tasks run in any order, its clock advances when no task can run,
-//! and both depend only on a seed.
+//! A simulated world on one thread. Its tasks run in any order, and its clock moves on when no task
+//! can run. A seed decides both.
 //!
-//! No runtime on crates.io simulates processes that die or freeze between two polls over one clock
-//! without replacing tokio in the whole build. Tokio's channels and locks work without a runtime,
-//! so this file is all that is needed.
+//! The simulator needs processes that die or freeze between two polls, on one clock. Published
+//! simulation runtimes can do that only by replacing tokio in the whole build. Tokio's channels and
+//! locks need no runtime, so this small executor is enough.
 
 use chrono::TimeDelta;
 use events::{Environment, Timestamp, environment::to_micros};
@@ -17,13 +17,13 @@ use std::{
 };
 use uuid::{Builder, Uuid};
 
-/// Identifies a process. What lives as long as the world belongs to process 0.
+/// The number of a process. Tasks that live as long as the world belong to process 0.
 pub type ProcessId = u32;
 
 /// Clients, brokers and the gateway, which are never killed.
 pub const OUTSIDE: ProcessId = 0;
 
-/// The largest advance of the clock in one step.
+/// The most that the clock moves in each step, in µs.
 const STEP_MICROS: u64 = 100;
 
 struct Task {
@@ -38,8 +38,8 @@ struct Inner {
     clock: Duration,
     numbers: u64,
     tasks: BTreeMap<u64, Task>,
-    /// Ordered by number, not by the order of waking: tokio's `watch` wakes its receivers in random
-    /// order.
+    /// Ordered by number and not by time of wake-up, because tokio's `watch` wakes tasks in a
+    /// random order.
     ready: BTreeSet<u64>,
     timers: BTreeMap<(Duration, u64), Waker>,
     frozen: BTreeSet<ProcessId>,
@@ -51,9 +51,9 @@ struct Inner {
 pub enum Step {
     /// A task ran.
     Ran,
-    /// No task can run before this moment.
+    /// No task can run before this time.
     Until(Duration),
-    /// No task will ever run.
+    /// No task will ever run again.
     Idle,
 }
 
@@ -102,7 +102,7 @@ impl World {
         self.inner().chance.u64(..end)
     }
 
-    /// True once in this many times.
+    /// `true` once in `times` times, at random.
     pub fn once_in(&self, times: u64) -> bool {
         self.below(times) == 0
     }
@@ -120,7 +120,7 @@ impl World {
         inner.ready.insert(id);
     }
 
-    /// Ends every task of the process at once.
+    /// Drops every task of the process.
     pub fn kill(&self, process: ProcessId) {
         let mut inner = self.inner();
         inner.dead.insert(process);
@@ -132,11 +132,11 @@ impl World {
         let ready = inner.ready.iter().copied().filter(|id| tasks.contains_key(id)).collect();
         inner.ready = ready;
         drop(inner);
-        // Dropping the tasks informs others, as a closed connection would.
+        // Dropping the tasks closes their channels, as if a connection were closed.
         drop::<BTreeMap<u64, Task>>(dead);
     }
 
-    /// Stops the process until it is thawed; its clock goes on.
+    /// Stops the process until it is thawed. Its clock goes on.
     pub fn freeze(&self, process: ProcessId) {
         self.inner().frozen.insert(process);
     }
@@ -145,13 +145,13 @@ impl World {
         self.inner().frozen.remove(&process);
     }
 
-    /// Lets time pass, at most until `clock`.
+    /// Moves the clock on, at most to `clock`.
     pub fn pass(&self, clock: Duration) {
         let mut inner = self.inner();
         inner.clock = inner.clock.max(clock);
     }
 
-    /// Runs any one task that can run.
+    /// Runs one of the tasks that can run.
     pub fn step(&self) -> Step {
         for waker in self.due() {
             waker.wake();
@@ -163,7 +163,7 @@ impl World {
         let done = future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
         let mut inner = self.inner();
         if done {
-            // It may have been woken while it ran.
+            // The task may have been woken while it ran.
             inner.ready.remove(&id);
             inner.tasks.remove(&id);
         } else if let Some(task) = inner.tasks.get_mut(&id) {
@@ -233,7 +233,7 @@ impl Drop for Sleep {
     }
 }
 
-/// The world as one process sees it, with a wall clock of its own.
+/// The world as one process sees it, with its own wall clock.
 pub struct Node {
     pub world: Arc<World>,
     pub process: ProcessId,
@@ -245,13 +245,13 @@ impl Node {
         Arc::new(Self { world: Arc::clone(world), process, off: Mutex::default() })
     }
 
-    /// Moves the wall clock.
+    /// Moves the wall clock by some seconds.
     pub fn jump(&self, seconds: i64) {
         *self.off.lock().unwrap() += TimeDelta::seconds(seconds);
     }
 }
 
-/// The moment at which every world begins.
+/// The time at which every world begins.
 fn beginning() -> Timestamp {
     Timestamp::from_timestamp(1_800_000_000, 0).unwrap()
 }

@@ -1,4 +1,5 @@
-//! Customers and addresses: an address has one customer, and a customer has one first order.
+//! Checks customers and addresses: an address has at most one customer, and a customer has one
+//! first order.
 
 use super::{Books, Broken};
 use events::{Timestamp, customer::Event, email};
@@ -13,13 +14,13 @@ pub struct Customer {
     pub registered: bool,
     pub erased: bool,
     pub key_destroyed: bool,
-    /// The number of the current change, and its address.
+    /// The current address, and the number of the request that got it.
     pub address: Option<(u32, Uuid)>,
     wanted: Option<(u32, Uuid)>,
     pub order_count: u64,
-    /// The open orders; whether each was the first.
+    /// Open orders, and whether each of them was the first.
     pub open: BTreeMap<Uuid, bool>,
-    /// The orders that are closed here, and until when that is remembered.
+    /// Orders that are closed here, and until when that is remembered.
     pub closed: BTreeMap<Uuid, Timestamp>,
 }
 
@@ -46,7 +47,7 @@ impl Books {
                 | Event::EmailChanged(_)
                 | Event::OrderOpened(_)
         );
-        ensure!(!(lives && customer.erased), "they are erased");
+        ensure!(!(lives && customer.erased), "an event of an erased customer");
         match event {
             Event::RegistrationRequested(requested) => {
                 ensure!(customer.address.is_none(), "registered twice");
@@ -57,12 +58,17 @@ impl Books {
                 self.holds(id, customer.address)?;
             }
             Event::RegistrationRefused(_) => {
-                ensure!(!customer.registered, "refused, and is a customer");
+                ensure!(!customer.registered, "a registered customer is refused");
                 customer.address = None;
             }
-            Event::Changed(_) => ensure!(customer.registered, "changed, and is none"),
+            Event::Changed(_) => {
+                ensure!(customer.registered, "a change of a customer who is not registered");
+            }
             Event::EmailChangeRequested(requested) => {
-                ensure!(customer.wanted.is_none(), "a second change at a time");
+                ensure!(
+                    customer.wanted.is_none(),
+                    "a second change of the address while one is in progress"
+                );
                 customer.wanted = Some((requested.attempt, requested.email_id));
             }
             Event::EmailChanged(changed) => {
@@ -74,17 +80,23 @@ impl Books {
             Event::EmailChangeRefused(_) => customer.wanted = None,
             Event::EmailSettled(_) => {}
             Event::Erased(_) => {
-                ensure!(customer.address.is_some() && !customer.erased, "erased, and is nobody");
+                ensure!(
+                    customer.address.is_some() && !customer.erased,
+                    "an erasure of a customer who does not exist"
+                );
                 customer.erased = true;
                 (customer.address, customer.wanted) = (None, None);
             }
             Event::KeyDestroyed(_) => {
-                ensure!(customer.erased && !customer.key_destroyed, "a key that must not go");
+                ensure!(
+                    customer.erased && !customer.key_destroyed,
+                    "the key must not be destroyed"
+                );
                 customer.key_destroyed = true;
             }
             Event::OrderOpened(opened) => {
                 let order_id = opened.order_id;
-                ensure!(customer.registered, "an order of nobody");
+                ensure!(customer.registered, "an order of a customer who is not registered");
                 ensure!(
                     !customer.closed.contains_key(&order_id),
                     "order {order_id} is closed here"
@@ -96,7 +108,7 @@ impl Books {
             }
             Event::OrderClosed(closed) => {
                 let order_id = closed.order_id;
-                let order = self.orders.get(&order_id).ok_or("an order that is not")?;
+                let order = self.orders.get(&order_id).ok_or("an order that does not exist")?;
                 let was_open = customer.open.remove(&order_id).is_some();
                 let before = customer.closed.insert(order_id, closed.not_after);
                 let again = before.is_some_and(|until| now <= until || was_open);
@@ -116,7 +128,7 @@ impl Books {
     fn holds(&self, customer: Uuid, address: Option<(u32, Uuid)>) -> Result<(), Broken> {
         let (attempt, email) = address.ok_or("a customer without an address")?;
         let holder = self.emails.get(&email).and_then(|email| email.holder);
-        ensure!(holder == Some((customer, attempt)), "the address is {holder:?}'s");
+        ensure!(holder == Some((customer, attempt)), "the address belongs to {holder:?}");
         Ok(())
     }
 
@@ -126,15 +138,19 @@ impl Books {
             email::Event::Claimed(claimed) => {
                 let request = (claimed.customer_id, claimed.attempt);
                 let taken = email.holder.is_some_and(|holder| holder.0 != request.0);
-                ensure!(!taken, "it is {:?}'s, and {request:?} gets it", email.holder);
-                ensure!(!email.released.contains(&request), "{request:?} is over");
+                ensure!(
+                    !taken,
+                    "the address belongs to {:?}, but {request:?} gets it",
+                    email.holder
+                );
+                ensure!(!email.released.contains(&request), "{request:?} was already released");
                 email.holder = Some(request);
             }
             email::Event::Released(released) => {
                 let request = (released.customer_id, released.attempt);
                 let customer = self.customers.get(&request.0);
                 let lives = customer.is_some_and(|found| found.address == Some((request.1, id)));
-                ensure!(!lives, "{request:?} is current, and it is released");
+                ensure!(!lives, "{request:?} is current, but it is released");
                 email.released.insert(request);
                 email.holder = email.holder.filter(|holder| *holder != request);
             }
@@ -146,15 +162,21 @@ impl Books {
         if customer.registered && !customer.erased {
             self.holds(id, customer.address)?;
         }
-        ensure!(customer.erased == customer.key_destroyed, "the key of {id} is there, or not");
+        ensure!(
+            customer.erased == customer.key_destroyed,
+            "customer {id} is erased and has a key, or is not erased and has none"
+        );
         let holds = |email: &Email| email.holder.is_some_and(|holder| holder.0 == id);
         let held = self.emails.values().any(holds);
-        ensure!(!(customer.erased && held), "customer {id} is erased and has an address");
-        ensure!(customer.wanted.is_none(), "customer {id} waits for an address");
+        ensure!(!(customer.erased && held), "customer {id} is erased but has an address");
+        ensure!(customer.wanted.is_none(), "customer {id} still waits for an address");
         let orders = self.orders.values().filter(|order| order.customer == id);
         let confirmed = orders.filter(|order| order.was_confirmed).count() as u64;
         let counted = customer.order_count;
-        ensure!(counted == confirmed, "customer {id} counts {counted} orders of {confirmed}");
+        ensure!(
+            counted == confirmed,
+            "customer {id} counts {counted} orders, but {confirmed} were confirmed"
+        );
         Ok(())
     }
 }

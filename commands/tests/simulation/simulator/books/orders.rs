@@ -1,4 +1,5 @@
-//! Orders: one path of statuses, one payment, and a refund if the order is not delivered.
+//! Checks orders: legal status changes, one payment, and a refund of every captured payment of a
+//! dead order.
 
 use super::{Books, Broken, amount};
 use commands::gateway::Ending;
@@ -34,7 +35,7 @@ impl Status {
     }
 }
 
-/// What the log says about an order's payment.
+/// An order's payment, according to the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Paid {
     Started(String),
@@ -50,7 +51,7 @@ pub struct Order {
     pub method: String,
     pub deadline: Timestamp,
     pub status: Status,
-    /// The amount to pay, once it is known.
+    /// The total, once the order is priced.
     pub total: Option<i64>,
     pub paid: Option<Paid>,
     pub was_confirmed: bool,
@@ -63,7 +64,7 @@ pub struct Order {
 /// A letter that an event asked for.
 #[derive(Clone, Debug, Default)]
 pub struct OwedLetter {
-    /// The moment at which its result was recorded.
+    /// When its result was recorded.
     pub recorded: Option<Duration>,
     /// Why it was never sent.
     pub code: Option<String>,
@@ -90,10 +91,10 @@ impl Books {
                 customer_settled: false,
                 mails: BTreeMap::new(),
             };
-            ensure!(self.orders.insert(id, order).is_none(), "it is placed twice");
+            ensure!(self.orders.insert(id, order).is_none(), "the order is placed twice");
             return Ok(());
         }
-        let mut order = self.orders.get(&id).cloned().ok_or("it was never placed")?;
+        let mut order = self.orders.get(&id).cloned().ok_or("the order was never placed")?;
         self.step(id, &mut order, event)?;
         order.write(event, clock)?;
         self.orders.insert(id, order);
@@ -105,7 +106,11 @@ impl Books {
             Event::Placed(_) | Event::MailSent(_) | Event::MailRefused(_) => {}
             Event::Priced(priced) => self.price(id, order, priced)?,
             Event::PaymentStarted(started) => {
-                ensure!(order.status == Status::Pending, "{:?} begins to pay", order.status);
+                ensure!(
+                    order.status == Status::Pending,
+                    "a payment starts while the order is {:?}",
+                    order.status
+                );
                 ensure!(order.paid.is_none(), "a second payment");
                 order.paid = Some(Paid::Started(started.payment_id.to_string()));
             }
@@ -130,15 +135,15 @@ impl Books {
             }
             Event::RefundIssued(refund) => {
                 let paid = order.paid.clone();
-                ensure!(matches!(paid, Some(Paid::Captured(_))), "{paid:?} is given back");
-                ensure!(Some(amount(refund.amount)) == order.total, "another sum is given back");
+                ensure!(matches!(paid, Some(Paid::Captured(_))), "a refund of {paid:?}");
+                ensure!(Some(amount(refund.amount)) == order.total, "a refund of another sum");
                 order.paid = Some(Paid::Refunded);
             }
             Event::Rejected(_) => order.moves(&[Status::Pending], Status::Rejected)?,
             Event::Confirmed(_) => {
                 let free = order.total == Some(0);
                 let paid = matches!(order.paid, Some(Paid::Captured(_)));
-                ensure!(free || paid, "confirmed, and {:?}", order.paid);
+                ensure!(free || paid, "confirmed, but the payment is {:?}", order.paid);
                 self.holds_all(id, order)?;
                 order.was_confirmed = true;
                 order.moves(&[Status::Pending], Status::Confirmed)?;
@@ -156,7 +161,7 @@ impl Books {
             Event::CustomerSettled(_) => {
                 let customer = self.customers.get(&order.customer);
                 let closed = customer.is_some_and(|customer| customer.closed.contains_key(&id));
-                ensure!(closed, "settled with the customer, who does not know");
+                ensure!(closed, "recorded as closed at the customer, who has not closed it");
                 order.customer_settled = true;
             }
             Event::StockSettled(_) => {
@@ -165,7 +170,7 @@ impl Books {
                         self.products.get(product).map(|found| found.closed.contains_key(&id));
                     ensure!(
                         knows != Some(false),
-                        "settled with product {product}, which does not know"
+                        "recorded as closed at product {product}, which has not closed it"
                     );
                 }
                 order.stock_settled = true;
@@ -177,15 +182,15 @@ impl Books {
     fn price(&self, id: Uuid, order: &mut Order, priced: &Priced) -> Result<(), Broken> {
         ensure!(order.status == Status::Pending && order.total.is_none(), "priced again");
         self.holds_all(id, order)?;
-        let customer = self.customers.get(&order.customer).ok_or("its customer is not")?;
-        let first = *customer.open.get(&id).ok_or("it is not open at its customer")?;
+        let customer = self.customers.get(&order.customer).ok_or("its customer does not exist")?;
+        let first = *customer.open.get(&id).ok_or("the order is not open at its customer")?;
         let given = priced.discounts.iter().any(|part| part.kind == DiscountKind::FirstOrder);
-        ensure!(first || !given, "a first order, and it is not");
+        ensure!(first || !given, "the first-order discount for an order that is not the first");
         let lines = priced.lines.iter().map(|line| amount(line.unit_price) * line.quantity);
         let subtotal: i64 = lines.sum();
         let (discount, total) = (amount(priced.discount), amount(priced.total));
-        ensure!(subtotal == amount(priced.subtotal), "the subtotal is not the lines'");
-        ensure!(subtotal - discount == total, "the total is not what is left");
+        ensure!(subtotal == amount(priced.subtotal), "the subtotal is not the sum of the lines");
+        ensure!(subtotal - discount == total, "the total is not the subtotal minus the discount");
         ensure!((0..=subtotal * 3 / 10).contains(&discount), "a discount of {discount}");
         order.total = Some(total);
         Ok(())
@@ -194,7 +199,7 @@ impl Books {
     fn holds_all(&self, id: Uuid, order: &Order) -> Result<(), Broken> {
         for (product, quantity) in &order.lines {
             let held = self.products.get(product).and_then(|product| product.held.get(&id));
-            ensure!(held == Some(quantity), "{held:?} are held of product {product}");
+            ensure!(held == Some(quantity), "{held:?} units are reserved of product {product}");
         }
         Ok(())
     }
@@ -202,26 +207,32 @@ impl Books {
     pub(super) fn order_at_rest(&self, id: Uuid, order: &Order) -> Result<(), Broken> {
         let Order { status, paid, .. } = order;
         ensure!(*status != Status::Pending, "still pending");
-        ensure!(order.customer_settled, "not settled with its customer");
+        ensure!(order.customer_settled, "not closed at its customer");
         let holds = status.holds_stock();
-        ensure!(order.stock_settled != holds, "{status:?}, and its stock is otherwise");
+        ensure!(
+            order.stock_settled != holds,
+            "{status:?}: it is closed at its products if and only if it holds no stock"
+        );
         let alive = !status.is_dead();
         let (balance, due) = (self.balance(id), if alive { order.total.unwrap_or(0) } else { 0 });
-        ensure!(balance == due, "{status:?}: the shop holds {balance} and is due {due}");
+        ensure!(balance == due, "{status:?}: the shop has {balance} but should have {due}");
         let open = matches!(paid, Some(Paid::Started(_)));
-        ensure!(!open, "{status:?}, and its payment is open");
+        ensure!(!open, "{status:?}, but its payment is still open");
         Ok(())
     }
 }
 
 impl Order {
-    /// Letters: asked for once, recorded once.
+    /// Checks that each letter is asked for once and ends once.
     fn write(&mut self, event: &Event, clock: Duration) -> Result<(), Broken> {
         let asked = match event {
             Event::Confirmed(confirmed) => confirmed.mail.then_some(Mail::Confirmed),
             Event::Shipped(shipped) => shipped.mail.then_some(Mail::Shipped),
             Event::Cancelled(cancelled) => {
-                ensure!(cancelled.mail == self.was_confirmed, "a letter after no letter");
+                ensure!(
+                    cancelled.mail == self.was_confirmed,
+                    "a cancellation owes a letter if and only if the order was confirmed"
+                );
                 cancelled.mail.then_some(Mail::Cancelled)
             }
             Event::MailSent(sent) => return self.ended(sent.mail, clock, None),
@@ -238,7 +249,7 @@ impl Order {
     }
 
     fn ended(&mut self, mail: Mail, clock: Duration, code: Option<String>) -> Result<(), Broken> {
-        let letter = self.mails.get_mut(&mail).ok_or("a letter nobody asked for")?;
+        let letter = self.mails.get_mut(&mail).ok_or("a letter that no event asked for")?;
         ensure!(letter.recorded.is_none(), "the {mail:?} letter ends twice");
         *letter = OwedLetter { recorded: Some(clock), code };
         Ok(())
@@ -253,7 +264,7 @@ impl Order {
     fn started(&self) -> Result<String, Broken> {
         match &self.paid {
             Some(Paid::Started(payment_id)) => Ok(payment_id.clone()),
-            paid => Err(format!("its payment ends, and was {paid:?}")),
+            paid => Err(format!("its payment ends, but was {paid:?}")),
         }
     }
 }

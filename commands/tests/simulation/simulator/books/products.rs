@@ -1,4 +1,4 @@
-//! Products: no unit is sold twice, and no reservation is left behind.
+//! Checks products: no unit is sold twice, and every reservation belongs to an order.
 
 use super::{Books, Broken, Status};
 use events::{Timestamp, product::Event};
@@ -11,9 +11,9 @@ pub struct Product {
     pub on_hand: i64,
     pub shipped: i64,
     pub discontinued: bool,
-    /// The reserved units, by order.
+    /// Reserved units, by order.
     pub held: BTreeMap<Uuid, i64>,
-    /// The orders that can no longer reserve here, and until when that is remembered.
+    /// Orders that are closed here and cannot reserve any more, and until when that is remembered.
     pub closed: BTreeMap<Uuid, Timestamp>,
 }
 
@@ -22,8 +22,8 @@ impl Product {
         self.held.values().sum()
     }
 
-    /// Ends an order's reservation. A second close is legal only after the first was forgotten, and
-    /// then nothing is reserved.
+    /// Closes an order here, which ends its reservation. A second close is allowed only after the
+    /// first one is forgotten, and with quantity 0.
     fn close(
         &mut self,
         order_id: Uuid,
@@ -32,7 +32,7 @@ impl Product {
         now: Timestamp,
     ) -> Result<(), Broken> {
         let held = self.held.remove(&order_id).unwrap_or(0);
-        ensure!(held == quantity, "{held} were held");
+        ensure!(held == quantity, "{held} units were reserved");
         let before = self.closed.insert(order_id, until);
         let again = before.is_some_and(|until| now <= until || held > 0);
         ensure!(!again, "order {order_id} is closed twice");
@@ -50,10 +50,10 @@ impl Books {
         if let Event::Added(added) = event {
             let (price, on_hand) = (added.price.amount, added.initial_stock);
             let before = self.products.insert(id, Product { price, on_hand, ..Product::default() });
-            ensure!(before.is_none(), "it is added twice");
+            ensure!(before.is_none(), "the product is added twice");
             return Ok(());
         }
-        // A product that was never added can still be closed for an order.
+        // An order can be closed at a product that was never added.
         let product = self.products.entry(id).or_default();
         match event {
             Event::Added(_) => {}
@@ -62,36 +62,41 @@ impl Books {
             Event::StockChanged(changed) => product.on_hand += changed.quantity,
             Event::StockReserved(reserved) => {
                 let order_id = reserved.order_id;
-                let order =
-                    self.orders.get(&order_id).ok_or("it is held for an order that is not")?;
+                let order = self
+                    .orders
+                    .get(&order_id)
+                    .ok_or("a reservation for an order that does not exist")?;
                 let asked = order.lines.get(&id).copied();
-                ensure!(asked == Some(reserved.quantity), "{asked:?} were asked for");
-                ensure!(!product.discontinued, "it is sold no more");
+                ensure!(asked == Some(reserved.quantity), "the order asked for {asked:?} units");
+                ensure!(!product.discontinued, "a reservation of a discontinued product");
                 ensure!(!product.closed.contains_key(&order_id), "order {order_id} is closed here");
-                ensure!(!order.stock_settled, "order {order_id} has settled its stock");
-                ensure!(reserved.unit_price.amount == product.price, "the price is another");
+                ensure!(!order.stock_settled, "order {order_id} is recorded as closed here");
+                ensure!(
+                    reserved.unit_price.amount == product.price,
+                    "the reserved price is not the product's price"
+                );
                 let before = product.held.insert(order_id, reserved.quantity);
-                ensure!(before.is_none(), "it is held twice for order {order_id}");
+                ensure!(before.is_none(), "a second reservation for order {order_id}");
             }
             Event::StockReleased(released) => {
                 let order_id = released.order_id;
                 product.close(order_id, released.quantity, released.not_after, now)?;
                 let status = self.orders.get(&order_id).map(|order| order.status);
                 let dead = status.is_some_and(Status::is_dead);
-                ensure!(dead, "order {order_id} is {status:?} and loses its stock");
+                ensure!(dead, "order {order_id} is {status:?} but its reservation is released");
             }
             Event::StockShipped(shipped) => {
                 let order_id = shipped.order_id;
                 product.close(order_id, shipped.quantity, shipped.not_after, now)?;
                 let status = self.orders.get(&order_id).map(|order| order.status);
                 let left = status.is_some_and(Status::has_left_the_house);
-                ensure!(left, "order {order_id} is {status:?} and its stock left");
+                ensure!(left, "order {order_id} is {status:?} but its stock is shipped");
                 product.on_hand -= shipped.quantity;
                 product.shipped += shipped.quantity;
             }
         }
         let (on_hand, reserved) = (product.on_hand, product.reserved());
-        ensure!(reserved <= on_hand, "oversold: {reserved} are held of {on_hand}");
+        ensure!(reserved <= on_hand, "oversold: {reserved} units are reserved of {on_hand}");
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Carries out the acts of clients and of the world.
+//! The acts of clients and the world in a run.
 
 use super::Run;
 use crate::simulator::{
@@ -17,7 +17,7 @@ use uuid::Uuid;
 impl Run {
     pub(super) fn register(&self, customer: u8, address: u8) {
         let stream = customer_stream(customer);
-        // An erased customer has no key, so nothing can be sealed for them.
+        // An erased customer has no key, so their data cannot be sealed.
         let Some((email_id, email)) = self.address_of(stream.id, address) else { return };
         let Some(first_name) = self.seal(stream.id, "first_name", "Ada") else { return };
         let Some(last_name) = self.seal(stream.id, "last_name", "Byron") else { return };
@@ -30,14 +30,14 @@ impl Run {
         self.shop.client(Arc::clone(&self.shop).insist(at));
     }
 
-    /// A client that sends a new command once.
+    /// Runs a client that sends a new command once.
     fn once(&self, request: commands::Request, patience_ms: u64) {
         let at = self.shop.call(request);
         let attempt = Arc::clone(&self.shop).attempt(at, Duration::from_millis(patience_ms));
         self.shop.client(attempt);
     }
 
-    /// Seals as the API does, with a key that is created when it is first needed.
+    /// Seals a text as the API does, with a key that is created when it is first needed.
     fn seal(&self, customer: Uuid, field: &str, text: &str) -> Option<Sealed> {
         let key = self.shop.keys.make(customer).ok()?;
         Some(Sealed::seal(&key, customer, field, text).unwrap())
@@ -120,7 +120,7 @@ impl Run {
         shop.observe();
     }
 
-    /// Carries out an act of a client.
+    /// Runs an act of a client.
     fn ask(&self, act: &Act) {
         let shop = Arc::clone(&self.shop);
         let count = shop.calls().len();
@@ -223,8 +223,8 @@ impl Run {
         }
     }
 
-    /// Sends the commands that opened an order elsewhere again, as an earlier process might that is
-    /// still alive somewhere.
+    /// Sends the opens of an order at its customer and products again, as a process might that was
+    /// replaced but is still alive.
     fn straggle(&self, id: Uuid) {
         let Some((_, router)) = self.shop.door() else { return };
         let order = self.shop.books().orders[&id].clone();
@@ -247,7 +247,7 @@ impl Run {
         requests.push(late(customer, "open/customer".into(), open.into()));
         self.shop.client(async move {
             for request in requests {
-                // Any answer is legal; the books tell whether the command was applied.
+                // The answer does not matter: the books check the effects.
                 let _ = router.try_send(request).await;
             }
         });
@@ -265,7 +265,7 @@ pub(super) fn product_stream(number: u8) -> StreamId {
     StreamId::product(stream_id("product", number % PRODUCTS))
 }
 
-/// Some of these customers register later, or never.
+/// Some customers register later or never.
 fn customer_stream(number: u8) -> StreamId {
     StreamId::customer(stream_id("customer", number % (CUSTOMERS + 2)))
 }
