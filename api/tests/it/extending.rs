@@ -81,7 +81,7 @@ fn steps(page: &str) -> Vec<Step> {
             text.clear();
         } else if line.starts_with('#') {
             let number = line.trim_start_matches('#').split_whitespace().next().unwrap();
-            section = number.trim_end_matches('.').to_owned();
+            number.trim_end_matches('.').clone_into(&mut section);
             text.clear();
         } else {
             text.push_str(line);
