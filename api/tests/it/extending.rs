@@ -73,10 +73,10 @@ fn steps(page: &str) -> Vec<Step> {
             let block: Vec<String> = block.map(str::to_owned).collect();
             if !["sh", "text"].contains(&language) {
                 let (created, changed) = (named(&text, "Create `"), named(&text, "In `"));
-                let creates = created > changed;
+                let is_new = created > changed;
                 let (_, path) = created.max(changed).expect("a file is named before its code");
                 let section = section.clone();
-                steps.push(Step { section, creates, path, lines: block });
+                steps.push(Step { section, creates: is_new, path, lines: block });
             }
             text.clear();
         } else if line.starts_with('#') {
