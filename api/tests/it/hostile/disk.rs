@@ -2,7 +2,7 @@
 //! continues afterwards.
 
 use crate::{
-    app::{self, Ground, eventually, ground},
+    app::{self, Ground, PATIENCE, eventually, ground},
     books::audit_clean,
     client::{Api, order},
     program::{self, Orphan, PROGRAM, Program},
@@ -17,24 +17,28 @@ use std::{
     process::Command,
     time::Duration,
 };
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 /// The number of orders before the disk is full, and while it is full.
 const BEFORE: usize = 20;
 const WHILE: usize = 40;
 
-/// How long the disk stays full once the program is not ready. Some orders are refused meanwhile, and
-/// some are still in doubt when there is room again.
-const FULL: Duration = Duration::from_secs(8);
+/// How long the disk stays full after the first refusal: some orders are still in doubt when there is
+/// room again.
+const IN_DOUBT: Duration = Duration::from_secs(3);
 
 struct Shop {
     product: Uuid,
     reader: Uuid,
+    /// Told when an order is refused.
+    refused: Notify,
 }
 
 impl Shop {
     async fn prepare(api: &Api) -> Self {
-        Self { product: api.product(1_000, 1_000).await, reader: api.customer().await }
+        let (product, reader) = (api.product(1_000, 1_000).await, api.customer().await);
+        Self { product, reader, refused: Notify::new() }
     }
 
     /// Places the orders with these numbers, each with its own key. Returns the answers.
@@ -44,10 +48,20 @@ impl Shop {
             let call = api.post("/orders", &body).key(format!("full-{number}"));
             async move {
                 let answer = call.send().await;
+                if answer.status == 503 {
+                    self.refused.notify_one();
+                }
                 (answer.status, answer.problem().to_owned())
             }
         };
         stream::iter(numbers).map(place).buffer_unordered(8).collect().await
+    }
+
+    /// Waits until an order was refused, and some are still in doubt.
+    async fn refuses(&self) {
+        let refused = tokio::time::timeout(PATIENCE, self.refused.notified());
+        refused.await.expect("the disk is full");
+        tokio::time::sleep(IN_DOUBT).await;
     }
 
     /// Places all orders again until each is acknowledged.
@@ -83,14 +97,6 @@ async fn check_books(ground: &Ground) {
     audit_clean(&*log).await;
 }
 
-async fn full_for_a_while(program: &Program) {
-    eventually("the program is not ready", async || {
-        (program.staff.get("//readyz").send().await.status == 503).then_some(())
-    })
-    .await;
-    tokio::time::sleep(FULL).await;
-}
-
 fn run(command: &str, args: &[&str]) -> bool {
     Command::new(command).args(args).status().is_ok_and(|status| status.success())
 }
@@ -121,7 +127,11 @@ async fn a_log_that_cannot_grow_refuses_and_goes_on_by_itself_when_it_can() {
     let size = fs::metadata(wal).unwrap().len() + 10_000;
     limit_files(&program, &size.to_string());
     let healing = async {
-        full_for_a_while(&program).await;
+        shop.refuses().await;
+        eventually("it is not ready", async || {
+            (program.staff.get("//readyz").send().await.status == 503).then_some(())
+        })
+        .await;
         limit_files(&program, "unlimited");
     };
     let placing = shop.place(&program.staff, BEFORE..BEFORE + WHILE);
@@ -185,7 +195,7 @@ async fn a_full_disk_loses_nothing_and_a_restart_heals_what_it_broke() {
 
     disk.fill();
     let healing = async {
-        full_for_a_while(&program).await;
+        shop.refuses().await;
         fs::remove_file(disk.ballast()).unwrap();
     };
     let placing = shop.place(&program.staff, BEFORE..BEFORE + WHILE);
