@@ -1,6 +1,6 @@
 //! The whole program in this process, on ephemeral ports, with a database and a log of its own.
 
-use crate::{books::Books, client::Api};
+use crate::{books::Books, client::Api, use_of_broker};
 use events::{
     Offset, Partition, StreamKind,
     log::{BatchReader, Cursor, EventLog},
@@ -67,6 +67,7 @@ pub fn fresh_topic() -> Option<LogChoice> {
         println!("skipped: KAFKA_BOOTSTRAP_SERVERS is not set");
         return None;
     };
+    use_of_broker::share();
     let topic = format!("orderlog.it.{}", Uuid::now_v7().simple());
     Some(LogChoice::Kafka { bootstrap_servers, topic, properties: BTreeMap::new() })
 }

@@ -5,6 +5,7 @@ use crate::{
     books::{Books, audit_clean},
     client::{Answer, order},
     program::{self, Program},
+    use_of_broker,
 };
 use futures::future::join_all;
 use serde_json::json;
@@ -19,8 +20,8 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// The broker in `ORDERLOG_KAFKA_DIR`, controlled by `ORDERLOG_KAFKA_CONTROL`. `None`, with a
-    /// message, if they are not set.
+    /// The broker in `ORDERLOG_KAFKA_DIR`, controlled by `ORDERLOG_KAFKA_CONTROL`, once no other
+    /// test uses it. `None`, with a message, if they are not set.
     pub fn of_the_environment() -> Option<Self> {
         let variable = |name| std::env::var_os(name).map(PathBuf::from);
         let control = variable("ORDERLOG_KAFKA_CONTROL").zip(variable("ORDERLOG_KAFKA_DIR"));
@@ -29,6 +30,7 @@ impl Broker {
             assert!(!required, "ORDERLOG_KAFKA_CONTROL and ORDERLOG_KAFKA_DIR are not set");
             println!("skipped: ORDERLOG_KAFKA_CONTROL and ORDERLOG_KAFKA_DIR are not set");
         }
+        use_of_broker::take_alone();
         control.map(|(control, dir)| Self { control, dir })
     }
 

@@ -38,6 +38,7 @@ mod shopping_day;
 mod stock;
 mod tidy;
 mod traces;
+mod use_of_broker;
 mod wishlist;
 
 /// Runs a scenario on both logs: `on_both_logs!(name_of_the_test)` calls
