@@ -128,6 +128,15 @@ pub enum StartError {
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
 }
 
+/// Why a running program cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// This part has ended by itself.
+    Part(&'static str),
+    /// The log accepts nothing from this process any more.
+    Log,
+}
+
 /// The running program. Dropping it without [`stop`](Self::stop) is a hard stop, which is always
 /// safe.
 pub struct Running {
@@ -199,8 +208,8 @@ impl Running {
         }
     }
 
-    /// Resolves with the name of a part that has ended by itself, which is a failure.
-    pub async fn died(&mut self) -> &'static str {
+    /// Resolves when a part has failed for good, so that only another process can go on.
+    pub async fn died(&mut self) -> Death {
         self.parts.died().await
     }
 
@@ -261,8 +270,8 @@ impl Parts {
         Ok(Self { address, app, server, write_side, projector, upkeep })
     }
 
-    async fn died(&mut self) -> &'static str {
-        let Self { server, write_side, projector, .. } = self;
+    async fn died(&mut self) -> Death {
+        let Self { app, server, write_side, projector, .. } = self;
         let write_side_died = async {
             match write_side {
                 Some(side) => side.died().await,
@@ -270,9 +279,10 @@ impl Parts {
             }
         };
         tokio::select! {
-            () = server.ended() => "the HTTP server",
-            () = write_side_died => "the write side",
-            () = parts::projector_died(projector.as_ref()) => "the projector",
+            () = server.ended() => Death::Part("the HTTP server"),
+            () = write_side_died => Death::Part("the write side"),
+            () = parts::projector_died(projector.as_ref()) => Death::Part("the projector"),
+            () = app.log.lost() => Death::Log,
         }
     }
 

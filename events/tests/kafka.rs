@@ -12,6 +12,7 @@ use events::{
     log::{
         AppendError, Batch, BatchReader, Claim, ConnectError, Cursor, EventLog, ReadError, Record,
         Writer,
+        assembler::Void,
         contract::{Harness, PARTITIONS},
         header,
         kafka::{KafkaLog, KafkaSettings},
@@ -418,7 +419,9 @@ async fn kafka_record_that_cannot_be_decoded_stops_the_reader_before_it() {
     let mut writer = open(&log).await;
     let good = writer.append(&batch(&writer, 2)).await.unwrap();
     let foreign = topic.transaction(&format!("{}-foreign", topic.name));
-    assert!(foreign.send(BaseRecord::to(&topic.name).partition(0).key("me").payload("hi")).is_ok());
+    let damaged = BaseRecord::to(&topic.name).partition(0).key("me").payload("hi");
+    let header = Header { key: "ol", value: Some("hi") };
+    assert!(foreign.send(damaged.headers(OwnedHeaders::new().insert(header))).is_ok());
     foreign.commit_transaction(TIMEOUT).unwrap();
     let last = writer.append(&batch(&writer, 1)).await.unwrap();
 
@@ -441,6 +444,46 @@ async fn kafka_record_that_cannot_be_decoded_stops_the_reader_before_it() {
         matches!(reader.next().await, Err(ReadError::Unavailable(_))),
         "the reader must not continue"
     );
+    topic.delete().await;
+}
+
+/// More of them than one read takes.
+#[tokio::test]
+async fn kafka_records_of_another_program_do_not_count_and_close_nothing() {
+    let Some(topic) = Topic::new() else { return };
+    let log = topic.connect().await;
+    let mut writer = open(&log).await;
+    let first = writer.append(&batch(&writer, 2)).await.unwrap();
+    let stranger: BaseProducer = topic.config().create().unwrap();
+    for number in 0..2_500 {
+        let record = BaseRecord::to(&topic.name).partition(0).key("me").payload("hi");
+        let record = match number % 2 {
+            0 => record,
+            _ => record
+                .headers(OwnedHeaders::new().insert(Header { key: "trace", value: Some("hi") })),
+        };
+        stranger.send(record).unwrap();
+    }
+    stranger.flush(TIMEOUT).unwrap();
+    let second = writer.append(&batch(&writer, 3)).await.unwrap();
+    // The next writer opens over them.
+    drop(open(&log).await);
+
+    let mut reader = BatchReader::open(&log, P, Cursor::START).await.unwrap();
+    let (mut read, mut foreign) = (Vec::new(), 0);
+    loop {
+        let chunk = reader.next().await.unwrap();
+        let records = chunk.batches.into_iter().flat_map(|batch| batch.records);
+        read.extend(records.map(|stored| stored.offset));
+        foreign +=
+            reader.take_void().iter().filter(|it| matches!(it, Void::Foreign { .. })).count();
+        if chunk.at_end {
+            break;
+        }
+    }
+    let counted: Vec<Offset> = first.into_iter().chain(second).collect();
+    assert_eq!(read[1..=counted.len()], counted, "the claim, then both batches");
+    assert_eq!(foreign, 2_500);
     topic.delete().await;
 }
 

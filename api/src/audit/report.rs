@@ -80,6 +80,8 @@ pub enum Fault {
         /// The writer's term.
         term: u64,
     },
+    /// Another program wrote a record into the topic. It does not count.
+    ForeignRecord,
     /// This program cannot decode an event.
     Undecodable {
         /// The stream.

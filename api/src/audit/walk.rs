@@ -76,6 +76,9 @@ impl<'a> Walk<'a> {
                 let fault = Fault::OvertakenRecord { batch_id, term };
                 self.report.note(self.partition, offset, fault);
             }
+            Void::Foreign { offset } => {
+                self.report.note(self.partition, offset, Fault::ForeignRecord);
+            }
         }
     }
 

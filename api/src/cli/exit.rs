@@ -1,6 +1,6 @@
 //! The exit codes, which tell a supervisor whether a restart can help.
 //!
-//! The codes from 64 on are those of `sysexits.h`. A supervisor restarts on 1, 69, 70, 74 and 75;
+//! The codes from 64 on are those of `sysexits.h`. A supervisor restarts on 1, 69 to 71, 74 and 75;
 //! 64, 65 and 78 need a person.
 
 use events::{keys::KeyError, log::ConnectError, log::ReadError};
@@ -26,6 +26,8 @@ pub const DATA: u8 = 65;
 pub const UNAVAILABLE: u8 = 69;
 /// A part of the program failed (`EX_SOFTWARE`).
 pub const SOFTWARE: u8 = 70;
+/// The log was lost to this process while it ran (`EX_OSERR`).
+pub const LOG_LOST: u8 = 71;
 /// The disk fails, is full or is not accessible (`EX_IOERR`).
 pub const DISK: u8 = 74;
 /// Another process uses the data directory or the address (`EX_TEMPFAIL`).
@@ -34,13 +36,14 @@ pub const BUSY: u8 = 75;
 pub const CONFIG: u8 = 78;
 
 /// The codes and their meanings, as `--help` and `docs/operating.md` show them.
-pub const TABLE: [(u8, &str); 9] = [
+pub const TABLE: [(u8, &str); 10] = [
     (0, "success"),
     (FAULT, "an error that standard error describes; for `audit`: it found a fault"),
     (USAGE, "invalid command line or setting: nothing was started"),
     (DATA, "the log, the keys or the gateway's journal is damaged: a restart does not help"),
     (UNAVAILABLE, "Kafka or PostgreSQL does not answer: start again later"),
     (SOFTWARE, "a part of the program failed: start again, and report it"),
+    (LOG_LOST, "the disk lost a write of the log, which accepts nothing more: start again"),
     (DISK, "the data directory cannot be read or written: disk full, read-only or failing"),
     (BUSY, "another process uses the data directory or the address"),
     (CONFIG, "the settings do not match the log, the keys, the database or the installed programs"),

@@ -7,7 +7,7 @@ use orderlog::{
     config::{Config, LogChoice},
     data_dir::url_of,
     shutdown::Signals,
-    startup::Running,
+    startup::{Death, Running},
 };
 use std::{process::ExitCode, time::Duration};
 
@@ -43,8 +43,14 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
             None
         }
     };
-    if let Some(part) = &died {
-        tracing::error!(part, "a part of the program has failed, stopping");
+    match died {
+        Some(Death::Part(part)) => {
+            tracing::error!(part, "a part of the program has failed, stopping");
+        }
+        Some(Death::Log) => {
+            tracing::error!("the log accepts nothing from this process any more, stopping");
+        }
+        None => {}
     }
     tokio::select! {
         stopped = tokio::time::timeout(SOFT_STOP, running.stop()) => {
@@ -58,7 +64,11 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(exit::FAULT));
         }
     }
-    Ok(if died.is_some() { ExitCode::from(exit::SOFTWARE) } else { ExitCode::SUCCESS })
+    Ok(match died {
+        Some(Death::Part(_)) => ExitCode::from(exit::SOFTWARE),
+        Some(Death::Log) => ExitCode::from(exit::LOG_LOST),
+        None => ExitCode::SUCCESS,
+    })
 }
 
 /// Prints the greeting to standard output: the address, where the data is, a token, and a command

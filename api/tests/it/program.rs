@@ -116,6 +116,11 @@ impl Program {
         Self { child, staff: Api::new(url, Some(token)), greeting }
     }
 
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()

@@ -90,6 +90,11 @@ pub enum Void {
         /// Its term.
         term: u64,
     },
+    /// A record of another program. It cannot have been acknowledged to anybody by this one.
+    Foreign {
+        /// Its offset.
+        offset: Offset,
+    },
 }
 
 /// Assembles batches from records.
@@ -144,6 +149,11 @@ impl Assembler {
         self.open.take()
     }
 
+    /// Passes over a record of another program, also in the middle of a batch.
+    pub fn pass_over(&mut self, offset: Offset) {
+        self.void.push(Void::Foreign { offset });
+    }
+
     fn abandon(&mut self) {
         if let Some(open) = self.open.take() {
             let offset = open.records[0].offset;
@@ -193,7 +203,8 @@ impl BatchReader {
     /// # Errors
     /// The errors of the adapter's reader.
     pub async fn next(&mut self) -> Result<Chunk, ReadError> {
-        let RawChunk { records, next, at_end } = self.reader.next().await?;
+        let RawChunk { records, foreign, next, at_end } = self.reader.next().await?;
+        foreign.into_iter().for_each(|offset| self.assembler.pass_over(offset));
         let mut batches = Vec::new();
         for raw in records {
             batches.extend(self.assembler.push(raw));

@@ -118,8 +118,10 @@ pub struct RawRecord {
 /// The records of one read of an adapter.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RawChunk {
-    /// The records in order of offset; may be empty if `at_end`.
+    /// The records in order of offset; may be empty if `at_end` or if `foreign` is not.
     pub records: Vec<RawRecord>,
+    /// The offsets of records that no program of this kind wrote. They are not part of the log.
+    pub foreign: Vec<Offset>,
     /// The offset at which reading continues: after the last record and, at the end of the
     /// partition, also after the gap that follows it.
     pub next: Option<Offset>,
@@ -247,6 +249,12 @@ pub trait EventLog: Send + Sync + 'static {
     /// When the log does not answer.
     async fn acknowledged(&self, partition: Partition) -> Result<Offset, ReadError> {
         self.end(partition).await
+    }
+
+    /// Resolves when this process can never append to the log again, although one that is started
+    /// anew may be able to.
+    async fn lost(&self) {
+        std::future::pending().await
     }
 
     /// A second instance of this log for background readers, if the adapter has one. Its own

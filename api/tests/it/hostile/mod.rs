@@ -5,4 +5,5 @@ mod exit_codes;
 mod http;
 mod input;
 mod kafka;
+mod preloaded;
 mod wrong_log;

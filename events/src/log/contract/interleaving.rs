@@ -135,6 +135,7 @@ async fn assert_one_survivor(
     let ours = |id: &Uuid| acknowledged.contains(id) || refused.contains(id);
     let is_late = void.iter().any(|void| match void {
         Void::Torn { batch_id, .. } | Void::Overtaken { batch_id, .. } => ours(batch_id),
+        Void::Foreign { .. } => false,
     });
     assert!(!is_late, "a batch of the loser follows the winner's claim: {schedule:010b}");
     assert_terms_grow(&read);

@@ -212,7 +212,8 @@ async fn idle_end(log: &dyn EventLog, known: Option<Uuid>) -> Offset {
         let mut reader = log.read(P, Offset::START).await.expect("reading begins");
         let mut seen = known.is_none();
         loop {
-            let RawChunk { records, next, at_end } = reader.next().await.expect("the log reads");
+            let RawChunk { records, next, at_end, .. } =
+                reader.next().await.expect("the log reads");
             seen |= records.iter().any(|raw| Some(raw.stamp.batch_id) == known);
             if seen && at_end {
                 return next.expect("the end has an offset");

@@ -328,6 +328,9 @@ impl Committer {
         let (Failure::RolledBack(error) | Failure::InDoubt(error)) = failure;
         tracing::error!(error = &error as &dyn std::error::Error, in_doubt, "a commit failed");
         self.poisoned = !self.recovers(in_doubt, &error);
+        if self.poisoned {
+            self.shared.is_lost.send_replace(true);
+        }
         let error = Arc::new(error);
         for Staged { answer, .. } in staged {
             if in_doubt {

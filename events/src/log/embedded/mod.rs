@@ -173,6 +173,10 @@ impl EventLog for EmbeddedLog {
     async fn end(&self, partition: Partition) -> Result<Offset, ReadError> {
         self.shared.end(partition).await
     }
+
+    async fn lost(&self) {
+        self.shared.lost().await;
+    }
 }
 
 struct EmbeddedLane {

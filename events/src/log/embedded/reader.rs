@@ -23,6 +23,8 @@ pub(super) struct Shared {
     pub tails: Vec<Tail>,
     /// Whether this process writes. If so, the tails are always up to date.
     writes: bool,
+    /// Whether the committer can never commit again.
+    pub is_lost: watch::Sender<bool>,
     dir: PathBuf,
     idle: Mutex<Vec<Connection>>,
     permits: Arc<Semaphore>,
@@ -34,10 +36,17 @@ impl Shared {
         Self {
             tails: ends.iter().map(|&end| Tail::new(end, limit)).collect(),
             writes,
+            is_lost: watch::Sender::new(false),
             dir: dir.to_owned(),
             idle: Mutex::default(),
             permits: Arc::new(Semaphore::new(CONNECTIONS)),
         }
+    }
+
+    /// Resolves when the committer can never commit again.
+    pub async fn lost(&self) {
+        // The sender lives as long as `self`, so this cannot fail.
+        let _ = self.is_lost.subscribe().wait_for(|is_lost| *is_lost).await;
     }
 
     pub fn partitions(&self) -> u32 {
@@ -148,7 +157,7 @@ impl RecordReader for EmbeddedReader {
                 // If another process writes, only the file knows the end; the next call asks it.
                 let at_end = self.shared.writes && next >= end;
                 (self.next, self.told) = (next, at_end);
-                return Ok(RawChunk { records, next: Some(next), at_end });
+                return Ok(RawChunk { records, next: Some(next), at_end, ..RawChunk::default() });
             }
             if !self.told {
                 self.told = self.shared.end(self.partition).await? == self.next;
@@ -157,6 +166,7 @@ impl RecordReader for EmbeddedReader {
                         records: Vec::new(),
                         next: Some(self.next),
                         at_end: true,
+                        ..RawChunk::default()
                     });
                 }
                 continue;

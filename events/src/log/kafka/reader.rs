@@ -56,12 +56,14 @@ pub(super) struct KafkaReader {
 #[derive(Default)]
 struct Drained {
     records: Vec<RawRecord>,
+    /// The offsets of records of other programs.
+    foreign: Vec<Offset>,
     /// Whether the queue was emptied.
     empty: bool,
     /// Whether the library reported the end of the partition and no record after it.
     eof: bool,
     failed: Option<ReadError>,
-    /// A record that was handed over but cannot be decoded. Reading continues at this record, not
+    /// A record of ours that was handed over but cannot be decoded. Reading continues at this record, not
     /// after it.
     refused: Option<Offset>,
 }
@@ -100,7 +102,8 @@ impl KafkaReader {
         if self.over || self.lease.is_broken() {
             return Err(ReadError::Unavailable("the consumer has failed".into()));
         }
-        let Drained { records, empty, eof, failed, refused } = self.drain();
+        let Drained { records, foreign, empty, eof, failed, refused } = self.drain();
+        self.report(&foreign);
         self.room = records.len();
         self.next = match (refused, records.last()) {
             (Some(refused), _) => refused,
@@ -117,11 +120,11 @@ impl KafkaReader {
         let at_end = eof || (empty && self.first_end.take_if(|end| *end <= self.next).is_some());
         if at_end && self.told != Some(self.next) {
             self.told = Some(self.next);
-        } else if records.is_empty() {
+        } else if records.is_empty() && foreign.is_empty() {
             self.over = self.failed.is_some();
             return self.failed.take().map_or(Ok(None), Err);
         }
-        Ok(Some(RawChunk { records, next: Some(self.next), at_end }))
+        Ok(Some(RawChunk { records, foreign, next: Some(self.next), at_end }))
     }
 
     fn drain(&mut self) -> Drained {
@@ -130,7 +133,7 @@ impl KafkaReader {
         let mut bodies = std::mem::take(&mut self.bodies);
         // Drain the queue to its last entry: the library wakes the reader only when an empty queue
         // gets an entry.
-        while drained.records.len() < CHUNK_RECORDS && bytes < CHUNK_BYTES {
+        while drained.records.len() + drained.foreign.len() < CHUNK_RECORDS && bytes < CHUNK_BYTES {
             match self.lease.poll() {
                 None => {
                     drained.empty = true;
@@ -142,7 +145,12 @@ impl KafkaReader {
                     break;
                 }
                 Some(Ok(message)) => match self.read(&message, place, &mut bodies) {
-                    Ok(raw) => {
+                    Ok(None) => {
+                        place = Offset(message.offset());
+                        drained.eof = false;
+                        drained.foreign.push(place);
+                    }
+                    Ok(Some(raw)) => {
                         place = raw.offset;
                         bytes += raw.record.body.len();
                         drained.eof = false;
@@ -165,13 +173,27 @@ impl KafkaReader {
         message: &BorrowedMessage<'_>,
         place: Offset,
         bodies: &mut BytesMut,
-    ) -> Result<RawRecord, ReadError> {
+    ) -> Result<Option<RawRecord>, ReadError> {
         let offset = Offset(message.offset());
         if offset < place {
             let source = format!("offset {offset} came after {place}").into();
             return Err(ReadError::Unavailable(source));
         }
-        record::read(message, bodies).map_err(|error| self.damaged(offset, error))
+        if record::is_foreign(message) {
+            return Ok(None);
+        }
+        record::read(message, bodies).map(Some).map_err(|error| self.damaged(offset, error))
+    }
+
+    fn report(&self, foreign: &[Offset]) {
+        let Some(first) = foreign.first() else { return };
+        metrics::counter!("orderlog_foreign_records_total").increment(foreign.len() as u64);
+        tracing::warn!(
+            partition = self.lease.partition().0,
+            offset = first.0,
+            records = foreign.len(),
+            "records of another program are in the topic: they do not count"
+        );
     }
 
     fn failure(&self, place: Offset, error: KafkaError) -> ReadError {

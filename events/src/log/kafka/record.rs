@@ -47,6 +47,11 @@ pub(super) fn headers(record: &Record, stamp: &Stamp) -> OwnedHeaders {
 #[error("the record's {0} is missing or cannot be decoded")]
 pub(super) struct BadPart(&'static str);
 
+/// Whether another program wrote the record: it lacks our header.
+pub(super) fn is_foreign(message: &impl Message) -> bool {
+    message.headers().is_none_or(|headers| headers.iter().all(|header| header.key != PACKED))
+}
+
 /// Decodes a record. Its body is appended to `bodies`, a buffer that many records share, so that
 /// memory is allocated and freed once for many records. It is usually freed on another thread.
 pub(super) fn read(message: &impl Message, bodies: &mut BytesMut) -> Result<RawRecord, BadPart> {
@@ -155,6 +160,7 @@ mod tests {
         ) {
             let raw = record(ids, micros, trace, body);
             prop_assert_eq!(read(&written(&raw)), Ok(raw.clone()));
+            prop_assert!(!is_foreign(&written(&raw)));
             // With the headers in another order.
             let mut turned = OwnedHeaders::new();
             let headers = headers(&raw.record, &raw.stamp);
@@ -192,8 +198,9 @@ mod tests {
         }
 
         #[test]
-        fn a_record_without_our_headers_is_refused(key: Option<Vec<u8>>, body: Option<Vec<u8>>) {
-            prop_assert!(read(&message(key, OwnedHeaders::new(), body)).is_err());
+        fn a_record_without_our_headers_is_foreign(key: Option<Vec<u8>>, body: Option<Vec<u8>>) {
+            let message = message(key, OwnedHeaders::new(), body);
+            prop_assert!(read(&message).is_err() && is_foreign(&message));
         }
     }
 }

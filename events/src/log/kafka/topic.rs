@@ -56,16 +56,22 @@ pub(super) async fn prepare(
             return Err(ConnectError::Damaged { log: settings.log(), reason });
         }
     }
+    let mut topics = vec![Found { config, replication: shape.replication, is_log: true }];
     // The cluster creates this topic at the first transaction.
-    let (_, transactions) = inquirer.describe(TRANSACTIONS).await.map_err(unavailable)?;
-    for risk in risks(&config, &shape, transactions.as_ref()) {
-        if brokers > 1 {
-            return Err(settings.refused(risk));
+    if let (_, Some(shape)) = inquirer.describe(TRANSACTIONS).await.map_err(unavailable)? {
+        let config = insist(&*settings.environment, || config_of(&admin, TRANSACTIONS));
+        let config = config.await.map_err(unavailable)?;
+        topics.push(Found { config, replication: shape.replication, is_log: false });
+    }
+    for risk in topics.iter().flat_map(Found::risks) {
+        if brokers >= risk.avoidable_from {
+            return Err(settings.refused(risk.what));
         }
         tracing::warn!(
             topic = settings.topic,
-            risk,
-            "a risk that a single broker cannot avoid: if it loses its disk, the log is lost"
+            brokers,
+            risk = risk.what,
+            "a risk that so few brokers cannot avoid: if one loses its disk, the log is lost"
         );
     }
     Ok(shape.partitions)
@@ -183,24 +189,83 @@ fn check_partitions(settings: &KafkaSettings, shape: &Shape) -> Result<(), Conne
     }
 }
 
-/// The settings that lose history if one broker loses its data. On a single broker they cannot be
-/// avoided, so they are only a warning there.
-fn risks(
-    config: &ConfigResource,
-    shape: &Shape,
-    transactions: Option<&Shape>,
-) -> impl Iterator<Item = &'static str> {
-    [
-        (shape.replication < 2, "the topic has one replica"),
-        (
-            value(config, "unclean.leader.election.enable") == "true",
-            "unclean.leader.election.enable is true: a replica that is behind may become leader",
-        ),
-        (
-            transactions.is_some_and(|topic| topic.replication < 2),
-            "__transaction_state, which decides which records count, has one replica",
-        ),
-    ]
-    .into_iter()
-    .filter_map(|(found, risk)| found.then_some(risk))
+/// A topic on which the log depends.
+struct Found {
+    config: ConfigResource,
+    replication: usize,
+    is_log: bool,
+}
+
+/// A setting that loses history if one broker loses its data.
+#[derive(Debug, PartialEq)]
+struct Risk {
+    what: String,
+    /// The number of brokers from which on it can be avoided. With fewer it is only a warning.
+    avoidable_from: usize,
+}
+
+impl Found {
+    fn risks(&self) -> Vec<Risk> {
+        let topic = if self.is_log {
+            "the topic".to_owned()
+        } else {
+            format!("{TRANSACTIONS}, which decides which records count,")
+        };
+        let in_sync = value(&self.config, "min.insync.replicas");
+        let unclean = "unclean.leader.election.enable";
+        let risks = [
+            (self.replication < 2, 2, format!("{topic} has one replica")),
+            (
+                value(&self.config, unclean) == "true",
+                2,
+                format!("{unclean} of {topic} is true: a replica that is behind may become leader"),
+            ),
+            // With two brokers, 2 would stop the shop as soon as one of them is down.
+            (
+                in_sync.parse().is_ok_and(|in_sync: usize| in_sync < 2),
+                3,
+                format!(
+                    "min.insync.replicas of {topic} is {in_sync}: one broker alone may acknowledge"
+                ),
+            ),
+        ];
+        let found = risks.into_iter().filter(|(found, ..)| *found);
+        found.map(|(_, avoidable_from, what)| Risk { what, avoidable_from }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdkafka::admin::{ConfigEntry, ConfigSource, OwnedResourceSpecifier};
+
+    fn found(replication: usize, settings: &[(&str, &str)]) -> Found {
+        let entry = |&(name, value): &(&str, &str)| ConfigEntry {
+            name: name.to_owned(),
+            value: Some(value.to_owned()),
+            source: ConfigSource::DynamicTopic,
+            is_read_only: false,
+            is_default: false,
+            is_sensitive: false,
+        };
+        let specifier = OwnedResourceSpecifier::Topic("orders".to_owned());
+        let entries = settings.iter().map(entry).collect();
+        Found { config: ConfigResource { specifier, entries }, replication, is_log: false }
+    }
+
+    /// What is found at fault, with the number of brokers that refuses it.
+    fn risks(found: &Found) -> Vec<(&str, usize)> {
+        let words = ["one replica", "unclean", "min.insync.replicas"];
+        let word = |risk: &Risk| *words.iter().find(|word| risk.what.contains(**word)).unwrap();
+        found.risks().iter().map(|risk| (word(risk), risk.avoidable_from)).collect()
+    }
+
+    #[test]
+    fn a_topic_that_one_broker_can_lose_is_a_risk() {
+        let sound = [("min.insync.replicas", "2"), ("unclean.leader.election.enable", "false")];
+        assert_eq!(risks(&found(3, &sound)), []);
+        assert_eq!(risks(&found(1, &sound)), [("one replica", 2)]);
+        let lone = [("min.insync.replicas", "1"), ("unclean.leader.election.enable", "true")];
+        assert_eq!(risks(&found(3, &lone)), [("unclean", 2), ("min.insync.replicas", 3)]);
+    }
 }

@@ -331,7 +331,7 @@ impl RecordReader for MemoryReader {
             let (records, next, at_end) = self.log.state(self.partition).read(self.next);
             if next > self.next || !self.told {
                 (self.next, self.told) = (next, at_end);
-                return Ok(RawChunk { records, next: Some(next), at_end });
+                return Ok(RawChunk { records, next: Some(next), at_end, ..RawChunk::default() });
             }
             if self.log.look(self.partition) {
                 yield_now().await;
