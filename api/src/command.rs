@@ -16,7 +16,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use commands::{Command, CommandError, Router, StateView};
+use commands::{Command, CommandError, Router, State, StateView};
 use events::{Fingerprint, LogPosition, StreamId};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{sync::Arc, time::Duration};
@@ -256,6 +256,20 @@ pub fn position(view: &StateView) -> LogPosition {
 /// `command-not-applied` if the partition does not open in time.
 pub async fn look(app: &App, stream: StreamId) -> Result<StateView, Problem> {
     ask(app, stream, |router| async move { router.state(stream).await }).await
+}
+
+/// Whether an aggregate passes a check that it makes itself, too, when it decides. So a yes need not
+/// be up to date, and costs the log no record; a no must be.
+///
+/// # Errors
+/// As [`look`].
+pub async fn passes(
+    app: &App,
+    stream: StreamId,
+    check: impl Fn(&State) -> bool,
+) -> Result<bool, Problem> {
+    let seen = ask(app, stream, |router| async move { router.glance(stream).await }).await?;
+    Ok(check(&seen.state) || check(&look(app, stream).await?.state))
 }
 
 /// Whether the command was applied at `stream` before. A retry gets the first answer again, even

@@ -154,6 +154,7 @@ mod tests {
             payment_method: "pm_card_visa".into(),
             shipping_address: None,
             deadline: DateTime::from_timestamp(1_800_000_900, 0).unwrap(),
+            not_after: DateTime::from_timestamp(1_800_004_500, 0).unwrap(),
         }
     }
 

@@ -127,7 +127,7 @@ impl State {
     /// own copy of the state.
     pub(crate) fn compact(&mut self) {
         if let Self::Order(order) = self
-            && order.status().is_some_and(order::Status::is_terminal)
+            && order.status().is_some_and(order::Status::is_done)
         {
             Arc::make_mut(order).compact();
         }

@@ -94,11 +94,21 @@ impl Router {
     /// # Errors
     /// [`CommandError::NotApplied`] if the partition is not open.
     pub async fn state(&self, stream: StreamId) -> Result<StateView, CommandError> {
-        self.ask(stream, |reply| Query::State { stream, reply }).await
+        self.ask(stream, |reply| Message::Query(Query::State { stream, reply })).await
+    }
+
+    /// The same at once, also if another process may own the partition by now: for a look on which
+    /// nothing rests, and which must not cost the log a record.
+    ///
+    /// # Errors
+    /// As [`state`](Self::state).
+    pub async fn glance(&self, stream: StreamId) -> Result<StateView, CommandError> {
+        self.ask(stream, |reply| Message::Glance(Query::State { stream, reply })).await
     }
 
     /// Whether the stream's shard remembers that it has applied a command with a fingerprint. If
-    /// so, the shard does not decide the command again.
+    /// so, the shard does not decide the command again. Answered at once: a command that another
+    /// process has applied is still found when it is decided.
     ///
     /// # Errors
     /// [`CommandError::NotApplied`] if the partition is not open.
@@ -107,7 +117,8 @@ impl Router {
         stream: StreamId,
         command_id: Uuid,
     ) -> Result<bool, CommandError> {
-        self.ask(stream, |reply| Query::WasApplied { stream, command_id, reply }).await
+        let query = |reply| Query::WasApplied { stream, command_id, reply };
+        self.ask(stream, |reply| Message::Glance(query(reply))).await
     }
 
     /// Waits until the stream has no operation in progress that a client may be waiting for: an
@@ -123,7 +134,8 @@ impl Router {
     ) -> Result<Option<StateView>, CommandError> {
         let final_state = async {
             loop {
-                match self.ask(stream, |reply| Query::AwaitFinal { stream, reply }).await {
+                let query = |reply| Message::Query(Query::AwaitFinal { stream, reply });
+                match self.ask(stream, query).await {
                     // The shard has reopened its partition and has lost its list of waiting
                     // callers.
                     Err(CommandError::NotApplied(_) | CommandError::OutcomeUnknown) => {
@@ -143,12 +155,11 @@ impl Router {
     async fn ask<T>(
         &self,
         stream: StreamId,
-        query: impl FnOnce(oneshot::Sender<Result<T, CommandError>>) -> Query,
+        message: impl FnOnce(oneshot::Sender<Result<T, CommandError>>) -> Message,
     ) -> Result<T, CommandError> {
         let (reply, answer) = oneshot::channel();
         let shard = self.shard(stream);
-        let message = Message::Query(query(reply));
-        shard.commands.try_send(message).map_err(|error| not_taken(&error))?;
+        shard.commands.try_send(message(reply)).map_err(|error| not_taken(&error))?;
         answer.await.map_err(|_| CommandError::OutcomeUnknown)?
     }
 

@@ -3,7 +3,7 @@
 use crate::{
     dispatch::{Board, Dispatcher, Outside, Payments},
     router::Router,
-    shard::{Shard, ShardState, ShardStatus, SnapshotStore, mailboxes},
+    shard::{LogClock, Shard, ShardState, ShardStatus, SnapshotStore, mailboxes},
 };
 use events::{Environment, Partition, log::EventLog};
 use std::{sync::Arc, time::Duration};
@@ -72,8 +72,9 @@ impl WriteSide {
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let (stop_mail, mail_stopped) = watch::channel(false);
-        let (running, ended) = mpsc::channel(log.partitions() as usize + 1);
+        let (running, ended) = mpsc::channel(log.partitions() as usize + 2);
         let board = Arc::new(Board::new(environment));
+        let clock = Arc::new(LogClock::default());
         let mut handles = Vec::new();
         for partition in (0..log.partitions()).map(Partition) {
             let (handle, inbox) = mailboxes(partition, settings.mailbox);
@@ -84,6 +85,7 @@ impl WriteSide {
                 grace: settings.expiry_grace,
                 log: Arc::clone(log),
                 environment: Arc::clone(environment),
+                clock: Arc::clone(&clock),
                 board: Arc::clone(&board),
                 snapshots: settings.snapshots.clone(),
                 inbox,
@@ -97,13 +99,17 @@ impl WriteSide {
         }
         let router = Router::new(Arc::clone(environment), handles);
         let stops = [mail_stopped, stopped];
-        let [mail, effects] = Dispatcher::of(&board, router.clone(), outside, environment, stops);
-        let payments = effects.payments();
-        let alive = Alive(running);
-        environment.spawn(Box::pin(async move {
-            effects.run().await;
-            drop(alive);
-        }));
+        let [mail, paying, effects] =
+            Dispatcher::of(&board, router.clone(), outside, environment, stops);
+        let payments = paying.payments();
+        for dispatcher in [paying, effects] {
+            let alive = Alive(running.clone());
+            environment.spawn(Box::pin(async move {
+                dispatcher.run().await;
+                drop(alive);
+            }));
+        }
+        drop(running);
         let (writing, mail_ended) = mpsc::channel(1);
         let alive = Alive(writing);
         environment.spawn(Box::pin(async move {

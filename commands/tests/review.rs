@@ -8,7 +8,7 @@ mod shop;
 
 use commands::{
     CommandError, Outside, Request, ShardState, WriteSettings, WriteSide, gateway::SandboxGateway,
-    mail::NoMailer, order::Status, product, shard::LEASE,
+    mail::NoMailer, order, order::Status, product, shard::LEASE,
 };
 use events::{
     Environment, Fingerprint, Offset, Partition, StreamId,
@@ -108,6 +108,29 @@ async fn a_stop_does_not_wait_for_the_next_attempt_to_open() {
 }
 
 #[tokio::test]
+async fn the_stock_of_a_cancelled_order_is_free_while_the_bank_still_thinks() {
+    let shop = Shop::open(1).await;
+    let (customer, book) = (shop.customer().await, shop.product(100, 1).await);
+    shop.expect([Whim::Hang]);
+    let order = shop.place(customer, &[(book, 1)], "pm_card_visa").await;
+    let is_captured = async {
+        while !shop.hangs() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    within(5, "the capture begins", is_captured).await;
+    let cancel = order::Command::Cancel(order::Cancel::default());
+    shop.send(StreamId::order(order), cancel).await.unwrap();
+    let is_free = async {
+        while shop.stock(book).await.available() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    within(5, "the unit is free", is_free).await;
+    assert_eq!(shop.one(customer, book).await.status(), Some(Status::Confirmed));
+}
+
+#[tokio::test]
 async fn commands_that_wait_for_a_partition_to_open_are_answered_in_time() {
     let shop = Shop::open(1).await;
     let book = shop.product(100, 0).await;
@@ -122,16 +145,76 @@ async fn commands_that_wait_for_a_partition_to_open_are_answered_in_time() {
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }
 
+/// One partition saw the clock ahead and the others did not, as after a start that was cut off.
 #[tokio::test]
-async fn an_order_has_its_time_though_log_time_is_ahead_of_the_clock() {
-    let shop = Shop::open(1).await;
+async fn an_order_has_its_time_though_a_clock_was_once_days_ahead() {
+    let mut shop = Shop::open(4).await;
     let customer = shop.customer().await;
-    shop.set_clock_off(3600);
+    shop.set_clock_off(2 * 86_400);
     let book = shop.product(100, 5).await;
     shop.set_clock_off(0);
     // Wait for the grace period after the opening.
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(shop.one(customer, book).await.status(), Some(Status::Confirmed));
+    shop.restart().await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(shop.one(customer, book).await.status(), Some(Status::Confirmed));
+}
+
+#[tokio::test]
+async fn a_clock_that_was_once_days_ahead_forgets_no_key() {
+    let mut shop = Shop::open(1).await;
+    let book = StreamId::product(shop.product(100, 0).await);
+    let received = keyed(book, receive(), "a");
+    shop.router().send(received.clone()).await.unwrap();
+    shop.set_clock_off(3 * 86_400);
+    shop.router().send(keyed(book, receive(), "b")).await.unwrap();
+    shop.set_clock_off(0);
+    shop.restart().await;
+    let again = shop.router().send(received).await.unwrap();
+    assert!(again.replayed.is_some(), "applied a second time");
+    assert_eq!(shop.stock(book.id).await.on_hand(), 2);
+}
+
+/// The number of records of a shop's only partition.
+async fn records(shop: &Shop) -> usize {
+    times(shop).await.len()
+}
+
+#[tokio::test]
+async fn a_look_on_which_nothing_rests_costs_the_log_no_record() {
+    let shop = Shop::open(1).await;
+    let (book, order) = (StreamId::product(shop.product(100, 0).await), StreamId::order(id()));
+    tokio::time::sleep(LEASE).await;
+    let before = records(&shop).await;
+    shop.router().glance(book).await.unwrap();
+    assert!(!shop.router().was_applied(order, id()).await.unwrap());
+    assert_eq!(records(&shop).await, before);
+    shop.router().state(book).await.unwrap();
+    assert_eq!(records(&shop).await, before + 1, "a beat");
+}
+
+/// A newcomer that must read for long does not end what serves meanwhile.
+#[tokio::test]
+async fn a_process_that_takes_over_reads_first_and_fences_last() {
+    let log = Brittle::new();
+    let book = StreamId::product(id());
+    let side = log.write_side();
+    side.ready().await;
+    side.router.send(keyed(book, add(), "a")).await.unwrap();
+    let term = side.router.status()[0].term;
+    log.is_late.store(true, Ordering::SeqCst);
+    let newcomer = log.write_side();
+    // The newcomer's first read takes a second.
+    for key in ["b", "c", "d"] {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        side.router.try_send(keyed(book, receive(), key)).await.unwrap();
+        assert_eq!(side.router.status()[0].term, term);
+    }
+    assert_eq!(newcomer.ready().await[0].state, ShardState::Open);
+    newcomer.router.send(keyed(book, receive(), "e")).await.unwrap();
+    within(2, "it stops", newcomer.stop()).await;
+    within(2, "it stops", side.stop()).await;
 }
 
 /// The times of all records of the first partition, including claims and beats.
@@ -177,15 +260,21 @@ struct Brittle {
     log: MemoryLog,
     breaks: Arc<AtomicBool>,
     is_late: Arc<AtomicBool>,
+    /// Whether the next batch seems to land at the beginning, as if the log had lost its records.
+    has_lost_its_end: Arc<AtomicBool>,
 }
 
-struct BrittleLane(Box<dyn Lane>, Arc<AtomicBool>);
+struct BrittleLane(Box<dyn Lane>, Brittle);
 
 #[async_trait::async_trait]
 impl Lane for BrittleLane {
     async fn commit(&mut self, batch: &Batch) -> Result<Committed, AppendError> {
-        assert!(!self.1.load(Ordering::SeqCst), "the log's library panics");
-        self.0.commit(batch).await
+        assert!(!self.1.breaks.load(Ordering::SeqCst), "the log's library panics");
+        let mut committed = self.0.commit(batch).await?;
+        if self.1.has_lost_its_end.swap(false, Ordering::SeqCst) {
+            committed.offsets = (0..).map(Offset).take(committed.offsets.len()).collect();
+        }
+        Ok(committed)
     }
 }
 
@@ -218,7 +307,7 @@ impl EventLog for Brittle {
     }
     async fn fence(&self, partition: Partition, lane: usize) -> Result<Box<dyn Lane>, LogFault> {
         let lane = self.log.fence(partition, lane).await?;
-        Ok(Box::new(BrittleLane(lane, Arc::clone(&self.breaks))))
+        Ok(Box::new(BrittleLane(lane, self.clone())))
     }
     async fn read(
         &self,
@@ -236,7 +325,12 @@ impl EventLog for Brittle {
 impl Brittle {
     fn new() -> Self {
         let log = MemoryLog::new(1, Arc::new(System::new()));
-        Self { log, breaks: Arc::default(), is_late: Arc::default() }
+        Self {
+            log,
+            breaks: Arc::default(),
+            is_late: Arc::default(),
+            has_lost_its_end: Arc::default(),
+        }
     }
 
     fn write_side(&self) -> WriteSide {
@@ -270,6 +364,21 @@ async fn a_partition_whose_task_panicked_is_seen_to_have_failed() {
     assert_eq!(side.router.status()[0].state, ShardState::Failed);
     let answer = side.router.try_send(request).await;
     assert!(matches!(answer, Err(CommandError::NotApplied(_))), "{answer:?}");
+    within(2, "it stops", side.stop()).await;
+}
+
+#[tokio::test]
+async fn a_batch_that_lands_before_what_was_read_reopens_the_partition() {
+    let log = Brittle::new();
+    let side = log.write_side();
+    side.ready().await;
+    let book = StreamId::product(id());
+    side.router.send(keyed(book, add(), "a")).await.unwrap();
+    let term = side.router.status()[0].term;
+    log.has_lost_its_end.store(true, Ordering::SeqCst);
+    // The reopening finds the batch in the log, so it is known to be applied.
+    side.router.send(keyed(book, receive(), "b")).await.unwrap();
+    assert!(side.router.status()[0].term > term, "it goes on as if nothing had happened");
     within(2, "it stops", side.stop()).await;
 }
 

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 stream_events! {
     /// The order was placed.
-    Placed(Placed) = "OrderPlaced" v 1;
+    Placed(Placed) = "OrderPlaced" v 2;
     /// All lines are reserved and the price is fixed.
     Priced(Priced) = "OrderPriced" v 1;
     /// The order will not be delivered: it was refused, declined or expired.
@@ -90,8 +90,10 @@ pub struct Placed {
     /// Where to send the order, encrypted with the customer's key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shipping_address: Option<Sealed>,
-    /// When the order expires if it is still pending.
+    /// When the order expires if it is still pending, by the wall clock.
     pub deadline: Timestamp,
+    /// The last moment of log time at which the order may be opened at its customer and products.
+    pub not_after: Timestamp,
 }
 
 /// A line with the name and price captured at reservation.

@@ -4,6 +4,9 @@
 //! next. A chain of upcasters converts any version ever written to the current one. Events of the
 //! current version skip this module.
 
+use crate::Timestamp;
+use chrono::TimeDelta;
+use serde::Deserialize;
 use serde_json::Value;
 
 /// One step: converts the JSON of `event_type` from schema version `from` to `from + 1`.
@@ -18,10 +21,22 @@ pub struct Upcaster {
 
 /// All steps. A new schema version adds a line here and a golden file, and removes nothing.
 pub const UPCASTERS: &[Upcaster] = &[
+    Upcaster { event_type: "OrderPlaced", from: 1, step: opens_until_an_hour_after_its_deadline },
     Upcaster { event_type: "OrderConfirmed", from: 1, step: owes_no_mail },
     Upcaster { event_type: "OrderShipped", from: 1, step: owes_no_mail },
     Upcaster { event_type: "OrderCancelled", from: 1, step: owes_no_mail },
 ];
+
+/// The end of an order of version 1 was made from its deadline, as if the wall clock and log time
+/// were one.
+fn opens_until_an_hour_after_its_deadline(mut body: Value) -> Value {
+    if let Value::Object(members) = &mut body {
+        let deadline = members.get("deadline").and_then(|it| Timestamp::deserialize(it).ok());
+        let not_after = deadline.and_then(|it| it.checked_add_signed(TimeDelta::hours(1)));
+        members.insert("not_after".to_owned(), serde_json::json!(not_after));
+    }
+    body
+}
 
 /// The shop owes no e-mail for events of version 1.
 fn owes_no_mail(mut body: Value) -> Value {
@@ -67,6 +82,13 @@ mod tests {
             step: |body| json!({ "grams": body["kilograms"].as_i64().map(|kilograms| kilograms * 1000) }),
         },
     ];
+
+    #[test]
+    fn an_order_of_version_1_may_be_opened_until_an_hour_after_its_deadline() {
+        let body = json!({ "deadline": "2026-03-04T05:06:07.123456Z" });
+        let read = upcast(UPCASTERS, "OrderPlaced", 1, 2, body).unwrap();
+        assert_eq!(read["not_after"], "2026-03-04T06:06:07.123456Z");
+    }
 
     #[test]
     fn a_chain_runs_in_the_order_of_versions() {

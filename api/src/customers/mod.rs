@@ -36,10 +36,9 @@ pub fn location(id: Uuid) -> String {
 /// Requires a registered customer. Asks the write side, so that a caller who is no customer writes
 /// nothing to the log.
 pub(crate) async fn require_registered(app: &App, id: Uuid) -> Result<(), Problem> {
-    match &command::look(app, StreamId::customer(id)).await?.state {
-        State::Customer(it) if it.status() == Some(Status::Registered) => Ok(()),
-        _ => Err(Kind::CustomerNotFound.into()),
-    }
+    let is_registered = |state: &State| matches!(state, State::Customer(it) if it.status() == Some(Status::Registered));
+    let passes = command::passes(app, StreamId::customer(id), is_registered).await?;
+    passes.then_some(()).ok_or_else(|| Kind::CustomerNotFound.into())
 }
 
 /// The customer's key. `None` if it was never made, or was destroyed.

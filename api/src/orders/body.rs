@@ -279,6 +279,7 @@ mod tests {
             payment_method: "pm_card_visa".into(),
             shipping_address: None,
             deadline: time(900),
+            not_after: time(4500),
         })
     }
 

@@ -3,9 +3,9 @@
 //! After each commit a shard posts everything that the changed streams owe, whatever they owed
 //! before; when it opens, it posts everything that its partition owes. The board has one entry for
 //! each stream that owes something, so it is as bounded as the shards' own state, and posting never
-//! waits. The effects of a stream are carried out by one task at a time, even if its partition is
-//! reopened meanwhile. Letters have a queue of their own, so that the other effects of an order do
-//! not wait for its letters.
+//! waits. The effects of a stream on one queue are carried out by one task at a time, even if its
+//! partition is reopened meanwhile. Payments and letters have queues of their own: the stock of a
+//! cancelled order is free at once, however long the bank or the mail server takes.
 
 use super::Effect;
 use events::{Environment, Partition, StreamId, StreamKind};
@@ -122,13 +122,18 @@ impl Entries {
 
 /// The effects that all streams of this process's partitions owe.
 pub struct Board {
+    /// What other streams must be told.
     pub(super) effects: Arc<Queue>,
+    /// What is to be done at the payment gateway.
+    pub(super) payments: Arc<Queue>,
     pub(super) mail: Arc<Queue>,
 }
 
 /// The effects of one kind.
 pub struct Queue {
     environment: Arc<dyn Environment>,
+    /// The gauge of its length.
+    gauge: &'static str,
     delay_max: Duration,
     entries: Mutex<Entries>,
     wake: Notify,
@@ -145,36 +150,44 @@ pub enum Next {
 impl Board {
     /// An empty board.
     pub fn new(environment: &Arc<dyn Environment>) -> Self {
-        let queue = |delay_max| Arc::new(Queue::new(Arc::clone(environment), delay_max));
-        Self { effects: queue(DELAY_MAX), mail: queue(MAIL_DELAY_MAX) }
+        let queue =
+            |gauge, delay_max| Arc::new(Queue::new(Arc::clone(environment), gauge, delay_max));
+        Self {
+            effects: queue("orderlog_owing_streams", DELAY_MAX),
+            payments: queue("orderlog_owed_payments", DELAY_MAX),
+            mail: queue("orderlog_owed_letters", MAIL_DELAY_MAX),
+        }
     }
 
     /// Posts what streams of a partition owe now. An empty list removes a stream from the board.
     pub fn post(&self, partition: Partition, owed: Vec<(StreamId, Vec<Effect>)>) {
-        let (mut letters, mut effects) = (Vec::new(), Vec::with_capacity(owed.len()));
+        let (mut letters, mut payments) = (Vec::new(), Vec::new());
+        let mut effects = Vec::with_capacity(owed.len());
         for (stream, owed) in owed {
             let (mail, rest): (Vec<_>, Vec<_>) = owed.into_iter().partition(Effect::is_mail);
+            let (payment, rest): (Vec<_>, Vec<_>) = rest.into_iter().partition(Effect::is_payment);
             if stream.kind == StreamKind::Order {
                 letters.push((stream, mail));
+                payments.push((stream, payment));
             }
             effects.push((stream, rest));
         }
         self.mail.post(partition, letters);
+        self.payments.post(partition, payments);
         self.effects.post(partition, effects);
-        metrics::gauge!("orderlog_owing_streams").set(count(self.effects.len()));
-        metrics::gauge!("orderlog_owed_letters").set(count(self.mail.len()));
     }
 
     /// Removes a partition that is no longer served from the board.
     pub fn retract(&self, partition: Partition) {
         self.mail.retract(partition);
+        self.payments.retract(partition);
         self.effects.retract(partition);
     }
 
     /// The number of streams that owe something or whose effects are being carried out. A stream
-    /// that owes letters and other effects counts twice.
+    /// counts once for each queue.
     pub fn len(&self) -> usize {
-        self.effects.len() + self.mail.len()
+        self.effects.len() + self.payments.len() + self.mail.len()
     }
 
     /// Whether no stream owes anything.
@@ -183,13 +196,14 @@ impl Board {
     }
 }
 
-fn count(streams: usize) -> u32 {
-    u32::try_from(streams).unwrap_or(u32::MAX)
-}
-
 impl Queue {
-    fn new(environment: Arc<dyn Environment>, delay_max: Duration) -> Self {
-        Self { environment, delay_max, entries: Mutex::default(), wake: Notify::new() }
+    fn new(environment: Arc<dyn Environment>, gauge: &'static str, delay_max: Duration) -> Self {
+        Self { environment, gauge, delay_max, entries: Mutex::default(), wake: Notify::new() }
+    }
+
+    fn measure(&self, entries: &Entries) {
+        let streams = u32::try_from(entries.streams.len()).unwrap_or(u32::MAX);
+        metrics::gauge!(self.gauge).set(streams);
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
@@ -207,6 +221,7 @@ impl Queue {
                 news |= entries.post(stream, partition, effects, now);
             }
         }
+        self.measure(&entries);
         drop(entries);
         if news {
             self.wake.notify_one();
@@ -239,6 +254,7 @@ impl Queue {
         for stream in gone {
             entries.withdraw(stream);
         }
+        self.measure(&entries);
     }
 
     /// Takes the stream that is due first, with the effects it owes. The caller carries them out
@@ -275,6 +291,7 @@ impl Queue {
         let effects = match &mut entry.state {
             Owing::Withdrawn => {
                 entries.streams.remove(&stream);
+                self.measure(&entries);
                 return Next::Done;
             }
             Owing::UnderWay { effects } | Owing::Waiting { effects, .. } if *effects != tried => {

@@ -37,9 +37,8 @@ pub use payments::{NoticeError, NoticeResult, Payments};
 /// How many streams may have their effects carried out at the same time.
 const STREAMS_AT_ONCE: u32 = 1024;
 
-/// How many of these streams may call the gateway or wait to call it, so that a slow gateway leaves
-/// room for the others.
-const STREAMS_AT_GATEWAY: usize = STREAMS_AT_ONCE as usize / 2;
+/// How many orders may have their payments carried out at the same time.
+const PAYMENTS_AT_ONCE: u32 = 512;
 
 /// How many calls to the gateway may be in progress at the same time.
 const GATEWAY_CALLS_AT_ONCE: usize = 64;
@@ -62,6 +61,15 @@ pub enum Effect {
 impl Effect {
     fn is_mail(&self) -> bool {
         matches!(self, Self::Order(order::Effect::Mail { .. }))
+    }
+
+    /// Whether it needs the payment gateway.
+    fn is_payment(&self) -> bool {
+        use order::Effect::{Capture, Refund, Settle, StartPayment};
+        matches!(
+            self,
+            Self::Order(StartPayment { .. } | Capture { .. } | Settle { .. } | Refund { .. })
+        )
     }
 }
 
@@ -89,9 +97,6 @@ enum EffectError {
     /// The key store failed.
     #[error("the key store failed")]
     Keys(#[from] KeyError),
-    /// Too many streams are already waiting for the gateway.
-    #[error("too many streams wait for the gateway")]
-    Busy,
     /// The gateway is still processing the payment.
     #[error("the gateway is still processing the payment")]
     UnderWay,
@@ -132,22 +137,21 @@ struct Executor {
     mailer: Arc<dyn Mailer>,
     mail_breaker: Breaker,
     sent: mail::Sent,
-    gateway_queue: Semaphore,
     gateway_calls: Semaphore,
     breaker: Breaker,
     environment: Arc<dyn Environment>,
 }
 
 impl Dispatcher {
-    /// The two dispatchers of `board`: one for letters and one for everything else, so that a slow
-    /// mail server delays only letters.
+    /// The dispatchers of `board`: one for letters, one for payments and one for everything else, so
+    /// that a slow mail server delays only letters, and a slow bank only payments.
     pub fn of(
         board: &Board,
         router: Router,
         outside: Outside,
         environment: &Arc<dyn Environment>,
         [stop_mail, stop]: [watch::Receiver<bool>; 2],
-    ) -> [Self; 2] {
+    ) -> [Self; 3] {
         let Outside { gateway, keys, mailer } = outside;
         let executor = Arc::new(Executor {
             router,
@@ -156,7 +160,6 @@ impl Dispatcher {
             mailer,
             mail_breaker: Breaker::new(Arc::clone(environment), "mail server"),
             sent: mail::Sent::default(),
-            gateway_queue: Semaphore::new(STREAMS_AT_GATEWAY),
             gateway_calls: Semaphore::new(GATEWAY_CALLS_AT_ONCE),
             breaker: Breaker::new(Arc::clone(environment), "payment gateway"),
             environment: Arc::clone(environment),
@@ -168,7 +171,11 @@ impl Dispatcher {
             environment: Arc::clone(environment),
             stop,
         };
-        [one(&board.mail, LETTERS_AT_ONCE, stop_mail), one(&board.effects, STREAMS_AT_ONCE, stop)]
+        [
+            one(&board.mail, LETTERS_AT_ONCE, stop_mail),
+            one(&board.payments, PAYMENTS_AT_ONCE, stop.clone()),
+            one(&board.effects, STREAMS_AT_ONCE, stop),
+        ]
     }
 
     /// Receives the gateway's notices, and makes this dispatcher retry the orders they are about.
@@ -255,7 +262,7 @@ impl Executor {
             let done = AssertUnwindSafe(self.effect(stream, effect)).catch_unwind().await;
             match done.unwrap_or(Err(EffectError::Panicked)) {
                 Ok(()) => {}
-                Err(EffectError::Busy | EffectError::UnderWay) => {
+                Err(EffectError::UnderWay) => {
                     tracing::debug!(%stream, ?effect, "an effect waits for the gateway");
                 }
                 Err(failure) => {

@@ -22,7 +22,6 @@ impl Executor {
         name: &'static str,
         call: impl FnOnce(&'a dyn Gateway) -> F,
     ) -> Result<T, EffectError> {
-        let _turn = self.gateway_queue.try_acquire().map_err(|_| EffectError::Busy)?;
         // The semaphore is never closed.
         let _permit = self.gateway_calls.acquire().await.map_err(|_| EffectError::Unanswered)?;
         // The breaker is asked after the wait for a permit, so that it also refuses calls that were

@@ -5,6 +5,7 @@ use crate::{
     aggregate::{Aggregate, At},
     pricing::{Discounts, Standing, discounts, subtotal},
 };
+use chrono::TimeDelta;
 use events::{
     Currency, Money, Timestamp,
     order::{
@@ -22,7 +23,7 @@ impl Aggregate for Order {
     fn decide(&self, command: &Command, now: Timestamp) -> Result<Vec<Event>, Refusal> {
         let Some(status) = self.status else {
             return match command {
-                Command::Place(place) => place_order(place),
+                Command::Place(place) => place_order(place, now),
                 _ => Err(Refusal::NotFound),
             };
         };
@@ -54,14 +55,25 @@ impl Aggregate for Order {
     }
 }
 
-fn place_order(place: &Place) -> Result<Vec<Event>, Refusal> {
+/// How long after its deadline an order may still be opened at its customer and products, so that
+/// an outage up to this long does not reject it. Closes are remembered for as long, which bounds
+/// the memory of a product.
+const OPEN_BEYOND_DEADLINE: TimeDelta = TimeDelta::hours(1);
+
+fn place_order(place: &Place, now: Timestamp) -> Result<Vec<Event>, Refusal> {
     let mut products = BTreeSet::new();
     let valid = |line: &Line| line.quantity >= 1 && products.insert(line.product_id);
     if place.lines.is_empty() || !place.lines.iter().all(valid) {
         return Err(Refusal::InvalidLines);
     }
     let Place { customer_id, lines, payment_method, shipping_address, deadline } = place.clone();
-    Ok(vec![Placed { customer_id, lines, payment_method, shipping_address, deadline }.into()])
+    // The deadline comes from the wall clock. Log time, by which customers and products judge, is
+    // never behind the clock, but days ahead of it if the clock was once ahead.
+    let not_after = now.max(deadline);
+    let not_after = not_after.checked_add_signed(OPEN_BEYOND_DEADLINE).unwrap_or(not_after);
+    let placed =
+        Placed { customer_id, lines, payment_method, shipping_address, deadline, not_after };
+    Ok(vec![placed.into()])
 }
 
 /// A rejection for this reason, without details.

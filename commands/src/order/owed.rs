@@ -6,7 +6,6 @@
 
 use super::{Detail, Order, Payment, PaymentState, Status};
 use crate::aggregate::EffectId;
-use chrono::TimeDelta;
 use events::{
     Money, Timestamp,
     order::{Line, Mail},
@@ -14,12 +13,6 @@ use events::{
 };
 use std::sync::Arc;
 use uuid::Uuid;
-
-/// How long after its deadline an order may still be opened at its customer and products, so that
-/// an outage up to this long does not reject it. Closes are remembered for as long, which bounds
-/// the memory of a product. Never lower it: closes that are already in the log would be forgotten
-/// before the opens that they must refuse are too late.
-const OPEN_BEYOND_DEADLINE: TimeDelta = TimeDelta::hours(1);
 
 /// An effect that an order owes.
 #[derive(Clone, Debug, PartialEq)]
@@ -150,7 +143,7 @@ impl Order {
             return Some(Effect::Open {
                 customer_id: self.customer_id,
                 lines: Arc::clone(&detail.lines),
-                not_after: not_after(detail),
+                not_after: detail.not_after,
             });
         };
         // An order with a total of 0 is confirmed together with its price.
@@ -173,14 +166,14 @@ impl Order {
             | Status::Rejected => Some(Effect::CloseCustomer {
                 customer_id: self.customer_id,
                 confirmed: self.was_confirmed,
-                not_after: not_after(detail),
+                not_after: detail.not_after,
             }),
         }
     }
 
     fn stock_owed(&self, status: Status) -> Option<Effect> {
         let detail = self.detail().filter(|_| !self.closes.stock)?;
-        let (lines, not_after) = (Arc::clone(&detail.lines), not_after(detail));
+        let (lines, not_after) = (Arc::clone(&detail.lines), detail.not_after);
         match status {
             Status::Pending | Status::Confirmed | Status::Processing => None,
             Status::Shipped | Status::Delivered => Some(Effect::ShipStock { lines, not_after }),
@@ -208,8 +201,4 @@ impl Payment {
             | PaymentState::Refunded => None,
         }
     }
-}
-
-fn not_after(detail: &Detail) -> Timestamp {
-    detail.deadline.checked_add_signed(OPEN_BEYOND_DEADLINE).unwrap_or(Timestamp::MAX_UTC)
 }

@@ -121,7 +121,7 @@ impl Order {
     /// has already dropped it; then everything about it is in the log.
     fn payment_of(&self, status: Status, ordinal: u32) -> Result<Option<&Payment>, Refusal> {
         match self.payment().filter(|payment| payment.ordinal == ordinal) {
-            None if !status.is_terminal() => Err(Refusal::UnknownPayment { ordinal }),
+            None if !status.is_done() => Err(Refusal::UnknownPayment { ordinal }),
             payment => Ok(payment),
         }
     }

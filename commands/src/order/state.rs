@@ -43,9 +43,10 @@ impl Status {
         }
     }
 
-    /// Whether no other status can follow.
-    pub fn is_terminal(self) -> bool {
-        self == Self::Delivered || self.is_dead()
+    /// Whether the shop has no more to do than what the order still owes: it was sent, or never will
+    /// be.
+    pub fn is_done(self) -> bool {
+        matches!(self, Self::Shipped | Self::Delivered) || self.is_dead()
     }
 
     /// Whether the order will never be delivered, so that its stock is released and its money
@@ -109,8 +110,10 @@ pub struct Detail {
     pub payment_method: Arc<str>,
     /// The address, sealed with the customer's key.
     pub shipping_address: Option<Sealed>,
-    /// The order expires at this moment if it is still pending.
+    /// The order expires at this moment of the wall clock if it is still pending.
     pub deadline: Timestamp,
+    /// The last moment of log time at which it may be opened at its customer and products.
+    pub not_after: Timestamp,
     /// The lines with prices, the subtotal, discounts and total; `None` until the price is set.
     pub priced: Option<Priced>,
     /// Why the order was rejected, with everything the API tells about it.
@@ -263,6 +266,7 @@ impl Order {
             payment_method: Arc::clone(&placed.payment_method),
             shipping_address: placed.shipping_address.clone(),
             deadline: placed.deadline,
+            not_after: placed.not_after,
             priced: None,
             rejected: None,
         }));
@@ -282,11 +286,11 @@ impl Order {
         }
     }
 
-    /// Drops what a finished order that owes nothing no longer needs. A declined or voided payment
-    /// stays: if the gateway takes the money after all, the order still knows which payment to
-    /// refund.
+    /// Drops what a shipped or finished order that owes nothing no longer needs. Not every shop says
+    /// of its orders that they are delivered. A declined or voided payment stays: if the gateway
+    /// takes the money after all, the order still knows which payment to refund.
     pub(super) fn forget(&mut self) {
-        if !self.status.is_some_and(Status::is_terminal) || !self.owed().is_empty() {
+        if !self.status.is_some_and(Status::is_done) || !self.owed().is_empty() {
             return;
         }
         self.detail = None;

@@ -42,6 +42,7 @@ fn placed() -> Event {
         payment_method: "pm_card_visa".into(),
         shipping_address: None,
         deadline: at(900),
+        not_after: at(900 + 3600),
     }
     .into()
 }
@@ -936,7 +937,7 @@ proptest! {
             if order.is_pending() {
                 assert_eq!(owed.len(), 1, "{owed:?}");
             }
-            if order.status().is_some_and(Status::is_terminal) && owed.is_empty() {
+            if order.status().is_some_and(Status::is_done) && owed.is_empty() {
                 let mut finished = order.clone();
                 finished.compact();
                 assert_eq!(finished.detail(), None);

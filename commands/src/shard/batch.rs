@@ -214,6 +214,11 @@ impl Round {
         self.records.is_empty()
     }
 
+    /// Whether it has decided nothing at all.
+    pub fn is_untouched(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Breaks the shard as [`Bug::OverlayKept`](events::planted::Bug) describes.
     pub fn keep(&self, memory: &mut Memory) {
         let changed = self.changed.iter().map(|(&id, changed)| (id, changed.stream.clone()));
@@ -229,7 +234,7 @@ impl Round {
         offsets: &[Offset],
     ) -> (Vec<(StreamId, Option<Stream>)>, Vec<Waiting>) {
         for record in records {
-            memory.note_command(record.stream, &record.metadata, record.time);
+            memory.note_command(record.stream, &record.metadata);
         }
         let mut merged = Vec::with_capacity(self.changed.len());
         for (id, Changed { mut stream, last }) in self.changed {

@@ -126,7 +126,7 @@ impl Memory {
     /// Folds a batch that was read from the log.
     pub fn fold(&mut self, batch: &StoredBatch) -> Result<(), HistoryError> {
         for (position, record) in batch.positioned() {
-            self.time = self.time.max(record.time);
+            self.pass(record.time);
             self.last = Some((position.offset, record.event_id));
             if record.stream.kind == StreamKind::Writer {
                 continue;
@@ -156,18 +156,24 @@ impl Memory {
         stream.last = position.offset;
         stream.state.compact();
         if !Bug::DedupeForgotten.is_planted() {
-            self.note_command(id, &metadata, time);
+            self.note_command(id, &metadata);
         }
         Ok(())
     }
 
+    /// Moves log time on to that of the next record.
+    pub fn pass(&mut self, time: Timestamp) {
+        self.dedupe.pass(time - self.time);
+        self.time = self.time.max(time);
+    }
+
     /// Remembers the command that an event comes from.
-    pub fn note_command(&mut self, stream: StreamId, metadata: &Metadata, time: Timestamp) {
+    pub fn note_command(&mut self, stream: StreamId, metadata: &Metadata) {
         // The stream itself remembers the command that created it.
         if metadata.version > 1 && is_repeatable(metadata) {
             let applied =
                 Applied { stream, fingerprint: metadata.fingerprint, version: metadata.version };
-            self.dedupe.note(time, metadata.command_id, applied);
+            self.dedupe.note(metadata.command_id, applied);
         }
     }
 

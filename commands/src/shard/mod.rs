@@ -10,6 +10,7 @@
 //! first commits a beat.
 
 mod batch;
+mod clock;
 mod dedupe;
 mod memory;
 mod recovery;
@@ -26,6 +27,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
+pub(crate) use clock::LogClock;
 pub(crate) use run::Shard;
 pub use snapshot::{PartitionSnapshot, SnapshotError, SnapshotFiles, SnapshotStore};
 
@@ -99,6 +101,8 @@ pub(crate) enum Message {
     Decide { requests: Vec<Request>, reply: Reply<Vec<Result<Outcome, CommandError>>> },
     /// Answer a query, which changes nothing.
     Query(Query),
+    /// Answer a query at once, from memory, even if another process may own the partition by now.
+    Glance(Query),
 }
 
 /// A question to a shard. The answer depends on the shard still owning the partition.
@@ -119,7 +123,7 @@ impl Message {
                 let error = CommandError::NotApplied(why);
                 tell(reply, requests.iter().map(|_| Err(error.clone())).collect());
             }
-            Self::Query(query) => query.refuse(why),
+            Self::Query(query) | Self::Glance(query) => query.refuse(why),
         }
     }
 }

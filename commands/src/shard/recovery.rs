@@ -140,6 +140,18 @@ impl Dormant {
         }
     }
 
+    /// Opens the partition for the first time. It reads first and fences last: meanwhile the process
+    /// that owns the partition goes on serving it.
+    pub async fn take_over(
+        &mut self,
+        log: &dyn EventLog,
+        environment: &dyn Environment,
+        node: Uuid,
+    ) -> Result<Opened, NotOpened> {
+        self.catch_up(log).await?;
+        self.open(log, environment, node, false).await
+    }
+
     /// Reads the log to its end, to find out who owns the partition now.
     async fn catch_up(&mut self, log: &dyn EventLog) -> Result<(), NotOpened> {
         let mut reader = BatchReader::open(log, self.memory.partition, self.memory.cursor).await?;
@@ -157,7 +169,7 @@ impl Dormant {
     /// later one would prove nothing, because the claim may have been read long after it was
     /// appended, and another process may have claimed the partition since. A process that `yields`
     /// stops if it meets another process's claim.
-    pub async fn open(
+    async fn open(
         &mut self,
         log: &dyn EventLog,
         environment: &dyn Environment,

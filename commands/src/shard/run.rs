@@ -3,6 +3,7 @@
 use super::{
     LEASE, MAX_ROUND, Mailboxes, Message, Query, ShardState,
     batch::Round,
+    clock::LogClock,
     memory::Memory,
     recovery::{Dormant, Doubt, NotOpened, Opened},
     serving::{Serving, sleep_until_due},
@@ -10,7 +11,7 @@ use super::{
 };
 use crate::{dispatch::Board, request::CommandError};
 use events::{
-    Environment, Partition,
+    Environment, Offset, Partition,
     log::{AppendError, EventLog, ReadError, Writer},
     planted::Bug,
 };
@@ -34,6 +35,7 @@ pub struct Shard {
     pub(crate) grace: Duration,
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) environment: Arc<dyn Environment>,
+    pub(crate) clock: Arc<LogClock>,
     pub(crate) board: Arc<Board>,
     pub(crate) snapshots: Option<Arc<dyn SnapshotStore>>,
     pub(crate) inbox: Mailboxes,
@@ -78,6 +80,7 @@ impl Shard {
         while let Some((writer, began)) = self.open(&mut dormant, pause).await {
             let (term, claim) = (writer.term(), dormant.claim);
             let opened = self.environment.monotonic();
+            self.clock.observe(dormant.memory.time);
             let mut serving =
                 Serving::new(dormant.memory, writer, began, opened.saturating_add(self.grace));
             // The board comes first, so that a caller who has been answered finds the next effects
@@ -183,7 +186,7 @@ impl Shard {
                 if reopening {
                     dormant.reopen(&*log, &*environment, node).await
                 } else {
-                    dormant.open(&*log, &*environment, node, false).await
+                    dormant.take_over(&*log, &*environment, node).await
                 }
             };
             match self.patiently(opening).await? {
@@ -253,7 +256,7 @@ impl Shard {
             // yield one batch takes all their commands.
             tokio::task::yield_now().await;
             let now = self.environment.now();
-            let mut round = Round::new(self.environment.uuid(), serving.memory.time.max(now));
+            let mut round = Round::new(self.environment.uuid(), self.clock.at(now));
             let mut queries = Vec::new();
             serving.expire_due(&mut round, now, self.environment.monotonic());
             let (mut next, mut taken) = (first, 0);
@@ -263,10 +266,15 @@ impl Shard {
                         round.decide(&serving.memory, &requests, reply);
                     }
                     Message::Query(query) => queries.push(query),
+                    Message::Glance(query) => serving.answer_one(query),
                 }
                 taken += 1;
                 let room = taken < MAX_ROUND && !round.is_full();
                 next = if room { self.inbox.try_next() } else { None };
+            }
+            // Glances alone are not worth a beat.
+            if round.is_untouched() && queries.is_empty() {
+                continue;
             }
             if let Err(end) = self.commit(serving, round, queries).await {
                 return end;
@@ -301,6 +309,20 @@ impl Shard {
             }
         }
         let offsets = match serving.writer.append(&batch).await {
+            Ok(offsets) if lands_before(&offsets, serving.memory.cursor.offset) => {
+                error!(
+                    partition = self.partition.0,
+                    offset = offsets.first().map(|first| first.0),
+                    expected = serving.memory.cursor.offset.0,
+                    "an append landed before what was read: the log has lost its end"
+                );
+                for query in queries {
+                    query.refuse("the log has lost its end");
+                }
+                // What the round rests on may be gone. Its callers learn that its outcome is
+                // unknown unless the log can be read from here on.
+                return Err(End::Failed(Some(Doubt::new(round))));
+            }
             Ok(offsets) => offsets,
             Err(failure) => {
                 let cause = &failure as &dyn std::error::Error;
@@ -320,7 +342,8 @@ impl Shard {
         serving.lease_from = began;
         if let (Some(last), Some(record)) = (offsets.last(), batch.records.last()) {
             serving.memory.cursor.offset = last.after();
-            serving.memory.time = record.time;
+            serving.memory.pass(record.time);
+            self.clock.observe(record.time);
             serving.memory.last = Some((*last, record.event_id));
         }
         metrics::histogram!("orderlog_commit_seconds")
@@ -384,6 +407,12 @@ impl Mailboxes {
             message.refuse(why);
         }
     }
+}
+
+/// Whether a batch landed at offsets that were taken when it was decided: records that this shard
+/// has folded are no longer in the log.
+fn lands_before(offsets: &[Offset], cursor: Offset) -> bool {
+    offsets.first().is_some_and(|first| *first < cursor)
 }
 
 /// Handles a round whose append failed: refuses it if nothing of it is in the log, otherwise

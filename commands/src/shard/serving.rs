@@ -100,14 +100,17 @@ impl Serving {
 
     /// Answers queries. The shard must know that it still owns the partition.
     pub fn answer(&mut self, queries: Vec<Query>) {
-        for query in queries {
-            match query {
-                Query::State { stream, reply } => tell(reply, self.memory.view(stream)),
-                Query::WasApplied { stream, command_id, reply } => {
-                    tell(reply, Ok(self.memory.was_applied(stream, command_id)));
-                }
-                Query::AwaitFinal { stream, reply } => self.await_final(stream, reply),
+        queries.into_iter().for_each(|query| self.answer_one(query));
+    }
+
+    /// Answers a query from memory.
+    pub fn answer_one(&mut self, query: Query) {
+        match query {
+            Query::State { stream, reply } => tell(reply, self.memory.view(stream)),
+            Query::WasApplied { stream, command_id, reply } => {
+                tell(reply, Ok(self.memory.was_applied(stream, command_id)));
             }
+            Query::AwaitFinal { stream, reply } => self.await_final(stream, reply),
         }
     }
 

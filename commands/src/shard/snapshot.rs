@@ -12,6 +12,7 @@ use super::{
     memory::{Memory, Stream},
 };
 use async_trait::async_trait;
+use chrono::TimeDelta;
 use events::{
     Fingerprint, Offset, Partition, StreamId, StreamKind, Timestamp,
     log::{Cursor, EventLog, ReadError},
@@ -76,6 +77,8 @@ struct Header {
     cursor: Cursor,
     last: Option<(Offset, Uuid)>,
     time: Timestamp,
+    /// The age of the log, in microseconds.
+    age: i64,
     streams: u64,
     applied: u64,
 }
@@ -87,7 +90,8 @@ struct StreamEntry<S> {
     stream: S,
 }
 
-type AppliedEntry = (Timestamp, Uuid, (u8, Uuid), Fingerprint, u64);
+/// A remembered command, with the age of the log in microseconds.
+type AppliedEntry = (i64, Uuid, (u8, Uuid), Fingerprint, u64);
 
 impl PartitionSnapshot {
     /// A snapshot of `memory`; `None` if nothing has been folded yet.
@@ -117,6 +121,7 @@ impl PartitionSnapshot {
             cursor: memory.cursor,
             last: memory.last,
             time: memory.time,
+            age: micros(memory.dedupe.age()),
             streams: memory.streams.len() as u64,
             applied: dedupe.len() as u64,
         };
@@ -126,10 +131,10 @@ impl PartitionSnapshot {
             let entry = StreamEntry { id: (id.kind as u8, id.id), stream };
             entry.serialize(&mut serializer).map_err(io::Error::other)?;
         }
-        for (time, command_id, applied) in dedupe.iter() {
+        for (age, command_id, applied) in dedupe.iter() {
             let stream = (applied.stream.kind as u8, applied.stream.id);
             let entry: AppliedEntry =
-                (time, command_id, stream, applied.fingerprint, applied.version);
+                (micros(age), command_id, stream, applied.fingerprint, applied.version);
             entry.serialize(&mut serializer).map_err(io::Error::other)?;
         }
         to.end()
@@ -155,11 +160,13 @@ impl PartitionSnapshot {
             memory.streams.insert(stream_id(id)?, stream);
         }
         for _ in 0..header.applied {
-            let (time, command_id, stream, fingerprint, version) =
+            let (age, command_id, stream, fingerprint, version) =
                 AppliedEntry::deserialize(&mut deserializer).map_err(damaged)?;
             let applied = Applied { stream: stream_id(stream)?, fingerprint, version };
-            memory.dedupe.note(time, command_id, applied);
+            memory.dedupe.set_age(TimeDelta::microseconds(age));
+            memory.dedupe.note(command_id, applied);
         }
+        memory.dedupe.set_age(TimeDelta::microseconds(header.age));
         from.check()?;
         Ok(Self(memory))
     }
@@ -190,6 +197,10 @@ impl PartitionSnapshot {
     pub(super) fn into_memory(self) -> Memory {
         self.0
     }
+}
+
+fn micros(age: TimeDelta) -> i64 {
+    age.num_microseconds().unwrap_or(i64::MAX)
 }
 
 fn damaged(error: impl Into<Box<dyn Error + Send + Sync>>) -> SnapshotError {

@@ -123,6 +123,8 @@ struct Whims {
     /// The current number of concurrent captures, and the largest one so far.
     captures: AtomicUsize,
     most_captures: AtomicUsize,
+    /// Whether a capture hangs.
+    hangs: AtomicBool,
 }
 
 /// A gateway that counts the money taken and refunded, by payment.
@@ -146,7 +148,10 @@ impl Gateway for Counting {
         let whim = self.whims.next.lock().unwrap().pop();
         match whim {
             Some(Whim::Panic) => panic!("the gateway's library panics"),
-            Some(Whim::Hang) => std::future::pending().await,
+            Some(Whim::Hang) => {
+                self.whims.hangs.store(true, Ordering::SeqCst);
+                std::future::pending().await
+            }
             None => {}
         }
         let captures = self.whims.captures.fetch_add(1, Ordering::SeqCst) + 1;
@@ -270,6 +275,11 @@ impl Shop {
     /// The largest number of concurrent captures so far.
     pub fn most_captures(&self) -> usize {
         self.gateway.whims.most_captures.load(Ordering::SeqCst)
+    }
+
+    /// Whether a capture has begun that never ends.
+    pub fn hangs(&self) -> bool {
+        self.gateway.whims.hangs.load(Ordering::SeqCst)
     }
 
     /// The number of captures in progress.

@@ -220,6 +220,7 @@ async fn pages_of_lists_neither_repeat_nor_skip_while_more_comes() {
                 payment_method: "pm_card_visa".into(),
                 shipping_address: None,
                 deadline: moment(0),
+                not_after: moment(0),
             };
             let placed = order::Event::from(placed).into();
             scenario.scribe.write(&[(StreamId::order(chance.id()), placed)], 1).await;

@@ -266,6 +266,7 @@ fn order_life(
             payment_method: "pm_card_visa".into(),
             shipping_address: chance.one_in(2).then(|| sealed("street".into())),
             deadline: moment(900_000_000),
+            not_after: moment(4_500_000_000),
         }
         .into(),
     );

@@ -107,6 +107,10 @@ pub enum Act {
         process: u8,
         seconds: i64,
     },
+    /// Sets a clock that was wrong right again.
+    SetRight {
+        process: u8,
+    },
     Faults {
         partition: u8,
         faults: Vec<Fault>,
@@ -276,10 +280,14 @@ impl Chance {
             Trouble::Freezes if self.0.bool() => Act::Freeze { process: self.byte() },
             Trouble::Freezes => Act::Thaw,
             Trouble::Clocks if self.below(4) == 0 => Act::Pass { ms: self.0.u64(..120_000) },
-            Trouble::Clocks => {
-                let most = [2, 90, 7200][self.0.usize(..3)];
-                Act::Jump { process: self.byte(), seconds: self.0.i64(-most..most) }
-            }
+            Trouble::Clocks => match self.below(6) {
+                0 => Act::SetRight { process: self.byte() },
+                1 => Act::Jump { process: self.byte(), seconds: self.0.i64(0..4 * 86_400) },
+                _ => {
+                    let most = [2, 90, 7200][self.0.usize(..3)];
+                    Act::Jump { process: self.byte(), seconds: self.0.i64(-most..most) }
+                }
+            },
             Trouble::Faults => match self.below(5) {
                 0 => Act::Release { partition },
                 1 => Act::Ghosts { partition },

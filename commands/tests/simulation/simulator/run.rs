@@ -24,11 +24,12 @@ use events::{
     log::{EventLog, memory::MemoryLog},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
 };
+use uuid::Uuid;
 
 /// How long all work may take to finish after the last deadline and the grace period.
 const PEACE: Duration = Duration::from_mins(5);
@@ -122,6 +123,7 @@ impl Run {
         }
         self.peace()?;
         self.come_to_rest()?;
+        self.order_in_peace()?;
         self.compare_with_fresh_folds()
     }
 
@@ -314,6 +316,7 @@ impl Run {
         self.shop.set_mood(Mood::Calm);
         self.shop.set_post_mood(PostMood::Open);
         self.act(&Act::Thaw);
+        self.processes.iter().for_each(|process| process.node.set_right());
         self.check()?;
         self.settle_down()?;
         // A process notices that it lost a partition when it gets a command, and then leaves the
@@ -378,6 +381,27 @@ impl Run {
         self.shop.books().at_rest()?;
         self.check_post()?;
         self.check()
+    }
+
+    /// Whatever the clocks did before, an order that is placed in peace does not expire.
+    fn order_in_peace(&mut self) -> Result<(), Broken> {
+        let before: BTreeSet<Uuid> = self.shop.books().orders.keys().copied().collect();
+        for customer in 0..CUSTOMERS {
+            self.act(&Act::Place {
+                customer,
+                lines: vec![(customer, 1)],
+                method: "visa",
+                deadline_s: 900,
+                patience_ms: 20_000,
+            });
+        }
+        self.come_to_rest()?;
+        let books = self.shop.books();
+        let mut placed = books.orders.iter().filter(|(id, _)| !before.contains(id));
+        match placed.find(|(_, order)| order.expired) {
+            Some((id, _)) => Err(format!("order {id} was placed in peace and expired")),
+            None => Ok(()),
+        }
     }
 
     fn serves(&self) -> bool {

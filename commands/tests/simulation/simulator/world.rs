@@ -249,6 +249,11 @@ impl Node {
     pub fn jump(&self, seconds: i64) {
         *self.off.lock().unwrap() += TimeDelta::seconds(seconds);
     }
+
+    /// Sets the wall clock right.
+    pub fn set_right(&self) {
+        *self.off.lock().unwrap() = TimeDelta::zero();
+    }
 }
 
 /// The time at which every world begins.

@@ -5,7 +5,7 @@ use super::{Books, Broken, amount};
 use commands::gateway::Ending;
 use events::{
     Timestamp,
-    order::{DiscountKind, Event, Mail, Priced},
+    order::{DiscountKind, Event, Mail, Priced, RejectionReason},
 };
 use std::{collections::BTreeMap, time::Duration};
 use uuid::Uuid;
@@ -50,11 +50,13 @@ pub struct Order {
     pub lines: BTreeMap<Uuid, i64>,
     pub method: String,
     pub deadline: Timestamp,
+    pub not_after: Timestamp,
     pub status: Status,
     /// The total, once the order is priced.
     pub total: Option<i64>,
     pub paid: Option<Paid>,
     pub was_confirmed: bool,
+    pub expired: bool,
     pub stock_settled: bool,
     pub customer_settled: bool,
     /// The letters that events asked for.
@@ -83,10 +85,12 @@ impl Books {
                 lines: placed.lines.iter().map(|line| (line.product_id, line.quantity)).collect(),
                 method: placed.payment_method.to_string(),
                 deadline: placed.deadline,
+                not_after: placed.not_after,
                 status: Status::Pending,
                 total: None,
                 paid: None,
                 was_confirmed: false,
+                expired: false,
                 stock_settled: false,
                 customer_settled: false,
                 mails: BTreeMap::new(),
@@ -139,7 +143,10 @@ impl Books {
                 ensure!(Some(amount(refund.amount)) == order.total, "a refund of another sum");
                 order.paid = Some(Paid::Refunded);
             }
-            Event::Rejected(_) => order.moves(&[Status::Pending], Status::Rejected)?,
+            Event::Rejected(rejected) => {
+                order.expired = rejected.reason == RejectionReason::Expired;
+                order.moves(&[Status::Pending], Status::Rejected)?;
+            }
             Event::Confirmed(_) => {
                 let free = order.total == Some(0);
                 let paid = matches!(order.paid, Some(Paid::Captured(_)));

@@ -98,6 +98,11 @@ impl Run {
                     self.processes[at].node.jump(*seconds);
                 }
             }
+            Act::SetRight { process } => {
+                if let Some(at) = self.nth_process(*process) {
+                    self.processes[at].node.set_right();
+                }
+            }
             Act::Faults { partition, faults } => {
                 log.inject(self.partition(*partition), faults.iter().copied());
             }
@@ -228,7 +233,7 @@ impl Run {
     fn straggle(&self, id: Uuid) {
         let Some((_, router)) = self.shop.door() else { return };
         let order = self.shop.books().orders[&id].clone();
-        let not_after = order.deadline + TimeDelta::hours(1);
+        let not_after = order.not_after;
         let late = |stream, effect: String, command: commands::Command| commands::Request {
             command_id: Uuid::new_v5(&id, effect.as_bytes()),
             fingerprint: Fingerprint::default(),
