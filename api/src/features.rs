@@ -96,8 +96,8 @@ features! {
                 OrderStockSettled, MailSent or MailRefused; product: StockShipped"
         refuses "illegal-transition" => shipping_lowers_stock_and_cancelling_gives_it_back;
     cancel_order "Cancel an order and refund it"
-        writes "order: OrderCancelled, RefundIssued, OrderStockSettled, MailSent or MailRefused; \
-                product: StockReleased; customer: OrderClosed"
+        writes "order: OrderCancelled, RefundIssued or RefundFailed, OrderStockSettled, MailSent or \
+                MailRefused; product: StockReleased; customer: OrderClosed"
         refuses "illegal-transition" => a_cancelled_order_gives_the_money_back;
     get_order "Get an order" reads "orders" refuses "not-found"
         => every_operation_answers_as_documented;
@@ -112,7 +112,8 @@ features! {
     create_order_ticket "Create a ticket to follow an order in a browser" reads "orders" refuses "not-found"
         => tickets_open_one_order;
     payment_webhook "Receive notices from the payment gateway"
-        writes "order: PaymentCaptured, PaymentDeclined or PaymentVoided, as the gateway reports"
+        writes "order: PaymentCaptured, PaymentDeclined, PaymentVoided, RefundIssued or RefundFailed, as \
+                the gateway reports"
         refuses "invalid-signature" => notices_twice_late_and_out_of_order_change_nothing;
     report_sales "Report sales" reads "sales, products" refuses "forbidden"
         => a_report_is_the_sum_over_living_confirmed_orders;

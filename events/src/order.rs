@@ -33,6 +33,8 @@ stream_events! {
     Cancelled(Cancelled) = "OrderCancelled" v 2;
     /// The money was refunded.
     RefundIssued(RefundIssued) = "RefundIssued" v 1;
+    /// The money was not refunded, although it is due.
+    RefundFailed(RefundFailed) = "RefundFailed" v 1;
     /// The customer's stream has closed the order. Bookkeeping.
     CustomerSettled(CustomerSettled) = "OrderCustomerSettled" v 1;
     /// The streams of all products have closed the order. Bookkeeping.
@@ -60,7 +62,8 @@ impl Event {
             | Self::Shipped(_)
             | Self::Delivered(_)
             | Self::Cancelled(_)
-            | Self::RefundIssued(_) => false,
+            | Self::RefundIssued(_)
+            | Self::RefundFailed(_) => false,
             Self::CustomerSettled(_)
             | Self::StockSettled(_)
             | Self::MailSent(_)
@@ -281,8 +284,26 @@ pub struct RefundIssued {
     pub ordinal: u32,
     /// The gateway's id of the refund.
     pub refund_id: Arc<str>,
-    /// The amount refunded.
+    /// The amount that the customer has back. Part of it may have been refunded in the gateway's
+    /// dashboard before.
     pub amount: Money,
+}
+
+/// A refund failed: the gateway refused it, or the bank sent the money back after the gateway had
+/// accepted it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RefundFailed {
+    /// The attempt whose payment was captured.
+    pub ordinal: u32,
+    /// Which refund of this payment, from 1.
+    pub refund: u32,
+    /// The gateway's id of the refund; absent if the gateway refused to make one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refund_id: Option<Arc<str>>,
+    /// The gateway's code for the reason.
+    pub code: Arc<str>,
+    /// Whether the shop tries again. If not, a person must return the money.
+    pub again: bool,
 }
 
 /// The customer's stream has closed the order.

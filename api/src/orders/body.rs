@@ -125,6 +125,8 @@ pub enum RefundStatus {
     Pending,
     /// The money has been returned.
     Done,
+    /// A refund failed. The shop tries again, or returns the money by hand.
+    Failed,
 }
 
 /// Kind of a discount.
@@ -185,6 +187,7 @@ fn refund(order: &Order) -> &'static str {
         RefundState::None => "none",
         RefundState::Pending => "pending",
         RefundState::Done => "done",
+        RefundState::Failed => "failed",
     }
 }
 

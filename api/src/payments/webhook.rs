@@ -14,10 +14,6 @@ use commands::{
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// The event type for a refund that Stripe accepted and a bank refused later. The log records the
-/// refund as done by then.
-const REFUND_FAILED: &str = "refund.failed";
-
 /// Receive a notice from Stripe that a payment has changed.
 ///
 /// The shop does not rely on the notice's content: it fetches the payment from Stripe and records
@@ -68,10 +64,6 @@ async fn follow(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Json<Valu
     }
     let Notice { kind, payment_id } = Notice::of(body);
     let Some(payment_id) = payment_id else { return Ok(heard("ignored")) };
-    if kind == REFUND_FAILED {
-        tracing::error!(payment_id, "a refund failed at Stripe, return the money by hand");
-        metrics::counter!("orderlog_payment_refunds_failed_total").increment(1);
-    }
     match webhook.payments.follow_up(&payment_id).await {
         Ok(outcome) => {
             tracing::debug!(kind, payment_id, ?outcome, "handled a notice of the gateway");

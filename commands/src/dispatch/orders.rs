@@ -4,10 +4,10 @@ use super::{EffectError, Executor, answer_or_refusal, owed_request};
 use crate::{
     aggregate::EffectId,
     customer,
-    gateway::{Creation, Ending, NewPayment},
+    gateway::{Creation, Ending, NewPayment, Refund},
     order::{
-        self, Effect, Price, RecordCaptured, RecordDeclined, RecordRefund, RecordVoided,
-        StartPayment, rejected,
+        self, Effect, Price, RecordCaptured, RecordDeclined, RecordRefund, RecordRefundFailed,
+        RecordVoided, StartPayment, rejected,
     },
     product::{self, Close, Reserve},
     request::{Outcome, Refusal, Request, State},
@@ -36,6 +36,19 @@ struct Opened {
 struct Reserved {
     lines: Vec<ReservedLine>,
     positions: Vec<Position>,
+}
+
+/// A refund that an order owes.
+pub(super) struct OwedRefund<'a> {
+    pub ordinal: u32,
+    pub refund: u32,
+    pub payment_id: &'a str,
+    pub amount: Money,
+}
+
+/// The gateway's key of a refund.
+pub(super) fn refund_key(order: StreamId, refund: u32) -> String {
+    format!("{order}/refund/{refund}")
 }
 
 impl Executor {
@@ -77,18 +90,10 @@ impl Executor {
                     .ok_or(EffectError::UnderWay)?;
                 self.send_to_order(order, id, record(*ordinal, *amount, ending)).await
             }
-            Effect::Refund { ordinal, payment_id, amount } => {
-                let mut key = format!("{order}/refund/{ordinal}");
-                if Bug::EffectNamedByVersion.is_planted() {
-                    key = format!("{order}/refund/{}", self.router.state(order).await?.version);
-                }
-                let refund_id = self
-                    .call("refund", |gateway| async move {
-                        gateway.refund(&key, payment_id, *amount).await
-                    })
-                    .await?;
-                let refund = RecordRefund { ordinal: *ordinal, refund_id, amount: *amount };
-                self.send_to_order(order, id, refund.into()).await
+            Effect::Refund { ordinal, refund, payment_id, amount } => {
+                let owed =
+                    OwedRefund { ordinal: *ordinal, refund: *refund, payment_id, amount: *amount };
+                self.refund(order, id, owed).await
             }
             Effect::CloseCustomer { customer_id, confirmed, not_after } => {
                 let (confirmed, not_after) = (*confirmed, *not_after);
@@ -116,6 +121,52 @@ impl Executor {
                 self.close_stock(order, id, lines, product::Command::Ship(close)).await
             }
         }
+    }
+
+    /// Refunds a payment and records what came of it.
+    pub(super) async fn refund(
+        &self,
+        order: StreamId,
+        effect: EffectId,
+        owed: OwedRefund<'_>,
+    ) -> Result<(), EffectError> {
+        let OwedRefund { ordinal, refund, payment_id, amount } = owed;
+        let mut key = refund_key(order, refund);
+        if Bug::EffectNamedByVersion.is_planted() {
+            key = format!("{order}/refund/{}", self.router.state(order).await?.version);
+        }
+        let answer = self
+            .call("refund", |gateway| async move { gateway.refund(&key, payment_id, amount).await })
+            .await?;
+        match answer {
+            Refund::Issued(refund_id) => {
+                let issued = RecordRefund { ordinal, refund_id, amount };
+                self.send_to_order(order, effect, issued.into()).await
+            }
+            Refund::Refused(code) => {
+                let failed = RecordRefundFailed { ordinal, refund, refund_id: None, code };
+                self.record_failed_refund(order, failed).await
+            }
+        }
+    }
+
+    /// Records that a refund failed, and tells whoever watches: money is due that the customer does
+    /// not have.
+    pub(super) async fn record_failed_refund(
+        &self,
+        order: StreamId,
+        failed: RecordRefundFailed,
+    ) -> Result<(), EffectError> {
+        let RecordRefundFailed { refund, ref refund_id, ref code, .. } = failed;
+        let effect = EffectId { name: "refund-failed", ordinal: refund };
+        let (refund_id, code) = (refund_id.clone(), Arc::clone(code));
+        let request = owed_request(order, order, &effect.to_string(), order::Command::from(failed));
+        if let Ok(Outcome { changed: true, .. }) = self.send_command(request).await? {
+            let refund_id = refund_id.as_deref();
+            tracing::error!(%order, refund, refund_id, %code, "a refund failed");
+            metrics::counter!("orderlog_payment_refunds_failed_total").increment(1);
+        }
+        Ok(())
     }
 
     /// Sends the command that ends an effect. A refusal means that the order has moved on; what it
@@ -272,6 +323,7 @@ impl Executor {
 pub(super) fn record(ordinal: u32, amount: Money, ending: Ending) -> order::Command {
     match ending {
         Ending::Captured => RecordCaptured { ordinal, amount }.into(),
+        Ending::CapturedInPart(amount) => RecordCaptured { ordinal, amount }.into(),
         Ending::Declined(code) => RecordDeclined { ordinal, code }.into(),
         Ending::Voided => RecordVoided { ordinal }.into(),
     }

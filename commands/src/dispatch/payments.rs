@@ -1,10 +1,14 @@
 //! Calls to the gateway, and notices from it.
 
-use super::{EffectError, Executor, GATEWAY_TIMEOUT, board::Queue, orders::record};
+use super::{
+    EffectError, Executor, GATEWAY_TIMEOUT,
+    board::Queue,
+    orders::{OwedRefund, record, refund_key},
+};
 use crate::{
     aggregate::EffectId,
-    gateway::{Ending, Gateway, GatewayError, Seen},
-    order::Order,
+    gateway::{Ending, FailedRefund, Gateway, GatewayError, Seen},
+    order::{Order, Payment, PaymentState, RecordRefundFailed},
     request::State,
 };
 use events::StreamId;
@@ -92,6 +96,18 @@ impl Payments {
         else {
             return Ok(NoticeResult::NotOurs);
         };
+        match payment.state {
+            PaymentState::Refunded => return self.follow_refund(stream, payment).await,
+            // Somebody may have returned the money by hand.
+            PaymentState::RefundRefused => {
+                let &Payment { ordinal, refund, ref payment_id, amount, .. } = payment;
+                let owed = OwedRefund { ordinal, refund, payment_id, amount };
+                let effect = EffectId { name: "notice/refunded", ordinal: refund };
+                self.executor.refund(stream, effect, owed).await?;
+                return Ok(NoticeResult::Recorded);
+            }
+            _ => {}
+        }
         let Some(ending) = ending else {
             self.queue.hurry(stream);
             return Ok(NoticeResult::Pending);
@@ -100,6 +116,28 @@ impl Payments {
         self.executor
             .send_to_order(stream, effect, record(payment.ordinal, payment.amount, ending))
             .await?;
+        Ok(NoticeResult::Recorded)
+    }
+
+    /// Looks whether the refund has failed since.
+    async fn follow_refund(
+        &self,
+        order: StreamId,
+        payment: &Payment,
+    ) -> Result<NoticeResult, EffectError> {
+        let &Payment { ordinal, refund, ref payment_id, .. } = payment;
+        let key = refund_key(order, refund);
+        let failed = self
+            .executor
+            .call("failed-refund", |gateway| async move {
+                gateway.failed_refund(&key, payment_id).await
+            })
+            .await?;
+        let Some(FailedRefund { refund_id, code }) = failed else {
+            return Ok(NoticeResult::NotOurs);
+        };
+        let failed = RecordRefundFailed { ordinal, refund, refund_id: Some(refund_id), code };
+        self.executor.record_failed_refund(order, failed).await?;
         Ok(NoticeResult::Recorded)
     }
 
@@ -115,7 +153,7 @@ impl Payments {
 /// repeated notice is the same command.
 fn notice_of(ending: &Ending) -> &'static str {
     match ending {
-        Ending::Captured => "notice/captured",
+        Ending::Captured | Ending::CapturedInPart(_) => "notice/captured",
         Ending::Declined(_) => "notice/declined",
         Ending::Voided => "notice/voided",
     }

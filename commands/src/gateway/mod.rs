@@ -31,6 +31,8 @@ pub struct GatewayError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 pub enum Ending {
     /// The money was taken.
     Captured,
+    /// Only this part of the money was taken.
+    CapturedInPart(Money),
     /// The gateway declined it. Contains the gateway's code for the reason.
     Declined(Arc<str>),
     /// It was cancelled before money moved.
@@ -57,6 +59,24 @@ pub enum Creation {
     Created(Arc<str>),
     /// The gateway refuses to create it, so no money can move. Contains its code for the reason.
     Declined(Arc<str>),
+}
+
+/// The gateway's answer to a refund.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refund {
+    /// The customer has all of the money back, or will have it. Contains the id of the refund.
+    Issued(Arc<str>),
+    /// The gateway refuses, and would refuse again. Contains its code for the reason.
+    Refused(Arc<str>),
+}
+
+/// A refund that the gateway had accepted and that failed later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedRefund {
+    /// The gateway's id of the refund.
+    pub refund_id: Arc<str>,
+    /// The gateway's code for the reason.
+    pub code: Arc<str>,
 }
 
 /// A payment as the gateway reports it.
@@ -91,7 +111,8 @@ pub trait Gateway: Send + Sync + 'static {
     /// [`GatewayError`]: try again.
     async fn settle(&self, payment_id: &str) -> Result<Option<Ending>, GatewayError>;
 
-    /// Refunds a captured payment, once for each `key`. Returns the refund's id.
+    /// Refunds what is left of a captured payment, once for each `key`. `amount` is what was
+    /// captured.
     ///
     /// # Errors
     /// [`GatewayError`]: try again.
@@ -100,7 +121,20 @@ pub trait Gateway: Send + Sync + 'static {
         key: &str,
         payment_id: &str,
         amount: Money,
-    ) -> Result<Arc<str>, GatewayError>;
+    ) -> Result<Refund, GatewayError>;
+
+    /// Looks whether the refund that was made under `key` has failed since.
+    ///
+    /// # Errors
+    /// [`GatewayError`]: try again.
+    async fn failed_refund(
+        &self,
+        key: &str,
+        payment_id: &str,
+    ) -> Result<Option<FailedRefund>, GatewayError> {
+        let _ = (key, payment_id);
+        Ok(None)
+    }
 
     /// Looks up a payment without changing it. `None` if it does not belong to this shop. Called
     /// when the gateway has sent a notice about the payment, because a notice itself is not

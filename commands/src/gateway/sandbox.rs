@@ -15,7 +15,7 @@
 
 mod journal;
 
-use super::{Creation, Ending, Gateway, GatewayError, NewPayment};
+use super::{Creation, Ending, Gateway, GatewayError, NewPayment, Refund};
 use async_trait::async_trait;
 use events::{Environment, Money};
 use journal::{Entry, Journal};
@@ -258,14 +258,14 @@ impl Gateway for SandboxGateway {
         key: &str,
         payment_id: &str,
         amount: Money,
-    ) -> Result<Arc<str>, GatewayError> {
+    ) -> Result<Refund, GatewayError> {
         let refund_id = id_of("re", key);
         let books = &mut self.turn().await?.0;
         if !books.find(payment_id)?.refunds.contains(&refund_id) {
             let (payment_id, refund_id) = (payment_id.into(), Arc::clone(&refund_id));
             books.write(Entry::Refunded { payment_id, refund_id, amount })?;
         }
-        Ok(refund_id)
+        Ok(Refund::Issued(refund_id))
     }
 }
 

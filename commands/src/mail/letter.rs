@@ -152,8 +152,12 @@ impl Letter {
             reason: self.reason.as_deref().filter(|_| is_cancelled),
             refund: match self.refund {
                 RefundState::None => None,
-                RefundState::Pending | RefundState::Done if !is_cancelled => None,
-                RefundState::Pending => Some("We will refund the amount you paid."),
+                RefundState::Pending | RefundState::Done | RefundState::Failed if !is_cancelled => {
+                    None
+                }
+                RefundState::Pending | RefundState::Failed => {
+                    Some("We will refund the amount you paid.")
+                }
                 RefundState::Done => Some("We have refunded the amount you paid."),
             },
         }

@@ -34,6 +34,8 @@ pub enum Command {
     ChangeStatus(Status),
     /// Record that the gateway has refunded the payment. Internal.
     RecordRefund(RecordRefund),
+    /// Record that a refund failed. Internal.
+    RecordRefundFailed(RecordRefundFailed),
     /// Record that the customer's stream has closed the order. Internal.
     RecordCustomerClosed,
     /// Record that the products' streams have closed the order. Internal.
@@ -129,6 +131,19 @@ pub struct Cancel {
     pub reason: Option<Arc<str>>,
 }
 
+/// Record that a refund failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordRefundFailed {
+    /// The attempt whose money should be refunded.
+    pub ordinal: u32,
+    /// Which refund of it, from 1.
+    pub refund: u32,
+    /// The gateway's id of the refund that failed; `None` if the gateway refuses to make one.
+    pub refund_id: Option<Arc<str>>,
+    /// The gateway's code for the reason.
+    pub code: Arc<str>,
+}
+
 /// Record that the gateway has refunded the payment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordRefund {
@@ -169,6 +184,7 @@ into_command!(
     Cancel => Cancel,
     Status => ChangeStatus,
     RecordRefund => RecordRefund,
+    RecordRefundFailed => RecordRefundFailed,
     RecordMailSent => RecordMailSent,
     RecordMailRefused => RecordMailRefused
 );

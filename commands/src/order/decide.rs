@@ -39,6 +39,7 @@ impl Aggregate for Order {
             Command::Cancel(cancel) => self.cancel(status, cancel),
             Command::ChangeStatus(to) => self.change_status(status, *to),
             Command::RecordRefund(refund) => self.record_refund(status, refund),
+            Command::RecordRefundFailed(failed) => self.record_refund_failed(status, failed),
             Command::RecordCustomerClosed => self.record_customer_closed(status),
             Command::RecordStockClosed => self.record_stock_closed(status),
             Command::RecordMailSent(sent) => Ok(self.record_mail_sent(sent)),

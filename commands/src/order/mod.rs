@@ -30,7 +30,7 @@ mod tests;
 
 pub use command::{
     Cancel, Command, Place, Price, RecordCaptured, RecordDeclined, RecordMailRefused,
-    RecordMailSent, RecordRefund, RecordVoided, ReservedLine, StartPayment,
+    RecordMailSent, RecordRefund, RecordRefundFailed, RecordVoided, ReservedLine, StartPayment,
 };
 pub(crate) use decide::rejected;
 pub use error::Refusal;

@@ -59,6 +59,8 @@ pub enum Effect {
     Refund {
         /// The attempt whose payment was captured.
         ordinal: u32,
+        /// Which refund of it, from 1.
+        refund: u32,
         /// The gateway's id of the payment.
         payment_id: Arc<str>,
         /// The amount that was captured.
@@ -104,7 +106,7 @@ impl Effect {
             Self::StartPayment { ordinal, .. } => ("start-payment", *ordinal),
             Self::Capture { ordinal, .. } => ("capture", *ordinal),
             Self::Settle { ordinal, .. } => ("settle", *ordinal),
-            Self::Refund { ordinal, .. } => ("refund", *ordinal),
+            Self::Refund { refund, .. } => ("refund", *refund),
             Self::CloseCustomer { .. } => ("close-customer", 0),
             Self::ReleaseStock { .. } => ("release-stock", 0),
             Self::ShipStock { .. } => ("ship-stock", 0),
@@ -184,7 +186,7 @@ impl Order {
 
 impl Payment {
     fn owed(&self, status: Status) -> Option<Effect> {
-        let Self { ordinal, amount, .. } = *self;
+        let Self { ordinal, amount, refund, .. } = *self;
         let payment_id = Arc::clone(&self.payment_id);
         match self.state {
             PaymentState::Started if status == Status::Pending => {
@@ -193,12 +195,13 @@ impl Payment {
             PaymentState::Started if Bug::PaymentNotSettled.is_planted() => None,
             PaymentState::Started => Some(Effect::Settle { ordinal, payment_id, amount }),
             PaymentState::Captured if status.is_dead() => {
-                Some(Effect::Refund { ordinal, payment_id, amount })
+                Some(Effect::Refund { ordinal, refund, payment_id, amount })
             }
             PaymentState::Captured
             | PaymentState::Declined
             | PaymentState::Voided
-            | PaymentState::Refunded => None,
+            | PaymentState::Refunded
+            | PaymentState::RefundRefused => None,
         }
     }
 }

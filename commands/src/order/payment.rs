@@ -2,14 +2,20 @@
 //! every status; recording the same report again changes nothing.
 
 use super::{
-    Order, Payment, PaymentState, RecordCaptured, RecordDeclined, RecordRefund, RecordVoided,
-    Refusal, StartPayment, Status, decide::rejected,
+    Order, Payment, PaymentState, RecordCaptured, RecordDeclined, RecordRefund, RecordRefundFailed,
+    RecordVoided, Refusal, StartPayment, Status, decide::rejected,
 };
 use events::order::{
     Confirmed, Event, PaymentCaptured, PaymentDeclined, PaymentStarted, PaymentVoided,
-    RefundIssued, Rejected, RejectionReason,
+    RefundFailed, RefundIssued, Rejected, RejectionReason,
 };
 use std::sync::Arc;
+
+/// How many refunds of a payment may fail before a person must return the money.
+const REFUNDS: u32 = 3;
+
+/// The decline code of a pending order of whose payment only a part was taken.
+const SHORT: &str = "amount_received";
 
 /// The decline code of a pending order whose payment was voided at the gateway, not by this
 /// program.
@@ -59,12 +65,18 @@ impl Order {
         let captured = PaymentCaptured { ordinal, amount }.into();
         Ok(match payment.state {
             PaymentState::Started if status == Status::Pending => {
-                vec![captured, Confirmed { mail: true }.into()]
+                // Less was taken than is to be paid. What was taken goes back.
+                let end = if amount.amount < payment.amount.amount {
+                    Rejected { decline_code: Some(SHORT.into()), ..declined() }.into()
+                } else {
+                    Confirmed { mail: true }.into()
+                };
+                vec![captured, end]
             }
             // The money was taken, even if the gateway reported otherwise before. The order then
             // owes a refund.
             PaymentState::Started | PaymentState::Declined | PaymentState::Voided => vec![captured],
-            PaymentState::Captured | PaymentState::Refunded => vec![],
+            PaymentState::Captured | PaymentState::Refunded | PaymentState::RefundRefused => vec![],
         })
     }
 
@@ -109,12 +121,35 @@ impl Order {
         let RecordRefund { ordinal, refund_id, amount } = refund.clone();
         let Some(payment) = self.payment_of(status, ordinal)? else { return Ok(vec![]) };
         match payment.state {
-            PaymentState::Captured => Ok(vec![RefundIssued { ordinal, refund_id, amount }.into()]),
+            PaymentState::Captured | PaymentState::RefundRefused => {
+                Ok(vec![RefundIssued { ordinal, refund_id, amount }.into()])
+            }
             PaymentState::Refunded => Ok(vec![]),
             PaymentState::Started | PaymentState::Declined | PaymentState::Voided => {
                 Err(Refusal::NotOwed { status })
             }
         }
+    }
+
+    /// A refusal of the gateway is recorded while the refund is owed; a refund that failed later,
+    /// once it is recorded as made. Anything else is old news.
+    pub(super) fn record_refund_failed(
+        &self,
+        status: Status,
+        failed: &RecordRefundFailed,
+    ) -> Result<Vec<Event>, Refusal> {
+        if !status.is_dead() {
+            return Err(Refusal::NotOwed { status });
+        }
+        let RecordRefundFailed { ordinal, refund, refund_id, code } = failed.clone();
+        let Some(payment) = self.payment_of(status, ordinal)? else { return Ok(vec![]) };
+        let expected =
+            if refund_id.is_some() { PaymentState::Refunded } else { PaymentState::Captured };
+        if payment.refund != refund || payment.state != expected {
+            return Ok(vec![]);
+        }
+        let again = refund_id.is_some() && refund < REFUNDS;
+        Ok(vec![RefundFailed { ordinal, refund, refund_id, code, again }.into()])
     }
 
     /// The payment with this ordinal. `None` if the order is finished and has no such payment, or
@@ -136,7 +171,10 @@ impl Order {
 
 /// Rejects a pending order; an order in any other status stays as it is.
 fn end_without_money(status: Status, code: &str) -> Option<Event> {
-    let declined = rejected(RejectionReason::PaymentDeclined);
     (status == Status::Pending)
-        .then(|| Rejected { decline_code: Some(code.into()), ..declined }.into())
+        .then(|| Rejected { decline_code: Some(code.into()), ..declined() }.into())
+}
+
+fn declined() -> Rejected {
+    rejected(RejectionReason::PaymentDeclined)
 }

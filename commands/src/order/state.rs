@@ -71,6 +71,8 @@ pub enum RefundState {
     Pending,
     /// The refund was made.
     Done,
+    /// A refund failed. The shop tries again, or a person must return the money.
+    Failed,
 }
 
 /// The state of a payment, as far as the log knows it.
@@ -86,6 +88,8 @@ pub enum PaymentState {
     Voided,
     /// The money was taken and refunded.
     Refunded,
+    /// The money was taken and is due, but the gateway refuses to refund it.
+    RefundRefused,
 }
 
 /// A payment at the gateway.
@@ -99,6 +103,8 @@ pub struct Payment {
     pub amount: Money,
     /// Its state.
     pub state: PaymentState,
+    /// Which refund of it is owed or was made, from 1.
+    pub refund: u32,
 }
 
 /// The part of an order that is dropped once the order is finished and owes nothing.
@@ -137,7 +143,6 @@ pub struct Order {
     pub(super) was_confirmed: bool,
     pub(super) closes: Closes,
     pub(super) mails: OwedMails,
-    refunded: bool,
     rejection: Option<RejectionReason>,
     cancel_reason: Option<Arc<str>>,
     shown: Shown,
@@ -183,11 +188,14 @@ impl Order {
 
     /// Whether the customer gets money back.
     pub fn refund_state(&self) -> RefundState {
-        let dead = self.status.is_some_and(Status::is_dead);
-        match self.payment().map(|payment| payment.state) {
-            Some(PaymentState::Started | PaymentState::Captured) if dead => RefundState::Pending,
-            _ if self.refunded => RefundState::Done,
-            _ => RefundState::None,
+        let is_dead = self.status.is_some_and(Status::is_dead);
+        let Some(payment) = self.payment().filter(|_| is_dead) else { return RefundState::None };
+        match payment.state {
+            PaymentState::Captured if payment.refund > 1 => RefundState::Failed,
+            PaymentState::Started | PaymentState::Captured => RefundState::Pending,
+            PaymentState::Refunded => RefundState::Done,
+            PaymentState::RefundRefused => RefundState::Failed,
+            PaymentState::Declined | PaymentState::Voided => RefundState::None,
         }
     }
 
@@ -216,6 +224,7 @@ impl Order {
                     payment_id: Arc::clone(&started.payment_id),
                     amount: started.amount,
                     state: PaymentState::Started,
+                    refund: 1,
                 }));
             }
             Event::PaymentCaptured(captured) => {
@@ -223,9 +232,14 @@ impl Order {
             }
             Event::PaymentDeclined(_) => self.pay(PaymentState::Declined, None),
             Event::PaymentVoided(_) => self.pay(PaymentState::Voided, None),
-            Event::RefundIssued(_) => {
-                self.refunded = true;
-                self.pay(PaymentState::Refunded, None);
+            Event::RefundIssued(_) => self.pay(PaymentState::Refunded, None),
+            Event::RefundFailed(failed) => {
+                let owes =
+                    if failed.again { PaymentState::Captured } else { PaymentState::RefundRefused };
+                self.pay(owes, None);
+                self.payment = self.payment.take().map(|payment| {
+                    Arc::new(Payment { refund: failed.refund + 1, ..Payment::clone(&payment) })
+                });
             }
             Event::Confirmed(confirmed) => {
                 self.was_confirmed = true;
@@ -288,14 +302,13 @@ impl Order {
 
     /// Drops what a shipped or finished order that owes nothing no longer needs. Not every shop says
     /// of its orders that they are delivered. A declined or voided payment stays: if the gateway
-    /// takes the money after all, the order still knows which payment to refund.
+    /// takes the money after all, the order still knows which payment to refund. A refunded one
+    /// stays as well: the bank may send the money back days later.
     pub(super) fn forget(&mut self) {
         if !self.status.is_some_and(Status::is_done) || !self.owed().is_empty() {
             return;
         }
         self.detail = None;
-        self.payment.take_if(|payment| {
-            matches!(payment.state, PaymentState::Captured | PaymentState::Refunded)
-        });
+        self.payment.take_if(|payment| payment.state == PaymentState::Captured);
     }
 }

@@ -11,8 +11,8 @@ use events::{
     order::{
         Cancelled, Confirmed, CustomerSettled, Delivered, Discount, DiscountKind, Event, Line,
         Mail, MailRefused, MailSent, PaymentCaptured, PaymentDeclined, PaymentStarted,
-        PaymentVoided, Placed, Priced, PricedLine, ProcessingStarted, RefundIssued, Rejected,
-        RejectionReason, Shipped, StockSettled,
+        PaymentVoided, Placed, Priced, PricedLine, ProcessingStarted, RefundFailed, RefundIssued,
+        Rejected, RejectionReason, Shipped, StockSettled,
     },
 };
 use proptest::prelude::*;
@@ -476,8 +476,12 @@ mod money {
     fn a_refund_gives_back_what_was_taken() {
         let less = PaymentCaptured { ordinal: 1, amount: pounds(19_00) };
         let order = order([placed(), priced(), started(), expired(), less.into()]);
-        let refund =
-            Effect::Refund { ordinal: 1, payment_id: "pi_1".into(), amount: pounds(19_00) };
+        let refund = Effect::Refund {
+            ordinal: 1,
+            refund: 1,
+            payment_id: "pi_1".into(),
+            amount: pounds(19_00),
+        };
         assert_eq!(order.state.owed()[0], refund);
     }
 
@@ -500,9 +504,67 @@ mod money {
             let mut order = order.when(refund()).then([refunded()]);
             owes(&order, &[]);
             order.state.compact();
-            assert_eq!(order.state.payment(), None);
+            assert_eq!(order.state.detail(), None);
             assert_eq!(order.state.refund_state(), RefundState::Done);
         }
+    }
+
+    fn refund_failed(refund: u32, refund_id: Option<&str>) -> RecordRefundFailed {
+        let (refund_id, code) = (refund_id.map(Into::into), "expired_card".into());
+        RecordRefundFailed { ordinal: 1, refund, refund_id, code }
+    }
+
+    fn refund_has_failed(refund: u32, refund_id: Option<&str>, again: bool) -> Event {
+        let RecordRefundFailed { ordinal, refund, refund_id, code } =
+            refund_failed(refund, refund_id);
+        RefundFailed { ordinal, refund, refund_id, code, again }.into()
+    }
+
+    #[test]
+    fn a_refund_that_fails_later_is_owed_again_three_times() {
+        let mut order = order([placed(), priced(), started(), expired(), captured(), refunded()]);
+        for (number, again) in [(1, true), (2, true), (3, false)] {
+            let failed = || refund_failed(number, Some("re_1"));
+            let has_failed = refund_has_failed(number, Some("re_1"), again);
+            order = order.when(failed()).then([has_failed]).when(failed()).then_nothing();
+            assert_eq!(order.state.refund_state(), RefundState::Failed);
+            let next = format!("refund/{}", number + 1);
+            if again {
+                owes(&order, &[&next, "close-customer", "release-stock"]);
+                order = order.when(refund()).then([refunded()]);
+                assert_eq!(order.state.refund_state(), RefundState::Done);
+            } else {
+                owes(&order, &["close-customer", "release-stock"]);
+            }
+        }
+        // A person returned the money.
+        order.when(refund()).then([refunded()]);
+    }
+
+    #[test]
+    fn a_refund_that_is_refused_is_owed_no_longer() {
+        let order = order([placed(), priced(), started(), expired(), captured()])
+            .when(refund_failed(1, None))
+            .then([refund_has_failed(1, None, false)])
+            .when(refund_failed(1, None))
+            .then_nothing();
+        owes(&order, &["close-customer", "release-stock"]);
+        assert_eq!(order.state.refund_state(), RefundState::Failed);
+        order.when(refund()).then([refunded()]);
+    }
+
+    #[test]
+    fn a_payment_of_which_only_a_part_was_taken_confirms_nothing() {
+        let part = || RecordCaptured { ordinal: 1, amount: pounds(19_00) };
+        let order = order([placed(), priced(), started()]).when(part()).then([
+            PaymentCaptured { ordinal: 1, amount: pounds(19_00) }.into(),
+            Rejected {
+                decline_code: Some("amount_received".into()),
+                ..rejected(RejectionReason::PaymentDeclined)
+            }
+            .into(),
+        ]);
+        owes(&order, &["refund/1", "close-customer", "release-stock"]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use commands::{
     Command, CommandError, Outcome, Outside, Request, Router, ShardState, State, WriteSettings,
     WriteSide,
     customer::{self, Customer},
-    gateway::{Creation, Ending, Gateway, GatewayError, NewPayment, SandboxGateway},
+    gateway::{Creation, Ending, Gateway, GatewayError, NewPayment, Refund, SandboxGateway},
     mail::NoMailer,
     order::{self, Order},
     product::{self, Product},
@@ -173,7 +173,7 @@ impl Gateway for Counting {
         key: &str,
         payment_id: &str,
         amount: Money,
-    ) -> Result<Arc<str>, GatewayError> {
+    ) -> Result<Refund, GatewayError> {
         let refund = self.sandbox.refund(key, payment_id, amount).await?;
         self.moved.lock().unwrap().insert(payment_id.to_owned(), 0);
         Ok(refund)

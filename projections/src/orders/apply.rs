@@ -85,6 +85,7 @@ impl StreamRow for OrderRow {
             E::PaymentDeclined(_) => self.pay(Payment::Declined),
             E::PaymentVoided(_) => self.pay(Payment::Voided),
             E::RefundIssued(_) => self.pay(Payment::Refunded),
+            E::RefundFailed(_) => self.pay(Payment::RefundFailed),
             E::Confirmed(_) => self.stand(Status::Confirmed),
             E::ProcessingStarted(_) => self.stand(Status::Processing),
             E::Shipped(_) => self.stand(Status::Shipped),
@@ -133,11 +134,19 @@ pub(super) enum Payment {
     Declined,
     Voided,
     Refunded,
+    RefundFailed,
 }
 
 impl Payment {
-    const ALL: [Self; 6] =
-        [Self::None, Self::Started, Self::Captured, Self::Declined, Self::Voided, Self::Refunded];
+    const ALL: [Self; 7] = [
+        Self::None,
+        Self::Started,
+        Self::Captured,
+        Self::Declined,
+        Self::Voided,
+        Self::Refunded,
+        Self::RefundFailed,
+    ];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -147,6 +156,7 @@ impl Payment {
             Self::Declined => "declined",
             Self::Voided => "voided",
             Self::Refunded => "refunded",
+            Self::RefundFailed => "refund_failed",
         }
     }
 
@@ -163,6 +173,7 @@ impl Payment {
         match self {
             Self::Started | Self::Captured => Refund::Pending,
             Self::Refunded => Refund::Done,
+            Self::RefundFailed => Refund::Failed,
             Self::None | Self::Declined | Self::Voided => Refund::None,
         }
     }

@@ -78,6 +78,8 @@ pub enum Refund {
     Pending,
     /// The money was refunded.
     Done,
+    /// A refund failed.
+    Failed,
 }
 
 impl Refund {
@@ -87,6 +89,7 @@ impl Refund {
             Self::None => "none",
             Self::Pending => "pending",
             Self::Done => "done",
+            Self::Failed => "failed",
         }
     }
 }

@@ -169,6 +169,7 @@ impl Open {
             | E::PaymentDeclined(_)
             | E::PaymentVoided(_)
             | E::RefundIssued(_)
+            | E::RefundFailed(_)
             | E::ProcessingStarted(_)
             | E::Delivered(_)
             | E::CustomerSettled(_)

@@ -138,6 +138,7 @@ fn order(facts: &[&Fact]) -> Value {
             ("PaymentDeclined", "declined"),
             ("PaymentVoided", "voided"),
             ("RefundIssued", "refunded"),
+            ("RefundFailed", "refund_failed"),
         ],
         "none",
     );

@@ -58,6 +58,7 @@ async fn check_orders(models: &ReadModels, id: Uuid, events: &[(Record, Event)])
     assert_eq!(order.updated_at, shown.time);
     assert_eq!(order.placed_at, events[0].0.time);
     let refund = match (status, has("RefundIssued"), has("PaymentCaptured")) {
+        (Status::Cancelled, ..) if has("RefundFailed") => orders::Refund::Failed,
         (Status::Cancelled, true, _) => orders::Refund::Done,
         (Status::Cancelled, false, true) => orders::Refund::Pending,
         _ => orders::Refund::None,

@@ -319,6 +319,13 @@ fn order_life(
         let refund_id = "re_1".into();
         if chance.one_in(2) {
             life.push_back(order::RefundIssued { ordinal, refund_id, amount }.into());
+            if chance.one_in(2) {
+                let (refund_id, code) = (Some("re_1".into()), "expired_card".into());
+                let again = true;
+                life.push_back(
+                    order::RefundFailed { ordinal, refund: 1, refund_id, code, again }.into(),
+                );
+            }
         }
     } else {
         outcome.confirmed = true;

@@ -129,6 +129,11 @@ impl Order {
                 self.open_payments.remove(ordinal);
             }
             order::Event::RefundIssued(refund) => self.refunded.push(refund.amount.amount),
+            order::Event::RefundFailed(failed) => {
+                if failed.refund_id.is_some() {
+                    self.refunded.pop();
+                }
+            }
             order::Event::Confirmed(confirmed) => {
                 self.owe(confirmed.mail, order::Mail::Confirmed);
                 self.confirmations += 1;

@@ -4,6 +4,7 @@
 mod life_cycle;
 mod money;
 mod outages;
+mod refunds;
 mod settings;
 mod stripe;
 mod stripe_mock;

@@ -160,6 +160,44 @@ impl Stripe {
         });
     }
 
+    /// Refunds a part of a payment, or all of it, in Stripe's dashboard.
+    pub fn refund_by_hand(&self, payment: &str, amount: i64) {
+        self.change(|books| {
+            let id = format!("re_{}", Uuid::now_v7().simple());
+            if amount == books.intents[payment].amount {
+                let entry = json!({"did": "refunded", "payment_id": payment, "refund_id": id});
+                books.journal.push(entry);
+            }
+            books.refunds.push((id, payment.to_owned(), amount, String::new()));
+        });
+    }
+
+    /// The bank sends the last refund of a payment back.
+    pub fn fail_refund(&self, payment: &str) {
+        self.change(|books| {
+            let last = books.refunds.iter().rfind(|refund| refund.1 == payment);
+            let id = last.expect("it was refunded").0.clone();
+            books.journal.retain(|entry| entry["refund_id"] != id.as_str());
+            books.failed_refunds.insert(id);
+        });
+    }
+
+    /// Refuses refunds with this code, or no longer.
+    pub fn refuse_refunds(&self, code: Option<&'static str>) {
+        self.change(|books| books.refuses_refunds = code);
+    }
+
+    /// Takes so much less than it is asked for.
+    pub fn take_less(&self, by: i64) {
+        self.change(|books| books.takes_less = by);
+    }
+
+    /// The amount of a payment, and what of it has gone back.
+    pub fn amounts(&self, payment: &str) -> (i64, i64) {
+        let books = self.books();
+        (books.intents[payment].amount, books.given_back(payment))
+    }
+
     /// The number of requests received.
     pub fn asked(&self) -> u64 {
         self.books().asked
@@ -213,8 +251,7 @@ impl Stripe {
         let books = self.books();
         assert!(books.complaints.is_empty(), "{:#?}", books.complaints);
         for (id, intent) in &books.intents {
-            let back: i64 =
-                books.refunds.iter().filter(|refund| refund.1 == *id).map(|refund| refund.2).sum();
+            let back = books.given_back(id);
             assert!(back <= intent.amount, "{id}: {back} was refunded of {}", intent.amount);
         }
     }

@@ -341,6 +341,7 @@ impl Order {
             }
             "PaymentDeclined" | "PaymentVoided" => self.open_payments -= 1,
             "RefundIssued" => self.refunded.push(amount),
+            "RefundFailed" if body["refund_id"].is_string() => _ = self.refunded.pop(),
             "OrderConfirmed" => {
                 self.confirmed += 1;
                 self.status = "confirmed";

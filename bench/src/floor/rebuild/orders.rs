@@ -85,6 +85,7 @@ impl Order {
             E::PaymentDeclined(_) => self.payment = "declined",
             E::PaymentVoided(_) => self.payment = "voided",
             E::RefundIssued(_) => self.payment = "refunded",
+            E::RefundFailed(_) => self.payment = "refund_failed",
             E::Confirmed(_) => self.status = "confirmed",
             E::ProcessingStarted(_) => self.status = "processing",
             E::Shipped(_) => self.status = "shipped",

@@ -3,7 +3,7 @@
 //! Stripe's smallest units are those of ISO 4217, except for the currencies below
 //! (<https://docs.stripe.com/currencies>, "minor units" and "special cases").
 
-use events::Money;
+use events::{Currency, Money};
 
 /// ISO 4217 counts hundredths (the ariary has fifths, by its name), Stripe counts whole units.
 const WHOLE_AT_STRIPE: [&str; 1] = ["MGA"];
@@ -28,6 +28,19 @@ pub(super) fn of_stripe(money: Money) -> Option<i64> {
     Some(amount)
 }
 
+/// The money that an amount in Stripe's units is.
+pub(super) fn to_money(amount: i64, currency: Currency) -> Money {
+    let code = currency.code();
+    let amount = if WHOLE_AT_STRIPE.contains(&code) {
+        amount.saturating_mul(100)
+    } else if HUNDREDTHS_AT_STRIPE.contains(&code) {
+        amount / 100
+    } else {
+        amount
+    };
+    Money::new(amount, currency)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,6 +62,10 @@ mod tests {
             (-1, "GBP", None),
         ] {
             assert_eq!(of(amount, currency), wanted, "{amount} {currency}");
+            if let Some(stripes) = wanted {
+                let currency = currency.parse().unwrap();
+                assert_eq!(to_money(stripes, currency), Money::new(amount, currency));
+            }
         }
     }
 }

@@ -100,9 +100,9 @@ impl Refused {
         self.status == 404
     }
 
-    /// Whether the whole payment has already been refunded.
-    pub fn is_given_back(&self) -> bool {
-        self.code.as_deref() == Some("charge_already_refunded")
+    /// Whether the shop's own balance is too low, which it may not be tomorrow.
+    pub fn is_about_balance(&self) -> bool {
+        matches!(self.code.as_deref(), Some("balance_insufficient" | "insufficient_funds"))
     }
 
     /// The decline code that the customer sees.

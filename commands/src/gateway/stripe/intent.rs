@@ -1,6 +1,7 @@
 //! A `PaymentIntent`, and the next request it needs: a pure function of its state.
 
-use super::{Ending, failure::decline_word};
+use super::{Ending, amount, failure::decline_word};
+use events::Money;
 use serde::Deserialize;
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -19,6 +20,12 @@ pub(super) struct Intent {
     pub status: Status,
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
+    /// What is to be paid, and what was, in Stripe's units.
+    #[serde(default)]
+    amount: i64,
+    pub amount_received: Option<i64>,
+    #[serde(default)]
+    currency: String,
     last_payment_error: Option<PaymentError>,
     cancellation_reason: Option<String>,
 }
@@ -105,7 +112,7 @@ impl Intent {
     /// happened before.
     pub fn ending(&self) -> Option<Ending> {
         match self.status {
-            Status::Succeeded => Some(Ending::Captured),
+            Status::Succeeded => Some(self.part().map_or(Ending::Captured, Ending::CapturedInPart)),
             Status::Canceled if self.cancellation_reason.as_deref() == Some(ABANDONED) => {
                 Some(Ending::Declined(self.decline_word().unwrap_or_else(|| DECLINED.into())))
             }
@@ -117,6 +124,13 @@ impl Intent {
             | Status::RequiresCapture
             | Status::Unknown => None,
         }
+    }
+
+    /// What was taken, if that is less than was to be paid.
+    fn part(&self) -> Option<Money> {
+        let received = self.amount_received.filter(|received| *received < self.amount)?;
+        let currency = self.currency.to_ascii_uppercase().parse().ok()?;
+        Some(amount::to_money(received, currency))
     }
 
     /// Stripe's code for the reason of the decline.
@@ -165,6 +179,18 @@ mod tests {
             assert_eq!(intent("processing").step(goal), Step::Wait);
             assert_eq!(intent("new_word").step(goal), Step::Wait);
         }
+    }
+
+    #[test]
+    fn what_was_taken_is_compared_with_what_is_to_be_paid() {
+        let taken = |received: i64| {
+            let intent = json!({"id": "pi_1", "status": "succeeded", "amount": 5000,
+                "amount_received": received, "currency": "gbp"});
+            serde_json::from_value::<Intent>(intent).unwrap().ending()
+        };
+        let pounds = |amount| Money::new(amount, "GBP".parse().unwrap());
+        assert_eq!(taken(5000), Some(Ending::Captured));
+        assert_eq!(taken(3500), Some(Ending::CapturedInPart(pounds(3500))));
     }
 
     #[test]

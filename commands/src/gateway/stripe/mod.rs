@@ -8,7 +8,7 @@
 //! | create | `POST /v1/payment_intents`, without confirmation |
 //! | capture | `GET` the intent, then `POST .../confirm` if it waits for confirmation |
 //! | settle | `GET` the intent, then `POST .../cancel` if that is still possible |
-//! | refund | `GET /v1/refunds` of the intent, then `POST /v1/refunds` if ours is not in the list |
+//! | refund | `GET` the intent and `GET /v1/refunds` of it, then `POST /v1/refunds` for what is left, if ours is not in the list |
 //!
 //! Stripe remembers an idempotency key for only 24 hours, so no call relies on the key alone:
 //!
@@ -16,7 +16,7 @@
 //!   either has succeeded or has no payment method left, so it cannot be confirmed again.
 //! - A declined intent is cancelled before the decline is reported, so that its state is final at
 //!   Stripe too.
-//! - A refund is always for the full amount, and Stripe refunds no more than was taken.
+//! - A refund is for all that is left, and Stripe refunds no more than was taken.
 //! - An intent that was created but whose id never got into the log is never confirmed.
 
 mod amount;
@@ -27,13 +27,14 @@ mod intent;
 mod refund;
 pub mod webhook;
 
-use super::{Creation, Ending, Gateway, GatewayError, NewPayment, Secret, Seen};
+use super::{
+    Creation, Ending, FailedRefund, Gateway, GatewayError, NewPayment, Refund, Secret, Seen,
+};
 use async_trait::async_trait;
 use client::Client;
 use events::Money;
 use failure::Failure;
 use intent::{Goal, Intent, Step};
-use std::sync::Arc;
 use uuid::Uuid;
 
 pub use base::{ApiBase, BadApiBase};
@@ -156,8 +157,16 @@ impl Gateway for StripeGateway {
         key: &str,
         payment_id: &str,
         amount: Money,
-    ) -> Result<Arc<str>, GatewayError> {
+    ) -> Result<Refund, GatewayError> {
         Ok(refund::refund(&self.client, key, payment_id, amount).await?)
+    }
+
+    async fn failed_refund(
+        &self,
+        key: &str,
+        payment_id: &str,
+    ) -> Result<Option<FailedRefund>, GatewayError> {
+        Ok(refund::failed(&self.client, key, payment_id).await?)
     }
 
     async fn look(&self, payment_id: &str) -> Result<Option<Seen>, GatewayError> {

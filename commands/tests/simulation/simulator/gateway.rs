@@ -10,7 +10,7 @@ use super::{
     world::{OUTSIDE, World},
 };
 use async_trait::async_trait;
-use commands::gateway::{Creation, Ending, Gateway, GatewayError, NewPayment, Seen};
+use commands::gateway::{Creation, Ending, Gateway, GatewayError, NewPayment, Refund, Seen};
 use events::Money;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
@@ -176,7 +176,7 @@ impl Gateway for Till {
         key: &str,
         payment_id: &str,
         amount: Money,
-    ) -> Result<Arc<str>, GatewayError> {
+    ) -> Result<Refund, GatewayError> {
         let (id, refund) = (payment_id.to_owned(), id_of("re", key));
         let amount = amount.amount;
         self.call(move |shop| {
@@ -192,7 +192,7 @@ impl Gateway for Till {
             if payment.balance() < 0 {
                 return Err(format!("order {order_id}: more is refunded than was taken"));
             }
-            Ok(Arc::from(refund))
+            Ok(Refund::Issued(refund.into()))
         })
         .await
     }

@@ -27,6 +27,12 @@ pub struct Intent {
 pub struct Books {
     pub intents: BTreeMap<String, Intent>,
     pub refunds: Vec<(String, String, i64, String)>,
+    /// The refunds that have failed since.
+    pub failed_refunds: BTreeSet<String>,
+    /// The code with which every refund is refused.
+    pub refuses_refunds: Option<&'static str>,
+    /// How much less is taken than is asked for.
+    pub takes_less: i64,
     /// The request and the answer of each idempotency key.
     pub remembered: BTreeMap<String, (String, u16, Value)>,
     pub faults: BTreeMap<Step, VecDeque<Fault>>,
@@ -52,6 +58,7 @@ impl Books {
             "object": "payment_intent",
             "status": intent.status,
             "amount": intent.amount,
+            "amount_received": if intent.status == "succeeded" { intent.amount - self.takes_less } else { 0 },
             "currency": intent.currency,
             "metadata": {"order_id": intent.order},
             "last_payment_error": intent.error,
@@ -149,7 +156,10 @@ impl Books {
     pub fn refund(&mut self, form: &Form) -> Answer {
         let (payment, key) = (form["payment_intent"].clone(), form["metadata[key]"].clone());
         let amount: i64 = form["amount"].parse().unwrap();
-        let back: i64 = self.refunds.iter().filter(|it| it.1 == payment).map(|it| it.2).sum();
+        let back = self.given_back(&payment);
+        if let Some(code) = self.refuses_refunds {
+            return (400, json!({"error": {"type": "invalid_request_error", "code": code}}));
+        }
         let intent = &self.intents[&payment];
         if intent.status != "succeeded" || back + amount > intent.amount {
             let code = if back > 0 { "charge_already_refunded" } else { "charge_invalid" };
@@ -160,11 +170,19 @@ impl Books {
         let entry = json!({"did": "refunded", "payment_id": payment, "refund_id": id});
         self.journal.push(entry);
         self.refunds.push((id, payment, amount, key));
-        (200, Self::show_refund(&self.refunds[self.refunds.len() - 1]))
+        (200, self.show_refund(&self.refunds[self.refunds.len() - 1]))
     }
 
-    pub fn show_refund((id, payment, amount, key): &(String, String, i64, String)) -> Value {
+    /// What of a payment has gone back.
+    pub fn given_back(&self, payment: &str) -> i64 {
+        let alive = self.refunds.iter().filter(|it| !self.failed_refunds.contains(&it.0));
+        alive.filter(|it| it.1 == payment).map(|it| it.2).sum()
+    }
+
+    pub fn show_refund(&self, (id, payment, amount, key): &(String, String, i64, String)) -> Value {
+        let status = if self.failed_refunds.contains(id) { "failed" } else { "succeeded" };
         json!({"id": id, "object": "refund", "payment_intent": payment, "amount": amount,
-               "status": "succeeded", "metadata": {"key": key}})
+               "status": status, "failure_reason": "expired_or_canceled_card",
+               "metadata": {"key": key}})
     }
 }

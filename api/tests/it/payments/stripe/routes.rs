@@ -85,6 +85,6 @@ async fn refunds(
     }
     let books = stripe.books();
     let of = books.refunds.iter().filter(|refund| refund.1 == query["payment_intent"]);
-    let data: Vec<Value> = of.map(Books::show_refund).collect();
+    let data: Vec<Value> = of.map(|refund| books.show_refund(refund)).collect();
     answer(200, &json!({"object": "list", "data": data, "has_more": false}))
 }

@@ -143,6 +143,7 @@ impl Books {
                 ensure!(Some(amount(refund.amount)) == order.total, "a refund of another sum");
                 order.paid = Some(Paid::Refunded);
             }
+            Event::RefundFailed(_) => return Err("no refund fails in this world".into()),
             Event::Rejected(rejected) => {
                 order.expired = rejected.reason == RejectionReason::Expired;
                 order.moves(&[Status::Pending], Status::Rejected)?;
