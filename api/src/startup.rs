@@ -13,7 +13,7 @@ use crate::{
 };
 use commands::{WriteSide, mail::SmtpUrlError};
 use events::{
-    Environment,
+    Currency, Environment,
     environment::System,
     keys::KeyError,
     log::{ConnectError, EventLog, ReadError},
@@ -96,6 +96,17 @@ pub enum StartError {
         .0.display()
     )]
     KeysGone(PathBuf),
+    /// The shop has products in another currency than the settings say.
+    #[error(
+        "SHOP_CURRENCY is {configured}, but this shop has products priced in {found}: set \
+         SHOP_CURRENCY={found}, or use another data directory or topic"
+    )]
+    OtherCurrency {
+        /// The currency of the settings.
+        configured: Currency,
+        /// That of a product.
+        found: String,
+    },
     /// Tokens cannot be checked.
     #[error("there are no keys to check tokens with")]
     Auth(#[from] AuthKeyError),
@@ -246,6 +257,7 @@ impl Parts {
         let keys = parts::open_keys(config, ground).await?;
         let write_side = parts::start_write_side(config, ground, &environment, &keys)?;
         let (projector, reads) = parts::start_read_side(config, ground, &environment).await?;
+        parts::check_currency(config, reads.as_ref()).await?;
         let keeping = authenticator.clone();
         let app = App::open(AppParts {
             settings: parts::app_settings(config, limits.connections),

@@ -111,6 +111,7 @@ impl Kept {
             | StartError::Mail(_)
             | StartError::KeysInFile(_)
             | StartError::KeysInDatabase(_)
+            | StartError::OtherCurrency { .. }
             | StartError::PublicKey { .. }
             | StartError::Stripe(_) => CONFIG,
             StartError::KeysGone(_) => DATA,

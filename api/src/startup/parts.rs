@@ -59,6 +59,25 @@ pub(super) async fn start_read_side(
     Ok((projector, config.has(Part::Query).then(reads)))
 }
 
+/// Refuses settings with another currency than that of the products. A read model that cannot be
+/// asked now says so itself when it is needed.
+pub(super) async fn check_currency(
+    config: &Config,
+    reads: Option<&ReadModels>,
+) -> Result<(), StartError> {
+    let configured = config.currency;
+    let Some(reads) = reads else { return Ok(()) };
+    match reads.other_currency(configured).await {
+        Ok(Some(found)) => Err(StartError::OtherCurrency { configured, found }),
+        Ok(None) => Ok(()),
+        Err(error) => {
+            let cause = &error as &dyn std::error::Error;
+            tracing::warn!(cause, "the currency of the products is not known yet");
+            Ok(())
+        }
+    }
+}
+
 /// A token signed with the built-in key pair. Its subject defaults to the role's name.
 ///
 /// # Errors

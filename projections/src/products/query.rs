@@ -6,7 +6,7 @@ use crate::{
     projection::unreadable,
     streams::{money, newest_first},
 };
-use events::{StreamId, Timestamp};
+use events::{Currency, StreamId, Timestamp};
 use rustc_hash::FxHashMap;
 use uuid::Uuid;
 
@@ -58,6 +58,19 @@ impl ReadModels {
             let version: Option<i64> =
                 sqlx::query_scalar(version).bind(id).fetch_optional(&pool).await?;
             Ok(version.map(i64::unsigned_abs))
+        })
+        .await
+    }
+
+    /// A currency other than this one in which a product is priced, if there is any. Looks at every
+    /// product, so it is for the start only.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn other_currency(&self, currency: Currency) -> Result<Option<String>, QueryError> {
+        self.ask(move |pool| async move {
+            let other = "select currency from read.products where currency <> $1 limit 1";
+            Ok(sqlx::query_scalar(other).bind(currency.code()).fetch_optional(&pool).await?)
         })
         .await
     }

@@ -72,6 +72,8 @@ async fn what_does_not_fit_is_78_and_what_is_taken_is_75() {
     let ground = used().await;
     let partitions = [&SERVE[..], &["--partitions", "7"]].concat();
     refused("partitions", &ground, &partitions, 78, &["12 partitions, not 7"]);
+    let currency = ["serve", "--listen", "127.0.0.1:0", "--shop-currency", "EUR"];
+    refused("currency", &ground, &currency, 78, &["SHOP_CURRENCY is EUR", "GBP"]);
 
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -170,7 +172,7 @@ async fn a_data_directory_that_cannot_be_written_is_74_and_named() {
 fn the_help_tells_the_codes() {
     let help = program::bare(&["--help"]).output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
-    for code in ["64", "65", "69", "70", "74", "75", "78"] {
+    for code in ["64", "65", "69", "70", "71", "74", "75", "78"] {
         assert!(help.lines().any(|line| line.trim().starts_with(code)), "{code}: {help}");
     }
 }
