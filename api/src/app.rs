@@ -86,8 +86,12 @@ pub struct App {
     pub(crate) proxies: Proxies,
     /// Streams events to listeners; `None` on a node without the role `query`.
     pub(crate) live: Option<Live>,
+    /// Whether this node is ready, as last looked at.
+    pub(crate) readiness: Readiness,
     /// Issues and checks the tickets of listening browsers.
     pub(crate) tickets: Tickets,
+    /// The secret that the cursors of lists are signed with.
+    pub(crate) cursor_secret: Key,
     /// The secret for the fingerprints of requests with an idempotency key.
     pub(crate) fingerprint_secret: Key,
     /// The secret for the hashes of e-mail addresses, which name their streams.
@@ -118,6 +122,7 @@ impl App {
             limiter: RateLimiter::new(parts.settings.rate_limit_per_second),
             addresses: RateLimiter::new(parts.settings.rate_limit_per_address),
             proxies: Proxies::new(parts.settings.trusted_proxies.clone()),
+            cursor_secret: parts.keys.secret("cursor").await?,
             fingerprint_secret: parts.keys.secret("fingerprint").await?,
             email_secret: parts.keys.secret("email").await?,
             parts,

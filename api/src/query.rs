@@ -3,7 +3,7 @@
 
 mod page;
 
-pub(crate) use page::CURSOR_BYTES;
+pub(crate) use page::{CURSOR_BYTES, foreign_cursor};
 pub use page::{Cursors, ListBody, PageParams, PageRequest, limit};
 
 use crate::{

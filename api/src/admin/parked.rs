@@ -145,7 +145,7 @@ pub async fn list(
     params: Params,
 ) -> Result<Json<ListBody<ParkedBody>>, Problem> {
     caller.require(Access::AtLeast(Role::Admin))?;
-    let mut page = PageRequest::of("parked", &(), params)?;
+    let mut page = PageRequest::of(&app, "parked", &(), params)?;
     let found = parked::list(app.reads()?.pool(), page.after.take(), page.limit + 1).await;
     let found = found.map_err(|error| unavailable(&error))?;
     let found = page.cut(found, ParkedStream::cursor);

@@ -100,7 +100,7 @@ pub async fn events(
 ) -> Result<Response, Problem> {
     caller.require(Access::AtLeast(Role::Admin))?;
     let stream: StreamId = id.parse().map_err(|_| Problem::not_found("stream"))?;
-    let page: PageRequest<u64> = PageRequest::of("stream", &stream, params)?;
+    let page: PageRequest<u64> = PageRequest::of(&app, "stream", &stream, params)?;
     let after = page.after.unwrap_or(0);
     let range = Range { after, up_to: u64::MAX, limit: page.limit + 1 };
     let partitions = query::partition(&app, stream);

@@ -105,10 +105,13 @@ impl<T: FromStr> FromStr for Unescaped<T> {
 struct Rfc3339(DateTime<Utc>);
 
 impl FromStr for Rfc3339 {
-    type Err = chrono::ParseError;
+    type Err = ();
 
-    fn from_str(text: &str) -> Result<Self, chrono::ParseError> {
-        DateTime::parse_from_rfc3339(text).map(|moment| Self(moment.to_utc()))
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let moment = DateTime::parse_from_rfc3339(text).map_err(|_| ())?.to_utc();
+        // A second 60 has more nanoseconds than a second. No event happens in it, and it is in no
+        // bucket of a report.
+        Some(Self(moment)).filter(|_| moment.timestamp_subsec_nanos() < 1_000_000_000).ok_or(())
     }
 }
 

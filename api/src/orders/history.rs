@@ -78,7 +78,7 @@ pub async fn history(
 ) -> Result<Response, Problem> {
     let owner = caller.owner()?;
     let stream = StreamId::order(id);
-    let page: PageRequest<u64> = PageRequest::of("history", &stream, params)?;
+    let page: PageRequest<u64> = PageRequest::of(&app, "history", &stream, params)?;
     let order = visible(&app, id, owner, &freshness).await?;
     // The history is another read model, which may be behind the one that showed the order.
     let mut at_least = freshness.at_least.clone().unwrap_or_default();

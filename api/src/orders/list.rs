@@ -102,7 +102,7 @@ async fn page(
     mut params: Params,
 ) -> Result<Response, Problem> {
     let filter = filter(customer_id, &mut params)?;
-    let page = PageRequest::of(name, &filter, params)?;
+    let page = PageRequest::of(app, name, &filter, params)?;
     let after = page.after.map(|(placed_at, order_id)| Cursor { placed_at, order_id });
     let limit = page.limit;
     let found = query::read(app.reads()?, ReadModel::Orders, freshness, |reads| async move {

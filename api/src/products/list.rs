@@ -34,7 +34,7 @@ pub async fn list(
     mut params: Params,
 ) -> Result<Response, Problem> {
     let filter = Filter { category: params.one("category")? };
-    let page = PageRequest::of("products", &filter, params)?;
+    let page = PageRequest::of(&app, "products", &filter, params)?;
     let after = page.after.map(|(created_at, product_id)| Cursor { created_at, product_id });
     let limit = page.limit;
     let found = query::read(app.reads()?, ReadModel::Products, &freshness, |reads| async move {

@@ -41,10 +41,10 @@ pub async fn search(
     let text = params.one("q")?.unwrap_or_default();
     let question =
         Question::of(&text).map_err(|error| Problem::invalid_parameter("q", &error.to_string()))?;
-    let mut page: PageRequest<Cursor> = PageRequest::of("search", &question, params)?;
+    let mut page: PageRequest<Cursor> = PageRequest::of(&app, "search", &question, params)?;
     let (after, limit) = (page.after.take(), page.limit);
-    if !after.as_ref().is_none_or(Cursor::is_sound) {
-        return Err(Problem::invalid_parameter("cursor", "must be the next_cursor of an answer"));
+    if !after.as_ref().is_none_or(|after| after.is_of(&question)) {
+        return Err(query::foreign_cursor());
     }
     let models = [ReadModel::Search, ReadModel::Products];
     let found = read_joined(app.reads()?, &models, &freshness, |reads| async move {

@@ -1,18 +1,21 @@
 //! Pages of lists: the parameters, the body, and the cursors.
 
 use super::{Found, list};
-use crate::{causality::Freshness, extract::Params, problem::Problem};
+use crate::{App, causality::Freshness, extract::Params, problem::Problem};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::response::Response;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use events::seal::Key;
 use projections::Page;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 
 /// Items of a page, unless the caller sets a limit.
 const LIMIT: u32 = 50;
 /// The most items of a page.
 const LIMIT_MAX: u32 = 200;
-/// The most bytes of a cursor. The cursor of a search contains its words.
-pub(crate) const CURSOR_BYTES: usize = 4096;
+/// The most bytes of a cursor. The cursor of a search contains what its words stand for: up to 40
+/// words.
+pub(crate) const CURSOR_BYTES: usize = 8192;
 
 /// The query parameters of every list.
 #[derive(utoipa::IntoParams)]
@@ -51,11 +54,12 @@ impl<C: Serialize + DeserializeOwned> PageRequest<C> {
     /// # Errors
     /// `invalid-parameter`.
     pub fn of(
+        app: &App,
         name: &str,
         filters: &impl std::fmt::Debug,
         mut params: Params,
     ) -> Result<Self, Problem> {
-        let cursors = Cursors::of(name, filters);
+        let cursors = Cursors::of(&app.cursor_secret, name, filters);
         let after = cursors.take(&mut params)?;
         let limit = limit(&mut params)?;
         params.end()?;
@@ -114,43 +118,46 @@ pub fn limit(params: &mut Params) -> Result<u32, Problem> {
     Err(Problem::invalid_parameter("limit", &format!("must be {expected}")))
 }
 
-/// A cursor as clients get it: where the next page begins, and of which list.
-#[derive(Serialize, Deserialize)]
-struct ListCursor<C> {
-    list: u64,
-    at: C,
+/// The problem for a cursor that no answer of this list has given out.
+pub(crate) fn foreign_cursor() -> Problem {
+    let detail = "must be the next_cursor of an answer of this list, with the same filters";
+    Problem::invalid_parameter("cursor", detail)
 }
 
 /// Writes and reads the cursors of one list: one path with one set of filters.
-pub struct Cursors(u64);
+///
+/// A cursor is where the next page begins, behind a MAC of that and of the list. So a query gets
+/// only positions that the same list has given out, which its statements are fit for, and no client
+/// can make a query more expensive by changing a cursor.
+pub struct Cursors {
+    secret: Key,
+    list: String,
+}
+
+/// The bytes of the MAC at the beginning of a cursor.
+const TAG_BYTES: usize = 16;
 
 impl Cursors {
-    /// For the list of this name with these filters.
-    pub fn of(name: &str, filters: &impl std::fmt::Debug) -> Self {
-        // FNV-1a tells lists apart and is no protection. A forged cursor shows rows that its
-        // caller could read with other filters anyway.
-        let text = format!("{name} {filters:?}");
-        let mix = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        Self(text.bytes().fold(0xcbf2_9ce4_8422_2325, mix))
+    /// For the list of this name with these filters, signed with `secret`, which all nodes share.
+    pub fn of(secret: &Key, name: &str, filters: &impl std::fmt::Debug) -> Self {
+        Self { secret: secret.clone(), list: format!("{name} {filters:?}") }
     }
 
     /// The parameter `cursor` of the request.
     ///
     /// # Errors
-    /// `invalid-parameter` if it is malformed or belongs to another list.
+    /// `invalid-parameter` if this list has not given it out.
     pub fn take<C: DeserializeOwned>(&self, params: &mut Params) -> Result<Option<C>, Problem> {
         let Some(text) = params.one("cursor")? else { return Ok(None) };
-        let invalid = |detail| Problem::invalid_parameter("cursor", detail);
-        let bytes = Some(&text).filter(|text| text.len() <= CURSOR_BYTES);
-        let bytes = bytes.and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
-        let cursor = bytes.and_then(|bytes| serde_json::from_slice::<ListCursor<C>>(&bytes).ok());
-        match cursor {
-            None => Err(invalid("must be the next_cursor of an answer")),
-            Some(cursor) if cursor.list != self.0 => {
-                Err(invalid("belongs to a list with other filters"))
-            }
-            Some(cursor) => Ok(Some(cursor.at)),
-        }
+        self.open(&text).map(Some).ok_or_else(foreign_cursor)
+    }
+
+    fn open<C: DeserializeOwned>(&self, text: &str) -> Option<C> {
+        let text = Some(text).filter(|text| text.len() <= CURSOR_BYTES)?;
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let (tag, at) = bytes.split_at_checked(TAG_BYTES)?;
+        verify_slices_are_equal(&self.tag(at), tag).ok()?;
+        serde_json::from_slice(at).ok()
     }
 
     /// The text of a cursor.
@@ -158,9 +165,12 @@ impl Cursors {
     /// # Errors
     /// Never for the cursors of this crate: they serialise.
     pub fn give<C: Serialize>(&self, at: C) -> Result<String, Problem> {
-        let cursor = ListCursor { list: self.0, at };
-        let json = serde_json::to_vec(&cursor).map_err(|error| Problem::internal(&error))?;
-        Ok(URL_SAFE_NO_PAD.encode(json))
+        let at = serde_json::to_vec(&at).map_err(|error| Problem::internal(&error))?;
+        Ok(URL_SAFE_NO_PAD.encode([&self.tag(&at)[..], &at].concat()))
+    }
+
+    fn tag(&self, at: &[u8]) -> [u8; TAG_BYTES] {
+        self.secret.hmac(&[self.list.as_bytes(), at])
     }
 }
 
@@ -175,14 +185,33 @@ mod tests {
 
     #[test]
     fn a_cursor_works_for_its_list_only() {
-        let (mine, other) = (Cursors::of("orders", &("a", 1)), Cursors::of("orders", &("b", 1)));
+        let (ours, theirs) = (Key::new([1; 32]), Key::new([2; 32]));
+        let mine = Cursors::of(&ours, "orders", &("a", 1));
         let text = mine.give((7_u32, "x")).unwrap();
         let taken = mine.take::<(u32, String)>(&mut params(&text)).unwrap().unwrap();
         assert_eq!(taken, (7, "x".to_owned()));
-        let refused = other.take::<(u32, String)>(&mut params(&text)).unwrap_err();
-        assert_eq!(refused.kind(), Kind::InvalidParameter);
-        for text in ["", "x", "bm90aGluZw", &"a".repeat(600)] {
-            assert!(mine.take::<(u32, String)>(&mut params(text)).is_err(), "{text}");
+        let others = [
+            Cursors::of(&ours, "orders", &("b", 1)),
+            Cursors::of(&ours, "products", &("a", 1)),
+            Cursors::of(&theirs, "orders", &("a", 1)),
+        ];
+        for other in others {
+            let refused = other.take::<(u32, String)>(&mut params(&text)).unwrap_err();
+            assert_eq!(refused.kind(), Kind::InvalidParameter);
+        }
+    }
+
+    #[test]
+    fn a_cursor_with_another_place_is_refused() {
+        let cursors = Cursors::of(&Key::new([1; 32]), "orders", &());
+        let text = cursors.give((7_u32, "x")).unwrap();
+        let bytes = URL_SAFE_NO_PAD.decode(&text).unwrap();
+        let moved = URL_SAFE_NO_PAD.encode([&bytes[..TAG_BYTES], b"[8,\"x\"]"].concat());
+        let bare = URL_SAFE_NO_PAD.encode(b"[7,\"x\"]");
+        let long = "a".repeat(CURSOR_BYTES + 1);
+        for text in [&moved, &bare, &text[1..], "", "x", "bm90aGluZw", &long] {
+            let refused = cursors.take::<(u32, String)>(&mut params(text)).unwrap_err();
+            assert_eq!(refused.kind(), Kind::InvalidParameter, "{text}");
         }
     }
 

@@ -30,7 +30,7 @@ pub async fn list(
     params: Params,
 ) -> Result<Response, Problem> {
     let customer_id = super::customer(&caller)?;
-    let page = PageRequest::of("wishlist", &customer_id, params)?;
+    let page = PageRequest::of(&app, "wishlist", &customer_id, params)?;
     let (before, limit) = (page.after, page.limit);
     let models = [ReadModel::Wishlists, ReadModel::Products];
     let found = read_joined(app.reads()?, &models, &freshness, |reads| async move {

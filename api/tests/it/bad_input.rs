@@ -20,6 +20,7 @@ on_both_logs!(
     bad_requests_are_told_what_is_wrong_and_change_nothing,
     tokens_that_do_not_count,
     keys_and_versions,
+    a_cursor_counts_in_the_list_that_gave_it_out,
 );
 
 /// Checks a problem: status, name, and the members that every problem has.
@@ -283,6 +284,60 @@ mod scenario {
         let anonymous = app.staff.anonymous().get("/orders").send().await;
         assert_problem("no token", &anonymous, 401, "unauthenticated");
         app.staff.with_token(good).get("/admin/projections").expect(200).await;
+    }
+
+    /// A cursor of another list, and one with other content, is a bad parameter in every list: no
+    /// client chooses where a statement begins, or what it costs.
+    pub async fn a_cursor_counts_in_the_list_that_gave_it_out(app: &TestApp) {
+        let staff = &app.staff;
+        let (customer, other) = (staff.customer().await, staff.customer().await);
+        let product = staff.product(1_000, 10).await;
+        staff.product(1_000, 10).await;
+        let body = order(customer, &[(product, 1)]);
+        staff.post("/orders", &body).expect(201).await;
+        let placed = staff.post("/orders", &body).expect(201).await.id("order_id");
+        app.settled().await;
+        app.caught_up().await;
+        let admin = app.caller(Role::Admin, "operator");
+        let lists = [
+            "/products?".to_owned(),
+            "/products?category=books&".to_owned(),
+            "/search?q=book&".to_owned(),
+            "/search?q=books&".to_owned(),
+            "/orders?".to_owned(),
+            format!("/orders?customer_id={customer}&"),
+            format!("/customers/{customer}/orders?"),
+            format!("/orders/{placed}/history?"),
+            format!("/admin/streams/order-{placed}?"),
+        ];
+        let mut given = Vec::new();
+        for list in &lists {
+            let page = admin.get(&format!("{list}limit=1")).expect(200).await.body;
+            let cursor = page["next_cursor"].as_str().expect("another page").to_owned();
+            admin.get(&format!("{list}limit=1&cursor={cursor}")).expect(200).await;
+            given.push(cursor);
+        }
+        let orders_of_other = format!("/customers/{other}/orders?");
+        for list in lists.iter().chain([&orders_of_other]) {
+            for (from, cursor) in lists.iter().zip(&given).filter(|(from, _)| *from != list) {
+                let answer = admin.get(&format!("{list}cursor={cursor}")).send().await;
+                assert_problem(&format!("{from} in {list}"), &answer, 400, "invalid-parameter");
+            }
+        }
+        for (list, cursor) in lists.iter().zip(&given) {
+            let bytes = URL_SAFE_NO_PAD.decode(cursor).unwrap();
+            let mut last = bytes.clone();
+            *last.last_mut().unwrap() ^= 1;
+            let early = String::from_utf8_lossy(&bytes[16..]).replace("\"20", "\"-47");
+            let early = [&bytes[..16], early.as_bytes()].concat();
+            for forged in [&last, &bytes[16..].to_vec(), &early] {
+                if *forged == bytes {
+                    continue;
+                }
+                let path = format!("{list}cursor={}", URL_SAFE_NO_PAD.encode(forged));
+                assert_problem(&path, &admin.get(&path).send().await, 400, "invalid-parameter");
+            }
+        }
     }
 
     pub async fn keys_and_versions(app: &TestApp) {

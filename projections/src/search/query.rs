@@ -2,7 +2,7 @@
 
 use super::{
     MANY, RANKED,
-    terms::{MAX_WORDS, Question, Size, Term, meanings, sizes},
+    terms::{Question, Size, Term, meanings, sizes},
 };
 use crate::{Page, QueryError, ReadModels, products::Product};
 use events::Timestamp;
@@ -20,18 +20,18 @@ pub struct Cursor {
     /// What each word of the question stands for.
     terms: Vec<Term>,
     tier: Tier,
-    /// Whether the tier is ranked.
-    ranked: bool,
-    score: i32,
+    /// The score in a ranked tier; `None` in a tier ordered by age.
+    score: Option<i32>,
     created_at: Timestamp,
     product_id: Uuid,
 }
 
 impl Cursor {
-    /// Whether the cursor can be one of ours. Clients can send any text.
-    pub fn is_sound(&self) -> bool {
-        let terms = 1..=MAX_WORDS;
-        terms.contains(&self.terms.len()) && self.terms.iter().all(Term::is_sound)
+    /// Whether a page of `question` can have given the cursor out.
+    pub fn is_of(&self, question: &Question) -> bool {
+        let Question(words) = question;
+        let pairs = || self.terms.iter().zip(words);
+        self.terms.len() == words.len() && pairs().all(|(term, word)| term.may_stand_for(word))
     }
 }
 
@@ -65,7 +65,7 @@ macro_rules! tier {
                  order by score desc, created_at desc, product_id desc limit $7"
             ),
             newest: concat!(
-                "select product_id, created_at, 0 as score from (select product_id, created_at, \
+                "select product_id, created_at, null::integer as score from (select product_id, created_at, \
                  ts_match_vq(",
                 $vector,
                 ", $1::tsquery)",
@@ -83,7 +83,7 @@ struct Statements {
 }
 
 /// The last row that a walk examined, if it ended before the end of the table.
-const WALKED: &str = "select product_id, created_at, 0 as score from read.search \
+const WALKED: &str = "select product_id, created_at, null::integer as score from read.search \
                       where (created_at, product_id) < ($1, $2) \
                       order by created_at desc, product_id desc offset $3 - 1 limit 1";
 
@@ -108,7 +108,7 @@ impl Tier {
 struct Hit {
     product_id: Uuid,
     created_at: Timestamp,
-    score: i32,
+    score: Option<i32>,
 }
 
 impl ReadModels {
@@ -157,7 +157,7 @@ struct SearchRun<'c> {
 struct Place {
     tier: Tier,
     ranked: bool,
-    behind: Option<(i32, Timestamp, Uuid)>,
+    behind: Option<(Option<i32>, Timestamp, Uuid)>,
 }
 
 impl SearchRun<'_> {
@@ -178,9 +178,12 @@ impl SearchRun<'_> {
                 continue;
             }
             let sizes = sizes(self.connection, &self.terms).await?;
+            let most = |bound: i64| sizes.iter().any(|size| tier.holds(size) <= bound);
             let ranked = match here {
-                Some(after) => after.ranked,
-                None => sizes.iter().any(|size| tier.holds(size) <= RANKED),
+                // A tier keeps its order from page to page. It may have been ranked although it is
+                // large, but not beyond what the index may be asked for.
+                Some(after) => after.score.is_some() && most(MANY),
+                None => most(RANKED),
             };
             let behind = here.map(|after| (after.score, after.created_at, after.product_id));
             let mut place = Place { tier, ranked, behind };
@@ -189,7 +192,7 @@ impl SearchRun<'_> {
             // Each word is in many products, but few products have all of them: the index finds
             // those.
             let seldom = here.is_none() && hits.len() < left;
-            place.ranked |= seldom && sizes.iter().any(|size| tier.holds(size) <= MANY);
+            place.ranked |= seldom && most(MANY);
             if place.ranked {
                 hits = self.best(place, &sizes, left).await?;
             }
@@ -213,7 +216,6 @@ impl SearchRun<'_> {
         Cursor {
             terms: self.terms.clone(),
             tier: place.tier,
-            ranked: place.ranked,
             score: hit.score,
             created_at: hit.created_at,
             product_id: hit.product_id,
@@ -241,7 +243,7 @@ impl SearchRun<'_> {
                 Some((term, size)) if place.tier.holds(size) <= RANKED => term.query(),
                 _ => self.query(),
             })
-            .bind(place.behind.map(|(score, ..)| score))
+            .bind(place.behind.and_then(|(score, ..)| score))
             .bind(place.behind.map(|(_, created_at, _)| created_at))
             .bind(place.behind.map(|(.., product_id)| product_id))
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
@@ -275,24 +277,30 @@ fn behind(place: Place) -> (Timestamp, Uuid) {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::{terms::MAX_WORDS, words::MAX_WORD},
-        *,
-    };
+    use super::*;
 
+    /// A cursor can neither write a query nor search for what the question does not ask for.
     #[test]
-    fn no_cursor_from_outside_can_write_a_query() {
-        let sound = |terms: Vec<Term>| {
-            let (score, created_at, product_id) = (1, Timestamp::UNIX_EPOCH, Uuid::nil());
-            let (tier, ranked) = (Tier::Name, true);
-            Cursor { terms, tier, ranked, score, created_at, product_id }.is_sound()
+    fn a_cursor_has_the_words_of_its_question() {
+        let question = Question::of("kafak war").unwrap();
+        let fits = |terms: Vec<Term>| {
+            let (score, created_at, product_id) = (Some(1), Timestamp::UNIX_EPOCH, Uuid::nil());
+            let tier = Tier::Name;
+            Cursor { terms, tier, score, created_at, product_id }.is_of(&question)
         };
         let begins = |word: &str| Term::Begins(word.to_owned());
-        assert!(sound(vec![begins("war"), Term::Meant(vec!["kafka".to_owned()])]));
-        assert!(!sound(vec![]) && !sound(vec![begins("war"); MAX_WORDS + 1]));
-        for word in ["' | 'a", "", "A", "a b", &"x".repeat(MAX_WORD + 1)] {
-            assert!(!sound(vec![begins(word)]), "{word}");
-            assert!(!sound(vec![Term::Meant(vec![word.to_owned()])]), "{word}");
+        let meant = |word: &str| Term::Meant(vec![word.to_owned()]);
+        assert!(fits(vec![begins("kafak"), begins("war")]));
+        assert!(fits(vec![meant("kafka"), begins("war")]));
+        assert!(fits(vec![Term::Meant(Vec::new()), begins("war")]));
+        assert!(!fits(vec![]) && !fits(vec![begins("war")]));
+        assert!(!fits(vec![begins("war"), begins("kafak")]));
+        assert!(!fits(vec![begins("kafak"), begins("war"), begins("a")]));
+        for word in ["' | 'a", "", "a", "Kafak", "kafak b", "shakespeare"] {
+            assert!(!fits(vec![begins(word), begins("war")]), "{word}");
+            assert!(!fits(vec![meant(word), begins("war")]), "{word}");
         }
+        let many = Term::Meant(vec!["kafka".to_owned(); 6]);
+        assert!(!fits(vec![many, begins("war")]));
     }
 }

@@ -12,7 +12,7 @@ use sqlx::{FromRow, PgConnection};
 const MAX_QUESTION: usize = 200;
 
 /// Most words of a question.
-pub(super) const MAX_WORDS: usize = 8;
+const MAX_WORDS: usize = 8;
 
 /// Most known words that a mistyped word may stand for.
 const MAX_MEANT: usize = 5;
@@ -61,10 +61,14 @@ pub(super) enum Term {
 }
 
 impl Term {
-    pub fn is_sound(&self) -> bool {
+    /// Whether [`meanings`] can make this term of `word`.
+    pub fn may_stand_for(&self, word: &str) -> bool {
         match self {
-            Self::Begins(word) => is_word(word),
-            Self::Meant(words) => words.len() <= MAX_MEANT && words.iter().all(|it| is_word(it)),
+            Self::Begins(it) => it == word,
+            Self::Meant(known) => {
+                let near = |it: &String| is_word(it) && slips(word, it) <= most_slips(word);
+                known.len() <= MAX_MEANT && known.iter().all(near)
+            }
         }
     }
 
@@ -176,12 +180,20 @@ async fn alike(connection: &mut PgConnection, word: &str) -> Result<Vec<String>,
 /// The words of `known` with the fewest typing errors compared with `word`: at most one in a short
 /// word, two in a longer one.
 fn meant(word: &str, known: Vec<String>) -> Vec<String> {
-    let most = if word.chars().count() <= 4 { 1 } else { 2 };
-    let slips = |known: &String| strsim::osa_distance(word, known);
-    let near: Vec<(usize, String)> = known.into_iter().map(|it| (slips(&it), it)).collect();
-    let fewest = near.iter().map(|(slips, _)| *slips).min().filter(|fewest| *fewest <= most);
+    let near: Vec<(usize, String)> = known.into_iter().map(|it| (slips(word, &it), it)).collect();
+    let fewest = near.iter().map(|(slips, _)| *slips).min();
+    let fewest = fewest.filter(|fewest| *fewest <= most_slips(word));
     let nearest = near.into_iter().filter(|(slips, _)| Some(*slips) == fewest);
     nearest.map(|(_, word)| word).take(MAX_MEANT).collect()
+}
+
+/// The number of typing errors between two words.
+fn slips(word: &str, known: &str) -> usize {
+    strsim::osa_distance(word, known)
+}
+
+fn most_slips(word: &str) -> usize {
+    if word.chars().count() <= 4 { 1 } else { 2 }
 }
 
 #[cfg(test)]
