@@ -113,9 +113,11 @@ async fn admit(State(app): State<Arc<App>>, mut request: Request, next: Next) ->
     let address = app.proxies.client(request.extensions(), request.headers());
     match admitted(&app, address.map(client::counted), request.headers()).await {
         Ok((caller, until)) => {
-            request.extensions_mut().insert(caller);
+            request.extensions_mut().insert(caller.clone());
             request.extensions_mut().insert(until);
-            next.run(request).await
+            let mut response = next.run(request).await;
+            response.extensions_mut().insert(caller);
+            response
         }
         Err(problem) => problem.into_response(),
     }
@@ -167,14 +169,7 @@ async fn bound(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
 async fn measure(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
-    // A client can send any method; only the supported ones get a series of their own.
-    let method = match *request.method() {
-        Method::GET => "GET",
-        Method::POST => "POST",
-        Method::PATCH => "PATCH",
-        Method::DELETE => "DELETE",
-        _ => "other",
-    };
+    let method = trace::method(&request);
     let began = tokio::time::Instant::now();
     let response = next.run(request).await;
     let status = response.status().as_str().to_owned();

@@ -572,3 +572,63 @@ async fn a_stopped_write_side_answers_command_not_applied() {
     let problem: Value = serde_json::from_slice(&bytes).unwrap();
     assert_eq!(problem["type"], "/problems/command-not-applied");
 }
+
+/// Whatever a request says, and however long it is, a refusal repeats only a little of it.
+#[tokio::test]
+async fn no_refusal_repeats_much_of_its_request() {
+    let shop = Shop::open().await;
+    let (staff, id) = (shop.staff(), Uuid::from_u128(1));
+    for letter in ["a", "\u{1b}", "\"", "é", "💥"] {
+        let long = letter.repeat(20_000 / letter.len());
+        let query: String = form_urlencoded::byte_serialize(long.as_bytes()).collect();
+        let line = |text: &str| text.replace("{}", &query);
+        let mut answers = Vec::new();
+        for path in [
+            "/{}",
+            "/problems/{}",
+            "/api/v1/{}",
+            "/api/v1/products/{}",
+            "/api/v1/products?{}",
+            "/api/v1/products?{}=1",
+            "/api/v1/products?limit={}",
+            "/api/v1/products?cursor={}",
+            "/api/v1/search?q={}",
+            "/api/v1/orders?placed_from={}",
+            "/api/v1/admin/streams/{}",
+        ] {
+            answers.push(
+                shop.send_text(&format!("GET {}", line(path)), &staff, &[], String::new()).await,
+            );
+        }
+        let text = Value::from(long.as_str()).to_string();
+        let bodies = [
+            text.clone(),
+            format!("{{{text}:1}}"),
+            format!("{{\"name\":{text}}}"),
+            format!("{{\"price\":{{{text}:1}}}}"),
+            format!("{{\"price\":{{\"amount\":1,\"currency\":{text}}}}}"),
+            format!("{{\"status\":{text}}}"),
+            format!("{{\"reason\":{text}}}"),
+        ];
+        for body in bodies {
+            for path in
+                ["POST /api/v1/products".to_owned(), format!("PATCH /api/v1/orders/{id}/status")]
+            {
+                answers.push(shop.send_text(&path, &staff, &[], body.clone()).await);
+            }
+        }
+        if !letter.starts_with('\u{1b}') {
+            for name in ["Idempotency-Key", "If-Match", "Min-Log-Position", "Content-Type"] {
+                let header = format!("{name}: {long}");
+                answers
+                    .push(shop.send("POST /api/v1/products", &staff, &[&header], &json!({})).await);
+            }
+            answers.push(shop.send("GET /api/v1/orders", &long, &[], &Value::Null).await);
+        }
+        for answer in answers {
+            assert!(answer.status.is_client_error(), "{answer:?}");
+            let repeated = answer.body.to_string().len();
+            assert!(repeated < 8_000, "{repeated} bytes: {}", answer.body["type"]);
+        }
+    }
+}

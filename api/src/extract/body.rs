@@ -16,8 +16,6 @@ pub const MAX_BODY_BYTES: usize = 64 * 1024;
 /// A larger body is still read up to here, so that its sender gets the answer and not a broken
 /// connection.
 const MAX_DRAINED_BYTES: usize = 4 * 1024 * 1024;
-/// The most characters of a message that quotes the request.
-const MAX_DETAIL: usize = 200;
 /// How long a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(15);
 
@@ -139,7 +137,7 @@ fn without_value(message: &str) -> String {
     match message.rsplit_once(", expected ") {
         Some((_, "a sequence")) => "must be an array".to_owned(),
         Some((_, expected)) => format!("must be {expected}"),
-        None => message.chars().take(MAX_DETAIL).collect(),
+        None => message.to_owned(),
     }
 }
 

@@ -13,7 +13,7 @@ pub use example::example;
 pub use kind::Kind;
 pub use pages::{index, page};
 
-use crate::{causality::LOG_POSITION, idempotency::IDEMPOTENCY_REPLAYED};
+use crate::{auth::Caller, causality::LOG_POSITION, idempotency::IDEMPOTENCY_REPLAYED};
 use axum::{
     Json,
     extract::Request,
@@ -24,6 +24,10 @@ use axum::{
 use events::LogPosition;
 use serde::Serialize;
 use serde_json::{Map, Value};
+
+/// The most characters of a text in a problem. Texts may repeat what the request says, and a
+/// request may say a lot.
+const MAX_TEXT: usize = 200;
 
 /// The detail of every internal error. The cause stays in the log.
 const FAULT: &str = "the request failed; the server logged the cause";
@@ -126,7 +130,7 @@ pub struct ProblemBody {
 impl Problem {
     /// A problem of this kind. `detail` tells a person what happened this time.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        let (detail, extensions, headers) = (detail.into(), Map::new(), HeaderMap::new());
+        let (detail, extensions, headers) = (cut(detail.into()), Map::new(), HeaderMap::new());
         Self(Box::new(Content { kind, detail, extensions, headers }))
     }
 
@@ -154,7 +158,7 @@ impl Problem {
     /// Adds a member.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.0.extensions.insert(name.to_owned(), value.into());
+        self.0.extensions.insert(name.to_owned(), cut_texts(value.into()));
         self
     }
 
@@ -204,6 +208,18 @@ impl Problem {
         self.0.extensions.get(name).cloned().unwrap_or_default()
     }
 
+    /// A line for the log. Anybody can be refused without a token as often as the rate limits
+    /// allow, so those refusals are counted in the metrics and logged only in detail.
+    fn log(&self, caller: Option<&Caller>) {
+        let (kind, detail) = (self.0.kind.name(), self.0.detail.as_str());
+        let is_known = caller.is_some_and(|Caller(principal)| principal.is_some());
+        if is_known || self.0.kind.status().is_server_error() {
+            tracing::info!(kind, detail, "refused");
+        } else {
+            tracing::debug!(kind, detail, "refused");
+        }
+    }
+
     fn document(&self, instance: &str) -> Value {
         let kind = self.0.kind;
         let mut members = Map::new();
@@ -211,9 +227,29 @@ impl Problem {
         members.insert("title".into(), kind.title().into());
         members.insert("status".into(), kind.status().as_u16().into());
         members.insert("detail".into(), self.0.detail.as_str().into());
-        members.insert("instance".into(), instance.into());
+        members.insert("instance".into(), cut(instance.to_owned()).into());
         members.extend(self.0.extensions.clone());
         Value::Object(members)
+    }
+}
+
+/// The text, cut to the length that a problem may repeat.
+fn cut(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(MAX_TEXT) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+fn cut_texts(value: Value) -> Value {
+    match value {
+        Value::String(text) => cut(text).into(),
+        Value::Array(values) => values.into_iter().map(cut_texts).collect(),
+        Value::Object(members) => {
+            members.into_iter().map(|(name, value)| (name, cut_texts(value))).collect()
+        }
+        value => value,
     }
 }
 
@@ -243,7 +279,7 @@ pub async fn render(request: Request, next: Next) -> Response {
         return response;
     }
     let problem = problem.unwrap_or_else(|| Kind::of_status(status).into());
-    tracing::info!(kind = problem.0.kind.name(), detail = problem.0.detail, "refused");
+    problem.log(response.extensions().get::<Caller>());
     let (mut parts, _) = response.into_parts();
     parts.status = problem.0.kind.status();
     parts.headers.remove(header::CONTENT_LENGTH);
