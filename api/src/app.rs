@@ -3,6 +3,7 @@
 use crate::{
     auth::{Authenticator, Tickets},
     client::Proxies,
+    health::Readiness,
     live::{Live, LiveSettings},
     payments::Webhook,
     problem::Problem,
@@ -118,6 +119,7 @@ impl App {
         });
         Ok(Self {
             live,
+            readiness: Readiness::default(),
             tickets: Tickets::new(parts.keys.secret("ticket").await?),
             limiter: RateLimiter::new(parts.settings.rate_limit_per_second),
             addresses: RateLimiter::new(parts.settings.rate_limit_per_address),

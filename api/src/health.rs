@@ -5,12 +5,23 @@ use axum::{Json, extract::State, http::header, response::IntoResponse};
 use commands::{ShardState, ShardStatus};
 use projections::{QueryError, StaleModel, StoppedModel};
 use serde::Serialize;
-use serde_json::{Value, json};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use serde_json::json;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use utoipa::ToSchema;
 
 /// How long the database may take to answer.
 const DATABASE_TIME: Duration = Duration::from_secs(2);
+
+/// The pause between two looks at a node that is ready, and at one that is not.
+const READY_PAUSE: Duration = Duration::from_secs(1);
+const UNREADY_PAUSE: Duration = Duration::from_millis(100);
+
+/// The age at which the result of a look no longer counts: the task that looks hangs or is gone.
+const OUTDATED: Duration = Duration::from_secs(15);
 
 /// The process is alive.
 #[derive(Serialize, ToSchema)]
@@ -20,12 +31,14 @@ pub struct HealthBody {
     status: &'static str,
 }
 
-/// The node is ready; read models that are not in order are listed.
-#[derive(Serialize, ToSchema)]
+/// The node is ready; partitions and read models that are not in order are listed.
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ReadinessBody {
     /// `ready`.
     #[schema(example = "ready")]
     status: &'static str,
+    /// Partitions of which this node takes no commands now.
+    closed: Vec<PartitionBody>,
     /// Read models that have stopped in a partition.
     stopped: Vec<StoppedBody>,
     /// Read models whose serving version this node does not feed.
@@ -35,8 +48,21 @@ pub struct ReadinessBody {
     parked: BTreeMap<&'static str, i64>,
 }
 
+/// A partition of the log, as the write side of this node has it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = PartitionState)]
+pub struct PartitionBody {
+    /// Number of the partition.
+    partition: u32,
+    /// `opening`, `open`, `foreign` (another process took it), `failed` or `stopped`.
+    #[schema(example = "failed")]
+    state: &'static str,
+    /// Term of this node in the partition; 0 before its first opening.
+    term: u64,
+}
+
 /// A read model whose serving version another program built.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct StaleBody {
     /// Name of the read model.
     #[schema(example = "orders")]
@@ -51,7 +77,7 @@ pub struct StaleBody {
 }
 
 /// A read model that has stopped.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct StoppedBody {
     /// Name of the read model.
     #[schema(example = "orders")]
@@ -75,11 +101,52 @@ pub async fn healthz() -> Json<HealthBody> {
     Json(HealthBody { status: "ok" })
 }
 
+/// The result of the last look at whether the node is ready. The questions behind it are asked in the
+/// background, so that they cost the same however often `/readyz` is asked.
+#[derive(Debug, Default)]
+pub(crate) struct Readiness(Mutex<Option<Look>>);
+
+#[derive(Debug)]
+struct Look {
+    /// When, on the monotonic clock.
+    at: Duration,
+    found: Result<ReadinessBody, Problem>,
+}
+
+impl Readiness {
+    /// Looks at the node once.
+    pub async fn refresh(&self, app: &App) {
+        let found = look(app).await;
+        let at = app.environment.monotonic();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Look { at, found });
+    }
+
+    /// Looks at the node for as long as it runs.
+    pub async fn keep_fresh(app: Arc<App>) {
+        loop {
+            app.readiness.refresh(&app).await;
+            let pause = if app.readiness.get(&app).is_ok() { READY_PAUSE } else { UNREADY_PAUSE };
+            app.environment.sleep(pause).await;
+        }
+    }
+
+    fn get(&self, app: &App) -> Result<ReadinessBody, Problem> {
+        let now = app.environment.monotonic();
+        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(look) if now.saturating_sub(look.at) < OUTDATED => look.found.clone(),
+            Some(_) => Err(Problem::unavailable("the node has not looked at itself for too long")),
+            None => Err(Problem::unavailable("the node is starting")),
+        }
+    }
+}
+
 /// Check that the node can take commands and answer queries.
 ///
-/// A partition that is being reopened does not make the node unready. Neither does a read model
-/// that has stopped, because every node would report the same; `stopped` lists it. `stale` lists
-/// the read models that another program built, and `parked` counts the parked streams.
+/// The answer is at most a second or two old. A node is ready once every partition has been opened
+/// or could not be, as long as at least one is open: `closed` lists the others. A read model that has
+/// stopped does not make the node unready, because every node would report the same; `stopped` lists
+/// it. `stale` lists the read models that another program built, and `parked` counts the parked
+/// streams.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -91,25 +158,39 @@ pub async fn healthz() -> Json<HealthBody> {
     security(()),
 )]
 pub async fn readyz(State(app): State<Arc<App>>) -> Result<Json<ReadinessBody>, Problem> {
-    if let Some(router) = &app.router {
-        let shards = router.status();
-        if !can_route(&shards) {
-            let partitions = shards.iter().map(describe).collect::<Vec<_>>();
-            let problem = Problem::unavailable("partitions are not open");
-            return Err(problem.with("partitions", partitions));
-        }
+    app.readiness.get(&app).map(Json)
+}
+
+/// Whether the node is ready.
+async fn look(app: &App) -> Result<ReadinessBody, Problem> {
+    let shards = app.router.as_ref().map(commands::Router::status).unwrap_or_default();
+    if app.router.is_some() && !can_route(&shards) {
+        let partitions: Vec<_> = shards.iter().map(|shard| json!(describe(shard))).collect();
+        let problem = Problem::unavailable("no partition is open, or some are not opened yet");
+        return Err(problem.with("partitions", partitions));
     }
     if !app.authenticator.has_keys() {
         return Err(Problem::unavailable("there are no keys to check tokens with"));
     }
-    let (mut stopped, mut stale, mut parked) = (Vec::new(), Vec::new(), BTreeMap::new());
+    let closed = shards.iter().filter(|shard| shard.state != ShardState::Open).map(describe);
+    let mut body = ReadinessBody {
+        status: "ready",
+        closed: closed.collect(),
+        stopped: Vec::new(),
+        stale: Vec::new(),
+        parked: BTreeMap::new(),
+    };
     if let Some(reads) = &app.reads {
-        stopped.extend(in_time(reads.stopped()).await?.into_iter().map(StoppedBody::from));
-        stale.extend(in_time(reads.stale()).await?.into_iter().map(StaleBody::from));
-        let found = in_time(reads.parked()).await?.into_iter();
-        parked.extend(found.map(|(model, streams)| (model.as_str(), streams)));
+        let (stopped, stale, parked) = tokio::try_join!(
+            in_time(reads.stopped()),
+            in_time(reads.stale()),
+            in_time(reads.parked())
+        )?;
+        body.stopped = stopped.into_iter().map(StoppedBody::from).collect();
+        body.stale = stale.into_iter().map(StaleBody::from).collect();
+        body.parked = parked.into_iter().map(|(model, count)| (model.as_str(), count)).collect();
     }
-    Ok(Json(ReadinessBody { status: "ready", stopped, stale, parked }))
+    Ok(body)
 }
 
 /// The database's answer, if it comes in time.
@@ -133,17 +214,14 @@ impl From<StaleModel> for StaleBody {
     }
 }
 
+/// Whether the node should get requests: it serves a partition, and is not still starting. A
+/// partition that cannot be opened is the same on every node, and says nothing about the others.
 fn can_route(shards: &[ShardStatus]) -> bool {
-    let may_be = |shard: &ShardStatus| match shard.state {
-        ShardState::Open => true,
-        // The partition was open before and is being reopened.
-        ShardState::Opening => shard.term > 0,
-        ShardState::Foreign { .. } | ShardState::Failed | ShardState::Stopped => false,
-    };
-    shards.iter().all(may_be) && shards.iter().any(|shard| shard.state == ShardState::Open)
+    let starting = |shard: &ShardStatus| shard.state == ShardState::Opening && shard.term == 0;
+    !shards.iter().any(starting) && shards.iter().any(|shard| shard.state == ShardState::Open)
 }
 
-fn describe(shard: &ShardStatus) -> Value {
+fn describe(shard: &ShardStatus) -> PartitionBody {
     let state = match shard.state {
         ShardState::Opening => "opening",
         ShardState::Open => "open",
@@ -151,7 +229,7 @@ fn describe(shard: &ShardStatus) -> Value {
         ShardState::Failed => "failed",
         ShardState::Stopped => "stopped",
     };
-    json!({ "partition": shard.partition, "state": state, "term": shard.term })
+    PartitionBody { partition: shard.partition.0, state, term: shard.term }
 }
 
 /// Get the metrics in the text format of Prometheus.
@@ -177,13 +255,16 @@ mod tests {
     use uuid::Uuid;
 
     #[test]
-    fn a_node_stays_ready_while_one_partition_is_reopened() {
+    fn a_node_is_ready_while_it_serves_a_partition_and_is_not_starting() {
         let shard = |state, term| ShardStatus { partition: Partition(0), state, term };
         let open = shard(ShardState::Open, 3);
+        assert!(can_route(&[open]));
         assert!(can_route(&[open, shard(ShardState::Opening, 3)]));
+        assert!(can_route(&[open, shard(ShardState::Foreign { node: Uuid::nil() }, 3)]));
+        assert!(can_route(&[open, shard(ShardState::Failed, 0)]));
         assert!(!can_route(&[open, shard(ShardState::Opening, 0)]));
-        assert!(!can_route(&[open, shard(ShardState::Foreign { node: Uuid::nil() }, 3)]));
-        assert!(!can_route(&[open, shard(ShardState::Failed, 3)]));
+        assert!(!can_route(&[shard(ShardState::Failed, 0), shard(ShardState::Failed, 3)]));
         assert!(!can_route(&[shard(ShardState::Opening, 3)]));
+        assert!(!can_route(&[shard(ShardState::Foreign { node: Uuid::nil() }, 3)]));
     }
 }

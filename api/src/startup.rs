@@ -8,6 +8,7 @@ use crate::{
     auth::{AuthKeyError, AuthKeys, Authenticator, Role},
     config::Config,
     data_dir::DataDirError,
+    health::Readiness,
     server::{Limits, Server},
     telemetry,
 };
@@ -271,11 +272,14 @@ impl Parts {
             webhook: parts::webhook(config, write_side.as_ref()),
         });
         let app = Arc::new(app.await?);
+        app.readiness.refresh(&app).await;
         let (listener, address) = parts::listen(socket, config.listen)?;
         let router = crate::router::routes(Arc::clone(&app));
         let server = Server::start(listener, router, limits);
         let upkeep = CancellationToken::new();
         tokio::spawn(upkeep.clone().run_until_cancelled_owned(parts::keep_metrics(metrics)));
+        let looking = Readiness::keep_fresh(Arc::clone(&app));
+        tokio::spawn(upkeep.clone().run_until_cancelled_owned(looking));
         let keeping = async move { keeping.keep_fresh().await };
         tokio::spawn(upkeep.clone().run_until_cancelled_owned(keeping));
         let upkeep = upkeep.drop_guard();

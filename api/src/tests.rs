@@ -27,6 +27,7 @@ use uuid::Uuid;
 
 /// The interface, with the keys that sign its tokens.
 struct Shop {
+    app: Arc<App>,
     router: Router,
     keys: AuthKeys,
     environment: Arc<dyn Environment>,
@@ -72,8 +73,9 @@ impl Shop {
             metrics: PrometheusBuilder::new().build_recorder().handle(),
             webhook: None,
         });
-        let router = routes(Arc::new(app.await.unwrap()));
-        Self { router, keys, environment, side, _dir: dir }
+        let app = Arc::new(app.await.unwrap());
+        let router = routes(Arc::clone(&app));
+        Self { app, router, keys, environment, side, _dir: dir }
     }
 
     fn token(&self, role: Role, subject: &str) -> String {
@@ -440,7 +442,10 @@ async fn every_problem_has_its_page_and_the_docs_need_no_other_host() {
     assert!(!html.contains("<script>"), "the content security policy allows no inline script");
     assert_eq!(shop.get("/openapi.json").await.body["openapi"], "3.1.0");
     assert_eq!(shop.get("/healthz").await.status, StatusCode::OK);
-    assert_eq!(shop.get("/readyz").await.status, StatusCode::OK);
+    shop.get("/readyz").await.is(Kind::Unavailable);
+    shop.app.readiness.refresh(&shop.app).await;
+    let ready = shop.get("/readyz").await;
+    assert_eq!((ready.status, &ready.body["closed"]), (StatusCode::OK, &json!([])));
     assert_eq!(shop.get("/metrics").await.status, StatusCode::OK);
 }
 

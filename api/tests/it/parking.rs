@@ -55,7 +55,11 @@ mod scenario {
         assert_eq!((&item["projection"], &item["serving"]), (&json!("orders"), &json!(true)));
         assert!(item["reason"].as_str().unwrap().contains("planted"), "{item}");
         assert_eq!(parked["next_cursor"], json!(null));
-        assert_eq!(api.get("//readyz").expect(200).await.body["parked"], json!({ "orders": 1 }));
+        eventually("readiness tells", async || {
+            let ready = api.get("//readyz").expect(200).await.body;
+            (ready["parked"] == json!({ "orders": 1 })).then_some(())
+        })
+        .await;
         let versions = admin.get("/admin/projections").expect(200).await.body;
         let items = versions["items"].as_array().unwrap();
         let of_orders = items.iter().find(|item| item["name"] == "orders").unwrap();
