@@ -5,6 +5,7 @@ use events::{
     keys::{KeyError, KeyStore},
     seal::Key,
 };
+use projections::database::{self, PoolSettings};
 use sqlx::{
     PgPool, Postgres, Row,
     postgres::{PgArguments, PgRow},
@@ -30,12 +31,14 @@ pub struct PostgresKeyStore {
 }
 
 impl PostgresKeyStore {
-    /// Opens the store and creates its tables if they are missing.
+    /// Opens the store and creates its tables if they are missing. It has connections of its own, to
+    /// the database of `pool`: a registration must not wait for queries.
     ///
     /// # Errors
     /// If the database does not answer or refuses.
     pub async fn open(pool: PgPool) -> Result<Self, KeyError> {
-        let mut transaction = projections::database::begin(&pool).await.map_err(unavailable)?;
+        let pool = database::beside(&pool, &settings());
+        let mut transaction = database::begin(&pool).await.map_err(unavailable)?;
         sqlx::query("select pg_advisory_xact_lock($1)")
             .bind(CREATE_LOCK)
             .execute(&mut *transaction)
@@ -62,6 +65,11 @@ impl PostgresKeyStore {
         let row = insert.bind(fresh()?).fetch_one(&self.pool).await.map_err(unavailable)?;
         stored(&row)?.ok_or(KeyError::Destroyed)
     }
+}
+
+fn settings() -> PoolSettings {
+    let application_name = "orderlog keys".to_owned();
+    PoolSettings { application_name, max_connections: 4, ..PoolSettings::default() }
 }
 
 fn unavailable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> KeyError {

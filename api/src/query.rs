@@ -33,6 +33,10 @@ const REBUILT_LATE: u64 = 30;
 /// The problem for a failed query. The database's own message is logged and not answered.
 pub(crate) fn failed(error: &QueryError) -> Problem {
     match error {
+        QueryError::Database(_) if error.is_busy() => {
+            tracing::warn!(error = error as &dyn std::error::Error, "a query was given up");
+            Problem::unavailable("the read models are busy")
+        }
         QueryError::Database(_) => {
             tracing::error!(error = error as &dyn std::error::Error, "a query failed");
             Problem::unavailable("the read models do not answer")

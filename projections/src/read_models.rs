@@ -2,7 +2,12 @@
 //! The queries are in the modules of their read models.
 
 use crate::{
-    Progress, ReadModel, build::Build, checkpoint, database, golden, projection::unreadable,
+    Progress, ReadModel,
+    build::Build,
+    checkpoint,
+    database::{self, PoolSettings},
+    golden,
+    projection::unreadable,
     version::VersionId,
 };
 use events::{
@@ -12,12 +17,61 @@ use events::{
 use sqlx::PgPool;
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
+/// SQLSTATE of a statement that took longer than `statement_timeout`.
+const STATEMENT_TIMED_OUT: &str = "57014";
+
 /// Queries on the read models.
 #[derive(Clone)]
 pub struct ReadModels {
-    pool: PgPool,
+    pools: Pools,
     progress: Progress,
     log: Arc<dyn EventLog>,
+}
+
+/// Connections by purpose, so that many searches keep no order from being read, and neither keeps
+/// the node from telling that it is ready.
+#[derive(Clone)]
+struct Pools {
+    /// For reads of one thing and for lists.
+    reads: PgPool,
+    /// For searches and reports. Its size bounds how many of them the database works on at once.
+    costly: PgPool,
+    /// For questions of the node about itself.
+    probes: PgPool,
+}
+
+/// How long a search or a report waits for one of the few connections that they share.
+const COSTLY_WAIT: Duration = Duration::from_secs(1);
+
+/// The longest statement of a report.
+const COSTLY_STATEMENT: Duration = Duration::from_secs(10);
+
+/// The longest question of the node about itself.
+const PROBE: Duration = Duration::from_secs(2);
+
+impl Pools {
+    fn beside(reads: PgPool) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let costly = PoolSettings {
+            application_name: "orderlog search and reports".to_owned(),
+            max_connections: u32::try_from(cores / 2).unwrap_or(u32::MAX).max(2),
+            acquire_timeout: COSTLY_WAIT,
+            statement_timeout: Some(COSTLY_STATEMENT),
+            ..PoolSettings::default()
+        };
+        let probes = PoolSettings {
+            application_name: "orderlog readiness".to_owned(),
+            max_connections: 2,
+            acquire_timeout: PROBE,
+            statement_timeout: Some(PROBE),
+            ..PoolSettings::default()
+        };
+        Self {
+            costly: database::beside(&reads, &costly),
+            probes: database::beside(&reads, &probes),
+            reads,
+        }
+    }
 }
 
 /// Why a query failed.
@@ -46,6 +100,18 @@ pub enum QueryError {
 }
 
 impl QueryError {
+    /// Whether the query found no free connection in time or took too long, so that it may succeed
+    /// once there is less to do.
+    pub fn is_busy(&self) -> bool {
+        match self {
+            Self::Database(sqlx::Error::PoolTimedOut) => true,
+            Self::Database(sqlx::Error::Database(error)) => {
+                error.code().is_some_and(|code| code == STATEMENT_TIMED_OUT)
+            }
+            Self::Database(_) | Self::Row { .. } | Self::Parked { .. } => false,
+        }
+    }
+
     /// Whether the rows do not have the expected columns or types, as in a version that another
     /// build made.
     pub fn is_of_shape(&self) -> bool {
@@ -136,7 +202,7 @@ impl ReadModels {
     /// `progress` is shared with the projector of this process; pass [`Progress::new`] if it has
     /// none.
     pub fn new(pool: PgPool, progress: Progress, log: Arc<dyn EventLog>) -> Self {
-        Self { pool, progress, log }
+        Self { pools: Pools::beside(pool), progress, log }
     }
 
     /// The last event applied in each partition. An answer of `model` that is asked for after this
@@ -145,7 +211,7 @@ impl ReadModels {
     /// # Errors
     /// When no projector runs in this process and the database does not answer.
     pub async fn position(&self, model: ReadModel) -> Result<LogPosition, QueryError> {
-        let seen = self.progress.seen(&self.pool, model).await?;
+        let seen = self.progress.seen(&self.pools.reads, model).await?;
         let of = |(partition, seen): (Partition, crate::progress::Seen)| {
             seen.last.map(|offset| Position { partition, offset })
         };
@@ -154,7 +220,7 @@ impl ReadModels {
 
     /// Whether `model` may have parked streams.
     pub(crate) async fn may_have_parked(&self, model: ReadModel) -> Result<bool, QueryError> {
-        Ok(self.progress.seen(&self.pool, model).await?.values().any(|seen| seen.parked))
+        Ok(self.progress.seen(&self.pools.reads, model).await?.values().any(|seen| seen.parked))
     }
 
     /// Where the serving version of `model` continues to read in `partition`. Its rows include
@@ -182,7 +248,7 @@ impl ReadModels {
     /// When the database does not answer.
     pub async fn stopped(&self) -> Result<Vec<StoppedModel>, QueryError> {
         let checkpoints =
-            self.ask(|pool| async move { Ok(checkpoint::load(&pool).await?) }).await?;
+            self.ask_probe(|pool| async move { Ok(checkpoint::load(&pool).await?) }).await?;
         let mut stopped: BTreeMap<&'static str, StoppedModel> = BTreeMap::new();
         for ((id, partition), checkpoint) in checkpoints {
             let Some(reason) = checkpoint.stopped.filter(|_| checkpoint.serving) else { continue };
@@ -198,8 +264,9 @@ impl ReadModels {
     /// # Errors
     /// When the database does not answer.
     pub async fn stale(&self) -> Result<Vec<StaleModel>, QueryError> {
-        let standings =
-            self.ask(|pool| async move { Ok(golden::noted(&pool, Build::Ours).await?) }).await?;
+        let standings = self
+            .ask_probe(|pool| async move { Ok(golden::noted(&pool, Build::Ours).await?) })
+            .await?;
         let stale = |(id, standing): (&VersionId, &golden::Standing)| {
             let reason = standing.why.filter(|_| standing.serving)?.told(id.model);
             let ours = |(other, it): (&VersionId, &golden::Standing)| {
@@ -223,7 +290,7 @@ impl ReadModels {
         within: Duration,
     ) -> Result<(), Behind> {
         let targets = token.iter().map(|at| (at.partition, Target::Event(at.offset)));
-        self.progress.wait(&self.pool, model, targets.collect(), within).await
+        self.progress.wait(&self.pools.reads, model, targets.collect(), within).await
     }
 
     /// Waits until `model` has applied everything that was acknowledged in `partition` at the time
@@ -239,12 +306,13 @@ impl ReadModels {
         within: Duration,
     ) -> Result<(), Behind> {
         let end = self.log.acknowledged(partition).await?;
-        self.progress.wait(&self.pool, model, vec![(partition, Target::Before(end))], within).await
+        let target = vec![(partition, Target::Before(end))];
+        self.progress.wait(&self.pools.reads, model, target, within).await
     }
 
     /// The pool, for the administration of read models.
     pub fn pool(&self) -> &PgPool {
-        &self.pool
+        &self.pools.reads
     }
 
     /// Runs a query in a task of its own. An HTTP handler is dropped whenever its client
@@ -254,7 +322,31 @@ impl ReadModels {
         T: Send + 'static,
         F: Future<Output = Result<T, QueryError>> + Send + 'static,
     {
-        database::detached(query(self.pool.clone())).await
+        database::detached(query(self.pools.reads.clone())).await
+    }
+
+    /// As [`ask`](Self::ask), for a query that is costly by nature: a search or a report.
+    pub(crate) async fn ask_costly<T, F>(
+        &self,
+        query: impl FnOnce(PgPool) -> F,
+    ) -> Result<T, QueryError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, QueryError>> + Send + 'static,
+    {
+        database::detached(query(self.pools.costly.clone())).await
+    }
+
+    /// As [`ask`](Self::ask), for a question of the node about itself.
+    pub(crate) async fn ask_probe<T, F>(
+        &self,
+        query: impl FnOnce(PgPool) -> F,
+    ) -> Result<T, QueryError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, QueryError>> + Send + 'static,
+    {
+        database::detached(query(self.pools.probes.clone())).await
     }
 }
 

@@ -148,6 +148,13 @@ pub(crate) fn options(settings: &PoolSettings) -> PgPoolOptions {
         })
 }
 
+/// A pool beside another one, to the same database, for work that must not wait for the other's
+/// connections or take them. Opens no connection before one is needed.
+pub fn beside(pool: &PgPool, settings: &PoolSettings) -> PgPool {
+    let session = settings.session(pool.connect_options().as_ref().clone());
+    options(settings).connect_lazy_with(session)
+}
+
 /// Like [`connect`], for a URL as in `DATABASE_URL`.
 pub async fn connect_url(url: &str, settings: PoolSettings) -> Result<PgPool, DatabaseError> {
     let options = PgConnectOptions::from_str(url).map_err(DatabaseError::Url)?;

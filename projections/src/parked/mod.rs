@@ -164,7 +164,7 @@ impl ReadModels {
     /// When the database does not answer.
     pub async fn parked(&self) -> Result<BTreeMap<ReadModel, i64>, QueryError> {
         let rows: Vec<(String, i64)> = self
-            .ask(|pool| async move {
+            .ask_probe(|pool| async move {
                 let query = "select projection, count(*) from read.parked group by projection";
                 Ok(sqlx::query_as(query).fetch_all(&pool).await?)
             })

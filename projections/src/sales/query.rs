@@ -27,7 +27,7 @@ impl ReadModels {
         bucket: Bucket,
         currency: Currency,
     ) -> Result<Vec<Sold>, QueryError> {
-        self.ask(move |pool| async move {
+        self.ask_costly(move |pool| async move {
             let rows: Vec<SalesRow> = sqlx::query_as(
                 "select date_trunc($3, bucket, 'UTC') as bucket, sum(orders)::bigint as orders, \
                  least(sum(revenue), 9223372036854775807)::bigint as revenue, \
@@ -63,7 +63,7 @@ impl ReadModels {
         limit: u32,
     ) -> Result<Vec<BestSeller>, QueryError> {
         let rows: Vec<(Uuid, i64)> = self
-            .ask(move |pool| async move {
+            .ask_costly(move |pool| async move {
                 Ok(sqlx::query_as(
                     "select product_id, least(sum(units), 9223372036854775807)::bigint as units \
                      from read.sales_product where bucket >= $1 and bucket < $2 \

@@ -13,8 +13,11 @@ use uuid::Uuid;
 /// Products examined for a page when there are too many to rank.
 const WALK: i64 = 5_000;
 
-/// The last product of a page, and everything that decides what follows it. New products and newly
-/// known words therefore do not change the pages of a search that has begun.
+/// The last product of a page, and what the words of the question stood for. Newly known words
+/// therefore do not change the pages of a search that has begun.
+///
+/// A cursor says where a search goes on. How it goes on is worked out anew for each page, so that no
+/// cursor makes a page cost more than a first page may.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
     /// What each word of the question stands for.
@@ -126,9 +129,10 @@ impl ReadModels {
     ) -> Result<Page<Product, Cursor>, QueryError> {
         let question = question.clone();
         let (hits, next) = self
-            .ask(move |pool| async move {
-                // Never scan a table of all products.
+            .ask_costly(move |pool| async move {
+                // Never scan a table of all products, and give up before the caller does.
                 let begin = "begin read only; set local enable_seqscan = off; \
+                             set local statement_timeout = '2s'; \
                              set local pg_trgm.similarity_threshold = 0.25";
                 let mut tx = pool.begin_with(begin).await?;
                 let terms = match &after {

@@ -5,8 +5,13 @@ use crate::{
     shop::{Chance, Scribe, moment, pounds, story},
 };
 use events::{Event, StreamId, StreamKind, Timestamp, order, product, wishlist};
+use futures::future::join_all;
 use projections::{ReadModels, orders, products, sales::Bucket, search, search::Question};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 /// The name, category and description of a product.
@@ -142,6 +147,39 @@ async fn words_that_are_common_and_seldom_meet_are_found_at_once() {
     assert_eq!(page.items.len(), 5);
     assert!(page.next.is_some());
     projector.stop().await;
+}
+
+/// Searches that take long, however many, are given up, and nothing else waits for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn searches_that_take_long_keep_no_other_question_waiting() {
+    let mut scenario = Scenario::new(1).await;
+    let id = Chance(3).id();
+    add(&mut scenario.scribe, id, BOOKS[0]).await;
+    let projector = scenario.projector(settings()).await;
+    scenario.settle().await;
+    projector.stop().await;
+    let mut slow = scenario.pool.begin().await.unwrap();
+    let lock = "lock table search_v1.search, search_v1.search_word in access exclusive mode";
+    sqlx::raw_sql(lock).execute(&mut *slow).await.unwrap();
+    let models = scenario.models();
+    let question = Question::of("war").unwrap();
+    let searches = join_all((0..40).map(|_| models.search(&question, None, 5)));
+    let others = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        for _ in 0..20 {
+            let product = timeout(Duration::from_secs(1), models.product(id)).await;
+            assert!(product.expect("a read of one thing does not wait").unwrap().is_some());
+            let stopped = timeout(Duration::from_secs(1), models.stopped()).await;
+            assert!(stopped.expect("nor does readiness").unwrap().is_empty());
+        }
+    };
+    let (searches, ()) = tokio::join!(searches, others);
+    for search in searches {
+        let error = search.unwrap_err();
+        assert!(error.is_busy(), "{error:?}");
+    }
+    slow.rollback().await.unwrap();
+    assert_eq!(find(&models, "war", 5).await, ["The Art of War"]);
 }
 
 /// For all kinds of queries, and for tiers that are ranked and tiers that are too large for it.
