@@ -10,6 +10,10 @@ use sha2::Sha256;
 /// cannot be sent again later.
 const TOLERANCE: u64 = 300;
 
+/// The most signatures of a notice. Stripe sends one for each of its secrets, and there are two while
+/// a secret is being rolled.
+const MAX_SIGNATURES: usize = 8;
+
 /// The header with the time and the signatures.
 pub const SIGNATURE_HEADER: &str = "stripe-signature";
 
@@ -41,27 +45,26 @@ pub fn verify(
     let (mut time, mut signatures) = (None, Vec::new());
     for item in header.split(',') {
         match item.trim().split_once('=') {
-            Some(("t", text)) => time = Some(text),
-            Some(("v1", text)) => signatures.push(unhex(text).ok_or(BadSignature::Malformed)?),
+            Some(("t", text)) if time.is_none() => time = Some(text),
+            Some(("v1", text)) if signatures.len() < MAX_SIGNATURES => signatures.push(text),
+            Some(("t" | "v1", _)) => return Err(BadSignature::Malformed),
             _ => {}
         }
     }
     let time = time.ok_or(BadSignature::Malformed)?;
     let seconds: i64 = time.parse().map_err(|_| BadSignature::Malformed)?;
-    if signatures.is_empty() {
-        return Err(BadSignature::Malformed);
-    }
-    // The comparison takes constant time.
-    let is_ours = |signature: &[u8; 32]| {
-        mac(secret, time, body).is_some_and(|mac| mac.verify_slice(signature).is_ok())
-    };
-    if !signatures.iter().any(is_ours) {
-        return Err(BadSignature::Wrong);
-    }
+    let signatures: Option<Vec<[u8; 32]>> = signatures.into_iter().map(unhex).collect();
+    let signatures = signatures.filter(|it| !it.is_empty()).ok_or(BadSignature::Malformed)?;
+    // The time costs less to check than the body, which anybody may send.
     if seconds.abs_diff(now.timestamp()) > TOLERANCE {
         return Err(BadSignature::Stale);
     }
-    Ok(())
+    let Some(mac) = mac(secret, time, body) else { return Err(BadSignature::Wrong) };
+    // Each comparison takes constant time.
+    if signatures.iter().any(|signature| mac.clone().verify_slice(signature).is_ok()) {
+        return Ok(());
+    }
+    Err(BadSignature::Wrong)
 }
 
 /// The header that Stripe would send, for tests and for trying out an endpoint.
@@ -193,6 +196,22 @@ mod tests {
         let header = format!("{time},{other}");
         let refused = verify(&secret(), &header, BODY, at(1_800_000_000));
         assert_eq!(refused, Err(BadSignature::Wrong));
+    }
+
+    /// Each signature costs a comparison, and anybody may send a notice.
+    #[test]
+    fn a_notice_with_many_signatures_or_two_times_is_refused() {
+        let now = at(1_800_000_000);
+        let header = sign(&secret(), BODY, now);
+        let with =
+            |others: usize| header.clone() + &format!(",v1={}", "0".repeat(64)).repeat(others);
+        assert_eq!(verify(&secret(), &with(MAX_SIGNATURES - 1), BODY, now), Ok(()));
+        let twice = format!("t=1800000000,{header}");
+        for header in [with(MAX_SIGNATURES), with(900), twice] {
+            assert_eq!(verify(&secret(), &header, BODY, now), Err(BadSignature::Malformed));
+        }
+        let late = at(1_800_000_301);
+        assert_eq!(verify(&secret(), &with(7), b"another", late), Err(BadSignature::Stale));
     }
 
     #[test]
