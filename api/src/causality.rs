@@ -1,7 +1,10 @@
 //! Headers about versions, log positions and waiting: what a caller has seen, what an answer must
 //! reflect, and how long the caller will wait for it.
 
-use crate::problem::{Kind, Problem};
+use crate::{
+    extract::single,
+    problem::{Kind, Problem},
+};
 use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
@@ -85,7 +88,7 @@ impl Prefer {
 
 /// The token of a `Min-Log-Position` header.
 fn min_position(headers: &HeaderMap) -> Result<Option<LogPosition>, Problem> {
-    let Some(value) = headers.get(MIN_LOG_POSITION) else { return Ok(None) };
+    let Some(value) = single(headers, &MIN_LOG_POSITION)? else { return Ok(None) };
     // A shop without events answers with an empty `Log-Position`.
     if value.is_empty() {
         return Ok(None);
@@ -142,29 +145,67 @@ pub fn etag(version: u64) -> String {
     format!("\"{version}\"")
 }
 
-/// The version that a command requires (`If-Match`).
-///
-/// # Errors
-/// `invalid-parameter` for a malformed entity tag, or for several.
-pub fn expected_version(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
-    let invalid = || Problem::invalid_parameter("If-Match", "must be one entity tag or *");
-    let mut lines = headers.get_all(header::IF_MATCH).iter();
-    let Some(line) = lines.next() else { return Ok(None) };
-    let tag = line.to_str().map_err(|_| invalid())?.trim();
-    if lines.next().is_some() {
-        return Err(invalid());
+/// The versions that a command accepts (`If-Match`), of which one must be current.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// Any version.
+    Any,
+    /// One of these versions; of an empty list none.
+    OneOf(Vec<u64>),
+}
+
+impl Expected {
+    /// Reads the `If-Match` headers. A tag that is not one of ours matches no version, and a weak
+    /// tag never does (RFC 9110, 13.1.1).
+    ///
+    /// # Errors
+    /// `invalid-parameter` unless they are `*` or a list of entity tags.
+    pub fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+        let invalid = || Problem::invalid_parameter("If-Match", "must be entity tags, or *");
+        let lines: Result<Vec<&str>, _> =
+            headers.get_all(header::IF_MATCH).iter().map(HeaderValue::to_str).collect();
+        let lines = lines.map_err(|_| invalid())?;
+        if lines.is_empty() || lines.iter().all(|line| line.trim() == "*") {
+            return Ok(Self::Any);
+        }
+        let (mut versions, mut tags) = (Vec::new(), 0);
+        for line in lines {
+            let mut rest = line.trim_start_matches([' ', '\t', ',']);
+            while !rest.is_empty() {
+                let (tag, behind) = entity_tag(rest).ok_or_else(invalid)?;
+                versions.extend(tag.version());
+                tags += 1;
+                rest = behind.trim_start_matches([' ', '\t']);
+                if !rest.is_empty() && !rest.starts_with(',') {
+                    return Err(invalid());
+                }
+                rest = rest.trim_start_matches([' ', '\t', ',']);
+            }
+        }
+        if tags == 0 { Err(invalid()) } else { Ok(Self::OneOf(versions)) }
     }
-    if tag == "*" {
-        return Ok(None);
+}
+
+/// An entity tag of a list.
+struct EntityTag<'t> {
+    is_weak: bool,
+    opaque: &'t str,
+}
+
+impl EntityTag<'_> {
+    /// The version that it names, if it is strong and one of ours.
+    fn version(&self) -> Option<u64> {
+        let version = self.opaque.parse().ok().filter(|_| !self.is_weak);
+        version.filter(|version: &u64| version.to_string() == self.opaque)
     }
-    let weak = tag.starts_with("W/");
-    let opaque = tag.strip_prefix("W/").unwrap_or(tag);
-    let opaque = opaque.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    let opaque = opaque.filter(|text| !text.contains('"')).ok_or_else(invalid)?;
-    // A tag that is not one of ours matches no version; a weak tag never does (RFC 9110, 13.1.1).
-    let version =
-        opaque.parse().ok().filter(|version: &u64| !weak && version.to_string() == opaque);
-    Ok(Some(version.unwrap_or(u64::MAX)))
+}
+
+/// The entity tag at the beginning of a list, and what is behind it.
+fn entity_tag(list: &str) -> Option<(EntityTag<'_>, &str)> {
+    let is_weak = list.starts_with("W/");
+    let quoted = list.strip_prefix("W/").unwrap_or(list).strip_prefix('"')?;
+    let (opaque, behind) = quoted.split_once('"')?;
+    Some((EntityTag { is_weak, opaque }, behind))
 }
 
 /// Sets a header. Its value must be valid; another value is dropped.
@@ -224,17 +265,23 @@ mod tests {
     }
 
     #[test]
-    fn an_entity_tag_names_a_version_or_matches_none() {
-        let of = |value| expected_version(&headers(&header::IF_MATCH, &[value]));
-        assert_eq!(of("\"7\"").unwrap(), Some(7));
-        assert_eq!(of("*").unwrap(), None);
+    fn entity_tags_name_versions_or_match_none() {
+        let of = |values: &[&'static str]| Expected::of(&headers(&header::IF_MATCH, values));
+        let one_of = |versions: &[u64]| Expected::OneOf(versions.to_vec());
+        assert_eq!(of(&[]).unwrap(), Expected::Any);
+        assert_eq!(of(&["*"]).unwrap(), Expected::Any);
+        assert_eq!(of(&["\"7\""]).unwrap(), one_of(&[7]));
+        assert_eq!(of(&["\"7\",\"8\" , W/\"9\""]).unwrap(), one_of(&[7, 8]));
+        assert_eq!(of(&["\"7\"", "\"8\""]).unwrap(), one_of(&[7, 8]));
+        assert_eq!(of(&[", \"7\" ,, "]).unwrap(), one_of(&[7]));
+        assert_eq!(of(&["\"a,b\", \"7\""]).unwrap(), one_of(&[7]));
         for stale in ["W/\"7\"", "\"07\"", "\"seven\"", "\"\"", "\"99999999999999999999999\""] {
-            assert_eq!(of(stale).unwrap(), Some(u64::MAX), "{stale}");
+            assert_eq!(of(&[stale]).unwrap(), one_of(&[]), "{stale}");
         }
-        for malformed in ["7", "\"7", "\"7\", \"8\"", "W/7", "'7'"] {
-            assert_eq!(of(malformed).unwrap_err().kind(), Kind::InvalidParameter, "{malformed}");
+        for malformed in ["7", "\"7", "\"7\" \"8\"", "W/7", "'7'", "", ",", "*, \"7\"", "w/\"7\""] {
+            assert_eq!(of(&[malformed]).unwrap_err().kind(), Kind::InvalidParameter, "{malformed}");
         }
-        assert_eq!(expected_version(&HeaderMap::new()).unwrap(), None);
+        assert_eq!(of(&["*", "\"7\""]).unwrap_err().kind(), Kind::InvalidParameter);
     }
 
     #[test]

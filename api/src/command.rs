@@ -3,7 +3,7 @@
 use crate::{
     App,
     auth::{Access, Caller},
-    causality::{self, LOG_POSITION, Prefer, etag, set_header},
+    causality::{Expected, LOG_POSITION, Prefer, etag, set_header},
     extract::{self, Media, Params},
     idempotency::{self, IDEMPOTENCY_REPLAYED},
     problem::Problem,
@@ -12,8 +12,8 @@ use crate::{
 };
 use axum::{
     Json,
-    extract::{FromRequest, OriginalUri, Request},
-    http::{StatusCode, header},
+    extract::{FromRequest, FromRequestParts, MatchedPath, RawPathParams, Request},
+    http::{StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use commands::{Command, CommandError, Router, State, StateView};
@@ -57,7 +57,7 @@ pub struct Envelope {
     /// Id of the command.
     pub command_id: Uuid,
     fingerprint: Fingerprint,
-    expected_version: Option<u64>,
+    expected: Expected,
     traceparent: Option<Box<str>>,
 }
 
@@ -65,20 +65,21 @@ impl<T: CommandBody> FromRequest<Arc<App>> for Received<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Problem> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        let path = path(&mut parts).await;
         let caller = parts.extensions.get::<Caller>().cloned().unwrap_or_default();
         caller.require(T::ACCESS)?;
         // No command takes query parameters.
         Params::of(parts.uri.query().unwrap_or_default())?.end()?;
         let key = idempotency::key(&parts.headers)?;
-        let expected_version = causality::expected_version(&parts.headers)?;
+        let expected = Expected::of(&parts.headers)?;
         let method = parts.method.as_str();
-        let original = parts.extensions.get::<OriginalUri>();
-        let path = original.map_or(parts.uri.path(), |OriginalUri(uri)| uri.path());
         let body: T = extract::json(&parts.headers, body, T::MEDIA).await?;
-        let fingerprint = idempotency::fingerprint(&app.fingerprint_secret, method, path, &body)?;
+        let fingerprint = idempotency::fingerprint(&app.fingerprint_secret, method, &path, &body)?;
         let command_id = match &key {
-            Some(key) => idempotency::command_id(key, caller.0.as_ref(), method, path, fingerprint),
+            Some(key) => {
+                idempotency::command_id(key, caller.0.as_ref(), method, &path, fingerprint)
+            }
             None => app.environment.uuid(),
         };
         let envelope = Envelope {
@@ -88,10 +89,24 @@ impl<T: CommandBody> FromRequest<Arc<App>> for Received<T> {
             caller,
             command_id,
             fingerprint,
-            expected_version,
+            expected,
         };
         Ok(Self { body, envelope })
     }
+}
+
+/// The path that names the command: the route, with its ids as read. Escapes in the path of the
+/// request therefore make no other command.
+async fn path(parts: &mut Parts) -> String {
+    let Ok(route) = MatchedPath::from_request_parts(parts, &()).await else {
+        return parts.uri.path().to_owned();
+    };
+    let read = RawPathParams::from_request_parts(parts, &()).await;
+    let mut path = route.as_str().to_owned();
+    for (name, value) in read.iter().flatten() {
+        path = path.replace(&format!("{{{name}}}"), value);
+    }
+    path
 }
 
 impl Envelope {
@@ -100,13 +115,33 @@ impl Envelope {
         if self.keyed { idempotency::created_id(self.command_id) } else { app.environment.uuid() }
     }
 
-    fn request(&self, stream: StreamId, command: Command) -> commands::Request {
+    /// The version that the command requires. Of several, the one that is current now: if another
+    /// is by the time of the decision, the caller gets the same refusal as for a stale version.
+    async fn expected_version(&self, app: &App, stream: StreamId) -> Result<Option<u64>, Problem> {
+        match &self.expected {
+            Expected::Any => Ok(None),
+            Expected::OneOf(versions) if versions.len() < 2 => {
+                Ok(Some(versions.first().copied().unwrap_or(u64::MAX)))
+            }
+            Expected::OneOf(versions) => {
+                let current = look(app, stream).await?.state.shown_version();
+                Ok(Some(if versions.contains(&current) { current } else { u64::MAX }))
+            }
+        }
+    }
+
+    fn request(
+        &self,
+        stream: StreamId,
+        command: Command,
+        expected_version: Option<u64>,
+    ) -> commands::Request {
         commands::Request {
             stream,
             command,
             command_id: self.command_id,
             fingerprint: self.fingerprint,
-            expected_version: self.expected_version,
+            expected_version,
             correlation_id: self.command_id,
             causation_id: self.command_id,
             traceparent: self.traceparent.clone(),
@@ -138,7 +173,8 @@ pub async fn carry_out(
     command: impl Into<Command>,
 ) -> Result<Decided, Problem> {
     let router = app.router()?;
-    let sent = router.send(envelope.request(stream, command.into())).await;
+    let expected = envelope.expected_version(app, stream).await?;
+    let sent = router.send(envelope.request(stream, command.into(), expected)).await;
     let outcome = sent.map_err(|error| Problem::of_command(error, stream))?;
     let replayed = outcome.replayed.is_some();
     let changed = outcome.changed || replayed;

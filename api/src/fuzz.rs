@@ -83,7 +83,7 @@ proptest! {
                 if let Ok(Some(key)) = idempotency::key(&headers) {
                     prop_assert!((1..=255).contains(&key.len()));
                 }
-                let _ = causality::expected_version(&headers);
+                let _ = causality::Expected::of(&headers);
                 let _ = causality::Prefer::of(&headers).command_wait();
             }
         }

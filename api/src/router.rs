@@ -4,7 +4,9 @@ use crate::{
     App, admin, asyncapi,
     auth::{Admitted, Caller, Until},
     causality::{LOG_POSITION, MIN_LOG_POSITION, PREFER, PREFERENCE_APPLIED, set_header},
-    client, customers, features, health,
+    client, customers,
+    extract::{check_message, single},
+    features, health,
     idempotency::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED},
     openapi,
     orders::{self, listen::LAST_EVENT_ID},
@@ -94,6 +96,7 @@ pub fn routes(app: Arc<App>) -> Router {
         .route("/problems/{name}", get(problem::page))
         .fallback(async || Problem::new(Kind::NotFound, "the path does not exist"))
         .layer(from_fn_with_state(Arc::clone(&app), admit))
+        .layer(from_fn(coherent))
         .layer(from_fn_with_state(Arc::clone(&app), bound))
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(from_fn(problem::render))
@@ -102,6 +105,14 @@ pub fn routes(app: Arc<App>) -> Router {
         .layer(cors)
         .layer(from_fn_with_state(Arc::clone(&app), trace::follow))
         .with_state(app)
+}
+
+/// Refuses a request whose message two programs could read differently.
+async fn coherent(request: Request, next: Next) -> Response {
+    match check_message(&request) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
 }
 
 /// Checks the caller's token and rate limits. An invalid token is refused on every route under
@@ -148,10 +159,14 @@ async fn admitted(
 
 /// The token of an `Authorization` header.
 fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
-    let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+    let refused = || {
+        let detail = "Authorization must be `Bearer <token>`, and be given once";
+        Problem::new(Kind::Unauthenticated, detail)
+    };
+    let value = single(headers, &header::AUTHORIZATION).map_err(|_| refused())?;
+    let Some(value) = value else { return Ok(None) };
     let token = value.to_str().ok().and_then(|text| text.trim().split_once(' '));
     let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    let refused = || Problem::new(Kind::Unauthenticated, "Authorization must be `Bearer <token>`");
     token.map(|(_, token)| Some(token.trim())).ok_or_else(refused)
 }
 
@@ -181,15 +196,16 @@ async fn measure(request: Request, next: Next) -> Response {
 
 /// Adds the headers that restrict what a browser does with an answer.
 async fn protect(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let is_docs = request.uri().path().starts_with("/docs");
+    let path = request.uri().path();
+    let is_docs = path == "/docs" || path.starts_with("/docs/");
     let secure = app.proxies.is_secure(request.extensions(), request.headers());
     let mut response = next.run(request).await;
     let policy = if is_docs {
         // Swagger UI styles itself and shows icons from data URLs.
         "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
-         frame-ancestors 'none'"
+         object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     } else {
-        "default-src 'none'; frame-ancestors 'none'"
+        "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     };
     set_header(&mut response, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set_header(&mut response, header::X_FRAME_OPTIONS, "DENY");
@@ -255,6 +271,11 @@ mod tests {
         assert_eq!(of("Bearer a.b.c").unwrap().as_deref(), Some("a.b.c"));
         assert_eq!(of("bearer  a.b.c ").unwrap().as_deref(), Some("a.b.c"));
         assert_eq!(bearer(&HeaderMap::new()).unwrap(), None);
+        let mut twice = HeaderMap::new();
+        for token in ["Bearer a", "Bearer b"] {
+            twice.append(header::AUTHORIZATION, HeaderValue::from_static(token));
+        }
+        assert_eq!(bearer(&twice).unwrap_err().kind(), Kind::Unauthenticated);
         for value in ["a.b.c", "Basic abc", "Bearer", ""] {
             assert_eq!(of(value).unwrap_err().kind(), Kind::Unauthenticated, "{value}");
         }

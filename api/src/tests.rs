@@ -9,7 +9,7 @@ use crate::{
 use axum::{
     Router,
     body::Body,
-    http::{HeaderMap, Method, Request, StatusCode},
+    http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header},
 };
 use commands::{Outside, WriteSettings, WriteSide, gateway::SandboxGateway, mail::NoMailer};
 use events::{
@@ -87,7 +87,9 @@ impl Shop {
         self.token(Role::Staff, "sam")
     }
 
-    async fn call(&self, request: Request<Body>) -> Answer {
+    async fn call(&self, mut request: Request<Body>) -> Answer {
+        let host = HeaderValue::from_static("shop.example");
+        request.headers_mut().entry(header::HOST).or_insert(host);
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
@@ -461,7 +463,10 @@ async fn a_trace_is_followed_and_answers_are_protected() {
         ("x-content-type-options", "nosniff"),
         ("x-frame-options", "DENY"),
         ("referrer-policy", "no-referrer"),
-        ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+        (
+            "content-security-policy",
+            "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        ),
         ("cross-origin-opener-policy", "same-origin"),
         ("cross-origin-resource-policy", "same-origin"),
         ("strict-transport-security", ""),
@@ -566,6 +571,7 @@ async fn a_stopped_write_side_answers_command_not_applied() {
     let request = Request::builder()
         .method("POST")
         .uri("/api/v1/products")
+        .header("Host", "shop.example")
         .header("Authorization", staff)
         .header("Content-Type", "application/json");
     let body = json!({ "name": "Book", "price": { "amount": 1, "currency": "GBP" } });

@@ -1,6 +1,6 @@
 //! W3C Trace Context: read from the request, written into the events and the answer.
 
-use crate::{App, causality::set_header, telemetry::traces};
+use crate::{App, causality::set_header, extract::single, telemetry::traces};
 use axum::{
     extract::{MatchedPath, Request, State},
     http::{HeaderMap, HeaderName, Method},
@@ -78,9 +78,10 @@ struct Incoming {
 }
 
 impl Incoming {
-    /// `None` for an invalid header, which starts a new trace, as the recommendation demands.
+    /// `None` for an invalid header or two of them, which start a new trace, as the recommendation
+    /// demands.
     fn of(headers: &HeaderMap) -> Option<Self> {
-        let mut parts = headers.get(TRACEPARENT)?.to_str().ok()?.trim().split('-');
+        let mut parts = single(headers, &TRACEPARENT).ok()??.to_str().ok()?.trim().split('-');
         let [version, trace_id, parent_id, flags] =
             [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
         let hex = |text: &str, length: usize| {

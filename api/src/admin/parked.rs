@@ -3,7 +3,7 @@
 use crate::{
     App,
     auth::{Access, Caller, Role},
-    extract::Params,
+    extract::{Params, canonical},
     problem::Problem,
     query::{ListBody, PageParams, PageRequest},
 };
@@ -174,7 +174,7 @@ pub async fn retry(
     Path(stream): Path<String>,
 ) -> Result<Json<RetriedListBody>, Problem> {
     caller.require(Access::AtLeast(Role::Admin))?;
-    let stream: StreamId = stream.parse().map_err(|_| Problem::not_found("parked stream"))?;
+    let stream: StreamId = canonical(&stream).ok_or_else(|| Problem::not_found("parked stream"))?;
     match parked::retry(app.reads()?.pool(), &app.log, stream).await {
         Ok(retried) => {
             let items = retried.into_iter().map(RetriedBody::from).collect();

@@ -4,7 +4,7 @@ use crate::{
     App,
     auth::{Access, Caller, Role},
     causality::Freshness,
-    extract::Params,
+    extract::{Params, canonical},
     problem::Problem,
     query::{self, ListBody, PageParams, PageRequest, read_one},
 };
@@ -99,7 +99,7 @@ pub async fn events(
     params: Params,
 ) -> Result<Response, Problem> {
     caller.require(Access::AtLeast(Role::Admin))?;
-    let stream: StreamId = id.parse().map_err(|_| Problem::not_found("stream"))?;
+    let stream: StreamId = canonical(&id).ok_or_else(|| Problem::not_found("stream"))?;
     let page: PageRequest<u64> = PageRequest::of(&app, "stream", &stream, params)?;
     let after = page.after.unwrap_or(0);
     let range = Range { after, up_to: u64::MAX, limit: page.limit + 1 };

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 /// The role of a caller, in ascending order: each role may do all that the roles before it may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "String")]
 pub enum Role {
     /// May access their own resources only.
     Customer,
@@ -55,6 +55,14 @@ impl FromStr for Role {
     }
 }
 
+impl TryFrom<String> for Role {
+    type Error = UnknownRole;
+
+    fn try_from(name: String) -> Result<Self, UnknownRole> {
+        name.parse()
+    }
+}
+
 /// An authenticated caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
@@ -67,6 +75,13 @@ pub struct Principal {
 }
 
 impl Principal {
+    /// The caller with this subject. A UUID is written in many ways; the caller is the same, for the
+    /// rate limits and for idempotency keys too.
+    pub fn new(issuer: impl Into<Arc<str>>, subject: &str, role: Role) -> Self {
+        let id = Uuid::try_parse(subject).map(|id| id.to_string());
+        Self { issuer: issuer.into(), subject: id.as_deref().unwrap_or(subject).into(), role }
+    }
+
     /// The id of the customer, for a token with the role `customer`.
     pub fn customer_id(&self) -> Option<Uuid> {
         Uuid::try_parse(&self.subject).ok().filter(|_| self.role == Role::Customer)
@@ -184,6 +199,25 @@ mod tests {
         assert_eq!(kind(&caller(Role::Staff, "sam"), staff), Ok(()));
         assert_eq!(kind(&caller(Role::Staff, "sam"), admin), Err(Kind::Forbidden));
         assert_eq!(kind(&caller(Role::Admin, "amy"), staff), Ok(()));
+    }
+
+    #[test]
+    fn a_caller_is_the_same_however_their_id_is_written() {
+        let id = "0192f3a4-5b6c-7d8e-9f00-0a0b0c0d0e01";
+        let of = |subject: &str| Principal::new("i", subject, Role::Customer);
+        for other in [id.to_uppercase(), id.replace('-', ""), format!("urn:uuid:{id}")] {
+            assert_eq!(of(&other), of(id), "{other}");
+        }
+        assert_ne!(of("Ann"), of("ann"));
+    }
+
+    #[test]
+    fn a_role_is_a_text() {
+        let of = |json: &str| serde_json::from_str::<Role>(json).ok();
+        assert_eq!(of("\"staff\""), Some(Role::Staff));
+        for other in ["{\"staff\":null}", "[\"staff\"]", "\"Staff\"", "null", "1"] {
+            assert_eq!(of(other), None, "{other}");
+        }
     }
 
     #[test]

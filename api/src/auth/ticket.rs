@@ -93,7 +93,7 @@ impl Tickets {
             return Err(refused("the ticket has expired"));
         }
         let Claims { issuer, subject, role, until, .. } = claims;
-        let principal = Principal { issuer: issuer.into(), subject: subject.into(), role };
+        let principal = Principal::new(issuer, &subject, role);
         Ok((principal, Timestamp::from_timestamp(until, 0).unwrap_or(now)))
     }
 

@@ -235,11 +235,7 @@ impl Authenticator {
             return Err(refused("the token has an empty subject").into());
         }
         Ok(Verified {
-            principal: Principal {
-                issuer: claims.iss.into(),
-                subject: claims.sub.into(),
-                role: claims.role,
-            },
+            principal: Principal::new(claims.iss, &claims.sub, claims.role),
             not_before: seconds(claims.nbf).saturating_sub(LEEWAY_SECONDS),
             expires: seconds(claims.exp).saturating_add(LEEWAY_SECONDS),
         })

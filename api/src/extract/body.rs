@@ -1,6 +1,6 @@
 //! Request bodies: limits on their size and time, and strict JSON.
 
-use super::Object;
+use super::{Object, single};
 use crate::problem::{FieldError, Kind, Problem};
 use axum::{
     body::Body,
@@ -44,7 +44,7 @@ pub async fn json<T: DeserializeOwned>(
     if bytes.is_empty() && media == Media::OptionalJson {
         return parse(b"{}");
     }
-    if !accepts(headers, media) {
+    if !accepts(headers, media)? {
         return Err(Kind::UnsupportedMediaType.into());
     }
     parse(&bytes)
@@ -78,9 +78,9 @@ async fn read(body: Body) -> Result<Vec<u8>, Problem> {
     Ok(bytes)
 }
 
-fn accepts(headers: &HeaderMap, media: Media) -> bool {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let Some(value) = value else { return false };
+fn accepts(headers: &HeaderMap, media: Media) -> Result<bool, Problem> {
+    let value = single(headers, &header::CONTENT_TYPE)?.and_then(|value| value.to_str().ok());
+    let Some(value) = value else { return Ok(false) };
     let (essence, parameters) = value.split_once(';').unwrap_or((value, ""));
     let utf8 = parameters.split(';').all(|parameter| {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
@@ -88,8 +88,9 @@ fn accepts(headers: &HeaderMap, media: Media) -> bool {
             || value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
     });
     let essence = essence.trim().to_ascii_lowercase();
-    utf8 && (essence == "application/json"
-        || (media == Media::Patch && essence == "application/merge-patch+json"))
+    Ok(utf8
+        && (essence == "application/json"
+            || (media == Media::Patch && essence == "application/merge-patch+json")))
 }
 
 /// Reads JSON strictly.
@@ -261,7 +262,7 @@ mod tests {
     fn media_types_are_recognised_in_every_notation() {
         let accepts = |value: &'static str, media| {
             let value = header::HeaderValue::from_static(value);
-            accepts(&HeaderMap::from_iter([(header::CONTENT_TYPE, value)]), media)
+            accepts(&HeaderMap::from_iter([(header::CONTENT_TYPE, value)]), media).unwrap()
         };
         assert!(accepts("application/json", Media::Json));
         assert!(accepts("Application/JSON; charset=\"UTF-8\"", Media::Json));
@@ -269,7 +270,7 @@ mod tests {
         assert!(!accepts("application/merge-patch+json", Media::Json));
         assert!(!accepts("application/json; charset=latin1", Media::Json));
         assert!(!accepts("text/plain", Media::Patch));
-        assert!(!super::accepts(&HeaderMap::new(), Media::Json));
+        assert!(!super::accepts(&HeaderMap::new(), Media::Json).unwrap());
     }
 
     #[tokio::test]

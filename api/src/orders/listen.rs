@@ -5,7 +5,7 @@ use crate::{
     App,
     auth::{Caller, Principal, Until},
     causality::{Freshness, set_header},
-    extract::{Params, PathId},
+    extract::{Params, PathId, single},
     live::Listener,
     problem::Problem,
     query,
@@ -107,8 +107,12 @@ fn of_ticket(
 /// a browser that reconnects updates the header and keeps the URL.
 fn last_event_id(headers: &HeaderMap, params: &mut Params) -> Result<u64, Problem> {
     let given = params.read("last_event_id", "the id of an event")?;
-    let Some(header) = headers.get(LAST_EVENT_ID) else { return Ok(given.unwrap_or(0)) };
-    let text = header.to_str().unwrap_or_default().trim();
+    let Some(header) = single(headers, &LAST_EVENT_ID)? else { return Ok(given.unwrap_or(0)) };
+    let text = header.to_str().unwrap_or("unreadable").trim();
+    // A browser that has seen no id, or an empty one, may send the header empty.
+    if text.is_empty() {
+        return Ok(given.unwrap_or(0));
+    }
     let invalid = || Problem::invalid_parameter("Last-Event-ID", "must be the id of an event");
     text.parse().map_err(|_| invalid())
 }
@@ -176,7 +180,9 @@ mod tests {
         assert_eq!(of(Some("7"), ""), Some(7));
         assert_eq!(of(None, "last_event_id=5"), Some(5));
         assert_eq!(of(Some("7"), "last_event_id=5"), Some(7));
-        for bad in ["", "x", "-1", "1.5", "99999999999999999999"] {
+        assert_eq!(of(Some(""), ""), Some(0));
+        assert_eq!(of(Some(""), "last_event_id=5"), Some(5));
+        for bad in ["x", "-1", "1.5", "99999999999999999999"] {
             assert_eq!(of(Some(bad), ""), None, "{bad}");
         }
         assert_eq!(of(None, "last_event_id=x"), None);

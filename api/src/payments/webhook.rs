@@ -3,10 +3,15 @@
 use crate::{
     App,
     command::detached,
-    extract,
+    extract::{self, single},
     problem::{Kind, Problem},
 };
-use axum::{Json, body::Body, extract::State, http::HeaderMap};
+use axum::{
+    Json,
+    body::Body,
+    extract::State,
+    http::{HeaderMap, HeaderName},
+};
 use commands::{
     dispatch::NoticeResult,
     gateway::stripe::webhook::{BadSignature, Notice, SIGNATURE_HEADER, verify},
@@ -52,9 +57,12 @@ pub async fn webhook(
     detached(async move { follow(&app, &headers, &body).await }).await
 }
 
+const SIGNATURE: HeaderName = HeaderName::from_static(SIGNATURE_HEADER);
+
 async fn follow(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Json<Value>, Problem> {
     let Some(webhook) = &app.webhook else { return Err(Problem::not_found("webhook")) };
-    let signature = headers.get(SIGNATURE_HEADER).and_then(|value| value.to_str().ok());
+    let signature = single(headers, &SIGNATURE).ok().flatten();
+    let signature = signature.and_then(|value| value.to_str().ok());
     let checked = signature
         .ok_or(BadSignature::Malformed)
         .and_then(|header| verify(&webhook.secret, header, body, app.environment.now()));

@@ -4,7 +4,7 @@ use super::body::ProductBody;
 use crate::{
     App, as_of,
     causality::Freshness,
-    extract::{Params, PathId},
+    extract::{Params, PublicId},
     problem::Problem,
     query,
 };
@@ -36,7 +36,7 @@ use std::sync::Arc;
 )]
 pub async fn get(
     extract::State(app): extract::State<Arc<App>>,
-    PathId(id): PathId,
+    PublicId(id): PublicId,
     freshness: Freshness,
     mut params: Params,
 ) -> Result<Response, Problem> {

@@ -366,6 +366,33 @@ mod scenario {
         assert_problem("another body", &other, 422, "idempotency-key-reused");
         assert_eq!(Books::read(&*app.log()).await.orders.len(), 1);
 
+        // A resource has one path: an id in another form names no resource, and an escaped character
+        // makes no other command.
+        let stock = json!({"quantity": 1, "reason": "received"});
+        let changed = staff.post(&format!("{path}/stock"), &stock).key("s").expect(200).await;
+        let escaped = path.replace('-', "%2D");
+        let again = staff.post(&format!("{escaped}/stock"), &stock).key("s").expect(200).await;
+        assert_eq!(
+            (again.header("idempotency-replayed"), &again.body),
+            (Some("true"), &changed.body)
+        );
+        let id = product.to_string();
+        for other in [
+            id.to_uppercase(),
+            id.replace('-', ""),
+            format!("%7B{id}%7D"),
+            format!("urn:uuid:{id}"),
+            format!("{id}%20"),
+        ] {
+            let path = format!("/products/{other}");
+            assert_problem(&path, &staff.get(&path).send().await, 404, "not-found");
+            let twin = staff.post(&format!("{path}/stock"), &stock).key("s").send().await;
+            assert_problem(&path, &twin, 404, "not-found");
+            let stream = format!("/admin/streams/product-{other}");
+            let admin = app.caller(Role::Admin, "operator");
+            assert_problem(&stream, &admin.get(&stream).send().await, 404, "not-found");
+        }
+
         // Read-your-writes and conditional reads.
         let token = first.header("log-position").unwrap();
         let location = first.header("location").unwrap().trim_start_matches("/api/v1").to_owned();

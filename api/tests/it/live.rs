@@ -212,7 +212,10 @@ mod scenario {
         app.staff.anonymous().get(&path).expect(401).await;
         app.staff.anonymous().post(&format!("{path}/ticket"), &json!({})).expect(401).await;
         app.staff.get(&format!("/orders/{}/events", Uuid::now_v7())).expect(404).await;
-        for last in ["", "first", "-1", "1.0", "1000000"] {
+        // An empty id is none.
+        let call = reader.get(&path).header("last-event-id", "");
+        assert_eq!(Ear::of(call.open().await).until("OrderConfirmed").await[0].id, 1);
+        for last in ["first", "-1", "1.0", "1000000"] {
             let answer = reader.get(&path).header("last-event-id", last).expect(400).await;
             assert_eq!(answer.problem(), "invalid-parameter");
         }
