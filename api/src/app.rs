@@ -8,6 +8,7 @@ use crate::{
     payments::Webhook,
     problem::Problem,
     rate_limit::RateLimiter,
+    under_way::UnderWay,
 };
 use commands::Router;
 use events::{Currency, Environment, keys::KeyError, keys::KeyStore, log::EventLog, seal::Key};
@@ -27,6 +28,8 @@ pub struct AppSettings {
     pub rate_limit_per_second: u32,
     /// The same for all callers from one address.
     pub rate_limit_per_address: u32,
+    /// The most requests under way from one address; 0 for no limit.
+    pub requests_per_address: u32,
     /// Networks of the proxies whose headers about clients are trusted.
     pub trusted_proxies: Vec<IpNet>,
     /// Origins that browsers may call from; `*` for any. If empty, only the shop's own origin.
@@ -45,6 +48,7 @@ impl AppSettings {
             order_deadline: Duration::from_mins(15),
             rate_limit_per_second: 1000,
             rate_limit_per_address: 5000,
+            requests_per_address: 1000,
             trusted_proxies: Vec::new(),
             cors_allowed_origins: Vec::new(),
             live: LiveSettings::default(),
@@ -83,6 +87,8 @@ pub struct App {
     pub(crate) limiter: RateLimiter,
     /// Counts the requests from each address.
     pub(crate) addresses: RateLimiter,
+    /// Counts the requests under way from each address.
+    pub(crate) under_way: UnderWay,
     /// Finds the address of a client behind a proxy.
     pub(crate) proxies: Proxies,
     /// Streams events to listeners; `None` on a node without the role `query`.
@@ -123,6 +129,7 @@ impl App {
             tickets: Tickets::new(parts.keys.secret("ticket").await?),
             limiter: RateLimiter::new(parts.settings.rate_limit_per_second),
             addresses: RateLimiter::new(parts.settings.rate_limit_per_address),
+            under_way: UnderWay::new(parts.settings.requests_per_address),
             proxies: Proxies::new(parts.settings.trusted_proxies.clone()),
             cursor_secret: parts.keys.secret("cursor").await?,
             fingerprint_secret: parts.keys.secret("fingerprint").await?,

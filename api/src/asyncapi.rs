@@ -1,16 +1,18 @@
 //! The topic of events as an AsyncAPI 3.0 document, for programs that read the topic themselves.
 
-use crate::openapi;
-use axum::Json;
+use crate::{openapi, pages::Text};
+use axum::{http::HeaderMap, response::Response};
 use events::{
     StreamKind,
     json_schema::{self, EventSchema},
 };
 use serde_json::{Map, Value, json};
+use std::sync::LazyLock;
 
 /// `GET /asyncapi.json`.
-pub async fn serve() -> Json<Value> {
-    Json(document())
+pub async fn serve(headers: HeaderMap) -> Response {
+    static TEXT: LazyLock<Text> = LazyLock::new(|| document().to_string().into());
+    TEXT.clone().answer(&headers, "application/json")
 }
 
 /// The document.

@@ -6,7 +6,10 @@ use axum::{
     http::{Extensions, HeaderMap, HeaderName},
 };
 use ipnet::IpNet;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 /// The address that each proxy was called from; every proxy appends one.
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -17,12 +20,13 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const SUBSCRIBER: u128 = !0 << 64;
 
 /// The trusted proxies.
-pub struct Proxies(Vec<IpNet>);
+#[derive(Clone)]
+pub struct Proxies(Arc<[IpNet]>);
 
 impl Proxies {
     /// Trusts the proxies in these networks.
     pub fn new(networks: Vec<IpNet>) -> Self {
-        Self(networks)
+        Self(networks.into())
     }
 
     /// The address of the client: the peer or, behind trusted proxies, the last address that is not
@@ -48,7 +52,8 @@ impl Proxies {
             && headers.get(X_FORWARDED_PROTO).is_some_and(|scheme| scheme == "https")
     }
 
-    fn knows(&self, address: IpAddr) -> bool {
+    /// Whether this is the address of a trusted proxy.
+    pub fn knows(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
     }
 }

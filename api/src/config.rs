@@ -191,6 +191,10 @@ pub struct Config {
     pub rate_limit_per_second: u32,
     /// Requests per second from one address; 0 for no limit.
     pub rate_limit_per_address: u32,
+    /// Connections from one address; 0 for no limit.
+    pub connections_per_address: u32,
+    /// Requests under way from one address; 0 for no limit.
+    pub requests_per_address: u32,
     /// Proxies whose forwarding headers are trusted.
     pub trusted_proxies: Vec<IpNet>,
     /// The longest silence on a live stream.
@@ -250,6 +254,8 @@ impl Config {
             cors_allowed_origins: Vec::new(),
             rate_limit_per_second: 1000,
             rate_limit_per_address: 5000,
+            connections_per_address: 256,
+            requests_per_address: 1000,
             trusted_proxies: Vec::new(),
             live_heartbeat: Duration::from_secs(15),
             mail: MailConfig::default(),
@@ -292,6 +298,8 @@ impl Config {
             cors_allowed_origins: settings.cors_allowed_origins,
             rate_limit_per_second: settings.clients.rate_limit_per_second,
             rate_limit_per_address: settings.clients.rate_limit_per_address,
+            connections_per_address: settings.clients.connections_per_address,
+            requests_per_address: settings.clients.requests_per_address,
             trusted_proxies: settings.clients.trusted_proxies,
             live_heartbeat: Duration::from_secs(settings.live.live_heartbeat_seconds),
             mail: MailConfig::try_new(settings.mail)?,

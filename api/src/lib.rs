@@ -65,6 +65,7 @@ pub mod shutdown;
 pub mod startup;
 pub mod telemetry;
 pub mod trace;
+mod under_way;
 pub mod validate;
 pub mod wishlist;
 

@@ -14,8 +14,10 @@ mod tests;
 
 pub use shared::id as example_id;
 
-use crate::{problem::ProblemBody, router::described_routes};
+use crate::{pages::Text, problem::ProblemBody, router::described_routes};
+use axum::{http::HeaderMap, response::Response};
 use serde_json::Value;
+use std::sync::LazyLock;
 use utoipa::OpenApi;
 
 /// The part of the document that describes the interface as a whole.
@@ -43,6 +45,13 @@ use utoipa::OpenApi;
     ),
 )]
 struct Document;
+
+/// `GET /openapi.json`.
+pub async fn serve(headers: HeaderMap) -> Response {
+    // Made once: it takes milliseconds, and anybody may ask for it.
+    static TEXT: LazyLock<Text> = LazyLock::new(|| document().to_string().into());
+    TEXT.clone().answer(&headers, "application/json")
+}
 
 /// The document, complete.
 pub fn document() -> Value {

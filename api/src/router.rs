@@ -13,6 +13,7 @@ use crate::{
     pages, payments,
     problem::{self, Kind, Problem},
     products, reports,
+    server::Occupied,
     trace::{self, TRACEPARENT},
     wishlist,
 };
@@ -27,7 +28,7 @@ use axum::{
 use std::{net::IpAddr, sync::Arc, time::Duration};
 use tower_http::{catch_panic::CatchPanicLayer, cors::CorsLayer};
 use utoipa_axum::{router::OpenApiRouter, routes};
-use utoipa_swagger_ui::SwaggerUi;
+use utoipa_swagger_ui::{Config, SwaggerUi};
 
 const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
 const CROSS_ORIGIN_OPENER_POLICY: HeaderName =
@@ -83,13 +84,13 @@ pub(crate) fn described_routes() -> OpenApiRouter<Arc<App>> {
 /// The whole interface. The innermost layer comes first.
 pub fn routes(app: Arc<App>) -> Router {
     let (described, _) = described_routes().split_for_parts();
-    let docs = SwaggerUi::new("/docs");
-    let docs = docs.external_url_unchecked("/openapi.json", openapi::document());
+    let docs = SwaggerUi::new("/docs").config(Config::from("/openapi.json"));
     let cors = cors(&app.settings.cors_allowed_origins);
     described
         .merge(docs)
         .route("/", get(pages::home))
         .route("/style.css", get(pages::style))
+        .route("/openapi.json", get(openapi::serve))
         .route("/asyncapi.json", get(asyncapi::serve))
         .route("/docs/features", get(features::serve))
         .route("/problems", get(problem::index))
@@ -100,6 +101,7 @@ pub fn routes(app: Arc<App>) -> Router {
         .layer(from_fn_with_state(Arc::clone(&app), bound))
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(from_fn(problem::render))
+        .layer(from_fn_with_state(Arc::clone(&app), occupy))
         .layer(from_fn(measure))
         .layer(from_fn_with_state(Arc::clone(&app), protect))
         .layer(cors)
@@ -112,6 +114,21 @@ async fn coherent(request: Request, next: Next) -> Response {
     match check_message(&request) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
+    }
+}
+
+/// Counts the requests under way from each address, until their answers are sent.
+async fn occupy(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let Some(address) = app.proxies.client(request.extensions(), request.headers()) else {
+        return next.run(request).await;
+    };
+    match app.under_way.begin(client::counted(address)) {
+        Ok(place) => {
+            let mut response = next.run(request).await;
+            response.extensions_mut().insert(Occupied(Arc::new(place)));
+            response
+        }
+        Err(problem) => problem.answer(request.uri().path()),
     }
 }
 

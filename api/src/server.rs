@@ -1,35 +1,40 @@
-//! Serves HTTP/1.1 and HTTP/2. Adds to `axum::serve` a time-out for request heads, a limit on
-//! connections that ends idle ones to make room, and a stop with a deadline.
+//! Serves HTTP/1.1 and HTTP/2. Adds to `axum::serve` time limits for request heads, for idle
+//! connections and for answers that are not taken, limits on connections that end idle ones to make
+//! room, and a stop with a deadline.
 
+mod answering;
 mod connections;
 mod limits;
+mod socket;
+mod unread;
 
+pub use answering::Occupied;
 pub use limits::Limits;
 
-use axum::{Router, body::Body, extract::ConnectInfo};
-use connections::{Answering, Connections, Entered};
-use hyper::{Request, body::Incoming, service::service_fn};
+use crate::client::{self, Proxies};
+use answering::{Answering, Streams};
+use axum::{
+    Router,
+    extract::ConnectInfo,
+    http::{HeaderValue, header},
+};
+use connections::{Connections, Entered};
+use hyper::{Request, Version, body::Incoming, service::service_fn};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::{
         conn::auto,
         graceful::{GracefulShutdown, Watcher},
     },
 };
-use std::{
-    convert::Infallible,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use socket::{Heads, Socket};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
+use tokio_io_timeout::TimeoutWriter;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -59,10 +64,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `router` on `listener`.
-    pub fn start(listener: TcpListener, router: Router, limits: Limits) -> Self {
+    /// Serves `router` on `listener`. The limits per address do not apply to `proxies`, which have
+    /// connections of many clients.
+    pub fn start(listener: TcpListener, router: Router, limits: Limits, proxies: Proxies) -> Self {
         let [stop, cut, ended] = [(); 3].map(|()| CancellationToken::new());
-        let accepting = accept(listener, router, limits, stop.clone(), cut.clone());
+        let accepting = accept(listener, router, limits, proxies, stop.clone(), cut.clone());
         let alive = ended.clone().drop_guard();
         tokio::spawn(async move {
             accepting.await;
@@ -92,6 +98,7 @@ async fn accept(
     listener: TcpListener,
     router: Router,
     limits: Limits,
+    proxies: Proxies,
     stop: CancellationToken,
     cut: CancellationToken,
 ) {
@@ -105,7 +112,13 @@ async fn accept(
     while let Some(Some((accepted, permit))) = stop.run_until_cancelled(next()).await {
         match accepted {
             Ok((stream, peer)) => {
-                let entered = connections.enter();
+                let address = Some(peer.ip().to_canonical()).filter(|peer| !proxies.knows(*peer));
+                let address = address.map(client::counted);
+                let entered = connections.enter(address, limits.connections_per_address);
+                let Some(entered) = entered else {
+                    tracing::debug!(%peer, "refused a connection, its address has too many");
+                    continue;
+                };
                 let served = Connection { stream, peer, limits, entered, router: router.clone() };
                 let watcher = graceful.watcher();
                 let connection = async move {
@@ -155,45 +168,53 @@ impl Connection {
         let Self { stream, peer, limits, entered, router } = self;
         // Answers are small. Nagle's algorithm would only delay them.
         let _ = stream.set_nodelay(true);
-        let spoke = Arc::new(AtomicBool::new(false));
-        let speaking = Arc::clone(&spoke);
-        let cut = entered.cut();
+        let (cut, entered) = (entered.cut(), Arc::new(entered));
+        let heads = Arc::new(Heads::new(Arc::clone(&entered)));
+        let watch = Arc::clone(&heads);
         let service = service_fn(move |request: Request<Incoming>| {
-            speaking.store(true, Ordering::Relaxed);
+            let is_h2 = request.version() >= Version::HTTP_2;
+            watch.ended(is_h2);
             let busy = entered.begin();
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(ConnectInfo(peer));
-            let answered = router.clone().oneshot(request);
+            let (mut head, body) = request.into_parts();
+            head.extensions.insert(ConnectInfo(peer));
+            let (body, unread) = unread::lend(body, &head.headers);
+            let answered = router.clone().oneshot(Request::from_parts(head, body));
+            let linger = Arc::clone(&watch);
             async move {
-                let response = answered.await?;
-                Ok::<_, Infallible>(response.map(|body| Answering { body, _busy: busy }))
+                let mut response = answered.await?;
+                if let Some(unread) = unread.filter(|_| !is_h2)
+                    && !unread.discard().await
+                {
+                    linger.linger();
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
+                }
+                Ok::<_, Infallible>(Answering::of(response, busy))
             }
         });
-        let builder = builder(limits.header_read_timeout);
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        // hyper-util has no time-out until it knows whether the client speaks HTTP/1.1 or HTTP/2.
-        let silent = async {
-            sleep(limits.header_read_timeout).await;
-            if spoke.load(Ordering::Relaxed) {
-                std::future::pending::<()>().await;
-            }
-        };
+        let mut writer = TimeoutWriter::new(Socket::new(stream, Arc::clone(&heads)));
+        writer.set_timeout(Some(limits.taken));
+        let builder = builder(limits);
+        let connection = builder.serve_connection(TokioIo::new(Box::pin(writer)), service);
         tokio::select! {
-            result = watcher.watch(connection) => if let Err(error) = result {
+            result = watcher.watch(connection.into_owned()) => if let Err(error) = result {
                 tracing::debug!(%peer, error, "a connection failed");
             },
-            () = silent => tracing::debug!(%peer, "a connection sent no request in time"),
+            () = heads.late(limits.head) => {
+                tracing::debug!(%peer, "a connection sent no complete request in time");
+            }
             () = cut.cancelled() => tracing::debug!(%peer, "ended an idle connection to make room"),
         }
     }
 }
 
-fn builder(header_read_timeout: Duration) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn builder(limits: Limits) -> auto::Builder<Streams> {
+    let mut builder = auto::Builder::new(Streams { time_limit: limits.taken });
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(header_read_timeout)
+        // Begins when the connection is idle; `Heads` has the limit for the head alone.
+        .header_read_timeout(limits.idle)
         .max_buf_size(MAX_HEAD_BYTES);
     builder
         .http2()
@@ -220,7 +241,8 @@ mod tests {
     async fn start(router: Router, limits: Limits) -> (Server, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        (Server::start(listener, router, limits), address)
+        let server = Server::start(listener, router, limits, Proxies::new(Vec::new()));
+        (server, address)
     }
 
     async fn say(address: SocketAddr, words: &str) -> TcpStream {
@@ -240,12 +262,138 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_does_not_finish_its_head_is_dropped() {
-        let limits = Limits { header_read_timeout: Duration::from_millis(50), ..Limits::default() };
+        let limits = Limits { head: Duration::from_millis(50), ..Limits::default() };
         let (server, address) = start(Router::new(), limits).await;
         for words in ["", "P", "PRI * HTTP/2.0", "GET / HTTP/1.1\r\nHost:"] {
             let heard = hear(say(address, words).await).await;
             assert!(heard.is_empty() || heard.starts_with("HTTP/1.1 408"), "{words:?}: {heard}");
         }
+        server.stop(PATIENCE).await;
+    }
+
+    /// Proxies keep a connection between two requests for longer than a head may take.
+    #[tokio::test]
+    async fn a_connection_may_be_idle_for_longer_than_a_head_may_take() {
+        let router = Router::new().route("/", get(async || "word"));
+        let (head, idle) = (Duration::from_millis(50), Duration::from_millis(600));
+        let (server, address) = start(router, Limits { head, idle, ..Limits::default() }).await;
+        let request = "GET / HTTP/1.1\r\nHost: here\r\n\r\n";
+        let mut stream = say(address, request).await;
+        let mut answer = [0; 1024];
+        for _ in 0..3 {
+            assert!(stream.read(&mut answer).await.unwrap() > 0);
+            sleep(head * 4).await;
+            stream.write_all(request.as_bytes()).await.unwrap();
+        }
+        assert!(stream.read(&mut answer).await.unwrap() > 0);
+        stream.write_all(b"GET / HT").await.unwrap();
+        let began = tokio::time::Instant::now();
+        hear(stream).await;
+        assert!(began.elapsed() < idle, "a head that has begun is not idle");
+        hear(say(address, request).await).await;
+        server.stop(PATIENCE).await;
+    }
+
+    /// A body that never ends.
+    fn endless() -> Router {
+        static PIECE: [u8; 65_536] = [b'a'; 65_536];
+        let pieces = || futures::stream::repeat(Ok::<_, Infallible>(&PIECE[..]));
+        let body = move || axum::body::Body::from_stream(pieces());
+        Router::new().route("/", get(async move || body()))
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_takes_ends() {
+        let limits = Limits { taken: Duration::from_millis(100), ..Limits::default() };
+        let (server, address) = start(endless(), limits).await;
+        // The system's buffers are filled first, which takes a while on a busy machine.
+        let mut ended = false;
+        for seconds in [1, 4, 16] {
+            let mut deaf = say(address, "GET / HTTP/1.1\r\nHost: here\r\n\r\n").await;
+            sleep(Duration::from_secs(seconds)).await;
+            let mut sink = tokio::io::sink();
+            let rest = tokio::io::copy(&mut deaf, &mut sink);
+            ended |= timeout(Duration::from_secs(5), rest).await.is_ok();
+            if ended {
+                break;
+            }
+        }
+        assert!(ended, "the answer goes on");
+        server.stop(Duration::from_secs(1)).await;
+    }
+
+    /// In HTTP/2 the connection of a client that takes nothing looks well.
+    #[tokio::test]
+    async fn a_stream_whose_window_stays_closed_is_reset() {
+        const RST_STREAM: u8 = 3;
+        let limits = Limits { taken: Duration::from_millis(100), ..Limits::default() };
+        let (server, address) = start(endless(), limits).await;
+        let mut deaf = say(address, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+        // SETTINGS: INITIAL_WINDOW_SIZE is 0.
+        deaf.write_all(&[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0]).await.unwrap();
+        // HEADERS: GET http://here/
+        deaf.write_all(&[0, 0, 9, 1, 5, 0, 0, 0, 1, 0x82, 0x84, 0x86, 0x41, 4]).await.unwrap();
+        deaf.write_all(b"here").await.unwrap();
+        let reset = async {
+            loop {
+                let mut head = [0; 9];
+                deaf.read_exact(&mut head).await.unwrap();
+                let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+                deaf.read_exact(&mut vec![0; length as usize]).await.unwrap();
+                if head[3] == RST_STREAM {
+                    break;
+                }
+            }
+        };
+        timeout(PATIENCE, reset).await.expect("the stream is reset");
+        drop(deaf);
+        server.stop(PATIENCE).await;
+    }
+
+    #[tokio::test]
+    async fn an_address_has_its_share_of_the_connections() {
+        let (router, entered, leave) = waiting();
+        let limits = Limits { connections_per_address: 1, ..Limits::default() };
+        let (server, address) = start(router, limits).await;
+        let request = "GET /word HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n";
+        let first = say(address, request).await;
+        entered.notified().await;
+        assert_eq!(hear(say(address, request).await).await, "", "the first is not idle");
+        leave.notify_one();
+        assert!(hear(first).await.ends_with("word"));
+        server.stop(PATIENCE).await;
+    }
+
+    /// A client that sends its body in a packet of its own can go on behind a refusal, or is told that
+    /// it cannot. Either way it can read the refusal.
+    #[tokio::test]
+    async fn a_refusal_can_be_read_though_the_body_was_not() {
+        let router = Router::new().route("/", axum::routing::post(async || "word"));
+        let (server, address) = start(router, Limits::default()).await;
+        let post = |length: usize, more: &str| {
+            format!("POST / HTTP/1.1\r\nHost: here\r\nContent-Length: {length}\r\n{more}\r\n")
+        };
+        let mut stream = say(address, &post(4, "")).await;
+        sleep(Duration::from_millis(50)).await;
+        stream.write_all(b"body").await.unwrap();
+        stream.write_all(post(4, "Connection: close\r\n").as_bytes()).await.unwrap();
+        sleep(Duration::from_millis(50)).await;
+        stream.write_all(b"body").await.unwrap();
+        let heard = hear(stream).await;
+        assert_eq!(heard.matches("HTTP/1.1 200").count(), 2, "{heard}");
+
+        // Larger than what the server throws away: it closes, and takes more before it does.
+        let mut stream = say(address, &post(8 << 20, "")).await;
+        stream.write_all(&vec![b'a'; 512 * 1024]).await.unwrap();
+        let heard = hear(stream).await;
+        assert!(heard.starts_with("HTTP/1.1 200") && heard.ends_with("word"), "{heard}");
+        assert!(heard.contains("connection: close"), "{heard}");
+        let stream = say(address, &post(4, "Expect: 100-continue\r\n")).await;
+        let heard = hear(stream).await;
+        assert!(
+            heard.starts_with("HTTP/1.1 200") && heard.contains("connection: close"),
+            "{heard}"
+        );
         server.stop(PATIENCE).await;
     }
 
@@ -307,7 +455,7 @@ mod tests {
     #[tokio::test]
     async fn idle_connections_make_room_for_requests() {
         let router = Router::new().route("/", get(async || "word"));
-        let limits = Limits { connections: 3, header_read_timeout: PATIENCE * 100 };
+        let limits = Limits { connections: 3, head: PATIENCE * 100, ..Limits::default() };
         let (server, address) = start(router, limits).await;
         let mut idle = Vec::new();
         for _ in 0..10 {

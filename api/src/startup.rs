@@ -254,7 +254,7 @@ impl Parts {
         environment: Arc<dyn Environment>,
     ) -> Result<Self, StartError> {
         let metrics = telemetry::metrics()?;
-        let limits = Limits::of_process();
+        let limits = Limits::of_process().per_address(config.connections_per_address);
         let keys = parts::open_keys(config, ground).await?;
         let write_side = parts::start_write_side(config, ground, &environment, &keys)?;
         let (projector, reads) = parts::start_read_side(config, ground, &environment).await?;
@@ -275,7 +275,7 @@ impl Parts {
         app.readiness.refresh(&app).await;
         let (listener, address) = parts::listen(socket, config.listen)?;
         let router = crate::router::routes(Arc::clone(&app));
-        let server = Server::start(listener, router, limits);
+        let server = Server::start(listener, router, limits, app.proxies.clone());
         let upkeep = CancellationToken::new();
         tokio::spawn(upkeep.clone().run_until_cancelled_owned(parts::keep_metrics(metrics)));
         let looking = Readiness::keep_fresh(Arc::clone(&app));

@@ -17,6 +17,18 @@ pub struct ClientSettings {
     #[arg(hide_short_help = true, global = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub rate_limit_per_address: u32,
+    /// Connections from one address at the same time; 0 for no limit. A further one ends the
+    /// connection of the address that has been idle longest, and is refused while none is idle.
+    #[arg(long, env = "CONNECTIONS_PER_ADDRESS", default_value_t = 256, value_name = "N")]
+    #[arg(hide_short_help = true, global = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub connections_per_address: u32,
+    /// Requests from one address at the same time, including answers that are not fully sent; 0 for
+    /// no limit.
+    #[arg(long, env = "REQUESTS_PER_ADDRESS", default_value_t = 1000, value_name = "N")]
+    #[arg(hide_short_help = true, global = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub requests_per_address: u32,
     /// Addresses or networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted,
     /// as a comma-separated list.
     #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',', value_name = "CIDR,..")]

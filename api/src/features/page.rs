@@ -1,7 +1,7 @@
 //! The table of features as a page, as JSON and as Markdown.
 
 use super::row::{Row, Sample, rows};
-use crate::pages::{Form, Prose, answer, html, json};
+use crate::pages::{Form, Prose, Text, answer, html, json};
 use askama::Template;
 use axum::{http::HeaderMap, response::Response};
 use serde_json::{Value, json};
@@ -37,13 +37,13 @@ impl Section {
 }
 
 /// Made once: the OpenAPI document takes milliseconds, and anybody may ask for the page.
-static HTML: LazyLock<String> =
-    LazyLock::new(|| html(&Page { about: Prose(ABOUT), sections: sections() }));
-static JSON: LazyLock<String> = LazyLock::new(|| {
+static HTML: LazyLock<Text> =
+    LazyLock::new(|| html(&Page { about: Prose(ABOUT), sections: sections() }).into());
+static JSON: LazyLock<Text> = LazyLock::new(|| {
     let items: Vec<Value> = rows().iter().map(as_json).collect();
-    json(&json!({ "items": items }))
+    json(&json!({ "items": items })).into()
 });
-static MARKDOWN: LazyLock<String> = LazyLock::new(markdown);
+static MARKDOWN: LazyLock<Text> = LazyLock::new(|| markdown().into());
 
 /// `GET /docs/features`: the table. Programs that ask for nothing in particular get Markdown.
 pub async fn serve(headers: HeaderMap) -> Response {

@@ -56,7 +56,6 @@ pub struct Listener {
     /// Whether the history is read to its end, so that the next events come from the log.
     caught_up: bool,
     heartbeat: Pin<Box<Sleep>>,
-    expiry: Pin<Box<Sleep>>,
 }
 
 impl Listener {
@@ -74,21 +73,21 @@ impl Listener {
         freshness: &Freshness,
     ) -> Result<Self, Problem> {
         let hub = &live.0;
-        let seat = live.enter(stream, principal)?;
+        let left = until.map(|until| (until - hub.environment.now()).to_std().unwrap_or_default());
+        let time = left.unwrap_or(LONGEST).min(LONGEST);
+        let seat = live.enter(stream, principal, time)?;
         let within = freshness.prefer.query_wait();
         if timeout(within, seat.begun.cancelled()).await.is_err() {
             return Err(Problem::unavailable("the events of the order cannot be streamed now"));
         }
         let arrived = hub.reads.wait_for_end(ReadModel::History, seat.partition, within).await;
         arrived.map_err(|error| causality::behind(&error))?;
-        let left = until.map(|until| (until - hub.environment.now()).to_std().unwrap_or_default());
         let mut listener = Self {
             live: live.clone(),
             last: after.saturating_sub(1),
             ready: VecDeque::new(),
             caught_up: false,
             heartbeat: Box::pin(sleep(hub.settings.heartbeat)),
-            expiry: Box::pin(sleep(left.unwrap_or(LONGEST).min(LONGEST))),
             seat,
         };
         listener.read_page().await.map_err(|error| query::failed(&error))?;
@@ -121,7 +120,7 @@ impl Listener {
                 self.heartbeat.as_mut().reset(Instant::now() + heartbeat);
                 return Some(lines);
             }
-            if self.live.0.stop.is_cancelled() || self.expiry.is_elapsed() {
+            if self.live.0.stop.is_cancelled() || self.seat.over.is_cancelled() {
                 return None;
             }
             if self.caught_up {
@@ -139,7 +138,7 @@ impl Listener {
         let frame = tokio::select! {
             biased;
             () = self.live.0.stop.cancelled() => return None,
-            () = &mut self.expiry => return None,
+            () = self.seat.over.cancelled() => return None,
             frame = self.seat.events.recv() => frame?,
             () = &mut self.heartbeat => {
                 self.ready.push_back(Bytes::from_static(b":\n\n"));

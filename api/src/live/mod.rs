@@ -26,7 +26,7 @@ use std::{
     time::Duration,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 /// The most listeners of one process, if it has enough connections.
@@ -114,12 +114,18 @@ impl Live {
         self.0.stop.cancel();
     }
 
-    /// Adds a listener to a stream. It misses no event that is read from the log from now on.
+    /// Adds a listener to a stream, for as long as `time`. It misses no event that is read from the
+    /// log from now on.
     ///
     /// # Errors
     /// `unavailable` if there are too many listeners or the server is stopping; `rate-limited` if
     /// this customer has too many.
-    fn enter(&self, stream: StreamId, principal: &Principal) -> Result<Seat, Problem> {
+    fn enter(
+        &self,
+        stream: StreamId,
+        principal: &Principal,
+        time: Duration,
+    ) -> Result<Seat, Problem> {
         let hub = &self.0;
         if hub.stop.is_cancelled() {
             return Err(Problem::unavailable("the server is stopping"));
@@ -127,7 +133,7 @@ impl Live {
         let permit = Arc::clone(&hub.seats).try_acquire_owned();
         let permit =
             permit.map_err(|_| Problem::unavailable("too many listeners").retry_after(30))?;
-        let place = Place::take(hub, principal)?;
+        let share = Share::take(hub, principal)?;
         let partition = partition_of(stream, hub.log.partitions());
         let number = hub.next.fetch_add(1, Ordering::Relaxed);
         let (send, events) = mpsc::channel(WAITING);
@@ -141,7 +147,18 @@ impl Live {
         let begun = listened.begun.clone();
         drop(listened);
         metrics::gauge!("orderlog_live_listeners").increment(1.0);
-        Ok(Seat { stream, partition, number, events, begun, place, _permit: permit })
+        let place = Place { share, stream, partition, number, _permit: permit };
+        let place = Arc::new(Mutex::new(Some(place)));
+        // The stream of a client that takes nothing is not polled, so it cannot end itself.
+        let (over, seat) = (CancellationToken::new(), Arc::clone(&place));
+        let times_out = over.clone();
+        tokio::spawn(over.clone().run_until_cancelled_owned(async move {
+            tokio::time::sleep(time).await;
+            seat.lock().unwrap_or_else(PoisonError::into_inner).take();
+            times_out.cancel();
+        }));
+        let left = over.clone().drop_guard();
+        Ok(Seat { stream, partition, events, begun, over, _place: place, _left: left })
     }
 }
 
@@ -156,21 +173,31 @@ impl Hub {
     }
 }
 
-/// A listener's place in the hub. It leaves the hub when dropped.
+/// The seat of a listener. It loses its place in the hub when dropped, or when its time is over.
 struct Seat {
     stream: StreamId,
     partition: Partition,
-    number: u64,
     events: mpsc::Receiver<Arc<Frame>>,
     begun: CancellationToken,
-    place: Place,
+    /// Cancelled when the time of the listener is over.
+    over: CancellationToken,
+    _place: Arc<Mutex<Option<Place>>>,
+    _left: DropGuard,
+}
+
+/// A listener's place in the hub, which ends its events when dropped.
+struct Place {
+    share: Share,
+    stream: StreamId,
+    partition: Partition,
+    number: u64,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Drop for Seat {
+impl Drop for Place {
     fn drop(&mut self) {
         metrics::gauge!("orderlog_live_listeners").decrement(1.0);
-        let mut listened = self.place.hub.listened(self.partition);
+        let mut listened = self.share.hub.listened(self.partition);
         if let Some(waiting) = listened.streams.get_mut(&self.stream) {
             waiting.retain(|one| one.number != self.number);
             if waiting.is_empty() {
@@ -181,12 +208,12 @@ impl Drop for Seat {
 }
 
 /// One of the listeners that a customer may have. Given back when dropped.
-struct Place {
+struct Share {
     hub: Arc<Hub>,
     customer: Option<Uuid>,
 }
 
-impl Place {
+impl Share {
     fn take(hub: &Arc<Hub>, principal: &Principal) -> Result<Self, Problem> {
         let customer = principal.customer_id();
         if let Some(customer) = customer {
@@ -203,7 +230,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Share {
     fn drop(&mut self) {
         let Some(customer) = self.customer else { return };
         let mut customers = self.hub.customers();

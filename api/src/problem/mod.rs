@@ -220,6 +220,28 @@ impl Problem {
         }
     }
 
+    /// The answer to a request for the path `instance`, for layers outside of [`render`].
+    pub(crate) fn answer(self, instance: &str) -> Response {
+        self.log(None);
+        self.write(Response::default(), instance)
+    }
+
+    /// Writes the problem into a response, in place of its body.
+    fn write(self, response: Response, instance: &str) -> Response {
+        let (mut parts, _) = response.into_parts();
+        parts.status = self.0.kind.status();
+        parts.headers.remove(header::CONTENT_LENGTH);
+        let mut written = (parts, Json(self.document(instance))).into_response();
+        let headers = written.headers_mut();
+        headers.extend(self.0.headers);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self.0.kind == Kind::Unauthenticated {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        written
+    }
+
     fn document(&self, instance: &str) -> Value {
         let kind = self.0.kind;
         let mut members = Map::new();
@@ -280,18 +302,7 @@ pub async fn render(request: Request, next: Next) -> Response {
     }
     let problem = problem.unwrap_or_else(|| Kind::of_status(status).into());
     problem.log(response.extensions().get::<Caller>());
-    let (mut parts, _) = response.into_parts();
-    parts.status = problem.0.kind.status();
-    parts.headers.remove(header::CONTENT_LENGTH);
-    let mut written = (parts, Json(problem.document(&instance))).into_response();
-    let headers = written.headers_mut();
-    headers.extend(problem.0.headers);
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if problem.0.kind == Kind::Unauthenticated {
-        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    }
-    written
+    problem.write(response, &instance)
 }
 
 /// The answer of a handler that panicked.

@@ -1,15 +1,12 @@
 //! Tracks the open connections, so that idle ones can be ended to make room for others.
 
-use axum::body::{Body, Bytes, HttpBody};
-use hyper::body::{Frame, SizeHint};
 use std::{
     collections::HashMap,
-    pin::Pin,
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -19,13 +16,22 @@ use tokio_util::sync::CancellationToken;
 pub(super) struct Connections(Arc<Inner>);
 
 struct Inner {
-    open: Mutex<HashMap<u64, Arc<Activity>>>,
+    open: Mutex<Open>,
     next: AtomicU64,
     began: Instant,
 }
 
+#[derive(Default)]
+struct Open {
+    connections: HashMap<u64, Arc<Activity>>,
+    /// The number of connections from each address that is counted.
+    addresses: HashMap<IpAddr, usize>,
+}
+
 /// The activity of a connection.
 struct Activity {
+    /// The address that the connection counts for; `None` for one without a limit.
+    address: Option<IpAddr>,
     /// Requests under way, including answers that are not fully sent.
     requests: AtomicUsize,
     /// When the last request ended, in milliseconds since the server started.
@@ -39,24 +45,40 @@ impl Connections {
         Self(Arc::new(Inner { open, next, began: Instant::now() }))
     }
 
-    /// Tracks a connection until the result is dropped.
-    pub fn enter(&self) -> Entered {
+    /// Tracks a connection until the result is dropped. An address that has `most` connections
+    /// already loses the one that has been idle for the longest time; `None` if none of them is
+    /// idle.
+    pub fn enter(&self, address: Option<IpAddr>, most: usize) -> Option<Entered> {
+        let mut open = self.0.open();
+        if let Some(address) = address {
+            let taken = open.addresses.get(&address).copied().unwrap_or(0);
+            if taken >= most && !open.end_idlest(|one| one.address == Some(address)) {
+                return None;
+            }
+            *open.addresses.entry(address).or_default() += 1;
+        }
         let activity = Arc::new(Activity {
+            address,
             requests: AtomicUsize::new(0),
             idle_since: AtomicU64::new(self.0.now()),
             cut: CancellationToken::new(),
         });
         let id = self.0.next.fetch_add(1, Ordering::Relaxed);
-        self.0.open().insert(id, Arc::clone(&activity));
-        Entered { id, activity, all: Arc::clone(&self.0) }
+        open.connections.insert(id, Arc::clone(&activity));
+        Some(Entered { id, activity, all: Arc::clone(&self.0) })
     }
 
     /// Ends the connection that has been idle for the longest time. `false` if none is idle.
     pub fn end_idlest(&self) -> bool {
-        let open = self.0.open();
-        let idle = open
-            .values()
-            .filter(|one| one.requests.load(Ordering::Acquire) == 0 && !one.cut.is_cancelled());
+        self.0.open().end_idlest(|_| true)
+    }
+}
+
+impl Open {
+    fn end_idlest(&self, of: impl Fn(&Activity) -> bool) -> bool {
+        let idle = self.connections.values().filter(|one| {
+            one.requests.load(Ordering::Acquire) == 0 && !one.cut.is_cancelled() && of(one)
+        });
         let idlest = idle.min_by_key(|one| one.idle_since.load(Ordering::Relaxed));
         idlest.is_some_and(|one| {
             one.cut.cancel();
@@ -66,7 +88,7 @@ impl Connections {
 }
 
 impl Inner {
-    fn open(&self) -> MutexGuard<'_, HashMap<u64, Arc<Activity>>> {
+    fn open(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -88,6 +110,11 @@ impl Entered {
         self.activity.cut.clone()
     }
 
+    /// Whether no request is under way.
+    pub fn is_idle(&self) -> bool {
+        self.activity.requests.load(Ordering::Acquire) == 0
+    }
+
     /// Counts a request until the result is dropped.
     pub fn begin(&self) -> Busy {
         self.activity.requests.fetch_add(1, Ordering::AcqRel);
@@ -97,7 +124,15 @@ impl Entered {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.all.open().remove(&self.id);
+        let mut open = self.all.open();
+        open.connections.remove(&self.id);
+        let Some(address) = self.activity.address else { return };
+        if let Some(taken) = open.addresses.get_mut(&address) {
+            *taken -= 1;
+            if *taken == 0 {
+                open.addresses.remove(&address);
+            }
+        }
     }
 }
 
@@ -116,32 +151,6 @@ impl Drop for Busy {
     }
 }
 
-/// The body of an answer. The connection counts as busy until it is sent.
-pub(super) struct Answering {
-    pub body: Body,
-    pub _busy: Busy,
-}
-
-impl HttpBody for Answering {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,7 +158,7 @@ mod tests {
     #[tokio::test]
     async fn the_connection_that_is_idle_for_the_longest_time_makes_room() {
         let connections = Connections::new();
-        let [first, second, third] = [(); 3].map(|()| connections.enter());
+        let [first, second, third] = [(); 3].map(|()| connections.enter(None, 0).unwrap());
         for (one, since) in [(&first, 5), (&second, 3), (&third, 1)] {
             one.activity.idle_since.store(since, Ordering::Relaxed);
         }
@@ -163,6 +172,24 @@ mod tests {
         drop(busy);
         assert!(connections.end_idlest() && third.cut().is_cancelled());
         drop((first, third));
-        assert!(connections.0.open().is_empty());
+        assert!(connections.0.open().connections.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_address_makes_room_for_itself() {
+        let connections = Connections::new();
+        let [ann, bob] = [1, 2].map(|last| Some(IpAddr::from([203, 0, 113, last])));
+        let enter = |address| connections.enter(address, 2);
+        let (first, second) = (enter(ann).unwrap(), enter(ann).unwrap());
+        let (_request, other) = (first.begin(), enter(bob).unwrap());
+        let third = enter(ann).unwrap();
+        assert!(second.cut().is_cancelled(), "the idle one of the same address");
+        assert!(!first.cut().is_cancelled() && !other.cut().is_cancelled());
+        drop(second);
+        let _request = third.begin();
+        assert!(enter(ann).is_none(), "both have a request");
+        assert!(enter(None).is_some());
+        drop((first, third, other));
+        assert!(connections.0.open().addresses.is_empty());
     }
 }

@@ -15,13 +15,26 @@ pub struct Limits {
     /// The most connections. A further one ends the connection that has been idle for the longest
     /// time or, while none is idle, waits in the kernel's queue.
     pub connections: usize,
+    /// The most connections from one address; `usize::MAX` for no limit.
+    pub connections_per_address: usize,
     /// How long a client may take to send the head of a request, or the first byte of a connection.
-    pub header_read_timeout: Duration,
+    pub head: Duration,
+    /// How long a connection may be idle between two requests. Longer than the 60 s for which
+    /// proxies keep connections, so that they do not send a request into one that is being closed.
+    pub idle: Duration,
+    /// How long a client may take nothing of an answer.
+    pub taken: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: MAX_CONNECTIONS, header_read_timeout: Duration::from_secs(15) }
+        Self {
+            connections: MAX_CONNECTIONS,
+            connections_per_address: usize::MAX,
+            head: Duration::from_secs(15),
+            idle: Duration::from_secs(75),
+            taken: Duration::from_secs(30),
+        }
     }
 }
 
@@ -40,6 +53,13 @@ impl Limits {
             );
         }
         Self { connections, ..Self::default() }
+    }
+
+    /// The same limits with this number of connections from one address; 0 for no limit.
+    #[must_use]
+    pub fn per_address(self, connections: u32) -> Self {
+        let most = if connections == 0 { usize::MAX } else { connections as usize };
+        Self { connections_per_address: most, ..self }
     }
 }
 

@@ -249,6 +249,7 @@ pub(super) fn app_settings(config: &Config, connections: usize) -> AppSettings {
         order_deadline: config.order_deadline,
         rate_limit_per_second: config.rate_limit_per_second,
         rate_limit_per_address: config.rate_limit_per_address,
+        requests_per_address: config.requests_per_address,
         trusted_proxies: config.trusted_proxies.clone(),
         live: LiveSettings {
             heartbeat: config.live_heartbeat,

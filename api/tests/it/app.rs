@@ -80,6 +80,8 @@ pub async fn ground(log: LogChoice) -> Ground {
     config.database = Some(fresh_database().await);
     config.rate_limit_per_second = 0;
     config.rate_limit_per_address = 0;
+    config.connections_per_address = 0;
+    config.requests_per_address = 0;
     config.expiry_grace = Duration::ZERO;
     Ground { config, dir }
 }
@@ -121,7 +123,7 @@ async fn ends(log: &dyn EventLog) -> Vec<Offset> {
 impl TestApp {
     pub async fn start(ground: Ground) -> Self {
         let Ground { config, dir } = ground;
-        let running = Running::start(config.clone()).await.unwrap();
+        let running = Box::pin(Running::start(config.clone())).await.unwrap();
         tokio::time::timeout(PATIENCE, running.ready()).await.expect("the partitions open");
         let token = running.sign(Role::Staff, None).unwrap().unwrap();
         let staff = Api::new(format!("http://{}", running.address()), Some(token));

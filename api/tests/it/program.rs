@@ -96,6 +96,8 @@ impl Program {
             .env("LISTEN_ADDR", "127.0.0.1:0")
             .env("RATE_LIMIT_PER_SECOND", "0")
             .env("RATE_LIMIT_PER_ADDRESS", "0")
+            .env("CONNECTIONS_PER_ADDRESS", "0")
+            .env("REQUESTS_PER_ADDRESS", "0")
             .env("EXPIRY_GRACE_SECONDS", "0")
             .env("RUST_LOG", filter)
             .stdout(Stdio::piped());

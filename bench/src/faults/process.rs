@@ -110,6 +110,8 @@ impl Service {
             .env("LISTEN_ADDR", format!("127.0.0.1:{}", self.port))
             .env("RATE_LIMIT_PER_SECOND", "0")
             .env("RATE_LIMIT_PER_ADDRESS", "0")
+            .env("CONNECTIONS_PER_ADDRESS", "0")
+            .env("REQUESTS_PER_ADDRESS", "0")
             .env("EXPIRY_GRACE_SECONDS", "5")
             .stdout(Stdio::piped())
             .stderr(File::create(log)?)

@@ -103,6 +103,8 @@ impl Program {
         config.database = Some(postgres.connect_options());
         config.rate_limit_per_second = 0;
         config.rate_limit_per_address = 0;
+        config.connections_per_address = 0;
+        config.requests_per_address = 0;
         if let Some((servers, topic)) = place.kafka() {
             config.log = LogChoice::Kafka {
                 bootstrap_servers: servers.to_owned(),

@@ -165,6 +165,78 @@ async fn a_thousand_clients_over_their_limit_are_told_when_and_others_are_served
     app.abandon().await;
 }
 
+/// The frame of HTTP/2 with a `GET` request.
+fn get_frame(stream: u32, path: &str, token: &str) -> Vec<u8> {
+    // Literals of HPACK: their length in seven bits, and what is above that in further bytes.
+    let text = |block: &mut Vec<u8>, text: &str| {
+        let mut length = text.len();
+        if length < 127 {
+            block.push(u8::try_from(length).unwrap());
+        } else {
+            block.push(127);
+            length -= 127;
+            while length >= 128 {
+                block.push(u8::try_from(length % 128).unwrap() | 128);
+                length /= 128;
+            }
+            block.push(u8::try_from(length).unwrap());
+        }
+        block.extend_from_slice(text.as_bytes());
+    };
+    // `:method: GET`, `:scheme: http`, then `:authority`, `:path` and `authorization`.
+    let mut block = vec![0x82, 0x86, 0x01];
+    text(&mut block, "here");
+    block.push(0x04);
+    text(&mut block, path);
+    block.extend([0x0f, 0x08]);
+    text(&mut block, &format!("Bearer {token}"));
+    let length = u32::try_from(block.len()).unwrap().to_be_bytes();
+    let mut frame = length[1..].to_vec();
+    frame.extend([1, 5]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(block);
+    frame
+}
+
+/// A client of HTTP/2 that opens streams and never a window looks well, and takes nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_nobody_takes_end_and_give_back_what_they_hold() {
+    const STREAMS: u32 = 20;
+    let app = TestApp::start(ground(LogChoice::Embedded).await).await;
+    let (product, reader) = (app.staff.product(100, 10).await, app.staff.customer().await);
+    let placed = app.staff.post("/orders", &order(reader, &[(product, 1)])).expect(201).await;
+    let token = app.running().sign(Role::Customer, Some(&reader.to_string())).unwrap().unwrap();
+    let events = format!("/api/v1/orders/{}/events", placed.id("order_id"));
+    let mut deaf = say(app.running().address(), "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    // SETTINGS: the window of each stream is closed.
+    deaf.write_all(&[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0]).await.unwrap();
+    for number in 0..STREAMS {
+        deaf.write_all(&get_frame(number * 4 + 1, &events, &token)).await.unwrap();
+        deaf.write_all(&get_frame(number * 4 + 3, "/openapi.json", &token)).await.unwrap();
+    }
+    let listener = app.staff.with_token(&token);
+    let listen = async || {
+        let call = listener.get(events.strip_prefix("/api/v1").unwrap()).open().await;
+        call.status().as_u16()
+    };
+    eventually("the customer has all seats", async || (listen().await == 429).then_some(())).await;
+    let resets = async {
+        let mut resets = 0;
+        while resets < STREAMS * 2 {
+            let mut head = [0; 9];
+            deaf.read_exact(&mut head).await.unwrap();
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            deaf.read_exact(&mut vec![0; length as usize]).await.unwrap();
+            // RST_STREAM.
+            resets += u32::from(head[3] == 3);
+        }
+    };
+    timeout(PATIENCE, resets).await.expect("every stream is reset");
+    assert_eq!(listen().await, 200, "the seats are free again");
+    drop(deaf);
+    app.finish().await;
+}
+
 mod scenario {
     use super::*;
 
