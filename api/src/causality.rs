@@ -95,9 +95,12 @@ fn min_position(headers: &HeaderMap) -> Result<Option<LogPosition>, Problem> {
     }
     let text = value.to_str().ok().filter(|text| text.len() <= MAX_TOKEN_BYTES);
     let token = text.and_then(|text| text.trim().parse().ok());
-    let invalid =
-        || Problem::invalid_parameter("Min-Log-Position", "must be the Log-Position of an answer");
-    token.map(Some).ok_or_else(invalid)
+    token.map(Some).ok_or_else(foreign_position)
+}
+
+/// The problem for a `Min-Log-Position` that no answer of this shop has had.
+pub(crate) fn foreign_position() -> Problem {
+    Problem::invalid_parameter("Min-Log-Position", "must be the Log-Position of an answer")
 }
 
 /// The log position that a query must reflect, and how long it may wait for that.

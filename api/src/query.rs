@@ -95,6 +95,9 @@ where
     F: Future<Output = Result<T, QueryError>> + Send,
 {
     if let Some(token) = &freshness.at_least {
+        if token.iter().any(|at| at.partition.0 >= reads.partitions()) {
+            return Err(causality::foreign_position());
+        }
         let within = freshness.prefer.query_wait();
         let arrived = models.iter().map(|&model| reads.wait_for(model, token, within));
         try_join_all(arrived).await.map_err(|error| causality::behind(&error))?;

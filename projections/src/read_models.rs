@@ -1,6 +1,8 @@
 //! The query side: a pool, the progress of the read models, and the log, which knows its own end.
 //! The queries are in the modules of their read models.
 
+mod looks;
+
 use crate::{
     Progress, ReadModel,
     build::Build,
@@ -14,6 +16,7 @@ use events::{
     LogPosition, Partition, Position, StreamId,
     log::{Cursor, EventLog, ReadError},
 };
+use looks::Looks;
 use sqlx::PgPool;
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
@@ -23,6 +26,7 @@ const STATEMENT_TIMED_OUT: &str = "57014";
 /// Queries on the read models.
 #[derive(Clone)]
 pub struct ReadModels {
+    looks: Looks,
     pools: Pools,
     progress: Progress,
     log: Arc<dyn EventLog>,
@@ -202,7 +206,8 @@ impl ReadModels {
     /// `progress` is shared with the projector of this process; pass [`Progress::new`] if it has
     /// none.
     pub fn new(pool: PgPool, progress: Progress, log: Arc<dyn EventLog>) -> Self {
-        Self { pools: Pools::beside(pool), progress, log }
+        let (looks, pools) = (Looks::new(log.partitions()), Pools::beside(pool));
+        Self { looks, pools, progress, log }
     }
 
     /// The last event applied in each partition. An answer of `model` that is asked for after this
@@ -305,9 +310,14 @@ impl ReadModels {
         partition: Partition,
         within: Duration,
     ) -> Result<(), Behind> {
-        let end = self.log.acknowledged(partition).await?;
+        let end = self.looks.end_of(&self.log, partition).await?;
         let target = vec![(partition, Target::Before(end))];
         self.progress.wait(&self.pools.reads, model, target, within).await
+    }
+
+    /// The number of partitions of the log.
+    pub fn partitions(&self) -> u32 {
+        self.log.partitions()
     }
 
     /// The pool, for the administration of read models.

@@ -1,5 +1,6 @@
 //! Query parameters.
 
+use super::canonical;
 use crate::problem::Problem;
 use axum::{extract::FromRequestParts, http::request::Parts};
 use chrono::{DateTime, Utc};
@@ -65,6 +66,22 @@ impl Params {
         let read = |text: String| {
             text.parse()
                 .map_err(|_| Problem::invalid_parameter(name, &format!("must be {expected}")))
+        };
+        self.one(name)?.map(read).transpose()
+    }
+
+    /// The one value of a parameter that is a number, without a sign or leading zeros.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn number<T: FromStr + ToString>(
+        &mut self,
+        name: &str,
+        expected: &str,
+    ) -> Result<Option<T>, Problem> {
+        let read = |text: String| {
+            canonical(&text)
+                .ok_or_else(|| Problem::invalid_parameter(name, &format!("must be {expected}")))
         };
         self.one(name)?.map(read).transpose()
     }
@@ -140,6 +157,8 @@ mod tests {
             assert_eq!(of(other).unwrap(), noon, "{other}");
         }
         assert_eq!(of("").unwrap(), None);
-        assert_eq!(of("at=2026-11-20").unwrap_err().kind(), Kind::InvalidParameter);
+        for other in ["at=2026-11-20", "at=2026-11-20T18:59:60Z", "at=-4713-01-01T00:00:00Z"] {
+            assert_eq!(of(other).unwrap_err().kind(), Kind::InvalidParameter, "{other}");
+        }
     }
 }

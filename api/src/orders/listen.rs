@@ -5,7 +5,7 @@ use crate::{
     App,
     auth::{Caller, Principal, Until},
     causality::{Freshness, set_header},
-    extract::{Params, PathId, single},
+    extract::{Params, PathId, canonical, single},
     live::Listener,
     problem::Problem,
     query,
@@ -106,7 +106,7 @@ fn of_ticket(
 /// The last version that the client has seen; 0 for none. The header wins over the query, because
 /// a browser that reconnects updates the header and keeps the URL.
 fn last_event_id(headers: &HeaderMap, params: &mut Params) -> Result<u64, Problem> {
-    let given = params.read("last_event_id", "the id of an event")?;
+    let given = params.number("last_event_id", "the id of an event")?;
     let Some(header) = single(headers, &LAST_EVENT_ID)? else { return Ok(given.unwrap_or(0)) };
     let text = header.to_str().unwrap_or("unreadable").trim();
     // A browser that has seen no id, or an empty one, may send the header empty.
@@ -114,7 +114,7 @@ fn last_event_id(headers: &HeaderMap, params: &mut Params) -> Result<u64, Proble
         return Ok(given.unwrap_or(0));
     }
     let invalid = || Problem::invalid_parameter("Last-Event-ID", "must be the id of an event");
-    text.parse().map_err(|_| invalid())
+    canonical(text).ok_or_else(invalid)
 }
 
 /// A ticket to listen to one order.
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(of(Some("7"), "last_event_id=5"), Some(7));
         assert_eq!(of(Some(""), ""), Some(0));
         assert_eq!(of(Some(""), "last_event_id=5"), Some(5));
-        for bad in ["x", "-1", "1.5", "99999999999999999999"] {
+        for bad in ["x", "+7", "07", "-1", "1.5", "99999999999999999999"] {
             assert_eq!(of(Some(bad), ""), None, "{bad}");
         }
         assert_eq!(of(None, "last_event_id=x"), None);

@@ -3,6 +3,7 @@
 use super::body::ProductBody;
 use crate::{
     App, as_of,
+    auth::{Access, Caller, Role},
     causality::Freshness,
     extract::{Params, PublicId},
     problem::Problem,
@@ -24,7 +25,7 @@ use std::sync::Arc;
         ("id" = Uuid, Path, description = "The product"),
         (
             "as_of" = Option<String>, Query,
-            description = "Show the product as it was at this time or Log-Position"
+            description = "Show the product as it was at this time or Log-Position; staff only"
         ),
     ),
     responses(
@@ -36,6 +37,7 @@ use std::sync::Arc;
 )]
 pub async fn get(
     extract::State(app): extract::State<Arc<App>>,
+    caller: Caller,
     PublicId(id): PublicId,
     freshness: Freshness,
     mut params: Params,
@@ -44,6 +46,8 @@ pub async fn get(
     params.end()?;
     let stream = StreamId::product(id);
     if let Some(moment) = moment {
+        // It folds the product's whole history, and looks into the log.
+        caller.require(Access::AtLeast(Role::Staff))?;
         return as_of::answer(&app, stream, &moment, &freshness, |state| match state {
             State::Product(product) => ProductBody::of_state(id, product),
             _ => None,

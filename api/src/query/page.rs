@@ -111,7 +111,7 @@ impl<C: Serialize + DeserializeOwned> PageRequest<C> {
 /// `invalid-parameter`.
 pub fn limit(params: &mut Params) -> Result<u32, Problem> {
     let expected = format!("a number from 1 to {LIMIT_MAX}");
-    let limit = params.read("limit", &expected)?.unwrap_or(LIMIT);
+    let limit = params.number("limit", &expected)?.unwrap_or(LIMIT);
     if (1..=LIMIT_MAX).contains(&limit) {
         return Ok(limit);
     }
@@ -220,7 +220,9 @@ mod tests {
         let of = |query: &str| limit(&mut Params::of(query).unwrap());
         assert_eq!(of("").unwrap(), LIMIT);
         assert_eq!(of("limit=200").unwrap(), 200);
-        for query in ["limit=0", "limit=201", "limit=-1", "limit=x", "limit="] {
+        for query in
+            ["limit=0", "limit=201", "limit=-1", "limit=x", "limit=", "limit=%2B5", "limit=05"]
+        {
             assert_eq!(of(query).unwrap_err().kind(), Kind::InvalidParameter, "{query}");
         }
     }

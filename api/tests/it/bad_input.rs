@@ -191,6 +191,11 @@ async fn bad_shapes(staff: &Api, product: Uuid) {
     let shown = format!("/products/{product}");
     let token = staff.get(&shown).header("min-log-position", "soon").send().await;
     assert_problem("a malformed token", &token, 400, "invalid-parameter");
+    let beyond = staff.get(&shown).header("min-log-position", "4000000000:1").send().await;
+    assert_problem("a partition that is not there", &beyond, 400, "invalid-parameter");
+    let earlier =
+        staff.anonymous().get(&format!("{shown}?as_of=2026-01-01T00:00:00Z")).send().await;
+    assert_problem("the past of a product", &earlier, 401, "unauthenticated");
     let key = staff.post("/products", &json!({})).key("x".repeat(256)).send().await;
     assert_problem("a long key", &key, 400, "invalid-parameter");
 }

@@ -41,7 +41,9 @@ impl FromStr for Moment {
 
     fn from_str(text: &str) -> Result<Self, MomentError> {
         if let Ok(time) = chrono::DateTime::parse_from_rfc3339(text) {
-            return Ok(Self::Time(time.to_utc()));
+            // A second 60 has more nanoseconds than a second.
+            let is_plain = time.timestamp_subsec_nanos() < 1_000_000_000;
+            return is_plain.then(|| Self::Time(time.to_utc())).ok_or(MomentError);
         }
         text.parse().map(Self::Token).map_err(|_| MomentError)
     }
@@ -221,7 +223,7 @@ mod tests {
         assert!(matches!(of("2026-11-20T12:00:00Z"), Ok(Moment::Time(_))));
         assert_eq!(of("2026-11-20T12:00:00Z"), of("2026-11-20T13:00:00+01:00"));
         assert!(matches!(of("3:17,4:2"), Ok(Moment::Token(_))));
-        for text in ["", "yesterday", "2026-11-20", "3:", "3"] {
+        for text in ["", "yesterday", "2026-11-20", "3:", "3", "2026-11-20T12:00:60Z"] {
             assert_eq!(of(text), Err(MomentError), "{text}");
         }
     }
