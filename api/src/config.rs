@@ -22,7 +22,7 @@ use commands::mail::SmtpUrlError;
 use events::Currency;
 use ipnet::IpNet;
 use sqlx::postgres::PgConnectOptions;
-use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, iter, net::SocketAddr, path::PathBuf, time::Duration};
 
 /// The command line and the environment, before the settings are checked against each other.
 #[derive(Clone, Debug, clap::Args)]
@@ -32,6 +32,11 @@ pub struct Settings {
     #[arg(long, env = "LISTEN_ADDR", default_value = "127.0.0.1:8080", value_name = "ADDR")]
     #[arg(global = true)]
     pub listen: SocketAddr,
+    /// Address and port of its own for `/healthz`, `/readyz`, `/metrics` and `/api/v1/admin`, which
+    /// the address of the shop then does not have.
+    #[arg(long, env = "OPERATIONS_LISTEN", value_name = "ADDR", hide_short_help = true)]
+    #[arg(global = true)]
+    pub operations_listen: Option<SocketAddr>,
     /// Directory of the embedded log, the private PostgreSQL and the keys.
     #[arg(long, env = "DATA_DIR", default_value = "./data", value_name = "DIR", global = true)]
     #[arg(value_parser = clap::builder::PathBufValueParser::new())]
@@ -163,6 +168,8 @@ pub enum LogFormat {
 pub struct Config {
     /// Address and port for HTTP. Port 0 picks a free port.
     pub listen: SocketAddr,
+    /// An address of its own for operations; `None` for the same as the shop's.
+    pub operations_listen: Option<SocketAddr>,
     /// The directory of all local data.
     pub data_dir: PathBuf,
     /// Where the log is.
@@ -240,6 +247,7 @@ impl Config {
     pub fn embedded(data_dir: impl Into<PathBuf>, currency: Currency) -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            operations_listen: None,
             data_dir: data_dir.into(),
             log: LogChoice::Embedded,
             partitions: None,
@@ -284,6 +292,7 @@ impl Config {
         }
         Ok(Self {
             listen: settings.listen,
+            operations_listen: settings.operations_listen,
             data_dir: settings.data_dir,
             log,
             partitions: settings.partitions,
@@ -311,10 +320,12 @@ impl Config {
     /// # Errors
     /// [`ConfigError::BuiltInBeyondLoopback`], unless `allowed`.
     pub fn check_exposure(&self, allowed: bool) -> Result<(), ConfigError> {
-        if self.auth == AuthChoice::BuiltIn && !self.listen.ip().is_loopback() && !allowed {
-            return Err(ConfigError::BuiltInBeyondLoopback(self.listen));
+        let mut addresses = iter::once(self.listen).chain(self.operations_listen);
+        let exposed = addresses.find(|address| !address.ip().is_loopback());
+        match exposed.filter(|_| self.auth == AuthChoice::BuiltIn && !allowed) {
+            Some(address) => Err(ConfigError::BuiltInBeyondLoopback(address)),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Whether this process has a role.
@@ -363,6 +374,10 @@ mod tests {
         let refused = open.check_exposure(false);
         assert_eq!(refused, Err(ConfigError::BuiltInBeyondLoopback(open.listen)));
         assert_eq!(open.check_exposure(true), Ok(()));
+        let inside = config(&["--operations-listen", "10.0.0.1:81"]).unwrap();
+        let refused = inside.check_exposure(false);
+        let address = inside.operations_listen.unwrap();
+        assert_eq!(refused, Err(ConfigError::BuiltInBeyondLoopback(address)));
         let flags = ["--auth-public-key-file=k.pem", "--auth-issuer=i", "--auth-audience=a"];
         let keyed = config(&[&["--listen=0.0.0.0:80"], &flags[..]].concat()).unwrap();
         assert_eq!(keyed.check_exposure(false), Ok(()));

@@ -1,6 +1,8 @@
-//! Rate limits: a token bucket for each principal or address.
+//! Rate limits: a token bucket for each principal or address, from which a request takes tokens by
+//! what it costs.
 
 use crate::problem::{Kind, Problem};
+use axum::http::{Method, header, request::Parts};
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
@@ -13,8 +15,24 @@ const SHARDS: usize = 16;
 /// Buckets in a shard at which it drops those that are full again.
 const BUCKETS: usize = 4_096;
 
-/// Limits requests a second, with a burst of twice that.
+/// The tokens that a request to `route` takes: one for what reads or changes a few rows, and more
+/// for what costs more. A registration without a token is an event for ever, whoever asks for it.
+pub fn cost(request: &Parts, route: &str) -> u32 {
+    match (&request.method, route) {
+        (&Method::GET, "/api/v1/search") => 20,
+        (&Method::GET, "/api/v1/reports/sales" | "/metrics") => 10,
+        (&Method::POST, "/api/v1/customers")
+            if !request.headers.contains_key(header::AUTHORIZATION) =>
+        {
+            200
+        }
+        _ => 1,
+    }
+}
+
+/// Limits tokens a second, with a burst of twice that.
 pub struct RateLimiter {
+    name: &'static str,
     per_second: f64,
     hasher: RandomState,
     shards: Vec<Mutex<HashMap<u64, Bucket>>>,
@@ -27,20 +45,66 @@ struct Bucket {
     at: Duration,
 }
 
-impl RateLimiter {
-    /// Allows `per_second` requests a second; 0 for no limit.
-    pub fn new(per_second: u32) -> Self {
-        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { per_second: f64::from(per_second), hasher: RandomState::new(), shards }
-    }
+/// What is left in a bucket after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Balance {
+    name: &'static str,
+    /// The tokens of a full bucket.
+    quota: u64,
+    left: u64,
+    /// Seconds until the bucket is full again.
+    full_in: u64,
+    /// Seconds until there are tokens for a request like the one that was refused.
+    wait: Option<u64>,
+}
 
-    /// Counts a request of `principal`. `now` is the time of a monotonic clock.
+impl Balance {
+    /// Whether the request may go on.
     ///
     /// # Errors
     /// `rate-limited`, with the time to wait.
-    pub fn take(&self, principal: &impl std::hash::Hash, now: Duration) -> Result<(), Problem> {
+    pub fn allow(&self) -> Result<(), Problem> {
+        let refused = |wait| Problem::from(Kind::RateLimited).retry_after(wait);
+        self.wait.map_or(Ok(()), |wait| Err(refused(wait)))
+    }
+
+    /// The item of the field `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers).
+    pub fn policy(&self) -> String {
+        format!("\"{}\";q={};w=2", self.name, self.quota)
+    }
+
+    /// The item of the field `RateLimit`.
+    pub fn state(&self) -> String {
+        format!("\"{}\";r={};t={}", self.name, self.left, self.full_in)
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "tokens are small and never negative"
+)]
+fn whole(tokens: f64) -> u64 {
+    tokens as u64
+}
+
+impl RateLimiter {
+    /// Allows `per_second` tokens a second; 0 for no limit. `name` tells the limit to clients.
+    pub fn new(name: &'static str, per_second: u32) -> Self {
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self { name, per_second: f64::from(per_second), hasher: RandomState::new(), shards }
+    }
+
+    /// Takes `cost` tokens, or a full bucket if it holds fewer. `now` is the time of a monotonic
+    /// clock. `None` if there is no limit.
+    pub fn take(
+        &self,
+        principal: &impl std::hash::Hash,
+        cost: u32,
+        now: Duration,
+    ) -> Option<Balance> {
         if self.per_second == 0.0 {
-            return Ok(());
+            return None;
         }
         // Two principals with the same hash share a bucket. The hash is keyed with a secret, so
         // nobody can provoke that.
@@ -53,13 +117,18 @@ impl RateLimiter {
         let bucket = buckets.entry(key).or_insert(Bucket { taken: 0.0, at: now });
         *bucket = Bucket { taken: self.left(*bucket, now), at: now.max(bucket.at) };
         let burst = self.per_second * 2.0;
-        if bucket.taken + 1.0 > burst {
-            let seconds = (bucket.taken + 1.0 - burst) / self.per_second;
-            let wait = Duration::from_secs_f64(seconds).as_secs() + 1;
-            return Err(Problem::from(Kind::RateLimited).retry_after(wait));
+        let over = bucket.taken + f64::from(cost).min(burst) - burst;
+        let wait = (over > 0.0).then(|| whole(over / self.per_second) + 1);
+        if wait.is_none() {
+            bucket.taken += f64::from(cost).min(burst);
         }
-        bucket.taken += 1.0;
-        Ok(())
+        Some(Balance {
+            name: self.name,
+            quota: whole(burst),
+            left: whole(burst - bucket.taken),
+            full_in: whole((bucket.taken / self.per_second).ceil()),
+            wait,
+        })
     }
 
     /// The tokens still missing in a bucket at `now`.
@@ -84,12 +153,13 @@ mod tests {
 
     fn passed(limiter: &RateLimiter, principal: &str, requests: usize, at_ms: u64) -> usize {
         let now = Duration::from_millis(at_ms);
-        (0..requests).filter(|_| limiter.take(&principal, now).is_ok()).count()
+        let take = || limiter.take(&principal, 1, now);
+        (0..requests).filter(|_| take().is_none_or(|balance| balance.allow().is_ok())).count()
     }
 
     #[test]
     fn a_burst_passes_and_then_the_rate() {
-        let limiter = RateLimiter::new(10);
+        let limiter = RateLimiter::new("caller", 10);
         assert_eq!(passed(&limiter, "ann", 50, 0), 20);
         assert_eq!(passed(&limiter, "bob", 5, 0), 5);
         assert_eq!(passed(&limiter, "ann", 50, 500), 5);
@@ -97,15 +167,45 @@ mod tests {
     }
 
     #[test]
+    fn what_costs_more_takes_more_and_says_what_is_left() {
+        let limiter = RateLimiter::new("caller", 10);
+        let take = |cost, at_ms| limiter.take(&"ann", cost, Duration::from_millis(at_ms)).unwrap();
+        let first = take(15, 0);
+        assert!(first.allow().is_ok());
+        assert_eq!(first.policy(), "\"caller\";q=20;w=2");
+        assert_eq!(first.state(), "\"caller\";r=5;t=2");
+        let refused = take(15, 0);
+        assert_eq!(refused.allow().unwrap_err().kind(), Kind::RateLimited);
+        assert_eq!((refused.left, refused.wait), (5, Some(2)), "a refusal takes nothing");
+        assert!(take(5, 0).allow().is_ok());
+        // What costs more than a full bucket waits for a full one.
+        assert!(take(200, 1_000).allow().is_err());
+        assert!(take(200, 2_000).allow().is_ok());
+    }
+
+    #[test]
+    fn a_search_costs_more_than_a_read_and_an_anonymous_registration_most() {
+        let of = |method: &str, route: &str, token: bool| {
+            let request = axum::http::Request::builder().method(method);
+            let request = if token { request.header("authorization", "x") } else { request };
+            cost(&request.body(()).unwrap().into_parts().0, route)
+        };
+        let read = of("GET", "/api/v1/products", false);
+        assert!(of("GET", "/api/v1/search", false) > read);
+        assert!(of("POST", "/api/v1/customers", false) > of("GET", "/api/v1/search", false));
+        assert_eq!(of("POST", "/api/v1/customers", true), read);
+    }
+
+    #[test]
     fn zero_is_no_limit() {
-        assert_eq!(passed(&RateLimiter::new(0), "ann", 10_000, 0), 10_000);
+        assert_eq!(passed(&RateLimiter::new("caller", 0), "ann", 10_000, 0), 10_000);
     }
 
     #[test]
     fn memory_is_bounded() {
-        let limiter = RateLimiter::new(1);
+        let limiter = RateLimiter::new("caller", 1);
         for principal in 0..(SHARDS * BUCKETS * 2) {
-            limiter.take(&principal, Duration::ZERO).unwrap();
+            limiter.take(&principal, 1, Duration::ZERO).unwrap().allow().unwrap();
         }
         let kept: usize = limiter.shards.iter().map(|shard| shard.lock().unwrap().len()).sum();
         assert!(kept <= SHARDS * BUCKETS);

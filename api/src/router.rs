@@ -12,7 +12,9 @@ use crate::{
     orders::{self, listen::LAST_EVENT_ID},
     pages, payments,
     problem::{self, Kind, Problem},
-    products, reports,
+    products,
+    rate_limit::{self, Balance},
+    reports,
     server::Occupied,
     trace::{self, TRACEPARENT},
     wishlist,
@@ -20,7 +22,7 @@ use crate::{
 use axum::{
     Router,
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::get,
@@ -36,11 +38,19 @@ const CROSS_ORIGIN_OPENER_POLICY: HeaderName =
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
     HeaderName::from_static("cross-origin-resource-policy");
 
+/// The limits of the caller, and what is left of them (draft-ietf-httpapi-ratelimit-headers).
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
 /// How long a browser may remember the answer to a preflight request.
 const PREFLIGHT_AGE: Duration = Duration::from_mins(10);
 
 /// The routes that the OpenAPI document describes.
 pub(crate) fn described_routes() -> OpenApiRouter<Arc<App>> {
+    shop_routes().merge(operations_routes())
+}
+
+fn shop_routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::default()
         .routes(routes!(customers::register::register, customers::find::find))
         .routes(routes!(customers::get::get, customers::change::change))
@@ -65,6 +75,11 @@ pub(crate) fn described_routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(orders::listen::listen))
         .routes(routes!(orders::listen::ticket))
         .routes(routes!(payments::webhook::webhook))
+}
+
+/// The routes for operators, which can have an address of their own.
+fn operations_routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::default()
         .routes(routes!(admin::projections::list))
         .routes(routes!(admin::projections::rebuild))
         .routes(routes!(admin::projections::rollback))
@@ -81,11 +96,26 @@ pub(crate) fn described_routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(health::metrics))
 }
 
-/// The whole interface. The innermost layer comes first.
+/// The whole interface.
 pub fn routes(app: Arc<App>) -> Router {
-    let (described, _) = described_routes().split_for_parts();
+    surround(with_documents(described_routes()), app)
+}
+
+/// The interface without what is for operators.
+pub fn shop(app: Arc<App>) -> Router {
+    surround(with_documents(shop_routes()), app)
+}
+
+/// Health, metrics and administration alone.
+pub fn operations(app: Arc<App>) -> Router {
+    let (described, _) = operations_routes().split_for_parts();
+    surround(described, app)
+}
+
+/// The routes, and the documents that describe the whole interface.
+fn with_documents(routes: OpenApiRouter<Arc<App>>) -> Router<Arc<App>> {
+    let (described, _) = routes.split_for_parts();
     let docs = SwaggerUi::new("/docs").config(Config::from("/openapi.json"));
-    let cors = cors(&app.settings.cors_allowed_origins);
     described
         .merge(docs)
         .route("/", get(pages::home))
@@ -95,13 +125,19 @@ pub fn routes(app: Arc<App>) -> Router {
         .route("/docs/features", get(features::serve))
         .route("/problems", get(problem::index))
         .route("/problems/{name}", get(problem::page))
+}
+
+/// The routes with the layers around them. The innermost layer comes first.
+fn surround(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
+    let cors = cors(&app.settings.cors_allowed_origins);
+    routes
         .fallback(async || Problem::new(Kind::NotFound, "the path does not exist"))
         .layer(from_fn_with_state(Arc::clone(&app), admit))
         .layer(from_fn(coherent))
         .layer(from_fn_with_state(Arc::clone(&app), bound))
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(from_fn(problem::render))
-        .layer(from_fn_with_state(Arc::clone(&app), occupy))
+        .layer(from_fn_with_state(Arc::clone(&app), count))
         .layer(from_fn(measure))
         .layer(from_fn_with_state(Arc::clone(&app), protect))
         .layer(cors)
@@ -117,61 +153,88 @@ async fn coherent(request: Request, next: Next) -> Response {
     }
 }
 
-/// Counts the requests under way from each address, until their answers are sent.
-async fn occupy(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+/// Limits the requests from each address: how many tokens they take, and how many are under way
+/// until their answers are sent. Tells what is left of the caller's limits.
+async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let Some(address) = app.proxies.client(request.extensions(), request.headers()) else {
         return next.run(request).await;
     };
-    match app.under_way.begin(client::counted(address)) {
+    let address = client::counted(address);
+    let (parts, body) = request.into_parts();
+    let balance = app.addresses.take(&address, cost(&parts), app.environment.monotonic());
+    let place = balance.map_or(Ok(()), |balance| balance.allow());
+    let mut response = match place.and_then(|()| app.under_way.begin(address)) {
         Ok(place) => {
-            let mut response = next.run(request).await;
+            let mut response = next.run(Request::from_parts(parts, body)).await;
             response.extensions_mut().insert(Occupied(Arc::new(place)));
             response
         }
-        Err(problem) => problem.answer(request.uri().path()),
+        Err(problem) => problem.answer(parts.uri.path()),
+    };
+    let of_caller = response.extensions_mut().remove::<Balance>();
+    let balances: Vec<Balance> = balance.into_iter().chain(of_caller).collect();
+    if !balances.is_empty() {
+        let list =
+            |item: fn(&Balance) -> String| balances.iter().map(item).collect::<Vec<_>>().join(", ");
+        set_header(&mut response, RATE_LIMIT_POLICY, &list(Balance::policy));
+        set_header(&mut response, RATE_LIMIT, &list(Balance::state));
     }
+    response
 }
 
-/// Checks the caller's token and rate limits. An invalid token is refused on every route under
+/// The tokens that a request takes from the buckets of its address and its caller.
+fn cost(request: &Parts) -> u32 {
+    let route = request.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    rate_limit::cost(request, route)
+}
+
+/// Checks the caller's token and rate limit. An invalid token is refused on every route under
 /// `/api/`, also where none is needed.
-async fn admit(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     if !request.uri().path().starts_with("/api/") {
         return next.run(request).await;
     }
     let address = app.proxies.client(request.extensions(), request.headers());
-    match admitted(&app, address.map(client::counted), request.headers()).await {
+    let address = address.map(client::counted);
+    let (mut parts, body) = request.into_parts();
+    let (admitted, balance) = admitted(&app, address, &parts).await;
+    let allowed = balance.map_or(Ok(()), |balance| balance.allow());
+    let mut response = match allowed.and(admitted) {
         Ok((caller, until)) => {
-            request.extensions_mut().insert(caller.clone());
-            request.extensions_mut().insert(until);
-            let mut response = next.run(request).await;
+            parts.extensions.insert(caller.clone());
+            parts.extensions.insert(until);
+            let mut response = next.run(Request::from_parts(parts, body)).await;
             response.extensions_mut().insert(caller);
             response
         }
         Err(problem) => problem.into_response(),
+    };
+    if let Some(balance) = balance {
+        response.extensions_mut().insert(balance);
     }
+    response
 }
 
-/// The caller, and when their token expires.
+/// The caller and when their token expires, and what is left of the caller's limit.
 async fn admitted(
     app: &App,
     address: Option<IpAddr>,
-    headers: &HeaderMap,
-) -> Result<(Caller, Until), Problem> {
-    let now = app.environment.monotonic();
-    // Counted before the token is checked: to check a signature costs more than to send one.
-    app.addresses.take(&address, now)?;
-    let admitted = match bearer(headers) {
+    request: &Parts,
+) -> (Result<(Caller, Until), Problem>, Option<Balance>) {
+    let admitted = match bearer(&request.headers) {
         Ok(None) => Ok(None),
         Ok(Some(token)) => app.authenticator.admit(token, app.environment.now()).await.map(Some),
         Err(problem) => Err(problem),
     };
+    let now = app.environment.monotonic();
     let Ok(Some(Admitted { principal, until })) = admitted else {
         // A caller with a bad token counts by address.
-        app.limiter.take(&address, now)?;
-        return admitted.map(|_| (Caller(None), Until(None)));
+        let balance = app.limiter.take(&address, cost(request), now);
+        return (admitted.map(|_| (Caller(None), Until(None))), balance);
     };
-    app.limiter.take(&(&*principal.issuer, &*principal.subject), now)?;
-    Ok((Caller(Some(principal)), Until(Some(until))))
+    let caller = (&*principal.issuer, &*principal.subject);
+    let balance = app.limiter.take(&caller, cost(request), now);
+    (Ok((Caller(Some(principal)), Until(Some(until)))), balance)
 }
 
 /// The token of an `Authorization` header.
@@ -266,6 +329,8 @@ fn cors(origins: &[String]) -> CorsLayer {
             IDEMPOTENCY_REPLAYED,
             LOG_POSITION,
             PREFERENCE_APPLIED,
+            RATE_LIMIT,
+            RATE_LIMIT_POLICY,
             TRACEPARENT,
         ]);
     if origins.iter().any(|origin| origin == "*") {

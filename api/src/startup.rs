@@ -9,6 +9,7 @@ use crate::{
     config::Config,
     data_dir::DataDirError,
     health::Readiness,
+    router,
     server::{Limits, Server},
     telemetry,
 };
@@ -165,12 +166,14 @@ impl Running {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let environment: Arc<dyn Environment> = Arc::new(System::new());
         let socket = parts::bind(config.listen)?;
+        let operations = config.operations_listen.map(parts::bind).transpose()?;
         let ground = Ground::open(&config, &environment).await?;
         let started = async {
             let data_dir = ground.data_dir.path();
             let authenticator = parts::authenticator(&config, data_dir, &environment);
             let (authenticator, auth_keys) = authenticator.await?;
-            let parts = Parts::start(&config, &ground, socket, authenticator, environment).await?;
+            let sockets = (socket, operations);
+            let parts = Parts::start(&config, &ground, sockets, authenticator, environment).await?;
             ground.data_dir.announce(parts.address)?;
             Ok((parts, auth_keys))
         };
@@ -186,6 +189,11 @@ impl Running {
     /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.parts.address
+    }
+
+    /// The address for operations.
+    pub fn operations_address(&self) -> SocketAddr {
+        self.parts.operations.as_ref().map_or(self.parts.address, |(_, address)| *address)
     }
 
     /// The absolute path of the data directory.
@@ -239,6 +247,8 @@ struct Parts {
     address: SocketAddr,
     app: Arc<App>,
     server: Server,
+    /// The server for operations and its address, if they have one of their own.
+    operations: Option<(Server, SocketAddr)>,
     write_side: Option<WriteSide>,
     projector: Option<Projector>,
     /// Ends the tasks that maintain the metrics and the token keys.
@@ -249,7 +259,7 @@ impl Parts {
     async fn start(
         config: &Config,
         ground: &Ground,
-        socket: TcpSocket,
+        (socket, operations): (TcpSocket, Option<TcpSocket>),
         authenticator: Authenticator,
         environment: Arc<dyn Environment>,
     ) -> Result<Self, StartError> {
@@ -274,8 +284,16 @@ impl Parts {
         let app = Arc::new(app.await?);
         app.readiness.refresh(&app).await;
         let (listener, address) = parts::listen(socket, config.listen)?;
-        let router = crate::router::routes(Arc::clone(&app));
-        let server = Server::start(listener, router, limits, app.proxies.clone());
+        let serve = |listener, router| Server::start(listener, router, limits, app.proxies.clone());
+        let operations = match operations.zip(config.operations_listen) {
+            Some((socket, asked)) => {
+                let (listener, address) = parts::listen(socket, asked)?;
+                Some((serve(listener, router::operations(Arc::clone(&app))), address))
+            }
+            None => None,
+        };
+        let router = if operations.is_some() { router::shop } else { router::routes };
+        let server = serve(listener, router(Arc::clone(&app)));
         let upkeep = CancellationToken::new();
         tokio::spawn(upkeep.clone().run_until_cancelled_owned(parts::keep_metrics(metrics)));
         let looking = Readiness::keep_fresh(Arc::clone(&app));
@@ -283,11 +301,17 @@ impl Parts {
         let keeping = async move { keeping.keep_fresh().await };
         tokio::spawn(upkeep.clone().run_until_cancelled_owned(keeping));
         let upkeep = upkeep.drop_guard();
-        Ok(Self { address, app, server, write_side, projector, upkeep })
+        Ok(Self { address, app, server, operations, write_side, projector, upkeep })
     }
 
     async fn died(&mut self) -> Death {
-        let Self { app, server, write_side, projector, .. } = self;
+        let Self { app, server, operations, write_side, projector, .. } = self;
+        let operations_died = async {
+            match operations {
+                Some((server, _)) => server.ended().await,
+                None => std::future::pending().await,
+            }
+        };
         let write_side_died = async {
             match write_side {
                 Some(side) => side.died().await,
@@ -296,6 +320,7 @@ impl Parts {
         };
         tokio::select! {
             () = server.ended() => Death::Part("the HTTP server"),
+            () = operations_died => Death::Part("the HTTP server for operations"),
             () = write_side_died => Death::Part("the write side"),
             () = parts::projector_died(projector.as_ref()) => Death::Part("the projector"),
             () = app.log.lost() => Death::Log,
@@ -308,6 +333,9 @@ impl Parts {
             live.stop();
         }
         self.server.stop(REQUESTS_END).await;
+        if let Some((server, _)) = self.operations {
+            server.stop(REQUESTS_END).await;
+        }
         if let Some(side) = self.write_side {
             side.stop().await;
         }

@@ -537,6 +537,42 @@ async fn an_address_is_limited_before_its_tokens_are_checked() {
 }
 
 #[tokio::test]
+async fn every_path_counts_and_answers_say_what_is_left() {
+    let shop = Shop::with(|settings| {
+        settings.rate_limit_per_address = 10;
+        settings.rate_limit_per_second = 5;
+    });
+    let shop = shop.await;
+    let get = async |last: u8, path: &str| {
+        let mut request = from(&format!("203.0.113.{last}"), &[("authorization", &shop.staff())]);
+        *request.uri_mut() = path.parse().unwrap();
+        shop.call(request).await
+    };
+    let paths = ["/healthz", "/readyz", "/metrics", "/nope", "/docs/nope", "/openapi.json", "/"];
+    for (path, last) in paths.into_iter().zip(10..) {
+        let mut answered = 0;
+        let refused = loop {
+            let answer = get(last, path).await;
+            assert_eq!(answer.header("ratelimit-policy"), "\"address\";q=20;w=2", "{path}");
+            if answer.status == StatusCode::TOO_MANY_REQUESTS {
+                break answer;
+            }
+            answered += 1;
+            assert!(answered < 500, "{path} is not limited");
+        };
+        refused.is(Kind::RateLimited);
+        assert!(["1", "2"].contains(&refused.header("retry-after")), "{path}: {refused:?}");
+        assert!(answered >= if path == "/metrics" { 2 } else { 20 }, "{path}: {answered}");
+    }
+    let answer = get(1, "/api/v1/orders").await;
+    assert_eq!(answer.header("ratelimit-policy"), "\"address\";q=20;w=2, \"caller\";q=10;w=2");
+    assert_eq!(answer.header("ratelimit"), "\"address\";r=19;t=1, \"caller\";r=9;t=1");
+    // A search takes a full bucket.
+    get(1, "/api/v1/search?q=war").await;
+    get(1, "/api/v1/search?q=war").await.is(Kind::RateLimited);
+}
+
+#[tokio::test]
 async fn clients_behind_a_trusted_proxy_are_told_apart() {
     let shop = Shop::with(|settings| {
         settings.rate_limit_per_address = 1;

@@ -169,3 +169,25 @@ async fn a_token_is_good_for_its_role_only() {
     app.caller(Role::Customer, &things.product.to_string()).get(&path).expect(404).await;
     app.finish().await;
 }
+
+/// With an address of their own, operations are not on the shop's, and the shop not on theirs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operations_can_have_an_address_of_their_own() {
+    let mut ground = ground(LogChoice::Embedded).await;
+    ground.config.operations_listen = Some(([127, 0, 0, 1], 0).into());
+    let app = TestApp::start(ground).await;
+    let admin = app.caller(Role::Admin, "amy");
+    let token = app.running().sign(Role::Admin, None).unwrap().unwrap();
+    let operations = format!("http://{}", app.running().operations_address());
+    let operations = Api::new(operations, Some(token));
+    for path in ["//healthz", "//readyz", "//metrics", "/admin/projections", "/admin/parked"] {
+        operations.get(path).expect(200).await;
+        assert_eq!(admin.get(path).expect(404).await.problem(), "not-found", "{path}");
+    }
+    for path in ["/products", "/orders", "//openapi.json", "//docs/"] {
+        admin.get(path).expect(200).await;
+        assert_eq!(operations.get(path).expect(404).await.problem(), "not-found", "{path}");
+    }
+    operations.anonymous().get("/admin/projections").expect(401).await;
+    app.finish().await;
+}
