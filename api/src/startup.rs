@@ -36,7 +36,7 @@ use tokio::net::TcpSocket;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use ground::{Database, Ground, OpenLog, auth_key_path, log_dir, open_log, start_postgres};
-pub use parts::sign;
+pub use parts::{sign, sign_for};
 
 /// How long a stop waits for the requests under way.
 const REQUESTS_END: Duration = Duration::from_secs(10);

@@ -83,8 +83,22 @@ impl AuthKeys {
     /// # Errors
     /// If signing fails.
     pub fn sign(&self, role: Role, subject: &str, now: Timestamp) -> Result<String, AuthKeyError> {
+        self.sign_for(role, subject, now, TOKEN_LIFETIME)
+    }
+
+    /// The same, valid for `lifetime`.
+    ///
+    /// # Errors
+    /// If signing fails.
+    pub fn sign_for(
+        &self,
+        role: Role,
+        subject: &str,
+        now: Timestamp,
+        lifetime: Duration,
+    ) -> Result<String, AuthKeyError> {
         let issued = now.timestamp();
-        let lifetime = i64::try_from(TOKEN_LIFETIME.as_secs()).unwrap_or(i64::MAX);
+        let lifetime = i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX);
         let exp = issued.saturating_add(lifetime);
         let (iss, aud, sub, iat, nbf) = (ISSUER, AUDIENCE, subject, issued, issued);
         let claims = Claims { iss, aud, sub, role, iat, nbf, exp };

@@ -3,7 +3,7 @@
 use super::StartError;
 use crate::{
     AppSettings,
-    auth::{AuthKeyError, AuthKeys, Authenticator, Role},
+    auth::{AuthKeyError, AuthKeys, Authenticator, Role, TOKEN_LIFETIME},
     config::{AuthChoice, Config, MailConfig, PaymentChoice, Role as Part},
     data_dir::DataDirError,
     keys::PostgresKeyStore,
@@ -83,7 +83,20 @@ pub(super) async fn check_currency(
 /// # Errors
 /// If signing fails.
 pub fn sign(keys: &AuthKeys, role: Role, subject: Option<&str>) -> Result<String, AuthKeyError> {
-    keys.sign(role, subject.unwrap_or(role.as_str()), System::new().now())
+    sign_for(keys, role, subject, TOKEN_LIFETIME)
+}
+
+/// The same, valid for `lifetime` from now.
+///
+/// # Errors
+/// If signing fails.
+pub fn sign_for(
+    keys: &AuthKeys,
+    role: Role,
+    subject: Option<&str>,
+    lifetime: Duration,
+) -> Result<String, AuthKeyError> {
+    keys.sign_for(role, subject.unwrap_or(role.as_str()), System::new().now(), lifetime)
 }
 
 pub(super) fn bind(address: SocketAddr) -> Result<TcpSocket, StartError> {
