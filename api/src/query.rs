@@ -243,9 +243,9 @@ fn versioned(
     response
 }
 
-/// Marks an answer as the same for every caller, so that shared caches may store it. They must
-/// revalidate it each time, so a cached answer is never older than a caller's `Min-Log-Position`
-/// allows.
+/// Marks an answer with an `ETag` as the same for every caller, so that shared caches may store it.
+/// They must revalidate it each time, so a cached answer is never older than a caller's
+/// `Min-Log-Position` allows.
 pub fn for_everybody(mut response: Response) -> Response {
     set_header(&mut response, header::CACHE_CONTROL, "public, no-cache");
     response

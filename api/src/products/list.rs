@@ -42,5 +42,5 @@ pub async fn list(
     })
     .await?;
     let at = |next: Cursor| (next.created_at, next.product_id);
-    page.answer(&freshness, found, at, ProductBody::from).map(query::for_everybody)
+    page.answer(&freshness, found, at, ProductBody::from)
 }

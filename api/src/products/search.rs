@@ -51,5 +51,5 @@ pub async fn search(
         reads.search(&question, after, limit).await
     })
     .await?;
-    page.answer(&freshness, found, |next| next, ProductBody::from).map(query::for_everybody)
+    page.answer(&freshness, found, |next| next, ProductBody::from)
 }

@@ -51,7 +51,7 @@ mod scenario {
         assert_eq!(names(&found.body)[0], "The Whale");
         assert_eq!(names(&found.body).len(), 3);
         assert_eq!(found.body["items"][0]["available"], 2);
-        assert_eq!(found.header("cache-control"), Some("public, no-cache"));
+        assert_eq!(found.header("cache-control"), Some("private, no-cache"));
         for query in ["moby", "MOBY%20dick", "mobi%20dick", "whale%20looks"] {
             assert_eq!(names(&search(query).await.body), ["Moby-Dick"], "{query}");
         }
