@@ -107,6 +107,7 @@ pub struct Settings {
     /// OpenTelemetry collector for traces (OTLP over HTTP), such as `http://127.0.0.1:4318`. Without
     /// it, the program sends no traces.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL", global = true)]
+    #[arg(hide_env_values = true)]
     #[arg(hide_short_help = true, value_parser = text())]
     pub otel_exporter_otlp_endpoint: Option<String>,
     /// The mail server and the sender.

@@ -170,7 +170,8 @@ impl Issuer {
                 asked.failures = asked.failures.saturating_add(1);
                 drop(asked);
                 let error: &(dyn std::error::Error + 'static) = &error;
-                tracing::warn!(error, url = %self.source.url, "the issuer's keys could not be fetched");
+                let url = without_secrets(&self.source.url);
+                tracing::warn!(error, url, "the issuer's keys could not be fetched");
             }
         }
     }
@@ -178,12 +179,14 @@ impl Issuer {
     async fn download(&self) -> Result<Vec<TrustedKey>, FetchError> {
         let request = self.client.get(self.source.url.clone());
         let request = request.header(ACCEPT, "application/jwk-set+json, application/json");
-        let mut response = request.send().await.map_err(FetchError::Unreachable)?;
+        // The library's error repeats the URL.
+        let unreachable = |error: reqwest::Error| FetchError::Unreachable(error.without_url());
+        let mut response = request.send().await.map_err(unreachable)?;
         if response.status() != StatusCode::OK {
             return Err(FetchError::Status(response.status()));
         }
         let mut body = Vec::new();
-        while let Some(piece) = response.chunk().await.map_err(FetchError::Unreachable)? {
+        while let Some(piece) = response.chunk().await.map_err(unreachable)? {
             if body.len() + piece.len() > MAX_KEY_SET_BYTES {
                 return Err(FetchError::TooLarge);
             }
@@ -205,6 +208,15 @@ impl Issuer {
         let jitter = self.environment.jitter(rest / 10);
         self.environment.sleep(rest + jitter).await;
     }
+}
+
+/// The URL for the log: without a user, a password and a query, which may contain a key.
+fn without_secrets(url: &Url) -> String {
+    let mut url = url.clone();
+    // This fails only for URLs that have no user.
+    let _ = url.set_username("").and_then(|()| url.set_password(None));
+    url.set_query(None);
+    url.into()
 }
 
 #[cfg(test)]

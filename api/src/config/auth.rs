@@ -13,7 +13,7 @@ pub struct AuthSettings {
     #[arg(hide_short_help = true, conflicts_with = "auth_jwks_url")]
     pub auth_public_key_file: Option<PathBuf>,
     /// URL of the issuer's JWK set, whose keys verify tokens; `https`, or `http` on loopback.
-    #[arg(long, env = "AUTH_JWKS_URL", value_name = "URL", global = true)]
+    #[arg(long, env = "AUTH_JWKS_URL", value_name = "URL", hide_env_values = true, global = true)]
     #[arg(hide_short_help = true, value_parser = key_set_url)]
     pub auth_jwks_url: Option<String>,
     /// How often the JWK set is fetched, in seconds.

@@ -17,7 +17,7 @@ pub struct PaymentSettings {
     pub stripe_webhook_secret: Option<Secret>,
     /// Base URL of the Stripe API [default: `https://api.stripe.com`].
     #[arg(long, env = "STRIPE_API_BASE", value_name = "URL", global = true)]
-    #[arg(hide_short_help = true)]
+    #[arg(hide_short_help = true, hide_env_values = true)]
     pub stripe_api_base: Option<String>,
 }
 

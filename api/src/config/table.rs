@@ -63,6 +63,17 @@ mod tests {
         crate::checked_in::assert_section("docs/operating.md", "settings", &table());
     }
 
+    /// A URL may contain a password or a key, and `--help` would print it.
+    #[test]
+    fn help_shows_no_url_of_the_environment() {
+        let command = Settings::augment_args(Command::new("orderlog"));
+        for arg in command.get_arguments() {
+            let names = arg.get_value_names().unwrap_or_default();
+            let is_url = names.iter().any(|name| name.contains("URL"));
+            assert!(!is_url || arg.is_hide_env_values_set(), "{}", arg.get_id());
+        }
+    }
+
     #[test]
     fn every_setting_has_a_flag_a_variable_and_a_meaning() {
         let table = table();

@@ -122,7 +122,7 @@ fn last_event_id(headers: &HeaderMap, params: &mut Params) -> Result<u64, Proble
 #[schema(as = OrderTicket)]
 pub struct TicketBody {
     /// The value for `?ticket=`. It is valid for this order only, and not as a token.
-    #[schema(example = "Zm9yIG9uZSBvcmRlcg.c2lnbmVk")]
+    #[schema(example = "c2VhbGVkIGZvciBvbmUgb3JkZXI")]
     pub ticket: String,
     /// When the ticket expires. A stream opened with it goes on after that.
     pub expires_at: DateTime<Utc>,

@@ -386,3 +386,11 @@ async fn keys_that_cannot_be_fetched_at_the_start_are_fetched_later() {
     };
     tokio::time::timeout(PATIENCE, both).await.unwrap();
 }
+
+#[test]
+fn the_log_does_not_show_what_a_url_hides() {
+    for url in ["https://i.example/keys", "https://ann:secret@i.example/keys?key=secret"] {
+        let told = without_secrets(&url.parse().unwrap());
+        assert_eq!(told, "https://i.example/keys");
+    }
+}
