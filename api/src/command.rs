@@ -9,6 +9,7 @@ use crate::{
     problem::Problem,
     replay,
     trace::Trace,
+    validate,
 };
 use axum::{
     Json,
@@ -75,6 +76,7 @@ impl<T: CommandBody> FromRequest<Arc<App>> for Received<T> {
         let expected = Expected::of(&parts.headers)?;
         let method = parts.method.as_str();
         let body: T = extract::json(&parts.headers, body, T::MEDIA).await?;
+        validate::screen(&body)?;
         let fingerprint = idempotency::fingerprint(&app.fingerprint_secret, method, &path, &body)?;
         let command_id = match &key {
             Some(key) => {

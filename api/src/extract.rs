@@ -7,7 +7,7 @@ mod integer;
 mod object;
 mod params;
 
-pub use body::{MAX_BODY_BYTES, Media, bytes, json, parse};
+pub use body::{MAX_BODY_BYTES, Media, bytes, json, parse, push_name};
 pub use field::{Field, object_field};
 pub use headers::{check_message, single};
 pub use integer::integer;

@@ -1,24 +1,28 @@
 //! Validation of values. Every invalid value is noted with its JSON pointer, and one answer lists
 //! them all.
+//!
+//! What no text may hold is checked for every text of every command at once ([`screen`]), so that a
+//! new field needs no line for it. What a field may hold beside that is up to its [`Text`].
+
+mod card;
+mod text;
+
+pub use card::holds_card;
+pub use text::{ADDRESS, DESCRIPTION, NAME, SHORT_TEXT, Text};
 
 use crate::{
-    extract::{Field, integer},
+    extract::{Field, integer, push_name},
     problem::{FieldError, Kind, Problem},
 };
 use events::{Currency, Money};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::{ops::RangeInclusive, sync::Arc};
 
-/// Length of a customer's or product's name, in characters.
-pub const NAME: RangeInclusive<usize> = 1..=200;
-/// Length of a category, a reason or a means of payment, in characters.
-pub const SHORT_TEXT: RangeInclusive<usize> = 1..=200;
-/// Length of a description, in characters.
-pub const DESCRIPTION: RangeInclusive<usize> = 0..=10_000;
-/// Length of a shipping address, in characters.
-pub const ADDRESS: RangeInclusive<usize> = 1..=2_000;
 /// The most bytes of an e-mail address (RFC 5321).
 const EMAIL_MAX: usize = 254;
+/// What is said of a text that holds the number of a payment card.
+const CARD: &str = "must not contain the number of a payment card";
 /// A price, in minor units.
 const PRICE: RangeInclusive<i64> = 0..=1_000_000_000_000;
 
@@ -66,16 +70,11 @@ impl Validator {
         }
     }
 
-    /// Checks a text: its length in characters, that it is not blank unless it may be empty, and
-    /// that it has no NUL, which PostgreSQL cannot store.
-    pub fn text(&mut self, text: &str, pointer: &str, length: RangeInclusive<usize>) -> Arc<str> {
-        if text.contains('\0') {
-            self.refuse(pointer, "must not contain the character NUL");
-        } else if !length.contains(&text.chars().count()) {
-            let (shortest, longest) = length.into_inner();
-            self.refuse(pointer, format!("must have from {shortest} to {longest} characters"));
-        } else if *length.start() > 0 && text.chars().all(|c| c.is_whitespace() || c.is_control()) {
-            self.refuse(pointer, "must not be blank");
+    /// Checks a text, and returns it without the white space around it.
+    pub fn text(&mut self, text: &str, pointer: &str, allowed: Text) -> Arc<str> {
+        let text = text.trim();
+        if let Some(fault) = allowed.fault(text) {
+            self.refuse(pointer, fault);
         }
         text.into()
     }
@@ -85,9 +84,9 @@ impl Validator {
         &mut self,
         text: Option<&String>,
         pointer: &str,
-        length: RangeInclusive<usize>,
+        allowed: Text,
     ) -> Option<Arc<str>> {
-        text.map(|text| self.text(text, pointer, length))
+        text.map(|text| self.text(text, pointer, allowed))
     }
 
     /// The value of a patch's member that must not be null; `None` if the member is absent.
@@ -123,6 +122,37 @@ impl Validator {
         email
     }
 
+    fn screen(&mut self, value: &Value, pointer: &mut String) {
+        let length = pointer.len();
+        match value {
+            Value::String(text) if holds_card(text) => self.refuse(pointer, CARD),
+            Value::String(text) => {
+                if let Some(fault) = text::hidden(text) {
+                    self.refuse(pointer, fault);
+                }
+            }
+            Value::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    push_name(pointer, &index.to_string());
+                    self.screen(item, pointer);
+                    pointer.truncate(length);
+                }
+            }
+            Value::Object(members) => {
+                for (name, member) in members {
+                    if holds_card(name) {
+                        self.refuse(pointer, CARD);
+                        continue;
+                    }
+                    push_name(pointer, name);
+                    self.screen(member, pointer);
+                    pointer.truncate(length);
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
     /// Ends the validation.
     ///
     /// # Errors
@@ -136,6 +166,18 @@ impl Validator {
         let error = FieldError { pointer: pointer.to_owned(), detail: detail.to_owned() };
         refusal(&error, std::slice::from_ref(&error))
     }
+}
+
+/// Refuses a request of which any text holds the number of a payment card, or what no text may hold.
+/// The answer and the log name the place and never the text.
+///
+/// # Errors
+/// `validation-failed` with all such places.
+pub fn screen(body: &impl Serialize) -> Result<(), Problem> {
+    let body = serde_json::to_value(body).map_err(|error| Problem::internal(&error))?;
+    let mut validator = Validator::default();
+    validator.screen(&body, &mut String::new());
+    validator.end()
 }
 
 fn refusal(first: &FieldError, all: &[FieldError]) -> Problem {
@@ -188,9 +230,25 @@ mod tests {
         let text = |text: &str, length| faults(|v| _ = v.text(text, "/t", length));
         assert!(text(&"ü".repeat(200), NAME).is_empty());
         assert!(text("", DESCRIPTION).is_empty());
+        assert!(text(&format!(" {} ", "a".repeat(200)), NAME).is_empty());
         for bad in ["", "  ", "\u{1c}\n", "a\0b", &"a".repeat(201)] {
             assert_eq!(text(bad, NAME), ["/t"]);
         }
+    }
+
+    #[test]
+    fn every_text_of_a_body_is_screened_and_none_is_repeated() {
+        let card = "4242 4242 4242 4242";
+        let body = serde_json::json!({
+            "a": card, "b": ["fine", {"c/d": "x\u{202e}"}], "e": 4, "f": null, "g": {card: "h"},
+        });
+        let problem = screen(&body).unwrap_err();
+        let errors = problem.extension("errors");
+        let pointers: Vec<_> =
+            errors.as_array().unwrap().iter().map(|error| error["pointer"].clone()).collect();
+        assert_eq!(pointers, ["/a", "/b/1/c~1d", "/g"]);
+        assert!(!format!("{problem:?}").contains("4242"));
+        assert!(screen(&serde_json::json!({"a": "fine", "b": "two\nlines"})).is_ok());
     }
 
     #[test]

@@ -84,18 +84,18 @@ pub async fn change(
     if !body.vip.is_absent() {
         envelope.caller.require(Access::AtLeast(Role::Staff))?;
     }
-    validate(&body)?;
-    detached(change_customer(app, id, body, envelope)).await
+    let asked = validate(&body)?;
+    detached(change_customer(app, id, asked, envelope)).await
 }
 
 async fn change_customer(
     app: Arc<App>,
     id: Uuid,
-    body: ChangeCustomerRequest,
+    asked: Asked,
     envelope: Envelope,
 ) -> Result<Response, Problem> {
     let key = existing_key(&app, id).await?;
-    let command = sealed(&app, &key, id, &body)?;
+    let command = sealed(&app, &key, id, &asked)?;
     let wanted = command.email.as_ref().map(|(email_id, _)| *email_id);
     let decided = apply(&app, &envelope, StreamId::customer(id), command.into()).await?;
     if decided.is_final && wanted.is_some() {
@@ -141,32 +141,39 @@ async fn existing_key(app: &App, id: Uuid) -> Result<Key, Problem> {
     }
 }
 
-fn validate(body: &ChangeCustomerRequest) -> Result<(), Problem> {
-    let mut validator = Validator::default();
-    if let Some(email) = validator.required(&body.email, "/email") {
-        validator.email(email, "/email");
-    }
-    if let Some(name) = validator.required(&body.first_name, "/first_name") {
-        validator.text(name, "/first_name", NAME);
-    }
-    if let Some(name) = validator.required(&body.last_name, "/last_name") {
-        validator.text(name, "/last_name", NAME);
-    }
-    validator.required(&body.vip, "/vip");
-    validator.end()
+/// A request whose values are valid; `None` for what stays as it is.
+struct Asked {
+    email: Option<String>,
+    first_name: Option<Arc<str>>,
+    last_name: Option<Arc<str>>,
+    vip: Option<bool>,
 }
 
-fn sealed(app: &App, key: &Key, id: Uuid, body: &ChangeCustomerRequest) -> Result<Change, Problem> {
-    let given = |field: &Field<String>| field.nullable().flatten().cloned();
-    let seal = |field: &Field<String>, name| {
-        given(field).map(|text| super::seal(key, id, name, text.trim())).transpose()
+fn validate(body: &ChangeCustomerRequest) -> Result<Asked, Problem> {
+    let mut v = Validator::default();
+    let email = v.required(&body.email, "/email");
+    let first_name = v.required(&body.first_name, "/first_name");
+    let last_name = v.required(&body.last_name, "/last_name");
+    let asked = Asked {
+        email: email.map(|email| v.email(email, "/email").to_owned()),
+        first_name: first_name.map(|name| v.text(name, "/first_name", NAME)),
+        last_name: last_name.map(|name| v.text(name, "/last_name", NAME)),
+        vip: v.required(&body.vip, "/vip").copied(),
     };
-    let email_id = given(&body.email).map(|email| super::email_id(&app.email_secret, &email));
+    v.end()?;
+    Ok(asked)
+}
+
+fn sealed(app: &App, key: &Key, id: Uuid, asked: &Asked) -> Result<Change, Problem> {
+    let seal =
+        |text: Option<&str>, name| text.map(|text| super::seal(key, id, name, text)).transpose();
+    let email = asked.email.as_deref();
+    let email_id = email.map(|email| super::email_id(&app.email_secret, email));
     Ok(Change {
-        email: email_id.zip(seal(&body.email, "email")?),
-        first_name: seal(&body.first_name, "first_name")?,
-        last_name: seal(&body.last_name, "last_name")?,
-        vip: body.vip.nullable().flatten().copied(),
+        email: email_id.zip(seal(email, "email")?),
+        first_name: seal(asked.first_name.as_deref(), "first_name")?,
+        last_name: seal(asked.last_name.as_deref(), "last_name")?,
+        vip: asked.vip,
     })
 }
 

@@ -68,7 +68,7 @@ pub(crate) fn email_id(secret: &Key, email: &str) -> Uuid {
 }
 
 /// Seals a field of a customer.
-fn seal(key: &Key, id: Uuid, field: &str, text: &str) -> Result<Sealed, Problem> {
+pub(crate) fn seal(key: &Key, id: Uuid, field: &str, text: &str) -> Result<Sealed, Problem> {
     Sealed::seal(key, id, field, text).map_err(|error: UnsealError| Problem::internal(&error))
 }
 

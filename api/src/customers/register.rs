@@ -67,11 +67,11 @@ async fn register_customer(
     app: Arc<App>,
     Received { body, envelope }: Received<RegisterCustomerRequest>,
 ) -> Result<Response, Problem> {
-    validate(&body)?;
+    let asked = validate(&body)?;
     let id = envelope.created_id(&app);
     // The key is durable before the first event with data that it seals.
     let key = app.keys.create(id).await.map_err(|error| super::unavailable(&error))?;
-    let command: Command = sealed(&app, &key, id, &body)?.into();
+    let command: Command = sealed(&app, &key, id, &asked)?.into();
     let decided = carry_out(&app, &envelope, StreamId::customer(id), command).await?;
     if super::customer_of(&decided)?.status() == Some(Status::Refused) {
         return Err(super::email_taken(&decided));
@@ -79,24 +79,29 @@ async fn register_customer(
     super::answer(&key, &envelope, &decided, StatusCode::CREATED)
 }
 
-fn validate(body: &RegisterCustomerRequest) -> Result<(), Problem> {
-    let mut validator = Validator::default();
-    validator.email(&body.email, "/email");
-    validator.text(&body.first_name, "/first_name", NAME);
-    validator.text(&body.last_name, "/last_name", NAME);
-    validator.end()
+/// A request whose values are valid.
+struct Asked<'a> {
+    email: &'a str,
+    first_name: Arc<str>,
+    last_name: Arc<str>,
 }
 
-fn sealed(
-    app: &App,
-    key: &Key,
-    id: Uuid,
-    body: &RegisterCustomerRequest,
-) -> Result<Register, Problem> {
+fn validate(body: &RegisterCustomerRequest) -> Result<Asked<'_>, Problem> {
+    let mut validator = Validator::default();
+    let asked = Asked {
+        email: validator.email(&body.email, "/email"),
+        first_name: validator.text(&body.first_name, "/first_name", NAME),
+        last_name: validator.text(&body.last_name, "/last_name", NAME),
+    };
+    validator.end()?;
+    Ok(asked)
+}
+
+fn sealed(app: &App, key: &Key, id: Uuid, asked: &Asked<'_>) -> Result<Register, Problem> {
     Ok(Register {
-        email_id: super::email_id(&app.email_secret, &body.email),
-        email: super::seal(key, id, "email", body.email.trim())?,
-        first_name: super::seal(key, id, "first_name", &body.first_name)?,
-        last_name: super::seal(key, id, "last_name", &body.last_name)?,
+        email_id: super::email_id(&app.email_secret, asked.email),
+        email: super::seal(key, id, "email", asked.email)?,
+        first_name: super::seal(key, id, "first_name", &asked.first_name)?,
+        last_name: super::seal(key, id, "last_name", &asked.last_name)?,
     })
 }

@@ -1,7 +1,10 @@
 //! Request bodies: limits on their size and time, and strict JSON.
 
 use super::{Object, single};
-use crate::problem::{FieldError, Kind, Problem};
+use crate::{
+    problem::{FieldError, Kind, Problem},
+    validate::{Validator, holds_card},
+};
 use axum::{
     body::Body,
     http::{HeaderMap, header},
@@ -104,6 +107,9 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let Object(parsed) = parsed.map_err(|error| {
         let message = without_place(&error.inner().to_string());
         let pointer = pointer(error.path(), &message);
+        if holds_card(&pointer) || holds_card(&message) {
+            return Validator::refusal("", "must not contain the number of a payment card");
+        }
         let detail = without_value(&message);
         let kind = match error.inner().classify() {
             serde_json::error::Category::Data if !is_shape(&message) => Kind::ValidationFailed,
@@ -164,7 +170,8 @@ fn pointer(path: &serde_path_to_error::Path, message: &str) -> String {
     pointer
 }
 
-fn push_name(pointer: &mut String, name: &str) {
+/// Appends the name of a member to a JSON pointer.
+pub fn push_name(pointer: &mut String, name: &str) {
     pointer.push('/');
     pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
 }
@@ -256,6 +263,19 @@ mod tests {
         let problem = parse::<Basket>(basket(r#""lines":"secret""#).as_bytes()).unwrap_err();
         assert!(!format!("{problem:?}").contains("secret"));
         assert_eq!(problem.extension("errors")[0]["detail"], "must be an array");
+    }
+
+    #[test]
+    fn a_card_number_is_not_repeated_wherever_it_stands() {
+        for json in [
+            basket(r#""lines":[],"4242424242424242":1"#),
+            basket(r#""lines":[],"note":4242424242424242"#),
+            basket(r#""lines":[{"4242 4242 4242 4242":1}]"#),
+            r#"{"owner":"4242424242424242","lines":[]}"#.to_owned(),
+        ] {
+            let problem = parse::<Basket>(json.as_bytes()).unwrap_err();
+            assert!(!format!("{problem:?}").contains("4242"), "{problem:?}");
+        }
     }
 
     #[test]

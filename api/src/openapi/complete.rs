@@ -4,10 +4,18 @@ use super::{example, operation, shared};
 use crate::problem::Kind;
 use serde_json::{Map, Value, json};
 
-/// The pattern of a text: not blank and without NUL.
-const TEXT: &str = r"^[^\x00]*[^\s\x00-\x1f\x7f-\x9f][^\x00]*$";
+/// The range of characters that no text may hold, line ends and tabs apart.
+macro_rules! hidden {
+    () => {
+        r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    };
+}
+
+/// The pattern of a text that is not blank. It leaves out control characters and the most frequent
+/// characters that are not seen; the server refuses some more.
+const TEXT: &str = concat!("^[^", hidden!(), r"]*[^\s", hidden!(), "][^", hidden!(), "]*$");
 /// The pattern of a text that may be empty.
-const OPTIONAL_TEXT: &str = r"^[^\x00]*$";
+const OPTIONAL_TEXT: &str = concat!("^[^", hidden!(), "]*$");
 
 /// Completes the document.
 pub fn complete(document: &mut Value) {

@@ -94,7 +94,7 @@ async fn place_order(
     Received { body, envelope }: Received<PlaceOrderRequest>,
 ) -> Result<Response, Problem> {
     envelope.caller.require_customer_or_staff(body.customer_id)?;
-    let lines = validate(&body)?;
+    let Asked { lines, payment_method, shipping_address } = validate(&body)?;
     let stream = StreamId::order(envelope.created_id(&app));
     // A retry must find its order, even if the customer was erased or a product discontinued since.
     let is_retry = command::is_retry(&app, &envelope, stream).await?;
@@ -107,8 +107,8 @@ async fn place_order(
     let place = Place {
         customer_id: body.customer_id,
         lines: lines.into(),
-        payment_method: body.payment_method.as_str().into(),
-        shipping_address: seal(&app, &body, is_retry).await?,
+        payment_method,
+        shipping_address: seal(&app, body.customer_id, shipping_address, is_retry).await?,
         deadline: app.environment.now() + app.settings.order_deadline,
     };
     let decided = carry_out(&app, &envelope, stream, Command::from(place)).await?;
@@ -121,7 +121,15 @@ async fn place_order(
     Ok(shown.respond(&envelope, StatusCode::CREATED))
 }
 
-fn validate(body: &PlaceOrderRequest) -> Result<Vec<Line>, Problem> {
+/// A request whose values are valid.
+#[derive(Debug)]
+struct Asked {
+    lines: Vec<Line>,
+    payment_method: Arc<str>,
+    shipping_address: Option<Arc<str>>,
+}
+
+fn validate(body: &PlaceOrderRequest) -> Result<Asked, Problem> {
     let mut validator = Validator::default();
     let items = body.items.len();
     validator.check((1..=MAX_ITEMS).contains(&items), "/items", "must have from 1 to 100 lines");
@@ -130,10 +138,11 @@ fn validate(body: &PlaceOrderRequest) -> Result<Vec<Line>, Problem> {
         let pointer = format!("/items/{index}/quantity");
         validator.check(in_bounds, &pointer, "must be from 1 to 1000000");
     }
-    validator.text(&body.payment_method, "/payment_method", SHORT_TEXT);
-    validator.optional(body.shipping_address.as_ref(), "/shipping_address", ADDRESS);
+    let payment_method = validator.text(&body.payment_method, "/payment_method", SHORT_TEXT);
+    let address = body.shipping_address.as_ref();
+    let shipping_address = validator.optional(address, "/shipping_address", ADDRESS);
     validator.end()?;
-    merged(&body.items)
+    Ok(Asked { lines: merged(&body.items)?, payment_method, shipping_address })
 }
 
 /// One line for each product, in the order in which the products are first named.
@@ -156,16 +165,13 @@ fn merged(items: &[OrderItemRequest]) -> Result<Vec<Line>, Problem> {
 /// it does not need the key.
 async fn seal(
     app: &App,
-    body: &PlaceOrderRequest,
+    customer_id: Uuid,
+    address: Option<Arc<str>>,
     is_retry: bool,
 ) -> Result<Option<Sealed>, Problem> {
-    let Some(address) = body.shipping_address.as_ref().filter(|_| !is_retry) else {
-        return Ok(None);
-    };
-    let key = customers::key(app, body.customer_id).await?;
-    let key = key.ok_or(Kind::CustomerNotFound)?;
-    let sealed = Sealed::seal(&key, body.customer_id, "shipping_address", address);
-    sealed.map(Some).map_err(|error| Problem::internal(&error))
+    let Some(address) = address.filter(|_| !is_retry) else { return Ok(None) };
+    let key = customers::key(app, customer_id).await?.ok_or(Kind::CustomerNotFound)?;
+    customers::seal(&key, customer_id, "shipping_address", &address).map(Some)
 }
 
 #[cfg(test)]
@@ -187,7 +193,7 @@ mod tests {
 
     #[test]
     fn lines_of_one_product_are_merged_in_the_order_of_first_mention() {
-        let lines = validate(&request(&[(7, 1), (5, 2), (7, 3)])).unwrap();
+        let lines = validate(&request(&[(7, 1), (5, 2), (7, 3)])).unwrap().lines;
         let lines: Vec<_> = lines.iter().map(|l| (l.product_id.as_u128(), l.quantity)).collect();
         assert_eq!(lines, [(7, 4), (5, 2)]);
     }

@@ -36,6 +36,7 @@ mod sales;
 mod secrets;
 mod shopping_day;
 mod stock;
+mod texts;
 mod tidy;
 mod traces;
 mod use_of_broker;

@@ -54,23 +54,24 @@ struct Html<'a> {
     page: &'a Page<'a>,
 }
 
-/// The values that the templates show.
+/// The values that the templates show. A text of people's is one line: the log may hold others from
+/// before they were refused.
 struct Page<'a> {
     shop: &'a str,
-    first_name: &'a str,
+    first_name: String,
     heading: &'static str,
     news: &'static str,
     order_id: Uuid,
-    lines: Vec<Line<'a>>,
+    lines: Vec<Line>,
     subtotal: String,
     discounts: Vec<(&'static str, String)>,
     total: String,
-    reason: Option<&'a str>,
+    reason: Option<String>,
     refund: Option<&'static str>,
 }
 
-struct Line<'a> {
-    name: &'a str,
+struct Line {
+    name: String,
     quantity: i64,
     each: String,
     together: String,
@@ -130,13 +131,13 @@ impl Letter {
         let is_cancelled = self.mail == Mail::Cancelled;
         Page {
             shop: sender.shop(),
-            first_name: &self.first_name,
+            first_name: plain(&self.first_name),
             heading,
             news,
             order_id: self.order_id,
             lines: lines
                 .map(|line| Line {
-                    name: &line.name,
+                    name: plain(&line.name),
                     quantity: line.quantity,
                     each: shown(line.unit_price),
                     together: shown(line.line_total),
@@ -149,7 +150,7 @@ impl Letter {
                 })
                 .collect(),
             total: priced.map(|priced| shown(priced.total)).unwrap_or_default(),
-            reason: self.reason.as_deref().filter(|_| is_cancelled),
+            reason: self.reason.as_ref().filter(|_| is_cancelled).map(plain),
             refund: match self.refund {
                 RefundState::None => None,
                 RefundState::Pending | RefundState::Done | RefundState::Failed if !is_cancelled => {
@@ -173,7 +174,8 @@ fn discount(kind: DiscountKind) -> &'static str {
     }
 }
 
-/// Replaces line ends and other control characters, so that no value can start a new header.
+/// Replaces line ends and other control characters, so that no value can start a new header or a
+/// paragraph of its own.
 fn plain(text: impl Display) -> String {
     text.to_string().chars().map(|it| if it.is_control() { ' ' } else { it }).collect()
 }
@@ -275,6 +277,7 @@ mod tests {
         let text = written(&nasty);
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(!head.lines().any(|line| line.to_lowercase().starts_with("bcc")), "{head}");
+        assert!(!body.lines().any(|line| line.starts_with("Bcc")), "{body}");
         let html = body.split("text/html").nth(1).unwrap();
         assert!(html.contains("&#60;script&#62;") && !html.contains("<b>Emma"), "{html}");
     }
