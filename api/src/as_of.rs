@@ -5,10 +5,9 @@ use crate::{
     causality::{self, Freshness},
     extract::{Params, Unescaped},
     problem::Problem,
-    query::{self, Found, Versioned},
+    query::{self, Found},
     replay,
 };
-use axum::response::Response;
 use commands::State;
 use events::{StreamId, Timestamp};
 use projections::{
@@ -29,19 +28,18 @@ pub(crate) fn moment(params: &mut Params) -> Result<Option<Moment>, Problem> {
     Ok(params.read::<Unescaped<Moment>>("as_of", expected)?.map(|asked| asked.0))
 }
 
-/// The answer with the body that `show` makes of the stream as it was. Its `Log-Position` is that
-/// of the last event folded.
+/// What `show` makes of the stream as it was, at the position of the last event folded.
 ///
 /// # Errors
 /// `invalid-parameter` for a moment that is not in the past of this log, `not-found` if the stream
 /// had not begun or `show` hides it.
-pub(crate) async fn answer<B: Versioned>(
+pub(crate) async fn read<T>(
     app: &Arc<App>,
     stream: StreamId,
     moment: &Moment,
     freshness: &Freshness,
-    show: impl Fn(&State) -> Option<B>,
-) -> Result<Response, Problem> {
+    show: impl Fn(&State) -> Option<T>,
+) -> Result<Found<T>, Problem> {
     let ends = ends(app, moment.clone(), app.environment.now()).await?;
     let reads = app.reads()?;
     let [partition] = query::partition(app, stream);
@@ -53,7 +51,7 @@ pub(crate) async fn answer<B: Versioned>(
     let folded = folded.await?.ok_or_else(|| Problem::not_found("resource"))?;
     let value = show(&folded.state).ok_or_else(|| Problem::not_found("resource"))?;
     let position = folded.position.into_iter().collect();
-    Ok(query::one(freshness, Found { value, position }))
+    Ok(Found { value, position })
 }
 
 /// Where the log ended at `moment`. Runs in a task of its own, because the log's reader must not be

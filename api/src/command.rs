@@ -35,6 +35,14 @@ pub trait CommandBody: DeserializeOwned + Serialize + Send + 'static {
     const ACCESS: Access;
     /// The media types of the body.
     const MEDIA: Media = Media::Json;
+
+    /// Takes the command's query parameters into the body. Most commands have none.
+    ///
+    /// # Errors
+    /// `invalid-parameter`.
+    fn take(&mut self, _: &mut Params) -> Result<(), Problem> {
+        Ok(())
+    }
 }
 
 /// A command as received: its body, and everything else that the request says.
@@ -70,12 +78,13 @@ impl<T: CommandBody> FromRequest<Arc<App>> for Received<T> {
         let path = path(&mut parts).await;
         let caller = parts.extensions.get::<Caller>().cloned().unwrap_or_default();
         caller.require(T::ACCESS)?;
-        // No command takes query parameters.
-        Params::of(parts.uri.query().unwrap_or_default())?.end()?;
+        let mut params = Params::of(parts.uri.query().unwrap_or_default())?;
         let key = idempotency::key(&parts.headers)?;
         let expected = Expected::of(&parts.headers)?;
         let method = parts.method.as_str();
-        let body: T = extract::json(&parts.headers, body, T::MEDIA).await?;
+        let mut body: T = extract::json(&parts.headers, body, T::MEDIA).await?;
+        body.take(&mut params)?;
+        params.end()?;
         validate::screen(&body)?;
         let fingerprint = idempotency::fingerprint(&app.fingerprint_secret, method, &path, &body)?;
         let command_id = match &key {

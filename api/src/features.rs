@@ -53,7 +53,7 @@ features! {
     erase_customer "Erase a customer's personal data"
         writes "customer: CustomerErased, EmailSettled, CustomerKeyDestroyed; email: \
                 EmailReleased; order: MailRefused if an e-mail is pending"
-        refuses "not-found" => nothing_personal_can_be_read_any_more;
+        refuses "open-orders" => whoever_has_orders_to_be_shipped_is_erased_only_if_that_is_meant;
     get_customer "Get a customer" reads "customers" refuses "not-found"
         => an_address_that_was_let_go_can_be_taken;
     find_customer "Find a customer by e-mail address" reads "customers" refuses "not-found"

@@ -195,7 +195,7 @@ pub trait Versioned: Serialize {
 /// 304, for which only the version is read; any other gets the body that `show` makes of the row.
 ///
 /// # Errors
-/// Those of [`read_one`].
+/// Those of [`read_one`] and of `show`.
 pub async fn get<T, B, V, R>(
     app: &App,
     model: ReadModel,
@@ -203,7 +203,7 @@ pub async fn get<T, B, V, R>(
     freshness: &Freshness,
     version: impl FnOnce(ReadModels) -> V,
     row: impl Fn(ReadModels) -> R,
-    show: impl FnOnce(T) -> B,
+    show: impl AsyncFnOnce(T) -> Result<B, Problem>,
 ) -> Result<Response, Problem>
 where
     B: Versioned,
@@ -217,8 +217,9 @@ where
             return Ok(versioned(response, freshness, version, &current.position));
         }
     }
-    let found = read_one(app, model, &partition(app, stream), freshness, row).await?;
-    Ok(one(freshness, found.map(show)))
+    let Found { value, position } =
+        read_one(app, model, &partition(app, stream), freshness, row).await?;
+    Ok(one(freshness, Found { value: show(value).await?, position }))
 }
 
 /// The answer with one resource, or a 304 if the caller has this version already.

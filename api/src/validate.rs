@@ -82,7 +82,7 @@ impl Validator {
     /// Checks an optional text.
     pub fn optional(
         &mut self,
-        text: Option<&String>,
+        text: Option<&str>,
         pointer: &str,
         allowed: Text,
     ) -> Option<Arc<str>> {

@@ -1,6 +1,6 @@
 //! Events of an order.
 
-use crate::{Money, Position, Sealed, Timestamp, schema::stream_events};
+use crate::{Money, Position, Private, Sealed, Timestamp, schema::stream_events};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -89,7 +89,8 @@ pub struct Placed {
     /// The requested lines, one per product.
     pub lines: Arc<[Line]>,
     /// The gateway's token for the payment method.
-    pub payment_method: Arc<str>,
+    #[schemars(with = "String")]
+    pub payment_method: Private,
     /// Where to send the order, encrypted with the customer's key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shipping_address: Option<Sealed>,

@@ -3,7 +3,7 @@
 use crate::{problem::Problem, query::Versioned};
 use chrono::{DateTime, Utc};
 use commands::customer::Customer;
-use events::{Sealed, seal::Key};
+use events::{Private, Sealed, seal::Key};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -15,14 +15,14 @@ pub struct CustomerBody {
     /// Id of the customer, which is also the `sub` of their tokens.
     pub customer_id: Uuid,
     /// E-mail address.
-    #[schema(example = "ann@example.org")]
-    pub email: String,
+    #[schema(value_type = String, example = "ann@example.org")]
+    pub email: Private,
     /// Given name.
-    #[schema(example = "Ann")]
-    pub first_name: String,
+    #[schema(value_type = String, example = "Ann")]
+    pub first_name: Private,
     /// Family name.
-    #[schema(example = "Lee")]
-    pub last_name: String,
+    #[schema(value_type = String, example = "Lee")]
+    pub last_name: Private,
     /// Whether the customer is a VIP and gets the VIP discount.
     pub vip: bool,
     /// Number of confirmed orders.
@@ -78,7 +78,7 @@ impl SealedCustomer {
     pub fn open(self, key: &Key) -> Result<CustomerBody, Problem> {
         let open = |sealed: &Sealed, field| {
             let text = sealed.open(key, self.customer_id, field);
-            text.map_err(|error| Problem::internal(&error))
+            text.map(Private::from).map_err(|error| Problem::internal(&error))
         };
         Ok(CustomerBody {
             customer_id: self.customer_id,

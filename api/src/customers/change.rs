@@ -11,7 +11,7 @@ use crate::{
 };
 use axum::{extract::State, http::StatusCode, response::Response};
 use commands::customer::{Change, Command};
-use events::{StreamId, seal::Key};
+use events::{Private, StreamId, seal::Key};
 use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Duration};
 use utoipa::ToSchema;
@@ -28,17 +28,17 @@ pub struct ChangeCustomerRequest {
     #[serde(default, skip_serializing_if = "Field::is_absent")]
     #[schema(value_type = String, required = false)]
     #[schema(format = "email", max_length = 254, example = "ann@lee.example")]
-    pub email: Field<String>,
+    pub email: Field<Private>,
     /// Given name.
     #[serde(default, skip_serializing_if = "Field::is_absent")]
     #[schema(value_type = String, required = false)]
     #[schema(min_length = 1, max_length = 200, example = "Ann")]
-    pub first_name: Field<String>,
+    pub first_name: Field<Private>,
     /// Family name.
     #[serde(default, skip_serializing_if = "Field::is_absent")]
     #[schema(value_type = String, required = false)]
     #[schema(min_length = 1, max_length = 200, example = "Lee-Byron")]
-    pub last_name: Field<String>,
+    pub last_name: Field<Private>,
     /// Whether the customer is a VIP. Only staff may set it.
     #[serde(default, skip_serializing_if = "Field::is_absent")]
     #[schema(value_type = bool, required = false)]
@@ -155,9 +155,9 @@ fn validate(body: &ChangeCustomerRequest) -> Result<Asked, Problem> {
     let first_name = v.required(&body.first_name, "/first_name");
     let last_name = v.required(&body.last_name, "/last_name");
     let asked = Asked {
-        email: email.map(|email| v.email(email, "/email").to_owned()),
-        first_name: first_name.map(|name| v.text(name, "/first_name", NAME)),
-        last_name: last_name.map(|name| v.text(name, "/last_name", NAME)),
+        email: email.map(|email| v.email(email.reveal(), "/email").to_owned()),
+        first_name: first_name.map(|name| v.text(name.reveal(), "/first_name", NAME)),
+        last_name: last_name.map(|name| v.text(name.reveal(), "/last_name", NAME)),
         vip: v.required(&body.vip, "/vip").copied(),
     };
     v.end()?;

@@ -24,7 +24,7 @@ use events::{
     keys::KeyError,
     seal::{Key, UnsealError},
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 use unicode_normalization::UnicodeNormalization;
 use uuid::Uuid;
 
@@ -43,8 +43,20 @@ pub(crate) async fn require_registered(app: &App, id: Uuid) -> Result<(), Proble
 
 /// The customer's key. `None` if it was never made, or was destroyed.
 pub(crate) async fn key(app: &App, id: Uuid) -> Result<Option<Key>, Problem> {
-    let keys = app.keys.get(&[id]).await.map_err(|error| unavailable(&error))?;
-    Ok(keys.into_iter().next().flatten())
+    Ok(keys(app, [id]).await?.remove(&id))
+}
+
+/// The keys of these customers, without those that were never made or are destroyed.
+pub(crate) async fn keys(
+    app: &App,
+    ids: impl IntoIterator<Item = Uuid>,
+) -> Result<BTreeMap<Uuid, Key>, Problem> {
+    let ids: Vec<Uuid> = ids.into_iter().collect();
+    if ids.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let keys = app.keys.get(&ids).await.map_err(|error| unavailable(&error))?;
+    Ok(ids.into_iter().zip(keys).filter_map(|(id, key)| Some((id, key?))).collect())
 }
 
 /// The problem for an error of the key store.

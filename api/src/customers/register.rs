@@ -10,7 +10,7 @@ use crate::{
 };
 use axum::{extract::State, http::StatusCode, response::Response};
 use commands::customer::{Command, Register, Status};
-use events::{StreamId, seal::Key};
+use events::{Private, StreamId, seal::Key};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
@@ -21,14 +21,14 @@ use uuid::Uuid;
 #[serde(deny_unknown_fields)]
 pub struct RegisterCustomerRequest {
     /// E-mail address. Two customers can never have the same one, in any letter case.
-    #[schema(format = "email", max_length = 254, example = "ann@example.org")]
-    pub email: String,
+    #[schema(value_type = String, format = "email", max_length = 254, example = "ann@example.org")]
+    pub email: Private,
     /// Given name.
-    #[schema(min_length = 1, max_length = 200, example = "Ann")]
-    pub first_name: String,
+    #[schema(value_type = String, min_length = 1, max_length = 200, example = "Ann")]
+    pub first_name: Private,
     /// Family name.
-    #[schema(min_length = 1, max_length = 200, example = "Lee")]
-    pub last_name: String,
+    #[schema(value_type = String, min_length = 1, max_length = 200, example = "Lee")]
+    pub last_name: Private,
 }
 
 impl CommandBody for RegisterCustomerRequest {
@@ -89,9 +89,9 @@ struct Asked<'a> {
 fn validate(body: &RegisterCustomerRequest) -> Result<Asked<'_>, Problem> {
     let mut validator = Validator::default();
     let asked = Asked {
-        email: validator.email(&body.email, "/email"),
-        first_name: validator.text(&body.first_name, "/first_name", NAME),
-        last_name: validator.text(&body.last_name, "/last_name", NAME),
+        email: validator.email(body.email.reveal(), "/email"),
+        first_name: validator.text(body.first_name.reveal(), "/first_name", NAME),
+        last_name: validator.text(body.last_name.reveal(), "/last_name", NAME),
     };
     validator.end()?;
     Ok(asked)

@@ -136,6 +136,10 @@ impl Context<'_> {
                 parameter["schema"] =
                     json!({ "type": "string", "enum": ["day", "hour"], "default": "day" });
             }
+            "confirm" => {
+                parameter["schema"] = json!({ "type": "string", "enum": ["open-orders"] });
+                parameter["example"] = json!("open-orders");
+            }
             "as_of" => {
                 parameter["schema"] = json!({
                     "type": "string",

@@ -1,13 +1,15 @@
 //! An order as an answer shows it.
 
-use crate::{query::Versioned, validate::MoneyBody};
+use crate::{App, customers, problem::Problem, query::Versioned, validate::MoneyBody};
 use chrono::{DateTime, Utc};
 use commands::order::{Order, RefundState};
 use events::{
-    Money,
+    Money, Private, Sealed,
     order::{Discount, DiscountKind},
+    seal::Key,
 };
 use serde::Serialize;
+use std::collections::BTreeSet;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -39,8 +41,8 @@ pub struct OrderBody {
     #[schema(value_type = Option<MoneyBody>)]
     pub total: Option<Money>,
     /// The payment gateway's token for the means of payment.
-    #[schema(example = "pm_card_visa")]
-    pub payment_method: String,
+    #[schema(value_type = String, example = "pm_card_visa")]
+    pub payment_method: Private,
     /// The payment gateway's id of the payment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payment_id: Option<String>,
@@ -51,6 +53,10 @@ pub struct OrderBody {
     /// that the caller gave).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Where to ship the order. Only single reads show it, and none once the customer is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "1 Mill Lane, York")]
+    pub shipping_address: Option<Private>,
     /// When the order was placed.
     pub placed_at: DateTime<Utc>,
     /// Time of the last change that this document shows.
@@ -144,8 +150,70 @@ pub enum DiscountName {
     Cap,
 }
 
-impl OrderBody {
-    /// The body of an aggregate. `None` if the order was never placed, or if the shard has dropped
+/// An order whose personal texts are sealed, as the log and the read model have them.
+#[derive(Clone, Debug)]
+pub struct SealedOrder {
+    body: OrderBody,
+    shipping_address: Option<Sealed>,
+}
+
+impl SealedOrder {
+    /// The customer who placed it.
+    pub fn customer_id(&self) -> Uuid {
+        self.body.customer_id
+    }
+
+    /// The order as lists and answers to commands show it.
+    #[must_use]
+    pub fn without_address(self) -> Self {
+        Self { shipping_address: None, ..self }
+    }
+
+    fn is_sealed(&self) -> bool {
+        self.shipping_address.is_some()
+    }
+
+    /// Decrypts the texts. Without a key, because it is destroyed, they are absent.
+    fn open(self, key: Option<&Key>) -> Result<OrderBody, Problem> {
+        let Self { mut body, shipping_address } = self;
+        let open = |sealed: Option<Sealed>, field| {
+            let text = key.zip(sealed).map(|(key, it)| it.open(key, body.customer_id, field));
+            text.transpose().map_err(|error| Problem::internal(&error))
+        };
+        body.shipping_address = open(shipping_address, "shipping_address")?.map(Private::from);
+        Ok(body)
+    }
+}
+
+/// Decrypts the texts of orders with the keys of their customers.
+///
+/// # Errors
+/// If the key store does not answer, or a text does not open with its key.
+pub async fn open_all(app: &App, orders: Vec<SealedOrder>) -> Result<Vec<OrderBody>, Problem> {
+    let sealed = orders.iter().filter(|order| order.is_sealed());
+    let customers: BTreeSet<Uuid> = sealed.map(SealedOrder::customer_id).collect();
+    let keys = customers::keys(app, customers).await?;
+    orders
+        .into_iter()
+        .map(|order| {
+            let key = keys.get(&order.customer_id());
+            order.open(key)
+        })
+        .collect()
+}
+
+/// Decrypts the texts of one order.
+///
+/// # Errors
+/// As [`open_all`].
+pub async fn open(app: &App, order: SealedOrder) -> Result<OrderBody, Problem> {
+    let key =
+        if order.is_sealed() { customers::key(app, order.customer_id()).await? } else { None };
+    order.open(key.as_ref())
+}
+
+impl SealedOrder {
+    /// The order of an aggregate. `None` if the order was never placed, or if the shard has dropped
     /// its details to save memory.
     pub fn of_state(order_id: Uuid, order: &Order) -> Option<Self> {
         let (status, detail) = (order.status()?, order.detail()?);
@@ -155,7 +223,7 @@ impl OrderBody {
             None => detail.lines.iter().map(ItemBody::asked).collect(),
         };
         let discounts = priced.iter().flat_map(|priced| priced.discounts.iter());
-        Some(Self {
+        let body = OrderBody {
             order_id,
             customer_id: order.customer_id(),
             status: status.as_str(),
@@ -164,16 +232,20 @@ impl OrderBody {
             discount: priced.map(|priced| priced.discount),
             discounts: discounts.map(DiscountBody::from).collect(),
             total: priced.map(|priced| priced.total),
-            payment_method: detail.payment_method.to_string(),
+            payment_method: detail.payment_method.clone(),
             payment_id: order.payment().map(|payment| payment.payment_id.to_string()),
             refund: refund(order),
             reason: order.reason().map(str::to_owned),
+            shipping_address: None,
             placed_at: order.shown().created_at,
             updated_at: order.shown().updated_at,
             version: order.shown().version,
-        })
+        };
+        Some(Self { body, shipping_address: detail.shipping_address.clone() })
     }
+}
 
+impl OrderBody {
     /// Copies from the aggregate the members that can still change after the order was cancelled.
     pub fn update(&mut self, order: &Order) {
         self.refund = refund(order);
@@ -197,9 +269,9 @@ impl Versioned for OrderBody {
     }
 }
 
-impl From<projections::orders::Order> for OrderBody {
+impl From<projections::orders::Order> for SealedOrder {
     fn from(row: projections::orders::Order) -> Self {
-        Self {
+        let body = OrderBody {
             order_id: row.order_id,
             customer_id: row.customer_id,
             status: row.status.as_str(),
@@ -212,10 +284,12 @@ impl From<projections::orders::Order> for OrderBody {
             payment_id: row.payment_id,
             refund: row.refund.as_str(),
             reason: row.reason,
+            shipping_address: None,
             placed_at: row.placed_at,
             updated_at: row.updated_at,
             version: row.version,
-        }
+        };
+        Self { body, shipping_address: row.shipping_address }
     }
 }
 
@@ -330,7 +404,7 @@ mod tests {
             discount: None,
             discounts: Vec::new(),
             total: None,
-            payment_method: "pm_card_visa".to_owned(),
+            payment_method: "pm_card_visa".into(),
             payment_id: None,
             refund: rows::Refund::None,
             reason: None,
@@ -343,9 +417,10 @@ mod tests {
 
     #[track_caller]
     fn assert_same(events: &[Event], row: rows::Order) {
-        let state = OrderBody::of_state(Uuid::from_u128(1), &folded(events)).unwrap();
-        let (state, row) = (serde_json::json!(state), serde_json::json!(OrderBody::from(row)));
-        assert_eq!(state, row);
+        let key = Key::new([1; 32]);
+        let state = SealedOrder::of_state(Uuid::from_u128(1), &folded(events)).unwrap();
+        let state = state.open(Some(&key)).unwrap();
+        assert_eq!(state, SealedOrder::from(row).open(Some(&key)).unwrap());
     }
 
     #[test]
@@ -381,7 +456,22 @@ mod tests {
     }
 
     #[test]
+    fn the_address_opens_with_the_key_and_is_absent_without() {
+        let key = Key::new([1; 32]);
+        let address = "1 Mill Lane, York";
+        let mut row = row();
+        let sealed = Sealed::seal(&key, row.customer_id, "shipping_address", address).unwrap();
+        row.shipping_address = Some(sealed);
+        let order = SealedOrder::from(row);
+        let shown = order.clone().open(Some(&key)).unwrap();
+        assert_eq!(shown.shipping_address.as_ref().map(Private::reveal), Some(address));
+        assert!(!format!("{shown:?}").contains("Mill"), "no log line can hold it");
+        assert_eq!(order.clone().open(None).unwrap().shipping_address, None);
+        assert_eq!(order.without_address().open(Some(&key)).unwrap().shipping_address, None);
+    }
+
+    #[test]
     fn an_order_that_was_never_placed_has_no_body() {
-        assert_eq!(OrderBody::of_state(Uuid::nil(), &Order::default()), None);
+        assert!(SealedOrder::of_state(Uuid::nil(), &Order::default()).is_none());
     }
 }

@@ -11,7 +11,7 @@ use crate::{
 };
 use axum::{extract::State, http::StatusCode, response::Response};
 use commands::order::{Cancel, Command, RefundState};
-use events::StreamId;
+use events::{Private, StreamId};
 use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Duration};
 use utoipa::ToSchema;
@@ -26,8 +26,9 @@ const REFUND_POLL: Duration = Duration::from_millis(50);
 pub struct CancelOrderRequest {
     /// Why the order is cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1, max_length = 200, example = "ordered twice")]
-    pub reason: Option<String>,
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 200)]
+    #[schema(example = "ordered twice")]
+    pub reason: Option<Private>,
 }
 
 impl CommandBody for CancelOrderRequest {
@@ -71,7 +72,8 @@ async fn cancel_order(
 ) -> Result<Response, Problem> {
     let by = envelope.caller.owner()?;
     let mut validator = Validator::default();
-    let reason = validator.optional(body.reason.as_ref(), "/reason", SHORT_TEXT);
+    let reason =
+        validator.optional(body.reason.as_ref().map(Private::reveal), "/reason", SHORT_TEXT);
     validator.end()?;
     let command = Command::from(Cancel { by, reason });
     let decided = carry_out(&app, &envelope, StreamId::order(id), command).await?;

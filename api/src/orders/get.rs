@@ -1,6 +1,6 @@
 //! `GET /orders/{id}`.
 
-use super::body::OrderBody;
+use super::body::{self, OrderBody, SealedOrder};
 use crate::{
     App, as_of,
     auth::Caller,
@@ -18,7 +18,8 @@ use uuid::Uuid;
 
 /// Get an order.
 ///
-/// A customer sees their own orders only: another customer's order is `not-found`.
+/// A customer sees their own orders only: another customer's order is `not-found`. The shipping
+/// address is shown until the customer is erased.
 #[utoipa::path(
     get,
     path = "/api/v1/orders/{id}",
@@ -50,16 +51,19 @@ pub async fn get(
     params.end()?;
     let stream = StreamId::order(id);
     if let Some(moment) = moment {
-        return as_of::answer(&app, stream, &moment, &freshness, |state| match state {
-            State::Order(order) => OrderBody::of_state(id, order)
-                .filter(|body| owner.is_none_or(|owner| owner == body.customer_id)),
+        let found = as_of::read(&app, stream, &moment, &freshness, |state| match state {
+            State::Order(order) => SealedOrder::of_state(id, order)
+                .filter(|order| owner.is_none_or(|owner| owner == order.customer_id())),
             _ => None,
         })
-        .await;
+        .await?;
+        let value = body::open(&app, found.value).await?;
+        return Ok(query::one(&freshness, Found { value, position: found.position }));
     }
     let version = |reads: ReadModels| async move { reads.order_version(id, owner).await };
     let row = |reads: ReadModels| async move { reads.order(id, owner).await };
-    query::get(&app, ReadModel::Orders, stream, &freshness, version, row, OrderBody::from).await
+    let show = async |row: Order| body::open(&app, row.into()).await;
+    query::get(&app, ReadModel::Orders, stream, &freshness, version, row, show).await
 }
 
 /// The order, if it belongs to `owner`; without an owner, whoever it belongs to.

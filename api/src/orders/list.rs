@@ -1,17 +1,17 @@
 //! `GET /orders` and `GET /customers/{id}/orders`.
 
-use super::body::{OrderBody, OrderStatus};
+use super::body::{self, OrderBody, OrderStatus, SealedOrder};
 use crate::{
     App,
     auth::Caller,
     causality::Freshness,
     extract::{Params, PathId},
     problem::{Kind, Problem},
-    query::{self, ListBody, PageParams, PageRequest},
+    query::{self, Found, ListBody, PageParams, PageRequest},
 };
 use axum::{extract::State, response::Response};
 use projections::{
-    ReadModel,
+    Page, ReadModel,
     orders::{Cursor, Filter, Status},
 };
 use std::sync::Arc;
@@ -109,7 +109,11 @@ async fn page(
         reads.orders(&filter, after, limit).await
     })
     .await?;
-    page.answer(freshness, found, |next| (next.placed_at, next.order_id), OrderBody::from)
+    let Page { items, next } = found.value;
+    let items = items.into_iter().map(|row| SealedOrder::from(row).without_address()).collect();
+    let value = Page { items: body::open_all(app, items).await?, next };
+    let found = Found { value, position: found.position };
+    page.answer(freshness, found, |next| (next.placed_at, next.order_id), |body| body)
 }
 
 fn filter(customer_id: Option<Uuid>, params: &mut Params) -> Result<Filter, Problem> {

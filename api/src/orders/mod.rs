@@ -16,7 +16,7 @@ use crate::{
     replay,
 };
 use axum::{http::StatusCode, response::Response};
-use body::OrderBody;
+use body::{OrderBody, SealedOrder};
 use commands::{State, order::Order};
 use events::LogPosition;
 use std::{sync::Arc, time::Duration};
@@ -51,8 +51,9 @@ pub(crate) async fn show(
         order = order_of(&decided)?;
     }
     let position = position(&decided, &order);
-    let body = OrderBody::of_state(decided.view.stream.id, &order)
+    let sealed = SealedOrder::of_state(decided.view.stream.id, &order)
         .ok_or_else(|| Problem::unavailable("the order's history is not complete yet"))?;
+    let body = body::open(app, sealed.without_address()).await?;
     Ok(Shown { decided, body, position })
 }
 

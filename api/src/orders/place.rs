@@ -13,7 +13,7 @@ use crate::{
 };
 use axum::{extract::State, http::StatusCode, response::Response};
 use commands::order::{Command, Place};
-use events::{Sealed, StreamId, order::Line};
+use events::{Private, Sealed, StreamId, order::Line};
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -36,12 +36,13 @@ pub struct PlaceOrderRequest {
     #[schema(min_items = 1, max_items = 100)]
     pub items: Vec<OrderItemRequest>,
     /// The payment gateway's token for the means of payment. Never a card number.
-    #[schema(min_length = 1, max_length = 200, example = "pm_card_visa")]
-    pub payment_method: String,
+    #[schema(value_type = String, min_length = 1, max_length = 200, example = "pm_card_visa")]
+    pub payment_method: Private,
     /// Address to ship to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1, max_length = 2000, example = "1 Mill Lane, York")]
-    pub shipping_address: Option<String>,
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 2000)]
+    #[schema(example = "1 Mill Lane, York")]
+    pub shipping_address: Option<Private>,
 }
 
 /// A line of the request.
@@ -125,8 +126,8 @@ async fn place_order(
 #[derive(Debug)]
 struct Asked {
     lines: Vec<Line>,
-    payment_method: Arc<str>,
-    shipping_address: Option<Arc<str>>,
+    payment_method: Private,
+    shipping_address: Option<Private>,
 }
 
 fn validate(body: &PlaceOrderRequest) -> Result<Asked, Problem> {
@@ -138,10 +139,11 @@ fn validate(body: &PlaceOrderRequest) -> Result<Asked, Problem> {
         let pointer = format!("/items/{index}/quantity");
         validator.check(in_bounds, &pointer, "must be from 1 to 1000000");
     }
-    let payment_method = validator.text(&body.payment_method, "/payment_method", SHORT_TEXT);
-    let address = body.shipping_address.as_ref();
-    let shipping_address = validator.optional(address, "/shipping_address", ADDRESS);
+    let method = validator.text(body.payment_method.reveal(), "/payment_method", SHORT_TEXT);
+    let address = body.shipping_address.as_ref().map(Private::reveal);
+    let address = validator.optional(address, "/shipping_address", ADDRESS);
     validator.end()?;
+    let (payment_method, shipping_address) = (method.into(), address.map(Private::from));
     Ok(Asked { lines: merged(&body.items)?, payment_method, shipping_address })
 }
 
@@ -166,12 +168,12 @@ fn merged(items: &[OrderItemRequest]) -> Result<Vec<Line>, Problem> {
 async fn seal(
     app: &App,
     customer_id: Uuid,
-    address: Option<Arc<str>>,
+    address: Option<Private>,
     is_retry: bool,
 ) -> Result<Option<Sealed>, Problem> {
     let Some(address) = address.filter(|_| !is_retry) else { return Ok(None) };
     let key = customers::key(app, customer_id).await?.ok_or(Kind::CustomerNotFound)?;
-    customers::seal(&key, customer_id, "shipping_address", &address).map(Some)
+    customers::seal(&key, customer_id, "shipping_address", address.reveal()).map(Some)
 }
 
 #[cfg(test)]
@@ -186,7 +188,7 @@ mod tests {
         PlaceOrderRequest {
             customer_id: Uuid::from_u128(1),
             items: quantities.iter().map(item).collect(),
-            payment_method: "pm_card_visa".to_owned(),
+            payment_method: "pm_card_visa".into(),
             shipping_address: None,
         }
     }
@@ -214,8 +216,8 @@ mod tests {
             ["/items/0/quantity", "/items/2/quantity", "/items/3/quantity"]
         );
         let mut nul = request(&[(1, 1)]);
-        nul.payment_method = "pm\0".to_owned();
-        nul.shipping_address = Some(String::new());
+        nul.payment_method = "pm\0".into();
+        nul.shipping_address = Some("".into());
         assert_eq!(pointers(&nul), ["/payment_method", "/shipping_address"]);
     }
 }

@@ -36,6 +36,7 @@ fn occurrence(kind: Kind) -> (&'static str, Value) {
             let detail = "a product of the order does not exist or is discontinued";
             (detail, json!({ "product_id": id("products") }))
         }
+        Kind::OpenOrders => ("", json!({ "order_ids": [id("orders")] })),
         Kind::InsufficientStock => {
             let counts = json!({
                 "order_id": id("orders"), "product_id": id("products"),

@@ -99,6 +99,10 @@ kinds! {
         "Another customer has this e-mail address. Upper and lower case make no difference. \
          Nothing was changed."
         "Use another address.";
+    OpenOrders = "open-orders" CONFLICT "Orders still to be shipped"
+        "The customer has orders that are still to be shipped, and erasing the customer destroys \
+         their shipping addresses. `order_ids` names the newest of them. Nothing was changed."
+        "Ship or cancel the orders first, or send the request again with `?confirm=open-orders`.";
     InsufficientStock = "insufficient-stock" CONFLICT "Insufficient stock"
         "The order needs `requested` units of the product `product_id`, and only `available` \
          are free. The order is `rejected` and reserves nothing. `order_id` and `Location` name \

@@ -83,6 +83,9 @@ pub struct ProblemBody {
     /// The order that was rejected.
     #[schema(value_type = uuid::Uuid, required = false)]
     order_id: (),
+    /// The orders that are still to be shipped.
+    #[schema(value_type = Vec<uuid::Uuid>, required = false)]
+    order_ids: (),
     /// The product that is out of stock or missing.
     #[schema(value_type = uuid::Uuid, required = false)]
     product_id: (),

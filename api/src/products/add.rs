@@ -73,8 +73,8 @@ fn validate(body: &AddProductRequest, currency: Currency) -> Result<Command, Pro
     validator.check(in_bounds, "/initial_stock", "must be from 0 to 1000000000");
     let add = Add {
         name: validator.text(&body.name, "/name", NAME),
-        description: validator.optional(body.description.as_ref(), "/description", DESCRIPTION),
-        category: validator.optional(body.category.as_ref(), "/category", SHORT_TEXT),
+        description: validator.optional(body.description.as_deref(), "/description", DESCRIPTION),
+        category: validator.optional(body.category.as_deref(), "/category", SHORT_TEXT),
         price: validator.price(&body.price, "/price", currency),
         initial_stock: body.initial_stock,
     };

@@ -48,15 +48,16 @@ pub async fn get(
     if let Some(moment) = moment {
         // It folds the product's whole history, and looks into the log.
         caller.require(Access::AtLeast(Role::Staff))?;
-        return as_of::answer(&app, stream, &moment, &freshness, |state| match state {
+        let found = as_of::read(&app, stream, &moment, &freshness, |state| match state {
             State::Product(product) => ProductBody::of_state(id, product),
             _ => None,
-        })
-        .await;
+        });
+        return Ok(query::one(&freshness, found.await?));
     }
     let version = |reads: ReadModels| async move { reads.product_version(id).await };
     let row = |reads: ReadModels| async move { reads.product(id).await };
     let model = ReadModel::Products;
-    let found = query::get(&app, model, stream, &freshness, version, row, ProductBody::from);
+    let show = async |row| Ok(ProductBody::from(row));
+    let found = query::get(&app, model, stream, &freshness, version, row, show);
     Ok(query::for_everybody(found.await?))
 }

@@ -76,7 +76,7 @@ fn table(things: &Things) -> Vec<(&'static str, Value, Answers)> {
         ("GET /api/v1/admin/streams/{id}", Value::Null, ADMIN),
         // These operations remove the resources of the others, so they come last.
         ("DELETE /api/v1/products/{id}", Value::Null, STAFF),
-        ("DELETE /api/v1/customers/{id}", Value::Null, SELF),
+        ("DELETE /api/v1/customers/{id}?confirm=open-orders", Value::Null, SELF),
     ]
 }
 

@@ -82,7 +82,8 @@ impl Documented<'_> {
         }
     }
 
-    /// The path with the example of each parameter, and the required query parameters.
+    /// The path with the example of each parameter, and the query parameters without which the
+    /// request is refused: whoever is erased here has an order to be shipped.
     fn url(&self, world: &World) -> String {
         let mut path = self.path.to_owned();
         let mut query = Vec::new();
@@ -92,7 +93,7 @@ impl Documented<'_> {
             let example = parameter["example"].as_str().unwrap_or_default();
             match parameter["in"].as_str() {
                 Some("path") => path = path.replace(&format!("{{{name}}}"), example),
-                Some("query") if parameter["required"] == true => {
+                Some("query") if parameter["required"] == true || name == "confirm" => {
                     query.push(format!("{name}={example}"));
                 }
                 _ => {}

@@ -14,6 +14,8 @@ use uuid::Uuid;
 on_both_logs!(
     nothing_personal_can_be_read_any_more,
     an_order_that_is_open_goes_on,
+    whoever_has_orders_to_be_shipped_is_erased_only_if_that_is_meant,
+    the_address_is_shown_where_one_order_is_read_until_its_customer_is_erased,
     changes_that_meet_the_erasure_are_made_before_it_or_refused,
     a_registration_under_way_is_erased_with_the_rest,
     a_rebuild_shows_who_is_erased_as_erased,
@@ -29,8 +31,10 @@ async fn registered(api: &Api, email: &str) -> (Uuid, String) {
     (id, format!("/customers/{id}"))
 }
 
+/// Erases a customer, whatever is still to be shipped.
 async fn erase(api: &Api, path: &str) -> crate::client::Answer {
-    api.call(reqwest::Method::DELETE, path).expect(200).await
+    let path = format!("{path}?confirm=open-orders");
+    api.call(reqwest::Method::DELETE, &path).expect(200).await
 }
 
 /// The row of a customer in the read model.
@@ -86,8 +90,12 @@ mod scenario {
         }
         let replayed = app.staff.post("/orders", &place).key("place").expect(201).await;
         assert_eq!(replayed.body, placed.body);
-        // The order stays readable, and so does its history, with personal data encrypted.
-        assert_eq!(app.staff.get(&order_path).expect(200).await.body, before.body);
+        // The order stays readable without its address, and so does its history, with personal data
+        // encrypted.
+        let mut without = before.body.clone();
+        assert_eq!(without["shipping_address"], "1 Mill Lane, York");
+        without.as_object_mut().unwrap().remove("shipping_address");
+        assert_eq!(app.staff.get(&order_path).expect(200).await.body, without);
         app.staff.get(&format!("{order_path}/history")).expect(200).await;
         ada.get(&order_path).expect(200).await;
         let admin = app.caller(Role::Admin, "root");
@@ -118,6 +126,78 @@ mod scenario {
         erase(&app.staff, &path).await;
         let books = app.settled().await;
         assert_eq!(books.count("confirmed"), 1);
+    }
+
+    pub async fn whoever_has_orders_to_be_shipped_is_erased_only_if_that_is_meant(app: &TestApp) {
+        let product = app.staff.product(2_500, 10).await;
+        let (id, path) = registered(&app.staff, "waits@example.org").await;
+        let place = async || {
+            let placed = app.staff.post("/orders", &order(id, &[(product, 1)])).expect(201).await;
+            placed.id("order_id")
+        };
+        let delete =
+            |query: &str| app.staff.call(reqwest::Method::DELETE, &format!("{path}{query}"));
+        let (first, second, shipped) = (place().await, place().await, place().await);
+        let status = |order: Uuid, status: &str| {
+            app.staff.patch(&format!("/orders/{order}/status"), &json!({"status": status}))
+        };
+        status(shipped, "shipped").expect(200).await;
+        status(second, "processing").expect(200).await;
+        app.settled().await;
+        let before = app.events_in_log().await;
+        let refused = delete("").key("erase").expect(409).await;
+        assert_eq!(refused.problem(), "open-orders");
+        assert_eq!(refused.body["order_ids"], json!([second, first]));
+        for query in ["?confirm=", "?confirm=yes", "?confirm=open-orders&confirm=open-orders"] {
+            assert_eq!(delete(query).expect(400).await.problem(), "invalid-parameter");
+        }
+        assert_eq!(app.events_in_log().await, before, "a refusal writes nothing");
+        app.staff.get(&path).expect(200).await;
+
+        status(first, "cancelled").expect(200).await;
+        assert_eq!(delete("").expect(409).await.body["order_ids"], json!([second]));
+        // The same key confirms what it asked for.
+        delete("?confirm=open-orders").key("erase").expect(200).await;
+        for query in ["", "?confirm=open-orders"] {
+            delete(query).expect(200).await;
+        }
+        let (_, other) = registered(&app.staff, "shipped@example.org").await;
+        app.staff.call(reqwest::Method::DELETE, &other).expect(200).await;
+    }
+
+    pub async fn the_address_is_shown_where_one_order_is_read_until_its_customer_is_erased(
+        app: &TestApp,
+    ) {
+        let product = app.staff.product(2_500, 10).await;
+        let (id, path) = registered(&app.staff, "ada@example.org").await;
+        let own = app.caller(Role::Customer, &id.to_string());
+        let address = "1 Mill Lane\nYork";
+        let mut place = order(id, &[(product, 1)]);
+        place["shipping_address"] = address.into();
+        let placed = own.post("/orders", &place).expect(201).await;
+        let at = placed.header("log-position").unwrap().to_owned();
+        let order_path = format!("/orders/{}", placed.id("order_id"));
+        for api in [&own, &app.staff] {
+            let shown = api.get(&order_path).expect(200).await;
+            assert_eq!(shown.body["shipping_address"], address);
+            let then = api.get(&format!("{order_path}?as_of={at}")).expect(200).await;
+            assert_eq!(then.body["shipping_address"], address);
+            app.caught_up().await;
+            for list in ["/orders".to_owned(), format!("/customers/{id}/orders")] {
+                let listed = api.get(&list).expect(200).await.body;
+                assert_eq!(listed["items"][0]["order_id"], placed.body["order_id"]);
+                assert!(!listed.to_string().contains("Mill"), "{listed}");
+            }
+        }
+        let stranger = app.caller(Role::Customer, &Uuid::now_v7().to_string());
+        stranger.get(&order_path).expect(404).await;
+        erase(&app.staff, &path).await;
+        for api in [&own, &app.staff] {
+            for path in [order_path.clone(), format!("{order_path}?as_of={at}")] {
+                let shown = api.get(&path).expect(200).await;
+                assert!(shown.body.get("shipping_address").is_none(), "{:?}", shown.body);
+            }
+        }
     }
 
     pub async fn changes_that_meet_the_erasure_are_made_before_it_or_refused(app: &TestApp) {

@@ -1,8 +1,8 @@
 //! Secrets must not be in the log at any log level.
 
 use crate::{
-    app::ground,
-    client::order,
+    app::{eventually, ground},
+    client::order_paid_by,
     program::{Program, command},
 };
 use orderlog::config::LogChoice;
@@ -16,23 +16,40 @@ const SURNAME: &str = "Quillfeather";
 const EMAIL: &str = "marguerite.quillfeather@example.org";
 const NEW_EMAIL: &str = "m.quillfeather@example.net";
 const ADDRESS: &str = "17 Larkspur Crescent";
-const PAYMENT: &str = "pm_card_visa";
+/// The sandbox fails twice on it.
+const PAYMENT: &str = "pm_card_error";
+const CARD: &str = "4242 4242 4242 4242";
 const KEY: &str = "idempotency-key-of-quillfeather";
 const BAD_TOKEN: &str = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJsYXJrc3B1ciJ9.bGFya3NwdXI";
 
-/// Settings with secrets, and the values to search for.
-const SETTINGS: [(&str, &str); 2] = [
+/// Settings with secrets. No mail server listens at this address, so every letter fails.
+const SETTINGS: [(&str, &str); 4] = [
     ("KAFKA_SASL_PASSWORD", "sasl-larkspur-password"),
     ("KAFKA_SSL_KEY_PASSWORD", "ssl-larkspur-password"),
+    ("SMTP_URL", "smtp://shop:smtp-larkspur-password@127.0.0.1:9"),
+    ("MAIL_FROM", "orders@shop.example"),
 ];
+/// A gateway at which nobody listens, so every payment fails.
+const NO_GATEWAY: [(&str, &str); 2] =
+    [("STRIPE_SECRET_KEY", "sk_test_larkspur"), ("STRIPE_API_BASE", "http://127.0.0.1:9")];
 
-/// Uses every path of a customer's and the program's secrets, at the most verbose log level.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_secret_is_in_a_log_line() {
+    no_secret_is_logged(&[], 201).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_secret_is_in_a_log_line_while_the_gateway_fails() {
+    no_secret_is_logged(&NO_GATEWAY, 202).await;
+}
+
+/// Uses every path of a customer's and the program's secrets, at the most verbose log level. An
+/// order gets the answer `placed`.
+async fn no_secret_is_logged(settings: &[(&str, &str)], placed: u16) {
     let ground = ground(LogChoice::Embedded).await;
     let log = ground.dir.path().join("log-lines");
     let mut serve = command(&ground, &["--log-filter", "trace"]);
-    serve.envs(SETTINGS).stderr(File::create(&log).unwrap());
+    serve.envs(SETTINGS).envs(settings.iter().copied()).stderr(File::create(&log).unwrap());
     let program = Program::start_as(serve);
     let staff = &program.staff;
     let token = program
@@ -56,9 +73,19 @@ async fn no_secret_is_in_a_log_line() {
         .await;
     staff.patch(&path, &json!({ "email": ADDRESS })).expect(422).await;
     let book = staff.product(1_000, 10).await;
-    let mut wanted = order(reader, &[(book, 1)]);
+    let mut wanted = order_paid_by(reader, &[(book, 1)], PAYMENT);
     wanted["shipping_address"] = json!(ADDRESS);
-    let id = staff.post("/orders", &wanted).key(KEY).expect(201).await.id("order_id");
+    let id = staff.post("/orders", &wanted).key(KEY).header("prefer", "wait=5");
+    let id = id.expect(placed).await.id("order_id");
+    staff.get(&format!("/orders/{id}")).expect(200).await;
+    eventually("the gateway and the mail server have failed", async || {
+        let logged = std::fs::read_to_string(&log).unwrap();
+        logged.contains("an effect failed").then_some(())
+    })
+    .await;
+    staff.post("/orders", &order_paid_by(reader, &[(book, 1)], CARD)).expect(422).await;
+    let unknown = json!({ (CARD): "larkspur" });
+    staff.post("/orders", &unknown).expect(422).await;
     staff.get(&format!("/orders/{id}/history")).expect(200).await;
     let events = format!("/orders/{id}/events");
     let ticket = staff.post(&format!("{events}/ticket"), &json!({})).expect(200).await;
@@ -84,6 +111,7 @@ async fn no_secret_is_in_a_log_line() {
         NEW_EMAIL,
         ADDRESS,
         PAYMENT,
+        CARD,
         KEY,
         BAD_TOKEN,
         "bGFya3NwdXI",
@@ -91,6 +119,7 @@ async fn no_secret_is_in_a_log_line() {
     ]
     .into_iter()
     .chain(SETTINGS.map(|(_, value)| value))
+    .chain(["sasl-larkspur-password", "ssl-larkspur-password", "smtp-larkspur-password"])
     .chain([token.as_deref().unwrap(), &ticket, &password]);
     let lines: Vec<&str> = logged.lines().collect();
     for secret in secrets {

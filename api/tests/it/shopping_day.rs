@@ -209,7 +209,8 @@ mod scenario {
 
         // In the evening the reader's account is erased.
         let me = format!("/customers/{id}");
-        let erased = reader.api.call(Method::DELETE, &me).expect(200).await;
+        let erased =
+            reader.api.call(Method::DELETE, &format!("{me}?confirm=open-orders")).expect(200).await;
         let gone = staff.get(&me).after([&erased]);
         assert_eq!(gone.expect(410).await.problem(), "gone");
         let kept = staff.get(&format!("/orders/{order_id}")).expect(200).await.body;

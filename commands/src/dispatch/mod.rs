@@ -13,6 +13,7 @@ mod orders;
 mod payments;
 
 use crate::{
+    aggregate::EffectId,
     customer,
     gateway::Gateway,
     mail::{MailError, Mailer},
@@ -59,6 +60,15 @@ pub enum Effect {
 }
 
 impl Effect {
+    /// Identifies the effect among those of its stream. Log lines name it: the effect itself holds
+    /// what no log line may.
+    fn id(&self) -> EffectId {
+        match self {
+            Self::Order(effect) => effect.id(),
+            Self::Customer(effect) => effect.id(),
+        }
+    }
+
     fn is_mail(&self) -> bool {
         matches!(self, Self::Order(order::Effect::Mail { .. }))
     }
@@ -263,11 +273,12 @@ impl Executor {
             match done.unwrap_or(Err(EffectError::Panicked)) {
                 Ok(()) => {}
                 Err(EffectError::UnderWay) => {
-                    tracing::debug!(%stream, ?effect, "an effect waits for the gateway");
+                    tracing::debug!(%stream, effect = %effect.id(), "an effect waits for the gateway");
                 }
                 Err(failure) => {
                     let cause = &failure as &dyn std::error::Error;
-                    tracing::info!(%stream, ?effect, cause, "an effect failed; it stays owed");
+                    let effect = effect.id();
+                    tracing::info!(%stream, %effect, cause, "an effect failed; it stays owed");
                     metrics::counter!("orderlog_effect_failures_total").increment(1);
                 }
             }

@@ -14,7 +14,7 @@ mod secret;
 pub mod stripe;
 
 use async_trait::async_trait;
-use events::Money;
+use events::{Money, Private};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -49,7 +49,7 @@ pub struct NewPayment<'a> {
     /// The amount to capture.
     pub amount: Money,
     /// The gateway's token for the payment method.
-    pub method: &'a str,
+    pub method: &'a Private,
 }
 
 /// The gateway's answer to the creation of a payment.

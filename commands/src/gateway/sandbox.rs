@@ -202,7 +202,7 @@ impl Gateway for SandboxGateway {
                 payment_id: Arc::clone(&payment_id),
                 key: key.to_owned(),
                 amount,
-                method: method.to_owned(),
+                method: method.reveal().to_owned(),
             })?;
         }
         Ok(Creation::Created(payment_id))
@@ -285,7 +285,8 @@ mod tests {
         amount: i64,
         method: &str,
     ) -> Result<Arc<str>, GatewayError> {
-        let payment = NewPayment { key, order_id: Uuid::nil(), amount: pounds(amount), method };
+        let (order_id, method) = (Uuid::nil(), &method.into());
+        let payment = NewPayment { key, order_id, amount: pounds(amount), method };
         match gateway.create(&payment).await? {
             Creation::Created(payment_id) => Ok(payment_id),
             Creation::Declined(code) => panic!("{code}"),

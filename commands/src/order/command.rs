@@ -3,7 +3,7 @@
 use super::Status;
 use crate::aggregate::into_command;
 use events::{
-    Money, Position, Sealed, Timestamp,
+    Money, Position, Private, Sealed, Timestamp,
     order::{Line, Mail, Rejected},
 };
 use std::sync::Arc;
@@ -54,7 +54,7 @@ pub struct Place {
     /// The lines: at least one, each product once, at least 1 unit each.
     pub lines: Arc<[Line]>,
     /// The gateway's token for the payment method.
-    pub payment_method: Arc<str>,
+    pub payment_method: Private,
     /// The address, sealed with the customer's key.
     pub shipping_address: Option<Sealed>,
     /// The order expires at this moment if it is still pending.

@@ -7,7 +7,7 @@
 use super::{Detail, Order, Payment, PaymentState, Status};
 use crate::aggregate::EffectId;
 use events::{
-    Money, Timestamp,
+    Money, Private, Timestamp,
     order::{Line, Mail},
     planted::Bug,
 };
@@ -34,7 +34,7 @@ pub enum Effect {
         /// The amount to capture.
         amount: Money,
         /// The gateway's token for the payment method.
-        method: Arc<str>,
+        method: Private,
     },
     /// Capture the payment.
     Capture {
@@ -152,7 +152,7 @@ impl Order {
         (priced.total.amount > 0).then(|| Effect::StartPayment {
             ordinal: 1,
             amount: priced.total,
-            method: Arc::clone(&detail.payment_method),
+            method: detail.payment_method.clone(),
         })
     }
 

@@ -3,7 +3,7 @@
 use super::mail::OwedMails;
 use crate::aggregate::{At, Shown};
 use events::{
-    Money, Sealed, Timestamp,
+    Money, Private, Sealed, Timestamp,
     order::{Event, Line, Mail, Placed, Priced, Rejected, RejectionReason},
 };
 use serde::{Deserialize, Serialize};
@@ -113,7 +113,7 @@ pub struct Detail {
     /// The lines as ordered, each product once.
     pub lines: Arc<[Line]>,
     /// The gateway's token for the payment method.
-    pub payment_method: Arc<str>,
+    pub payment_method: Private,
     /// The address, sealed with the customer's key.
     pub shipping_address: Option<Sealed>,
     /// The order expires at this moment of the wall clock if it is still pending.
@@ -277,7 +277,7 @@ impl Order {
         self.customer_id = placed.customer_id;
         self.detail = Some(Arc::new(Detail {
             lines: Arc::clone(&placed.lines),
-            payment_method: Arc::clone(&placed.payment_method),
+            payment_method: placed.payment_method.clone(),
             shipping_address: placed.shipping_address.clone(),
             deadline: placed.deadline,
             not_after: placed.not_after,

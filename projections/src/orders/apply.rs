@@ -59,7 +59,7 @@ impl StreamRow for OrderRow {
             discount: None,
             discounts: Discounts::Given(Arc::default()),
             total: None,
-            payment_method: placed.payment_method.to_string(),
+            payment_method: placed.payment_method.reveal().to_owned(),
             payment_id: None,
             payment: Payment::None.as_str().to_owned(),
             reason: None,

@@ -6,7 +6,7 @@ mod query;
 pub(crate) use apply::Orders;
 pub use query::{Cursor, Filter};
 
-use events::{Money, Sealed, Timestamp, order::Discount};
+use events::{Money, Private, Sealed, Timestamp, order::Discount};
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 use uuid::Uuid;
@@ -132,7 +132,7 @@ pub struct Order {
     /// The amount to pay.
     pub total: Option<Money>,
     /// The gateway's token for the means of payment.
-    pub payment_method: String,
+    pub payment_method: Private,
     /// The gateway's id of the payment, once it has started.
     pub payment_id: Option<String>,
     /// The refund, if the order was cancelled or rejected.

@@ -156,7 +156,7 @@ impl TryFrom<ShownOrder> for Order {
             discount: amount(row.discount).ok_or_else(|| bad("currency"))?,
             discounts: row.discounts.0,
             total: amount(row.total).ok_or_else(|| bad("currency"))?,
-            payment_method: row.payment_method,
+            payment_method: row.payment_method.into(),
             payment_id: row.payment_id,
             refund: payment.refund(status),
             reason: row.reason,

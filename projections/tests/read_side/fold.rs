@@ -67,7 +67,7 @@ async fn check_orders(models: &ReadModels, id: Uuid, events: &[(Record, Event)])
     let Event::Order(order::Event::Placed(placed)) = &events[0].1 else { panic!() };
     assert_eq!(order.customer_id, placed.customer_id);
     assert_eq!(order.shipping_address, placed.shipping_address);
-    assert_eq!(order.payment_method, &*placed.payment_method);
+    assert_eq!(order.payment_method, placed.payment_method);
     assert_eq!(order.items[0].quantity, 2);
     assert_eq!(order.total.map(|total| total.amount), has("OrderPriced").then_some(900));
     assert_eq!(order.items[0].name.is_some(), has("OrderPriced"));

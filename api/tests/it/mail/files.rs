@@ -36,7 +36,10 @@ mod scenario {
         let slow = order_paid_by(reader, &[(product, 1)], "pm_card_slow");
         let slow = app.staff.post("/orders", &slow).header("prefer", "respond-async");
         let slow = slow.expect(202).await.id("order_id");
-        app.staff.call(reqwest::Method::DELETE, &format!("/customers/{reader}")).expect(200).await;
+        app.staff
+            .call(reqwest::Method::DELETE, &format!("/customers/{reader}?confirm=open-orders"))
+            .expect(200)
+            .await;
         assert!(letters(app, reader).is_empty());
         let ship = json!({"status": "shipped"});
         app.staff.patch(&format!("/orders/{first}/status"), &ship).expect(200).await;

@@ -58,9 +58,10 @@ async fn every_request_is_one_that_stripe_takes() {
     let base: ApiBase = stripe.base().parse().unwrap();
     let gateway = StripeGateway::try_new(&base, &SECRET_KEY.into()).unwrap();
     let amount = Money::new(1999, "GBP".parse().unwrap());
-    let create = async |method| {
+    let create = async |method: &str| {
         let key = format!("order-{}/payment/1", Uuid::now_v7());
         let order_id = Uuid::now_v7();
+        let method = &method.into();
         let payment = NewPayment { key: &key, order_id, amount, method };
         match gateway.create(&payment).await.unwrap() {
             Creation::Created(id) => (id, order_id),

@@ -121,7 +121,7 @@ impl Order {
             None => row.put(b"[]"),
         }
         row.optional(amount(|it| it.total).as_ref().map(<[u8; 8]>::as_slice));
-        row.put(self.placed.payment_method.as_bytes());
+        row.put(self.placed.payment_method.reveal().as_bytes());
         row.optional(self.payment_id.as_deref().map(str::as_bytes));
         row.put(self.payment.as_bytes());
         row.optional(self.reason.as_deref().map(str::as_bytes));

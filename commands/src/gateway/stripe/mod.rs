@@ -132,7 +132,7 @@ impl Gateway for StripeGateway {
         let form = [
             ("amount", &*amount),
             ("currency", &*currency),
-            ("payment_method", payment.method),
+            ("payment_method", payment.method.reveal()),
             ("automatic_payment_methods[enabled]", "true"),
             ("automatic_payment_methods[allow_redirects]", "never"),
             ("metadata[order_id]", &*order_id),

@@ -84,7 +84,7 @@ fn id_of(prefix: &str, key: &str) -> String {
 impl Gateway for Till {
     async fn create(&self, payment: &NewPayment<'_>) -> Result<Creation, GatewayError> {
         let NewPayment { key, order_id, amount, method } = *payment;
-        let (key, method, amount) = (key.to_owned(), method.to_owned(), amount.amount);
+        let (key, method, amount) = (key.to_owned(), method.reveal().to_owned(), amount.amount);
         self.call(move |shop| {
             let clock = shop.world.clock();
             let mut books = shop.books();

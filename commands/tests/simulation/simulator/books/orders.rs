@@ -83,7 +83,7 @@ impl Books {
             let order = Order {
                 customer: placed.customer_id,
                 lines: placed.lines.iter().map(|line| (line.product_id, line.quantity)).collect(),
-                method: placed.payment_method.to_string(),
+                method: placed.payment_method.reveal().to_owned(),
                 deadline: placed.deadline,
                 not_after: placed.not_after,
                 status: Status::Pending,
