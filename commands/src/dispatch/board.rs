@@ -132,7 +132,7 @@ pub struct Board {
 /// The effects of one kind.
 pub struct Queue {
     environment: Arc<dyn Environment>,
-    /// The gauge of its length.
+    /// The metric that tells how many streams are on it.
     gauge: &'static str,
     delay_max: Duration,
     entries: Mutex<Entries>,
@@ -201,6 +201,7 @@ impl Queue {
         Self { environment, gauge, delay_max, entries: Mutex::default(), wake: Notify::new() }
     }
 
+    /// Tells the metric how many streams are on the queue. Whatever adds or removes one ends here.
     fn measure(&self, entries: &Entries) {
         let streams = u32::try_from(entries.streams.len()).unwrap_or(u32::MAX);
         metrics::gauge!(self.gauge).set(streams);

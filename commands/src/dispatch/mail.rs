@@ -96,6 +96,9 @@ impl Executor {
         mail: Mail,
         customer_id: Uuid,
     ) -> Result<Delivery, EffectError> {
+        // The breaker is asked before the key store and the shards: while the mail server is away,
+        // every letter that is owed comes here again and again.
+        self.mail_breaker.admit().map_err(MailError::unavailable)?;
         let Some(key) = self.key(customer_id).await? else {
             return self.no_recipient(customer_id).await;
         };
@@ -153,9 +156,8 @@ impl Executor {
         })
     }
 
-    /// Sends the letter, with a time limit and behind the mail server's breaker.
+    /// Sends the letter, with a time limit, and tells the breaker whether the server works.
     async fn send_letter(&self, letter: &Letter) -> Result<Delivery, EffectError> {
-        self.mail_breaker.admit().map_err(MailError::unavailable)?;
         let answer = tokio::select! {
             biased;
             answer = self.mailer.send(letter) => answer,

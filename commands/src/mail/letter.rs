@@ -1,6 +1,6 @@
 //! The contents of letters.
 
-use super::{MailError, Sender};
+use super::{Address, MailError, Sender};
 use crate::order::RefundState;
 use askama::Template;
 use events::{
@@ -93,7 +93,8 @@ impl Letter {
     /// # Errors
     /// [`MailError::Refused`] if the recipient's address is not valid.
     pub(super) fn message(&self, sender: &Sender) -> Result<Message, MailError> {
-        let address = self.email.parse().map_err(|_| MailError::Refused("bad-address".into()))?;
+        let address: Address =
+            self.email.parse().map_err(|_| MailError::Refused("bad-address".into()))?;
         let name = format!("{} {}", self.first_name, self.last_name);
         let page = self.page(sender);
         let render = |text: askama::Result<String>| text.map_err(MailError::unavailable);
@@ -108,7 +109,7 @@ impl Letter {
             .singlepart(part(ContentType::TEXT_HTML, render(Html { page: &page }.render())?));
         Message::builder()
             .from(sender.mailbox()?)
-            .to(Mailbox::new(Some(plain(&name)), address))
+            .to(Mailbox::new(Some(plain(&name)), address.mailable().clone()))
             .subject(format!("{}: {}", plain(sender.shop()), page.heading))
             .date(self.date.into())
             .message_id(Some(format!("<{}>", self.message_id(sender.domain()))))
@@ -280,6 +281,13 @@ mod tests {
         assert!(!body.lines().any(|line| line.starts_with("Bcc")), "{body}");
         let html = body.split("text/html").nth(1).unwrap();
         assert!(html.contains("&#60;script&#62;") && !html.contains("<b>Emma"), "{html}");
+    }
+
+    #[test]
+    fn a_domain_stands_in_the_head_as_mail_servers_know_it() {
+        let abroad = Letter { email: "ada@bücher.example".into(), ..letter(Mail::Shipped) };
+        let text = written(&abroad);
+        assert!(text.contains("<ada@xn--bcher-kva.example>") && text.is_ascii(), "{text}");
     }
 
     #[test]

@@ -4,15 +4,18 @@
 //! letter is sent once, unless the process dies or the server's answer is lost after the server
 //! took the letter and before the log records it.
 
+mod address;
 mod files;
 mod letter;
 mod sender;
+mod session;
 mod smtp;
 
 use async_trait::async_trait;
 use std::sync::Arc;
 use uuid::Uuid;
 
+pub use address::{Address, AddressError};
 pub use files::FileMailer;
 pub use letter::Letter;
 pub use sender::{Sender, SenderError};
@@ -21,8 +24,8 @@ pub use smtp::{SmtpMailer, SmtpUrl, SmtpUrlError};
 /// Why a letter was not sent.
 #[derive(Debug, thiserror::Error)]
 pub enum MailError {
-    /// It never will be. Contains the server's code or one of this program's. The code goes into
-    /// the log, so it contains no personal data.
+    /// It never will be, and this says nothing about other letters. Contains the server's code or
+    /// one of this program's. The code goes into the log, so it contains no personal data.
     #[error("the letter was refused: {0}")]
     Refused(Arc<str>),
     /// The server defers this letter, but takes others. Contains the server's code.

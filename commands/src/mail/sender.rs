@@ -1,6 +1,6 @@
 //! The sender of letters: the shop's name and address.
 
-use super::MailError;
+use super::{Address, MailError};
 use lettre::message::Mailbox;
 use std::str::FromStr;
 
@@ -46,7 +46,8 @@ impl FromStr for Sender {
 
     fn from_str(text: &str) -> Result<Self, SenderError> {
         let Mailbox { name, email } = text.trim().parse().map_err(|_| SenderError)?;
-        Ok(Self { name, address: email.to_string() })
+        let address: Address = email.to_string().parse().map_err(|_| SenderError)?;
+        Ok(Self { name, address: address.mailable().to_string() })
     }
 }
 
@@ -60,6 +61,8 @@ mod tests {
         assert_eq!((shop.shop(), shop.domain()), ("The Book Shop", "shop.example"));
         let bare: Sender = "orders@localhost".parse().unwrap();
         assert_eq!(bare.shop(), "localhost");
+        let abroad: Sender = "orders@bücher.example".parse().unwrap();
+        assert_eq!(abroad.domain(), "xn--bcher-kva.example");
         for sender in [shop, bare, Sender::default()] {
             assert!(sender.mailbox().is_ok(), "{sender:?}");
         }

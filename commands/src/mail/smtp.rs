@@ -1,30 +1,34 @@
 //! Sends letters to a mail server.
 
-use super::{Letter, MailError, Mailer, Sender, files::Folder};
-use async_trait::async_trait;
-use lettre::{
-    AsyncSmtpTransport, AsyncTransport, Tokio1Executor,
-    transport::smtp::{Error, PoolConfig},
+use super::{
+    Letter, MailError, Mailer, Sender,
+    files::Folder,
+    session::{hand_over, of_server},
 };
-use std::{fmt, path::Path, str::FromStr, sync::Arc, time::Duration};
+use async_trait::async_trait;
+use lettre::transport::smtp::{
+    Error, SMTP_PORT, SUBMISSION_PORT, SUBMISSIONS_PORT,
+    authentication::{Credentials, DEFAULT_MECHANISMS},
+    client::{AsyncSmtpConnection, Tls, TlsParameters},
+    extension::ClientId,
+};
+use percent_encoding::percent_decode_str;
+use std::{
+    fmt,
+    path::Path,
+    str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::time::Instant;
+use url::Url;
 use uuid::Uuid;
 
-/// How long the server may take for each step. A server that accepted a letter but answers later
-/// than this gets the letter again.
+/// How long the server may take to accept a connection.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The largest number of connections, one for each letter that may be sent at the same time, and
-/// how long an idle connection is kept.
-const CONNECTIONS: u32 = 16;
+/// How long a connection that is not in use is kept for the next letter.
 const IDLE: Duration = Duration::from_secs(30);
-
-/// Reply codes that refuse a letter permanently because of its recipient or its content (RFC 5321).
-/// The operator must resolve the other 5xx codes, for example bad credentials.
-const FINAL: std::ops::RangeInclusive<u16> = 550..=556;
-
-/// Reply codes that defer one letter because of its mailbox or its content. They do not count
-/// against the server, because it may take other letters.
-const OWN: std::ops::RangeInclusive<u16> = 450..=452;
 
 /// The URL of a mail server: `smtps://user:password@host[:port]`, or `smtp://` with `?tls=required`
 /// or `?tls=opportunistic` for STARTTLS.
@@ -44,8 +48,7 @@ impl FromStr for SmtpUrl {
     type Err = SmtpUrlError;
 
     fn from_str(text: &str) -> Result<Self, SmtpUrlError> {
-        let known = AsyncSmtpTransport::<Tokio1Executor>::from_url(text).is_ok();
-        known.then(|| Self(text.into())).ok_or(SmtpUrlError)
+        Server::of(text).map(|_| Self(text.into())).ok_or(SmtpUrlError)
     }
 }
 
@@ -57,9 +60,71 @@ impl fmt::Debug for SmtpUrl {
     }
 }
 
+/// Where the mail server is, and how to talk to it.
+struct Server {
+    host: String,
+    port: u16,
+    tls: Tls,
+    credentials: Option<Credentials>,
+    /// The name that the program greets the server with.
+    name: ClientId,
+}
+
+impl Server {
+    /// The server of a URL. The path, if there is one, is the name to greet with.
+    fn of(url: &str) -> Option<Self> {
+        let url = Url::parse(url).ok()?;
+        let host = url.host_str().filter(|host| !host.is_empty())?.to_owned();
+        let parameters = || TlsParameters::new(host.clone()).ok();
+        let wanted = url.query_pairs().find(|(name, _)| name == "tls").map(|(_, value)| value);
+        let (tls, port) = match (url.scheme(), wanted.as_deref()) {
+            ("smtp", None) => (Tls::None, SMTP_PORT),
+            ("smtp", Some("required")) => (Tls::Required(parameters()?), SUBMISSION_PORT),
+            ("smtp", Some("opportunistic")) => (Tls::Opportunistic(parameters()?), SUBMISSION_PORT),
+            ("smtps", _) => (Tls::Wrapper(parameters()?), SUBMISSIONS_PORT),
+            _ => return None,
+        };
+        let plain = |text: &str| Some(percent_decode_str(text).decode_utf8().ok()?.into_owned());
+        let credentials = match url.password() {
+            Some(password) => Some(Credentials::new(plain(url.username())?, plain(password)?)),
+            None => None,
+        };
+        let name = match url.path().trim_matches('/') {
+            "" => ClientId::default(),
+            name => ClientId::Domain(name.to_owned()),
+        };
+        Some(Self { port: url.port().unwrap_or(port), host, tls, credentials, name })
+    }
+
+    async fn connect(&self) -> Result<AsyncSmtpConnection, Error> {
+        let Self { host, port, tls, credentials, name } = self;
+        let wrapped = match tls {
+            Tls::Wrapper(parameters) => Some(parameters.clone()),
+            Tls::None | Tls::Opportunistic(_) | Tls::Required(_) => None,
+        };
+        let at = (host.as_str(), *port);
+        let mut connection =
+            AsyncSmtpConnection::connect_tokio1(at, Some(TIMEOUT), name, wrapped, None).await?;
+        match tls {
+            Tls::Opportunistic(parameters) if connection.can_starttls() => {
+                connection.starttls(parameters.clone(), name).await?;
+            }
+            Tls::Required(parameters) => connection.starttls(parameters.clone(), name).await?,
+            Tls::None | Tls::Opportunistic(_) | Tls::Wrapper(_) => {}
+        }
+        if let Some(credentials) = credentials {
+            connection.auth(DEFAULT_MECHANISMS, credentials).await?;
+        }
+        Ok(connection)
+    }
+}
+
 /// Sends letters to a mail server.
 pub struct SmtpMailer {
-    transport: AsyncSmtpTransport<Tokio1Executor>,
+    server: Server,
+    /// Connections that are not in use, with the time since when. There are never more than letters
+    /// are sent at once.
+    idle: Mutex<Vec<(AsyncSmtpConnection, Instant)>>,
     /// May hold letters from a time when no mail server was configured.
     folder: Folder,
     sender: Sender,
@@ -83,12 +148,30 @@ impl SmtpMailer {
         sender: Sender,
         give_up: Duration,
     ) -> Result<Self, SmtpUrlError> {
-        let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(&url.0)
-            .map_err(|_| SmtpUrlError)?
-            .timeout(Some(TIMEOUT))
-            .pool_config(PoolConfig::new().max_size(CONNECTIONS).idle_timeout(IDLE))
-            .build();
-        Ok(Self { transport, folder: Folder::new(folder), sender, give_up })
+        let server = Server::of(&url.0).ok_or(SmtpUrlError)?;
+        Ok(Self { server, idle: Mutex::default(), folder: Folder::new(folder), sender, give_up })
+    }
+
+    /// A connection that is still good, or a new one.
+    async fn connection(&self) -> Result<AsyncSmtpConnection, MailError> {
+        while let Some(mut connection) = self.take_idle() {
+            if connection.test_connected().await {
+                return Ok(connection);
+            }
+        }
+        self.server.connect().await.map_err(|error| of_server(&error))
+    }
+
+    /// Takes the connection that was used last, and drops those that were not used for long.
+    fn take_idle(&self) -> Option<AsyncSmtpConnection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|(_, since)| since.elapsed() < IDLE);
+        idle.pop().map(|(connection, _)| connection)
+    }
+
+    fn keep(&self, connection: AsyncSmtpConnection) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.push((connection, Instant::now()));
     }
 }
 
@@ -97,35 +180,26 @@ impl Mailer for SmtpMailer {
     async fn send(&self, letter: &Letter) -> Result<Arc<str>, MailError> {
         let id = letter.message_id(self.sender.domain());
         let message = letter.message(&self.sender)?;
-        match self.transport.send(message).await.map_err(|error| answer(&error)) {
-            Ok(_) => Ok(id.into()),
-            Err(MailError::PutOff(code)) if letter.waited() >= self.give_up => {
-                Err(MailError::Refused(code))
+        let mut connection = self.connection().await?;
+        match hand_over(&mut connection, &message).await {
+            Ok(()) => {
+                self.keep(connection);
+                Ok(id.into())
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                connection.abort().await;
+                Err(match error {
+                    MailError::PutOff(code) if letter.waited() >= self.give_up => {
+                        MailError::Refused(code)
+                    }
+                    error => error,
+                })
+            }
         }
     }
 
     async fn forget(&self, customer_id: Uuid) -> Result<(), MailError> {
         self.folder.forget(customer_id).await
-    }
-}
-
-/// What the server's reply means. Only its code is passed on, because its text may contain the
-/// recipient's address.
-fn answer(error: &Error) -> MailError {
-    match error.status() {
-        Some(code) => {
-            let code = u16::from(code);
-            let named = || format!("smtp-{code}").into();
-            match code {
-                _ if FINAL.contains(&code) => MailError::Refused(named()),
-                _ if OWN.contains(&code) => MailError::PutOff(named()),
-                _ => MailError::unavailable(format!("the server answered {code}")),
-            }
-        }
-        // This error comes from the system or from TLS, not from the server.
-        None => MailError::unavailable(error.to_string()),
     }
 }
 

@@ -45,6 +45,8 @@ macro_rules! with_a_server {
 with_a_server!(
     each_event_sends_one_letter_and_a_rebuild_none,
     a_refusal_of_the_moment_is_tried_again_and_one_for_good_is_recorded,
+    a_letter_that_can_never_be_taken_is_settled_and_holds_up_no_other,
+    an_answer_that_is_not_about_the_letter_settles_none,
     a_server_that_stalls_holds_no_order_up,
 );
 
@@ -159,6 +161,89 @@ mod scenario {
         assert_eq!(app.settled().await.orders[&waits].mails_sent.len(), 1);
     }
 
+    /// Registers somebody with this address. Returns how to place an order in their name.
+    async fn buyer(app: &TestApp, email: &str) -> impl AsyncFn() -> Uuid {
+        let product = app.staff.product(2_500, 100).await;
+        let person = json!({"email": email, "first_name": "A", "last_name": "Reader"});
+        let reader = app.staff.post("/customers", &person).expect(201).await.id("customer_id");
+        let staff = app.staff.clone();
+        async move || {
+            let placed = staff.post("/orders", &order(reader, &[(product, 1)]));
+            placed.expect(201).await.id("order_id")
+        }
+    }
+
+    pub async fn a_letter_that_can_never_be_taken_is_settled_and_holds_up_no_other(
+        app: &TestApp,
+        server: &Server,
+    ) {
+        let refused = async |order: Uuid, code: &str| {
+            let books = app.settled().await;
+            let letters = &books.orders[&order].mails_refused;
+            assert_eq!(letters, &[(Mail::Confirmed, code.to_owned())]);
+        };
+        let place = buyer(app, "ann@b").await;
+        for (answer, code) in [
+            ("504 5.5.2 need a whole domain", "smtp-504"),
+            ("501 5.1.3 what is that", "smtp-501"),
+            ("521 5.3.2 no mail here", "smtp-521"),
+        ] {
+            server.set(Mood::Answers(answer));
+            refused(place().await, code).await;
+            server.set(Mood::AnswersText(answer));
+            refused(place().await, code).await;
+        }
+        // Far more of them in a row than trip the breaker.
+        server.set(Mood::Answers("504 5.5.2 need a whole domain"));
+        for _ in 0..30 {
+            place().await;
+        }
+        assert_eq!(
+            app.settled().await.orders.values().map(|it| it.mails_refused.len()).sum::<usize>(),
+            36
+        );
+        server.set(Mood::TakesAscii);
+        let abroad = buyer(app, "zoë@bücher.example").await;
+        refused(abroad().await, "no-smtputf8").await;
+        let domain_only = buyer(app, "zoe@bücher.example").await;
+        let sent = domain_only().await;
+        assert_eq!(app.settled().await.orders[&sent].mails_sent.len(), 1);
+        assert!(server.heard("RCPT TO:<zoe@xn--bcher-kva.example>"));
+        // A failure ends the connection that knows the server as one without SMTPUTF8.
+        server.set(Mood::Answers("550 5.1.1 nobody"));
+        place().await;
+        app.settled().await;
+        server.set(Mood::Takes);
+        let sent = abroad().await;
+        assert_eq!(app.settled().await.orders[&sent].mails_sent.len(), 1);
+        assert!(server.heard("RCPT TO:<zoë@xn--bcher-kva.example>"));
+    }
+
+    pub async fn an_answer_that_is_not_about_the_letter_settles_none(
+        app: &TestApp,
+        server: &Server,
+    ) {
+        let place = buyer(app, "bob@x.example").await;
+        for mood in [
+            Mood::AnswersSender("550 5.7.1 nobody may send as you"),
+            Mood::AnswersSender("501 5.1.7 what a sender"),
+            Mood::Answers("530 5.7.0 who are you"),
+            Mood::Answers("421 4.3.2 closing"),
+        ] {
+            server.set(mood);
+            let before = (server.times("MAIL"), server.times("RCPT"));
+            let waits = place().await;
+            eventually("it was tried", async || {
+                let now = (server.times("MAIL"), server.times("RCPT"));
+                (now.0 > before.0 + 1 || now.1 > before.1 + 1).then_some(())
+            })
+            .await;
+            assert!(Books::read(&*app.log()).await.orders[&waits].mails_refused.is_empty());
+            server.set(Mood::Takes);
+            assert_eq!(app.settled().await.orders[&waits].mails_sent.len(), 1, "{mood:?}");
+        }
+    }
+
     pub async fn a_server_that_stalls_holds_no_order_up(app: &TestApp, server: &Server) {
         server.set(Mood::Stalls);
         let product = app.staff.product(2_500, 1_000).await;
@@ -226,6 +311,12 @@ async fn a_letter_is_sent_once_over_restarts_and_again_only_when_cut_off(ground:
         program = Program::start_as(command(&ground, &url));
     }
     assert_eq!(server.message_ids(), recorded(&settled(&*log).await));
+    eventually("the metrics say that nothing is owed", async || {
+        let told = program.staff.get("//metrics").expect(200).await.body.to_string();
+        let nothing = |gauge: &str| told.contains(&format!("\\n{gauge} 0\\n"));
+        (nothing("orderlog_owed_letters") && nothing("orderlog_owing_streams")).then_some(())
+    })
+    .await;
 
     // The server accepts the e-mail, and the program dies before it gets the answer.
     server.set(Mood::Holds);

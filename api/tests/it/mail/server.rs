@@ -24,6 +24,12 @@ pub enum Mood {
     Takes,
     /// Gives this answer to every recipient.
     Answers(&'static str),
+    /// Gives this answer to every sender.
+    AnswersSender(&'static str),
+    /// Gives this answer to every text.
+    AnswersText(&'static str),
+    /// Accepts them and does not know SMTPUTF8.
+    TakesAscii,
     /// Accepts them but never answers.
     Holds,
     /// Does not even greet the client while it is in this mood.
@@ -161,7 +167,8 @@ async fn talk(stream: TcpStream, state: Arc<State>) -> io::Result<()> {
             "EHLO" => {
                 let offer = matches!(state.tls, Tls::OnDemand(_));
                 let offer = if offer { "250-STARTTLS\r\n" } else { "" };
-                say(&mut wire, &format!("250-test\r\n{offer}250-8BITMIME\r\n250 SMTPUTF8")).await?;
+                let utf8 = if mood() == Mood::TakesAscii { "HELP" } else { "SMTPUTF8" };
+                say(&mut wire, &format!("250-test\r\n{offer}250-8BITMIME\r\n250 {utf8}")).await?;
             }
             "STARTTLS" => {
                 let Tls::OnDemand(acceptor) = &state.tls else { return Ok(()) };
@@ -169,6 +176,10 @@ async fn talk(stream: TcpStream, state: Arc<State>) -> io::Result<()> {
                 let plain = wire.into_inner();
                 wire = BufStream::new(Box::new(acceptor.accept(plain).await?));
             }
+            "MAIL" => match mood() {
+                Mood::AnswersSender(answer) => say(&mut wire, answer).await?,
+                _ => say(&mut wire, "250 ok").await?,
+            },
             "RCPT" => match mood() {
                 Mood::Answers(answer) => say(&mut wire, answer).await?,
                 _ => say(&mut wire, "250 ok").await?,
@@ -179,6 +190,10 @@ async fn talk(stream: TcpStream, state: Arc<State>) -> io::Result<()> {
                 while let Some(line) = hear(&mut wire).await?.filter(|line| line != ".") {
                     letter.push_str(&line);
                     letter.push('\n');
+                }
+                if let Mood::AnswersText(answer) = mood() {
+                    say(&mut wire, answer).await?;
+                    continue;
                 }
                 state.letters.lock().unwrap().push(letter);
                 if mood() == Mood::Holds {
