@@ -58,6 +58,8 @@ features! {
         => an_address_that_was_let_go_can_be_taken;
     find_customer "Find a customer by e-mail address" reads "customers" refuses "not-found"
         => an_address_that_was_let_go_can_be_taken;
+    look_up_customer "Find a customer without the address in a URL" reads "customers"
+        refuses "not-found" => an_address_is_one_however_it_is_written_and_is_found_so;
     add_product "Add a product"
         writes "product: ProductAdded"
         refuses "validation-failed" => an_order_is_placed_paid_and_shown;

@@ -53,6 +53,7 @@ pub(crate) fn described_routes() -> OpenApiRouter<Arc<App>> {
 fn shop_routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::default()
         .routes(routes!(customers::register::register, customers::find::find))
+        .routes(routes!(customers::lookup::look_up))
         .routes(routes!(customers::get::get, customers::change::change))
         .routes(routes!(customers::erase::erase))
         .routes(routes!(orders::list::of_customer))

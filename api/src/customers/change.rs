@@ -1,6 +1,9 @@
 //! `PATCH /customers/{id}`.
 
-use super::body::CustomerBody;
+use super::{
+    body::CustomerBody,
+    email::{EmailIds, refuse_taken},
+};
 use crate::{
     App,
     auth::{Access, Role},
@@ -95,9 +98,16 @@ async fn change_customer(
     envelope: Envelope,
 ) -> Result<Response, Problem> {
     let key = existing_key(&app, id).await?;
-    let command = sealed(&app, &key, id, &asked)?;
-    let wanted = command.email.as_ref().map(|(email_id, _)| *email_id);
-    let decided = apply(&app, &envelope, StreamId::customer(id), command.into()).await?;
+    let ids = asked.email.as_deref().map(|email| EmailIds::of(&app.email_secret, email));
+    let stream = StreamId::customer(id);
+    if let Some(ids) = &ids
+        && !command::is_retry(&app, &envelope, stream).await?
+    {
+        refuse_taken(&app, &ids.earlier, id).await?;
+    }
+    let wanted = ids.map(|ids| ids.current);
+    let command = sealed(&key, id, wanted, &asked)?;
+    let decided = apply(&app, &envelope, stream, command.into()).await?;
     if decided.is_final && wanted.is_some() {
         let customer = super::customer_of(&decided)?;
         if !customer.is_erased() && customer.profile().map(|profile| profile.email_id) != wanted {
@@ -164,13 +174,11 @@ fn validate(body: &ChangeCustomerRequest) -> Result<Asked, Problem> {
     Ok(asked)
 }
 
-fn sealed(app: &App, key: &Key, id: Uuid, asked: &Asked) -> Result<Change, Problem> {
+fn sealed(key: &Key, id: Uuid, email_id: Option<Uuid>, asked: &Asked) -> Result<Change, Problem> {
     let seal =
         |text: Option<&str>, name| text.map(|text| super::seal(key, id, name, text)).transpose();
-    let email = asked.email.as_deref();
-    let email_id = email.map(|email| super::email_id(&app.email_secret, email));
     Ok(Change {
-        email: email_id.zip(seal(email, "email")?),
+        email: email_id.zip(seal(asked.email.as_deref(), "email")?),
         first_name: seal(asked.first_name.as_deref(), "first_name")?,
         last_name: seal(asked.last_name.as_deref(), "last_name")?,
         vip: asked.vip,

@@ -3,9 +3,11 @@
 
 pub mod body;
 pub mod change;
+mod email;
 pub mod erase;
 pub mod find;
 pub mod get;
+pub mod lookup;
 pub mod register;
 
 use crate::{
@@ -25,7 +27,6 @@ use events::{
     seal::{Key, UnsealError},
 };
 use std::{collections::BTreeMap, sync::Arc};
-use unicode_normalization::UnicodeNormalization;
 use uuid::Uuid;
 
 /// The path of a customer.
@@ -73,12 +74,6 @@ pub(crate) fn unavailable(error: &KeyError) -> Problem {
     }
 }
 
-/// The id of an e-mail address's stream: a keyed hash of the normalised address.
-pub(crate) fn email_id(secret: &Key, email: &str) -> Uuid {
-    let normal: String = email.trim().nfc().collect::<String>().to_lowercase();
-    uuid::Builder::from_custom_bytes(secret.hmac(&[normal.as_bytes()])).into_uuid()
-}
-
 /// Seals a field of a customer.
 pub(crate) fn seal(key: &Key, id: Uuid, field: &str, text: &str) -> Result<Sealed, Problem> {
     Sealed::seal(key, id, field, text).map_err(|error: UnsealError| Problem::internal(&error))
@@ -113,20 +108,4 @@ fn answer(
 fn email_taken(decided: &Decided) -> Problem {
     let problem = Problem::from(Kind::EmailTaken);
     problem.with_position(&command::position(&decided.view)).replayed(decided.replayed)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_has_one_id_however_it_is_written() {
-        let secret = Key::new([1; 32]);
-        let id = |email| email_id(&secret, email);
-        assert_eq!(id("ann@example.org"), id(" Ann@Example.ORG "));
-        assert_eq!(id("zo\u{eb}@example.org"), id("ZOE\u{308}@example.org"));
-        assert_ne!(id("ann@example.org"), id("bob@example.org"));
-        assert_ne!(id("ann@example.org"), email_id(&Key::new([2; 32]), "ann@example.org"));
-        assert_eq!(id("ann@example.org").get_version_num(), 8);
-    }
 }

@@ -1,10 +1,13 @@
 //! `POST /customers`.
 
-use super::body::CustomerBody;
+use super::{
+    body::CustomerBody,
+    email::{EmailIds, refuse_taken},
+};
 use crate::{
     App,
     auth::Access,
-    command::{CommandBody, Received, carry_out, detached},
+    command::{self, CommandBody, Received, carry_out, detached},
     problem::Problem,
     validate::{NAME, Validator},
 };
@@ -69,9 +72,13 @@ async fn register_customer(
 ) -> Result<Response, Problem> {
     let asked = validate(&body)?;
     let id = envelope.created_id(&app);
+    let ids = EmailIds::of(&app.email_secret, asked.email);
+    if !command::is_retry(&app, &envelope, StreamId::customer(id)).await? {
+        refuse_taken(&app, &ids.earlier, id).await?;
+    }
     // The key is durable before the first event with data that it seals.
     let key = app.keys.create(id).await.map_err(|error| super::unavailable(&error))?;
-    let command: Command = sealed(&app, &key, id, &asked)?.into();
+    let command: Command = sealed(&key, id, ids.current, &asked)?.into();
     let decided = carry_out(&app, &envelope, StreamId::customer(id), command).await?;
     if super::customer_of(&decided)?.status() == Some(Status::Refused) {
         return Err(super::email_taken(&decided));
@@ -97,9 +104,9 @@ fn validate(body: &RegisterCustomerRequest) -> Result<Asked<'_>, Problem> {
     Ok(asked)
 }
 
-fn sealed(app: &App, key: &Key, id: Uuid, asked: &Asked<'_>) -> Result<Register, Problem> {
+fn sealed(key: &Key, id: Uuid, email_id: Uuid, asked: &Asked<'_>) -> Result<Register, Problem> {
     Ok(Register {
-        email_id: super::email_id(&app.email_secret, asked.email),
+        email_id,
         email: super::seal(key, id, "email", asked.email)?,
         first_name: super::seal(key, id, "first_name", &asked.first_name)?,
         last_name: super::seal(key, id, "last_name", &asked.last_name)?,

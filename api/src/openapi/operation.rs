@@ -26,7 +26,7 @@ impl Sort {
             _ if path.contains("/admin/p") => Self::Plain,
             // The webhook is signed by the gateway and has no key. A stream waits for no read model.
             _ if path.ends_with("/webhook") || path.ends_with("/events") => Self::Plain,
-            _ if path.ends_with("/events/ticket") => Self::Query,
+            _ if path.ends_with("/events/ticket") || path.ends_with("/lookup") => Self::Query,
             "get" => Self::Query,
             _ => Self::Command,
         }

@@ -37,6 +37,11 @@ fn table(things: &Things) -> Vec<(&'static str, Value, Answers)> {
         // A registration without an address. A caller that is allowed to register gets 400.
         ("POST /api/v1/customers", json!({}), [400; 5]),
         ("GET /api/v1/customers?email=a@example.org", Value::Null, [401, 403, 403, 404, 404]),
+        (
+            "POST /api/v1/customers/lookup",
+            json!({ "email": "a@example.org" }),
+            [401, 403, 403, 404, 404],
+        ),
         ("GET /api/v1/customers/{id}", Value::Null, SELF),
         ("PATCH /api/v1/customers/{id}", json!({ "first_name": "Bo" }), SELF),
         ("PATCH /api/v1/customers/{id}", json!({ "vip": true }), STAFF),

@@ -12,6 +12,7 @@ use uuid::Uuid;
 on_both_logs!(
     of_two_registrations_of_one_address_one_succeeds,
     an_address_that_was_let_go_can_be_taken,
+    an_address_is_one_however_it_is_written_and_is_found_so,
     of_many_changes_to_one_address_one_succeeds,
     two_customers_swap_addresses_by_way_of_a_third,
     orders_are_counted_once_they_are_confirmed,
@@ -68,6 +69,40 @@ mod scenario {
         app.caught_up().await;
         let found = app.staff.get("/customers?email=second@example.org").expect(200).await;
         assert_eq!(found.body["customer_id"], second.body["customer_id"]);
+    }
+
+    pub async fn an_address_is_one_however_it_is_written_and_is_found_so(app: &TestApp) {
+        let pairs = [
+            ("\u{3a3}\u{391}\u{3a3}@x.example", "\u{3c3}\u{3b1}\u{3c3}@x.example"),
+            ("ann@b\u{fc}cher.example", "ann@xn--bcher-kva.example"),
+            ("stra\u{df}e@x.example", "STRASSE@x.example"),
+            ("\u{ff45}ve@x.example", "Eve@X.example"),
+            ("ann+news@x.example", "Ann+News@x.example"),
+        ];
+        let other = app.staff.post("/customers", &reader("other@x.example")).expect(201).await;
+        let other = format!("/customers/{}", other.id("customer_id"));
+        for (one, same) in pairs {
+            let made = app.staff.post("/customers", &reader(one)).expect(201).await;
+            assert_eq!(made.body["email"], one, "it is shown as it was given");
+            assert!(is_taken(&app.staff.post("/customers", &reader(same)).send().await), "{same}");
+            assert!(is_taken(&app.staff.patch(&other, &json!({"email": same})).send().await));
+            for email in [one, same] {
+                let found = app.staff.post("/customers/lookup", &json!({"email": email}));
+                let found = found.after([&made]).expect(200).await;
+                assert_eq!(found.body["customer_id"], made.body["customer_id"], "{email}");
+            }
+        }
+        // In a URL a plus that is not escaped is read as a blank.
+        for query in ["ann+news@x.example", "ann%2Bnews@x.example", "%20ANN+news@x.example"] {
+            let found = app.staff.get(&format!("/customers?email={query}")).expect(200).await;
+            assert_eq!(found.body["email"], "ann+news@x.example");
+        }
+        for email in ["eve\u{200b}@y.example", "eve\u{2800}@y.example", "e\u{ad}ve@y.example"] {
+            app.staff.post("/customers", &reader(email)).expect(422).await;
+        }
+        app.staff.post("/customers/lookup", &json!({"email": "nobody"})).expect(422).await;
+        let missing = json!({"email": "nobody@x.example"});
+        app.staff.post("/customers/lookup", &missing).expect(404).await;
     }
 
     pub async fn of_many_changes_to_one_address_one_succeeds(app: &TestApp) {

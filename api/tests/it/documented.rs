@@ -51,6 +51,7 @@ impl World {
             (openapi::example_id("products"), product.to_string()),
             (openapi::example_id("orders"), placed.to_string()),
             ("email=ann@example.org", format!("email={}", profile["email"].as_str().unwrap())),
+            ("ann.lee@example.org", profile["email"].as_str().unwrap().to_owned()),
             ("ann@example.org", email("ann")),
             ("ann@lee.example", email("lee")),
         ];

@@ -18,21 +18,24 @@ impl ReadModels {
         self.find_customer(query).await
     }
 
-    /// The registered customer whose address has this keyed hash.
+    /// The registered customer whose address has one of these keyed hashes.
     ///
     /// # Errors
     /// When the database does not answer, or the customer is parked.
-    pub async fn customer_by_email(&self, email_id: Uuid) -> Result<Option<Customer>, QueryError> {
+    pub async fn customer_by_email(
+        &self,
+        email_ids: &[Uuid],
+    ) -> Result<Option<Customer>, QueryError> {
         // For a moment, two rows can show the same address: one customer has taken it over, and the
         // event that takes it away from the other has not been applied yet.
         let mut query = ShownCustomer::select();
-        query.push(" where email_id = ").push_bind(email_id);
+        query.push(" where email_id = any(").push_bind(email_ids.to_vec()).push(")");
         query.push(" order by updated_at desc, customer_id limit 1");
         let found = self.find_customer(query).await?;
         match found {
             Some(found) if self.may_have_parked(ReadModel::Customers).await? => {
                 let found = self.customer(found.customer_id).await?;
-                Ok(found.filter(|found| found.email_id == email_id))
+                Ok(found.filter(|found| email_ids.contains(&found.email_id)))
             }
             found => Ok(found),
         }

@@ -159,7 +159,7 @@ async fn check_customers(models: &ReadModels, id: Uuid, events: &[(Record, Event
         return;
     }
     let found: Option<customers::Customer> =
-        models.customer_by_email(customer.email_id).await.unwrap();
+        models.customer_by_email(&[customer.email_id]).await.unwrap();
     assert_eq!(found, Some(customer));
 }
 
