@@ -52,7 +52,8 @@ features! {
         refuses "email-taken" => an_address_that_was_let_go_can_be_taken;
     erase_customer "Erase a customer's personal data"
         writes "customer: CustomerErased, EmailSettled, CustomerKeyDestroyed; email: \
-                EmailReleased; order: MailRefused if an e-mail is pending"
+                EmailReleased; wishlist: WishlistCleared; order: MailRefused if an e-mail is \
+                pending"
         refuses "open-orders" => whoever_has_orders_to_be_shipped_is_erased_only_if_that_is_meant;
     get_customer "Get a customer" reads "customers" refuses "not-found"
         => an_address_that_was_let_go_can_be_taken;
@@ -85,7 +86,7 @@ features! {
     remove_wishlist_item "Remove a product from the wishlist"
         writes "wishlist: WishlistItemRemoved"
         refuses "not-found" => a_wishlist_is_the_customers_own_and_shows_products_as_they_are;
-    list_wishlist "List the wishlist" reads "wishlists, products" refuses "forbidden"
+    list_wishlist "List the wishlist" reads "wishlists, products, customers" refuses "forbidden"
         => a_wishlist_is_the_customers_own_and_shows_products_as_they_are;
     place_order "Place an order, with discounts and payment"
         writes "order: OrderPlaced, OrderPriced, PaymentStarted, PaymentCaptured, \

@@ -10,6 +10,8 @@ stream_events! {
     ItemAdded(ItemAdded) = "WishlistItemAdded" v 1;
     /// A product was removed from the wishlist.
     ItemRemoved(ItemRemoved) = "WishlistItemRemoved" v 1;
+    /// The customer is erased: the wishlist is empty, and stays so.
+    Cleared(Cleared) = "WishlistCleared" v 1;
 }
 
 /// A product was added to the wishlist.
@@ -25,3 +27,8 @@ pub struct ItemRemoved {
     /// The product.
     pub product_id: Uuid,
 }
+
+/// The customer is erased: the wishlist is empty, and stays so. Written even if it was empty, so that
+/// an addition that comes late is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Cleared {}

@@ -42,6 +42,14 @@ pub(crate) async fn require_registered(app: &App, id: Uuid) -> Result<(), Proble
     passes.then_some(()).ok_or_else(|| Kind::CustomerNotFound.into())
 }
 
+/// Refuses to go on for an erased customer. Asks the write side, which knows first.
+pub(crate) async fn refuse_erased(app: &App, id: Uuid) -> Result<(), Problem> {
+    match &command::look(app, StreamId::customer(id)).await?.state {
+        State::Customer(it) if it.is_erased() => Err(Kind::Gone.into()),
+        _ => Ok(()),
+    }
+}
+
 /// The customer's key. `None` if it was never made, or was destroyed.
 pub(crate) async fn key(app: &App, id: Uuid) -> Result<Option<Key>, Problem> {
     Ok(keys(app, [id]).await?.remove(&id))

@@ -185,8 +185,13 @@ impl From<email::Refusal> for Problem {
 
 impl From<wishlist::Refusal> for Problem {
     fn from(refusal: wishlist::Refusal) -> Self {
-        let wishlist::Refusal::Full { most } = refusal;
-        Self::new(Kind::WishlistFull, refusal.to_string()).with("most", most)
+        let detail = refusal.to_string();
+        match refusal {
+            wishlist::Refusal::Full { most } => {
+                Self::new(Kind::WishlistFull, detail).with("most", most)
+            }
+            wishlist::Refusal::Cleared => Self::new(Kind::Gone, detail),
+        }
     }
 }
 

@@ -56,6 +56,7 @@ pub struct AddedItemBody {
         ),
         (status = 404, description = "`product-not-found`, `customer-not-found`"),
         (status = 409, description = "`wishlist-full`"),
+        (status = 410, description = "`gone`: the customer is erased"),
     ),
     security(("bearer" = ["customer"])),
 )]
@@ -73,6 +74,7 @@ async fn add_item(
     >,
 ) -> Result<Response, Problem> {
     let customer_id = super::customer(&envelope.caller)?;
+    customers::refuse_erased(&app, customer_id).await?;
     let stream = StreamId::wishlist(customer_id);
     // A product that is on the wishlist already, or that this command has added, may have been
     // discontinued since: then the product is not checked again.

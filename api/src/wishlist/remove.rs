@@ -4,6 +4,7 @@ use crate::{
     App,
     auth::{Access, Role},
     command::{self, Answer, CommandBody, Received, carry_out, detached},
+    customers,
     extract::{Media, PathId},
     problem::Problem,
 };
@@ -32,7 +33,10 @@ impl CommandBody for RemoveWishlistItemRequest {
     tag = "wishlist",
     operation_id = "remove_wishlist_item",
     params(("product_id" = Uuid, Path, description = "The product")),
-    responses((status = 204, description = "The product is not on the wishlist.")),
+    responses(
+        (status = 204, description = "The product is not on the wishlist."),
+        (status = 410, description = "`gone`: the customer is erased"),
+    ),
     security(("bearer" = ["customer"])),
 )]
 pub async fn remove(
@@ -40,8 +44,10 @@ pub async fn remove(
     PathId(product_id): PathId,
     Received { envelope, .. }: Received<RemoveWishlistItemRequest>,
 ) -> Result<Response, Problem> {
-    let stream = StreamId::wishlist(super::customer(&envelope.caller)?);
+    let customer_id = super::customer(&envelope.caller)?;
+    let stream = StreamId::wishlist(customer_id);
     detached(async move {
+        customers::refuse_erased(&app, customer_id).await?;
         let decided = carry_out(&app, &envelope, stream, Command::Remove(product_id)).await?;
         let position = command::position(&decided.view);
         let answer = Answer { status: StatusCode::NO_CONTENT, location: None, body: (), position };

@@ -77,6 +77,9 @@ impl Books {
                 let there = self.wishlists.remove(&(id, removed.product_id));
                 assert!(there, "a product is removed that is not on the wishlist");
             }
+            Event::Wishlist(wishlist::Event::Cleared(_)) => {
+                self.wishlists.retain(|(customer, _)| *customer != id);
+            }
         }
     }
 

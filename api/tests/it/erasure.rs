@@ -6,6 +6,7 @@ use crate::{
     on_both_logs,
     program::{self, Program},
 };
+use commands::customer::Belonging;
 use futures::future::join_all;
 use orderlog::{auth::Role, config::LogChoice};
 use serde_json::{Value, json};
@@ -19,6 +20,7 @@ on_both_logs!(
     changes_that_meet_the_erasure_are_made_before_it_or_refused,
     a_registration_under_way_is_erased_with_the_rest,
     a_rebuild_shows_who_is_erased_as_erased,
+    all_that_belongs_to_a_customer_is_destroyed,
 );
 
 fn reader(email: &str) -> Value {
@@ -197,6 +199,45 @@ mod scenario {
                 let shown = api.get(&path).expect(200).await;
                 assert!(shown.body.get("shipping_address").is_none(), "{:?}", shown.body);
             }
+        }
+    }
+
+    pub async fn all_that_belongs_to_a_customer_is_destroyed(app: &TestApp) {
+        let product = app.staff.product(2_500, 10).await;
+        let (id, path) = registered(&app.staff, "all@example.org").await;
+        let own = app.caller(Role::Customer, &id.to_string());
+        let wish = json!({"product_id": product});
+        own.post("/wishlist/items", &wish).key("wish").expect(201).await;
+        app.staff.post("/orders", &order(id, &[(product, 1)])).expect(201).await;
+        app.settled().await;
+        let is_there = async |belonging: Belonging| match belonging {
+            Belonging::Key => app.running().app().keys.get(&[id]).await.unwrap()[0].is_some(),
+            Belonging::Letters => {
+                app.running().data_dir().join("mails").join(id.to_string()).exists()
+            }
+            Belonging::Wishlist => {
+                app.caught_up().await;
+                let rows = "select count(*) from read.wishlists where customer_id = $1";
+                let rows = sqlx::query_scalar::<_, i64>(rows).bind(id);
+                rows.fetch_one(app.running().pool()).await.unwrap() > 0
+            }
+        };
+        for belonging in Belonging::ALL {
+            assert!(is_there(belonging).await, "{belonging:?}");
+        }
+        erase(&app.staff, &path).await;
+        // At once, and by every way, also for a request that was answered before.
+        let item = format!("/wishlist/items/{product}");
+        for call in [
+            own.get("/wishlist/items"),
+            own.post("/wishlist/items", &wish),
+            own.post("/wishlist/items", &wish).key("wish"),
+            own.call(reqwest::Method::DELETE, &item),
+        ] {
+            assert_eq!(call.expect(410).await.problem(), "gone");
+        }
+        for belonging in Belonging::ALL {
+            assert!(!is_there(belonging).await, "{belonging:?}");
         }
     }
 

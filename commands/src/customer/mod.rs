@@ -6,8 +6,8 @@
 //! request. The requests of a customer are numbered (`attempt`). A request that was refused, and
 //! one whose address the customer has left, owes a release of that address.
 //!
-//! Erasing a customer gives up every address and owes the destruction of the customer's key,
-//! whatever else is in progress. An answer to an earlier request that arrives afterwards has no
+//! Erasing a customer gives up every address and owes the destruction of all that belongs to the
+//! customer ([`Belonging`]), whatever else is in progress. An answer to an earlier request that arrives afterwards has no
 //! effect, and the release undoes that request at the address. Orders that were opened before go
 //! on.
 
@@ -21,5 +21,5 @@ mod tests;
 
 pub use command::{Change, CloseOrder, Command, OpenOrder, Register};
 pub use error::Refusal;
-pub use owed::Effect;
+pub use owed::{Belonging, Effect};
 pub use state::{Customer, OpenedOrder, Profile, REGISTRATION, Status};

@@ -23,9 +23,24 @@ pub enum Effect {
         /// The stream id of the address.
         email_id: Uuid,
     },
-    /// Destroy the key of an erased customer, and the letters that were made from the data it
-    /// sealed.
+    /// Destroy all that belongs to an erased customer: first the key, then the rest.
     DestroyKey,
+}
+
+/// What belongs to a customer outside of the customer's own stream. An erasure destroys all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Belonging {
+    /// The key. It comes first: what is sealed with it is unreadable from then on.
+    Key,
+    /// The letters that were written to files.
+    Letters,
+    /// The wishlist.
+    Wishlist,
+}
+
+impl Belonging {
+    /// All of them, in the order in which they are destroyed.
+    pub const ALL: [Self; 3] = [Self::Key, Self::Letters, Self::Wishlist];
 }
 
 impl Effect {

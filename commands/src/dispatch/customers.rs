@@ -1,11 +1,12 @@
 //! Carries out what customers owe: taking and releasing e-mail addresses at the addresses' streams,
-//! and destroying keys.
+//! and destroying what belongs to an erased customer.
 
 use super::{EffectError, Executor, owed_request};
 use crate::{
-    customer::{self, Effect, REGISTRATION},
+    customer::{self, Belonging, Effect, REGISTRATION},
     email::{self, TakeEmail},
     request::{CommandError, Refusal},
+    wishlist,
 };
 use events::{StreamId, planted::Bug};
 
@@ -44,17 +45,32 @@ impl Executor {
             // This effect is owed only after the erasure is in the log, and an erasure is never
             // undone.
             Effect::DestroyKey => {
-                if !Bug::KeyKept.is_planted() {
-                    self.keys.destroy(customer.id).await?;
+                for belonging in Belonging::ALL {
+                    self.destroy(customer, belonging).await?;
                 }
-                // After the key: a letter that is being sent at this moment checks the key
-                // afterwards, finds that it is gone, and is destroyed too.
-                self.mailer.forget(customer.id).await?;
                 customer::Command::RecordKeyDestroyed
             }
         };
         // A refusal means that the customer has moved on; what is owed now is on the board.
         let _ = self.send_command(owed_request(customer, customer, &id, command)).await?;
+        Ok(())
+    }
+
+    async fn destroy(&self, customer: StreamId, belonging: Belonging) -> Result<(), EffectError> {
+        match belonging {
+            Belonging::Key if Bug::KeyKept.is_planted() => {}
+            Belonging::Key => self.keys.destroy(customer.id).await?,
+            // A letter that is being sent at this moment checks the key afterwards, finds that it is
+            // gone, and is destroyed too.
+            Belonging::Letters => self.mailer.forget(customer.id).await?,
+            Belonging::Wishlist => {
+                let wishlist = StreamId::wishlist(customer.id);
+                let clear = wishlist::Command::Clear;
+                self.send_command(owed_request(customer, wishlist, "clear-wishlist", clear))
+                    .await?
+                    .map_err(CommandError::Refused)?;
+            }
+        }
         Ok(())
     }
 }

@@ -9,4 +9,6 @@ pub enum Command {
     Add(Uuid),
     /// Take this product off it.
     Remove(Uuid),
+    /// Empty it for ever, because its customer is erased. Internal.
+    Clear,
 }

@@ -4,7 +4,7 @@ use super::{Command, MAX_ITEMS, Refusal, Wishlist};
 use crate::aggregate::{Aggregate, At};
 use events::{
     Timestamp,
-    wishlist::{Event, ItemAdded, ItemRemoved},
+    wishlist::{Cleared, Event, ItemAdded, ItemRemoved},
 };
 use uuid::Uuid;
 
@@ -16,7 +16,8 @@ impl Aggregate for Wishlist {
     fn decide(&self, command: &Command, _now: Timestamp) -> Result<Vec<Event>, Refusal> {
         match *command {
             Command::Add(product_id) => self.add(product_id),
-            Command::Remove(product_id) => Ok(self.remove(product_id)),
+            Command::Remove(product_id) => self.remove(product_id),
+            Command::Clear => Ok(self.clear()),
         }
     }
 
@@ -27,6 +28,7 @@ impl Aggregate for Wishlist {
 
 impl Wishlist {
     fn add(&self, product_id: Uuid) -> Result<Vec<Event>, Refusal> {
+        self.refuse_cleared()?;
         if self.items.contains_key(&product_id) {
             return Ok(vec![]);
         }
@@ -36,10 +38,20 @@ impl Wishlist {
         Ok(vec![ItemAdded { product_id }.into()])
     }
 
-    fn remove(&self, product_id: Uuid) -> Vec<Event> {
+    fn remove(&self, product_id: Uuid) -> Result<Vec<Event>, Refusal> {
+        self.refuse_cleared()?;
         if !self.items.contains_key(&product_id) {
-            return vec![];
+            return Ok(vec![]);
         }
-        vec![ItemRemoved { product_id }.into()]
+        Ok(vec![ItemRemoved { product_id }.into()])
+    }
+
+    /// Appends an event also for an empty list, which refuses an addition that comes late.
+    fn clear(&self) -> Vec<Event> {
+        if self.cleared { vec![] } else { vec![Cleared {}.into()] }
+    }
+
+    fn refuse_cleared(&self) -> Result<(), Refusal> {
+        if self.cleared { Err(Refusal::Cleared) } else { Ok(()) }
     }
 }

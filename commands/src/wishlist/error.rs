@@ -9,4 +9,7 @@ pub enum Refusal {
         /// The largest number of items.
         most: usize,
     },
+    /// The customer is erased.
+    #[error("the customer is erased")]
+    Cleared,
 }

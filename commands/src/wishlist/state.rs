@@ -22,6 +22,8 @@ pub struct Item {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Wishlist {
     pub(super) items: OrdMap<Uuid, Item>,
+    /// Whether the customer is erased.
+    pub(super) cleared: bool,
     shown_version: u64,
 }
 
@@ -44,6 +46,10 @@ impl Wishlist {
             }
             Event::ItemRemoved(removed) => {
                 self.items.remove(&removed.product_id);
+            }
+            Event::Cleared(_) => {
+                self.cleared = true;
+                self.items.clear();
             }
         }
         self.shown_version = at.version;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::aggregate::testing::{Given, at, given, id, run};
-use events::wishlist::{Event, ItemAdded, ItemRemoved};
+use events::wishlist::{Cleared, Event, ItemAdded, ItemRemoved};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -53,6 +53,23 @@ fn a_full_list_accepts_only_products_that_it_has() {
         .then([added(most)]);
 }
 
+#[test]
+fn a_list_that_is_cleared_stays_empty() {
+    let cleared = || Event::from(Cleared {});
+    wishlist([added(1), added(2)])
+        .when(Command::Clear)
+        .then([cleared()])
+        .when(Command::Clear)
+        .then_nothing()
+        .when(add(1))
+        .then_refused_and_back(Refusal::Cleared)
+        .when(remove(1))
+        .then_refused(Refusal::Cleared);
+    // An empty one, too: an addition may be under way.
+    wishlist([]).when(Command::Clear).then([cleared()]).when(add(1)).then_refused(Refusal::Cleared);
+    assert_eq!(wishlist([added(1), cleared()]).state.item(id(1)), None);
+}
+
 proptest! {
     /// For any sequence of commands: no panic, a replay gives the running state, a repeated command
     /// changes nothing.
@@ -68,6 +85,7 @@ proptest! {
             match *command {
                 Command::Add(product) => wanted.insert(product),
                 Command::Remove(product) => wanted.remove(&product),
+                Command::Clear => false,
             };
             assert!(list.items.keys().eq(wanted.iter()));
             assert_eq!(crate::aggregate::Aggregate::decide(list, command, now), Ok(vec![]));

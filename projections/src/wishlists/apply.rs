@@ -14,6 +14,7 @@ use uuid::Uuid;
 /// The `wishlists` table of one version.
 #[derive(Clone)]
 pub(crate) struct Wishlists {
+    clear: Arc<str>,
     delete: Arc<str>,
     insert: Arc<str>,
 }
@@ -27,6 +28,7 @@ struct StoredItem {
 
 impl Wishlists {
     pub fn new(schema: &str) -> Self {
+        let clear = format!("delete from {schema}.wishlists where customer_id = any($1)");
         let delete = format!(
             "delete from {schema}.wishlists t using unnest($1::uuid[], $2::uuid[]) \
              as u(customer_id, product_id) \
@@ -37,7 +39,7 @@ impl Wishlists {
              select * from unnest($1::uuid[], $2::uuid[], $3::integer[], $4::bigint[], \
              $5::timestamptz[])"
         );
-        Self { delete: delete.into(), insert: insert.into() }
+        Self { clear: clear.into(), delete: delete.into(), insert: insert.into() }
     }
 }
 
@@ -52,7 +54,13 @@ impl Projection for Wishlists {
         connection: &mut PgConnection,
         facts: &Facts<'_>,
     ) -> Result<(), ApplyError> {
-        let items = fold(facts);
+        let Changes { cleared, items } = fold(facts);
+        if !cleared.is_empty() {
+            sqlx::query(AssertSqlSafe(Arc::clone(&self.clear)))
+                .bind(cleared)
+                .execute(&mut *connection)
+                .await?;
+        }
         if items.is_empty() {
             return Ok(());
         }
@@ -79,10 +87,17 @@ impl Projection for Wishlists {
     }
 }
 
-/// The items in these facts, by customer and product, as the last fact leaves each: `None` if it
-/// was removed.
-fn fold(facts: &Facts<'_>) -> BTreeMap<(Uuid, Uuid), Option<StoredItem>> {
-    let mut items = BTreeMap::new();
+/// What facts change.
+#[derive(Default)]
+struct Changes {
+    /// The customers whose lists are cleared. All other changes come after that.
+    cleared: Vec<Uuid>,
+    /// The items, by customer and product, as the last fact leaves each: `None` if it was removed.
+    items: BTreeMap<(Uuid, Uuid), Option<StoredItem>>,
+}
+
+fn fold(facts: &Facts<'_>) -> Changes {
+    let Changes { mut cleared, mut items } = Changes::default();
     for fact in facts.iter() {
         let Event::Wishlist(event) = &fact.event else { continue };
         let customer_id = fact.record.stream.id;
@@ -98,7 +113,11 @@ fn fold(facts: &Facts<'_>) -> BTreeMap<(Uuid, Uuid), Option<StoredItem>> {
             wishlist::Event::ItemRemoved(removed) => {
                 items.insert((customer_id, removed.product_id), None);
             }
+            wishlist::Event::Cleared(_) => {
+                cleared.push(customer_id);
+                items.retain(|(customer, _), _| *customer != customer_id);
+            }
         }
     }
-    items
+    Changes { cleared, items }
 }

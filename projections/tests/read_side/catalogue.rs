@@ -319,6 +319,9 @@ async fn a_wishlist_shows_its_products_as_they_are() {
                 Event::Wishlist(wishlist::Event::ItemRemoved(removed)) if stream.id == customer => {
                     expected.retain(|id| *id != removed.product_id);
                 }
+                Event::Wishlist(wishlist::Event::Cleared(_)) if stream.id == customer => {
+                    expected.clear();
+                }
                 _ => {}
             }
         }

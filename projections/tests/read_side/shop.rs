@@ -11,7 +11,7 @@ use events::{
     order::{self, Confirmed, Discount, DiscountKind, Line, Placed, PricedLine},
     partitioner::partition_of,
     product::{self, StockReason},
-    wishlist::{self, ItemAdded, ItemRemoved},
+    wishlist::{self, Cleared, ItemAdded, ItemRemoved},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -243,6 +243,9 @@ fn wishlist_life(chance: &mut Chance, products: &[Uuid]) -> VecDeque<Event> {
             wished.remove(&product_id);
             life.push_back(ItemRemoved { product_id }.into());
         }
+    }
+    if wished.len() % 3 == 2 {
+        life.push_back(Cleared {}.into());
     }
     life.into_iter().map(Event::from).collect()
 }

@@ -16,7 +16,12 @@ fn stream(fact: &Fact) -> String {
 pub fn wishlists<'a>(facts: impl Iterator<Item = &'a Fact>) -> Rows {
     let mut rows = Rows::new();
     for fact in facts.filter(|fact| fact.record.stream.kind == StreamKind::Wishlist) {
-        let (customer, product) = (stream(fact), text(&fact.body["product_id"]));
+        let customer = stream(fact);
+        if fact.is(&["WishlistCleared"]) {
+            rows.retain(|_, row| row["customer_id"] != customer);
+            continue;
+        }
+        let product = text(&fact.body["product_id"]);
         let key = format!("{customer} {product}");
         rows.remove(&key);
         if fact.is(&["WishlistItemAdded"]) {
