@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError},
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -13,6 +14,11 @@ use std::{
 /// that it does not fail because of that.
 const LOCK_ATTEMPTS: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// The mode of a new data directory.
+const PRIVATE: u32 = 0o700;
+/// The bits by which other users can see what is in a directory, or change it.
+const LISTED_OR_WRITTEN: u32 = 0o066;
 
 /// The owned data directory. The lock is released when this is dropped and when the process ends.
 #[derive(Debug)]
@@ -72,14 +78,9 @@ impl DataDir {
     /// [`DataDirError::InUse`] while another process owns it.
     pub fn lock(path: &Path) -> Result<Self, DataDirError> {
         let failed = |source| DataDirError::Io { path: path.to_owned(), source };
-        std::fs::create_dir_all(path).map_err(failed)?;
+        make_private(path).map_err(failed)?;
         let path = path.canonicalize().map_err(failed)?;
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path.join("lock"))
-            .map_err(failed)?;
+        let lock = open_lock(&path).map_err(failed)?;
         for attempt in 1.. {
             match lock.try_lock() {
                 Ok(()) => break,
@@ -150,6 +151,47 @@ impl DataDir {
     }
 }
 
+/// Makes the folder for its owner only. One that is there keeps its mode: somebody may have chosen
+/// it.
+fn make_private(path: &Path) -> io::Result<()> {
+    match std::fs::metadata(path) {
+        Ok(found) if found.permissions().mode() & LISTED_OR_WRITTEN != 0 => {
+            tracing::warn!(
+                "other users of this machine can look into the data directory {}: chmod 700 it",
+                path.display()
+            );
+            Ok(())
+        }
+        Ok(_) => Ok(()),
+        Err(_) => {
+            DirBuilder::new().recursive(true).mode(PRIVATE).create(path)?;
+            std::fs::set_permissions(path, Permissions::from_mode(PRIVATE))
+        }
+    }
+}
+
+/// Lets other users pass through the directory, without seeing what is in it. The private PostgreSQL
+/// of a program that root runs needs that: its server runs as another user.
+///
+/// # Errors
+/// If the mode cannot be changed.
+pub fn let_pass(path: &Path) -> io::Result<()> {
+    let mode = std::fs::metadata(path)?.permissions().mode();
+    if rustix::process::geteuid().is_root() && mode & 0o7777 == PRIVATE {
+        std::fs::set_permissions(path, Permissions::from_mode(PRIVATE | 0o011))?;
+    }
+    Ok(())
+}
+
+/// Opens the lock so that no other user can: whoever opens it can also take it.
+fn open_lock(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let lock = options.create(true).truncate(false).write(true).mode(0o600);
+    let lock = lock.open(path.join("lock"))?;
+    lock.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(lock)
+}
+
 fn announcement_path(path: &Path) -> PathBuf {
     path.join("server.json")
 }
@@ -163,6 +205,27 @@ mod tests {
         assert_eq!(url_of("0.0.0.0:80".parse().unwrap()), "http://127.0.0.1:80");
         assert_eq!(url_of("[::]:80".parse().unwrap()), "http://[::1]:80");
         assert_eq!(url_of("192.0.2.1:80".parse().unwrap()), "http://192.0.2.1:80");
+    }
+
+    #[test]
+    fn what_is_made_is_for_its_owner_only() {
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o7777;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/data");
+        drop(DataDir::lock(&path).unwrap());
+        assert_eq!((mode(&path), mode(&path.join("lock"))), (0o700, 0o600));
+        // A lock of an earlier version could be taken by anybody.
+        let open = |path: &Path, mode| {
+            std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        };
+        open(&path.join("lock"), 0o644);
+        open(&path, 0o755);
+        drop(DataDir::lock(&path).unwrap());
+        assert_eq!((mode(&path), mode(&path.join("lock"))), (0o755, 0o600));
+        open(&path, 0o700);
+        let_pass(&path).unwrap();
+        let passed = if rustix::process::geteuid().is_root() { 0o711 } else { 0o700 };
+        assert_eq!(mode(&path), passed);
     }
 
     #[test]

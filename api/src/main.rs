@@ -17,6 +17,8 @@ use std::process::ExitCode;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
+    // First of all: nothing that this program or a child of it writes is for other users.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     match cli::parse() {
         Ok(cli) => cli.run(),
         Err(code) => code,

@@ -3,7 +3,7 @@
 use super::StartError;
 use crate::{
     config::{Config, LogChoice},
-    data_dir::DataDir,
+    data_dir::{self, DataDir, DataDirError},
 };
 use events::{
     Environment, full_text,
@@ -133,6 +133,8 @@ impl Database {
         let (options, postgres) = if let Some(options) = config.database.clone() {
             (options, None)
         } else {
+            data_dir::let_pass(data_dir)
+                .map_err(|source| DataDirError::Io { path: data_dir.to_owned(), source })?;
             let postgres = start_postgres(data_dir).await?;
             (postgres.connect_options(), Some(postgres))
         };
