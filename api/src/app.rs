@@ -3,6 +3,7 @@
 use crate::{
     auth::{Authenticator, Tickets},
     client::Proxies,
+    config::Registration,
     health::Readiness,
     live::{Live, LiveSettings},
     payments::Webhook,
@@ -30,6 +31,10 @@ pub struct AppSettings {
     pub rate_limit_per_address: u32,
     /// The most requests under way from one address; 0 for no limit.
     pub requests_per_address: u32,
+    /// Who may register customers.
+    pub registration: Registration,
+    /// The registrations per minute from one address; 0 for no limit.
+    pub registrations_per_minute: u32,
     /// Networks of the proxies whose headers about clients are trusted.
     pub trusted_proxies: Vec<IpNet>,
     /// Origins that browsers may call from; `*` for any. If empty, only the shop's own origin.
@@ -49,6 +54,8 @@ impl AppSettings {
             rate_limit_per_second: 1000,
             rate_limit_per_address: 5000,
             requests_per_address: 1000,
+            registration: Registration::Anyone,
+            registrations_per_minute: 0,
             trusted_proxies: Vec::new(),
             cors_allowed_origins: Vec::new(),
             live: LiveSettings::default(),
@@ -89,6 +96,8 @@ pub struct App {
     pub(crate) addresses: RateLimiter,
     /// Counts the requests under way from each address.
     pub(crate) under_way: UnderWay,
+    /// Counts the registrations from each address.
+    pub(crate) registrations: RateLimiter,
     /// Finds the address of a client behind a proxy.
     pub(crate) proxies: Proxies,
     /// Streams events to listeners; `None` on a node without the role `query`.
@@ -130,6 +139,10 @@ impl App {
             limiter: RateLimiter::new("caller", parts.settings.rate_limit_per_second),
             addresses: RateLimiter::new("address", parts.settings.rate_limit_per_address),
             under_way: UnderWay::new(parts.settings.requests_per_address),
+            registrations: RateLimiter::per_minute(
+                "registrations",
+                parts.settings.registrations_per_minute,
+            ),
             proxies: Proxies::new(parts.settings.trusted_proxies.clone()),
             cursor_secret: parts.keys.secret("cursor").await?,
             fingerprint_secret: parts.keys.secret("fingerprint").await?,

@@ -1,12 +1,14 @@
 //! The address a request comes from. The headers of a proxy count only if the proxy is trusted,
 //! because any client can send the same headers.
 
+use crate::App;
 use axum::{
-    extract::ConnectInfo,
-    http::{Extensions, HeaderMap, HeaderName},
+    extract::{ConnectInfo, FromRequestParts},
+    http::{Extensions, HeaderMap, HeaderName, request::Parts},
 };
 use ipnet::IpNet;
 use std::{
+    convert::Infallible,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
@@ -76,6 +78,18 @@ pub fn counted(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & SUBSCRIBER).into(),
+    }
+}
+
+/// The address of the client of a request, as limits count it.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientAddress(pub Option<IpAddr>);
+
+impl FromRequestParts<Arc<App>> for ClientAddress {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Infallible> {
+        Ok(Self(app.proxies.client(&parts.extensions, &parts.headers).map(counted)))
     }
 }
 

@@ -10,7 +10,7 @@ mod payments;
 mod table;
 
 pub use auth::{AuthChoice, AuthSettings};
-pub use clients::ClientSettings;
+pub use clients::{ClientSettings, Registration};
 pub use live::LiveArgs;
 pub use log::{LogChoice, LogSettings};
 pub use mail::{MailConfig, MailSettings};
@@ -203,6 +203,10 @@ pub struct Config {
     pub connections_per_address: u32,
     /// Requests under way from one address; 0 for no limit.
     pub requests_per_address: u32,
+    /// Who may register customers.
+    pub registration: Registration,
+    /// Registrations per minute from one address; 0 for no limit.
+    pub registrations_per_minute: u32,
     /// Proxies whose forwarding headers are trusted.
     pub trusted_proxies: Vec<IpNet>,
     /// The longest silence on a live stream.
@@ -244,7 +248,8 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Everything in one process with its data under `data_dir`, on a free loopback port.
+    /// Everything in one process with its data under `data_dir`, on a free loopback port, without a
+    /// limit on registrations.
     pub fn embedded(data_dir: impl Into<PathBuf>, currency: Currency) -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -265,6 +270,8 @@ impl Config {
             rate_limit_per_address: 5000,
             connections_per_address: 256,
             requests_per_address: 1000,
+            registration: Registration::Anyone,
+            registrations_per_minute: 0,
             trusted_proxies: Vec::new(),
             live_heartbeat: Duration::from_secs(15),
             mail: MailConfig::default(),
@@ -310,6 +317,8 @@ impl Config {
             rate_limit_per_address: settings.clients.rate_limit_per_address,
             connections_per_address: settings.clients.connections_per_address,
             requests_per_address: settings.clients.requests_per_address,
+            registration: settings.clients.registration,
+            registrations_per_minute: settings.clients.registrations_per_minute,
             trusted_proxies: settings.clients.trusted_proxies,
             live_heartbeat: Duration::from_secs(settings.live.live_heartbeat_seconds),
             mail: MailConfig::try_new(settings.mail)?,

@@ -186,7 +186,7 @@ async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
 /// The tokens that a request takes from the buckets of its address and its caller.
 fn cost(request: &Parts) -> u32 {
     let route = request.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    rate_limit::cost(request, route)
+    rate_limit::cost(&request.method, route)
 }
 
 /// Checks the caller's token and rate limit. An invalid token is refused on every route under

@@ -3,6 +3,15 @@
 use ipnet::IpNet;
 use std::net::IpAddr;
 
+/// Who may register customers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Registration {
+    /// Everybody, without a token.
+    Anyone,
+    /// Staff and administrators.
+    Staff,
+}
+
 /// Settings of clients.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ClientSettings {
@@ -29,6 +38,15 @@ pub struct ClientSettings {
     #[arg(hide_short_help = true, global = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub requests_per_address: u32,
+    /// Who may register customers: `anyone`, or `staff` only.
+    #[arg(long, env = "REGISTRATION", default_value = "anyone", value_name = "WHO")]
+    #[arg(hide_short_help = true, global = true)]
+    pub registration: Registration,
+    /// Registrations per minute from one address, those of staff apart; 0 for no limit.
+    #[arg(long, env = "REGISTRATIONS_PER_MINUTE", default_value_t = 10, value_name = "N")]
+    #[arg(hide_short_help = true, global = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub registrations_per_minute: u32,
     /// Addresses or networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted,
     /// as a comma-separated list.
     #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',', value_name = "CIDR,..")]

@@ -6,8 +6,10 @@ use super::{
 };
 use crate::{
     App,
-    auth::Access,
+    auth::{Access, Caller, Role},
+    client::ClientAddress,
     command::{self, CommandBody, Received, carry_out, detached},
+    config::Registration,
     problem::Problem,
     validate::{NAME, Validator},
 };
@@ -15,7 +17,7 @@ use axum::{extract::State, http::StatusCode, response::Response};
 use commands::customer::{Command, Register, Status};
 use events::{Private, StreamId, seal::Key};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -39,6 +41,9 @@ impl CommandBody for RegisterCustomerRequest {
 }
 
 /// Register a customer.
+///
+/// A shop may leave this to staff (`REGISTRATION=staff`). Registrations from one address are limited
+/// per minute, those of staff apart.
 #[utoipa::path(
     post,
     path = "/api/v1/customers",
@@ -61,9 +66,23 @@ impl CommandBody for RegisterCustomerRequest {
 )]
 pub async fn register(
     State(app): State<Arc<App>>,
+    ClientAddress(address): ClientAddress,
     received: Received<RegisterCustomerRequest>,
 ) -> Result<Response, Problem> {
+    admit(&app, &received.envelope.caller, address)?;
     detached(register_customer(app, received)).await
+}
+
+/// Whether the caller may register now. Staff always may; everybody else counts by their address.
+fn admit(app: &App, caller: &Caller, address: Option<IpAddr>) -> Result<(), Problem> {
+    match caller.require(Access::AtLeast(Role::Staff)) {
+        Ok(()) => Ok(()),
+        Err(refused) if app.settings.registration == Registration::Staff => Err(refused),
+        Err(_) => {
+            let balance = app.registrations.take(&address, 1, app.environment.monotonic());
+            balance.map_or(Ok(()), |balance| balance.allow())
+        }
+    }
 }
 
 async fn register_customer(
@@ -73,8 +92,10 @@ async fn register_customer(
     let asked = validate(&body)?;
     let id = envelope.created_id(&app);
     let ids = EmailIds::of(&app.email_secret, asked.email);
+    // A taken address costs no event, no key and no memory. The address's stream still decides
+    // between two who ask at the same time.
     if !command::is_retry(&app, &envelope, StreamId::customer(id)).await? {
-        refuse_taken(&app, &ids.earlier, id).await?;
+        refuse_taken(&app, &ids.all(), id).await?;
     }
     // The key is durable before the first event with data that it seals.
     let key = app.keys.create(id).await.map_err(|error| super::unavailable(&error))?;

@@ -263,6 +263,8 @@ pub(super) fn app_settings(config: &Config, connections: usize) -> AppSettings {
         rate_limit_per_second: config.rate_limit_per_second,
         rate_limit_per_address: config.rate_limit_per_address,
         requests_per_address: config.requests_per_address,
+        registration: config.registration,
+        registrations_per_minute: config.registrations_per_minute,
         trusted_proxies: config.trusted_proxies.clone(),
         live: LiveSettings {
             heartbeat: config.live_heartbeat,

@@ -1,17 +1,22 @@
 //! An e-mail address belongs to at most one customer.
 
 use crate::{
-    client::{Answer, order},
+    app::{TestApp, ground},
+    client::{Answer, Api, order},
     on_both_logs,
 };
 use futures::future::{join, join_all};
-use orderlog::auth::Role;
+use orderlog::{
+    auth::Role,
+    config::{LogChoice, Registration},
+};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 on_both_logs!(
     of_two_registrations_of_one_address_one_succeeds,
     an_address_that_was_let_go_can_be_taken,
+    a_taken_address_costs_nothing,
     an_address_is_one_however_it_is_written_and_is_found_so,
     of_many_changes_to_one_address_one_succeeds,
     two_customers_swap_addresses_by_way_of_a_third,
@@ -28,8 +33,6 @@ fn is_taken(answer: &Answer) -> bool {
 
 mod scenario {
     use super::*;
-    use crate::app::TestApp;
-
     pub async fn of_two_registrations_of_one_address_one_succeeds(app: &TestApp) {
         let anyone = app.staff.anonymous();
         for round in 0..10 {
@@ -69,6 +72,22 @@ mod scenario {
         app.caught_up().await;
         let found = app.staff.get("/customers?email=second@example.org").expect(200).await;
         assert_eq!(found.body["customer_id"], second.body["customer_id"]);
+    }
+
+    pub async fn a_taken_address_costs_nothing(app: &TestApp) {
+        app.staff.post("/customers", &reader("ann@example.org")).expect(201).await;
+        app.settled().await;
+        let before = app.events_in_log().await;
+        let keys = "select count(*) from keys.customer_key";
+        let keys = || sqlx::query_scalar::<_, i64>(keys).fetch_one(app.running().pool());
+        let keys_before = keys().await.unwrap_or_default();
+        let anyone = app.staff.anonymous();
+        for email in ["ann@example.org", "ANN@Example.org"] {
+            assert!(is_taken(&anyone.post("/customers", &reader(email)).send().await));
+            assert!(is_taken(&anyone.post("/customers", &reader(email)).key("k").send().await));
+        }
+        assert_eq!(app.events_in_log().await, before, "something was appended");
+        assert_eq!(keys().await.unwrap_or_default(), keys_before, "a key was made");
     }
 
     pub async fn an_address_is_one_however_it_is_written_and_is_found_so(app: &TestApp) {
@@ -172,4 +191,39 @@ mod scenario {
         place(&[(product, 1)], 201).await;
         assert_eq!(counted().await, (2, true));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn registrations_from_one_address_are_limited() {
+    let mut ground = ground(LogChoice::Embedded).await;
+    ground.config.registrations_per_minute = 3;
+    let app = TestApp::start(ground).await;
+    let anyone = app.staff.anonymous();
+    let register = async |api: &Api, n: u32| {
+        api.post("/customers", &reader(&format!("limited-{n}@example.org"))).send().await
+    };
+    for n in 0..3 {
+        assert_eq!(register(&anyone, n).await.status, 201);
+    }
+    let refused = register(&anyone, 3).await;
+    assert_eq!((refused.status, refused.problem()), (429, "rate-limited"));
+    assert!(refused.header("retry-after").is_some());
+    // A question costs the same as a registration, and staff are not limited.
+    assert_eq!(register(&anyone, 0).await.status, 429);
+    assert_eq!(register(&app.staff, 3).await.status, 201);
+    anyone.get("/products").expect(200).await;
+    app.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shop_may_leave_registrations_to_its_staff() {
+    let mut ground = ground(LogChoice::Embedded).await;
+    ground.config.registration = Registration::Staff;
+    let app = TestApp::start(ground).await;
+    let body = reader("ann@example.org");
+    let customer = app.caller(Role::Customer, &Uuid::now_v7().to_string());
+    assert_eq!(app.staff.anonymous().post("/customers", &body).send().await.status, 401);
+    assert_eq!(customer.post("/customers", &body).send().await.status, 403);
+    app.staff.post("/customers", &body).expect(201).await;
+    app.finish().await;
 }

@@ -98,6 +98,7 @@ impl Program {
             .env("RATE_LIMIT_PER_ADDRESS", "0")
             .env("CONNECTIONS_PER_ADDRESS", "0")
             .env("REQUESTS_PER_ADDRESS", "0")
+            .env("REGISTRATIONS_PER_MINUTE", "0")
             .env("EXPIRY_GRACE_SECONDS", "0")
             .env("RUST_LOG", filter)
             .stdout(Stdio::piped());

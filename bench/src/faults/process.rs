@@ -112,6 +112,7 @@ impl Service {
             .env("RATE_LIMIT_PER_ADDRESS", "0")
             .env("CONNECTIONS_PER_ADDRESS", "0")
             .env("REQUESTS_PER_ADDRESS", "0")
+            .env("REGISTRATIONS_PER_MINUTE", "0")
             .env("EXPIRY_GRACE_SECONDS", "5")
             .stdout(Stdio::piped())
             .stderr(File::create(log)?)

@@ -177,8 +177,11 @@ impl Customer {
     /// current one.
     fn erase(&self) -> Result<Vec<Event>, Refusal> {
         match self.status {
-            None | Some(Status::Refused) => Err(Refusal::NotFound),
-            Some(Status::Pending | Status::Registered) => Ok(vec![Erased {}.into()]),
+            None => Err(Refusal::NotFound),
+            // What a refused registration said is personal, too.
+            Some(Status::Pending | Status::Registered | Status::Refused) => {
+                Ok(vec![Erased {}.into()])
+            }
             Some(Status::Erased) => Ok(vec![]),
         }
     }

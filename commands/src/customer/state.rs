@@ -25,7 +25,7 @@ pub enum Status {
     Registered,
     /// The e-mail address belongs to another customer.
     Refused,
-    /// The customer was pending or registered, and has been erased.
+    /// The customer has been erased.
     Erased,
 }
 
@@ -191,9 +191,10 @@ impl Customer {
             }
             Event::OrderClosed(closed) => self.close(closed),
             Event::Erased(_) => {
-                self.status = Some(Status::Erased);
+                let before = self.status.replace(Status::Erased);
                 let (current, wanted) = (self.current.take(), self.wanted.take());
-                self.leave(current);
+                // A refused registration has left its address already.
+                self.leave(current.filter(|_| before != Some(Status::Refused)));
                 self.leave(wanted);
             }
             Event::KeyDestroyed(_) => self.key_destroyed = true,

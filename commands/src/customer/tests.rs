@@ -461,11 +461,17 @@ mod erasing {
     }
 
     #[test]
+    fn what_a_refused_registration_said_can_be_erased() {
+        let refused = || customer([requested(), RegistrationRefused {}.into()]);
+        let erased_at_once = refused().when(Command::Erase).then([erased()]);
+        owes(&erased_at_once, &[release_of(1, 1), Effect::DestroyKey]);
+        let settled = refused().when(record_released(1)).then([email_released(1)]);
+        owes(&settled.when(Command::Erase).then([erased()]), &[Effect::DestroyKey]);
+    }
+
+    #[test]
     fn only_a_customer_is_erased_and_no_key_is_destroyed_without_erasure() {
         customer([]).when(Command::Erase).then_refused(Refusal::NotFound);
-        customer([requested(), RegistrationRefused {}.into()])
-            .when(Command::Erase)
-            .then_refused(Refusal::NotFound);
         ann([]).when(Command::RecordKeyDestroyed).then_refused(Refusal::NotErased);
     }
 }

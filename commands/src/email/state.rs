@@ -2,7 +2,7 @@
 
 use super::TakeEmail;
 use events::email::{Claimed, Event, Released};
-use imbl::OrdMap;
+use imbl::{OrdMap, Vector};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -10,10 +10,16 @@ use uuid::Uuid;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Email {
     pub(super) holder: Option<TakeEmail>,
-    /// The highest number that each customer has released here. Kept for ever, because a request
-    /// for an address never becomes too late.
+    /// The highest number that each of the last customers has released here, so that a request that
+    /// comes late is refused.
     pub(super) released: OrdMap<Uuid, u32>,
+    /// These customers, the one who released last at the end.
+    pub(super) releasers: Vector<Uuid>,
 }
+
+/// How many customers who released the address are remembered. Their requests have long been
+/// answered; a request that comes later than so many others is not to be expected.
+pub(super) const REMEMBERED: usize = 1_000;
 
 impl Email {
     /// The customer that the address belongs to, with the number of their request.
@@ -26,6 +32,18 @@ impl Email {
         self.released.get(&request.customer_id).is_some_and(|highest| *highest >= request.attempt)
     }
 
+    fn remember(&mut self, customer_id: Uuid, attempt: u32) {
+        let highest = self.released.get(&customer_id).copied().unwrap_or_default();
+        self.released.insert(customer_id, attempt.max(highest));
+        self.releasers.retain(|it| *it != customer_id);
+        self.releasers.push_back(customer_id);
+        if self.releasers.len() > REMEMBERED
+            && let Some(oldest) = self.releasers.pop_front()
+        {
+            self.released.remove(&oldest);
+        }
+    }
+
     pub(super) fn fold(&mut self, event: &Event) {
         match *event {
             Event::Claimed(Claimed { customer_id, attempt }) => {
@@ -33,8 +51,7 @@ impl Email {
             }
             Event::Released(Released { customer_id, attempt }) => {
                 self.holder.take_if(|holder| *holder == TakeEmail { customer_id, attempt });
-                let highest = self.released.entry(customer_id).or_default();
-                *highest = attempt.max(*highest);
+                self.remember(customer_id, attempt);
             }
         }
     }

@@ -96,6 +96,14 @@ fn a_later_request_released_first_does_not_keep_the_earlier_one_for_ever() {
     assert_eq!(email.state.holder(), None);
 }
 
+#[test]
+fn only_the_last_who_released_the_address_are_remembered() {
+    let most = u128::try_from(state::REMEMBERED).unwrap();
+    let email = email((1..=most + 1).map(|customer| released(customer, 1)));
+    assert_eq!((email.state.released.len(), email.state.releasers.len()), (1_000, 1_000));
+    email.when(take(2, 1)).then_refused(Refusal::Closed);
+}
+
 proptest! {
     /// For any sequence of commands: no panic, a replay gives the running state, a released request
     /// never has the address, and the address passes from one customer to another only through a

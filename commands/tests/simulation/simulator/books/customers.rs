@@ -10,8 +10,10 @@ use uuid::Uuid;
 type Request = (Uuid, u32);
 
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "what happened, each on its own")]
 pub struct Customer {
     pub registered: bool,
+    refused: bool,
     pub erased: bool,
     pub key_destroyed: bool,
     /// The current address, and the number of the request that got it.
@@ -60,6 +62,7 @@ impl Books {
             Event::RegistrationRefused(_) => {
                 ensure!(!customer.registered, "a registered customer is refused");
                 customer.address = None;
+                customer.refused = true;
             }
             Event::Changed(_) => {
                 ensure!(customer.registered, "a change of a customer who is not registered");
@@ -81,7 +84,7 @@ impl Books {
             Event::EmailSettled(_) => {}
             Event::Erased(_) => {
                 ensure!(
-                    customer.address.is_some() && !customer.erased,
+                    (customer.address.is_some() || customer.refused) && !customer.erased,
                     "an erasure of a customer who does not exist"
                 );
                 customer.erased = true;
