@@ -40,7 +40,7 @@ use std::{env, time::Duration};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The number of seeds by default.
-const SEEDS: u64 = 6;
+const SEEDS: u64 = 4;
 
 /// The number of seeds within which a planted bug must be found.
 const SEEDS_PLANTED: u64 = 40;
@@ -87,7 +87,7 @@ async fn rows_are_the_fold_of_the_log_at_the_checkpoint_wherever_it_is_killed() 
 /// The number of messages of a projector to try: those of its start, and then the same ones
 /// repeatedly.
 fn messages() -> u32 {
-    plain_or_long(100, 200)
+    plain_or_long(60, 200)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -116,7 +116,7 @@ async fn a_projector_killed_at_each_message_beside_poison_is_continued_by_the_ne
 async fn draining_that_is_killed_at_each_message_in_turn_can_be_done_again() {
     let mut cluster = Cluster::start().await;
     let run = Run::new(4, Planted::Nothing, &mut cluster).await;
-    let tally = run.sweep_retry(stride(3)).await;
+    let tally = run.sweep_retry(stride(5)).await;
     println!("{}", tally.unwrap_or_else(|violation| panic!("{violation}")));
 }
 
@@ -125,7 +125,7 @@ async fn an_operator_killed_at_each_message_in_turn_may_try_again() {
     let mut cluster = Cluster::start().await;
     let begun = std::time::Instant::now();
     let run = Run::new(2, Planted::Nothing, &mut cluster).await;
-    let tally = run.sweep_operator(ReadModel::Products, stride(5)).await;
+    let tally = run.sweep_operator(ReadModel::Products, stride(8)).await;
     println!(
         "{}\nin {:?}",
         tally.unwrap_or_else(|violation| panic!("{violation}")),
@@ -135,7 +135,7 @@ async fn an_operator_killed_at_each_message_in_turn_may_try_again() {
 
 /// The number of kills of a rebuilding projector, each at a message that the seed decides.
 fn kills() -> u32 {
-    plain_or_long(20, 50).max(number("KILL_POINTS_SEEDS").unwrap_or(0) as u32)
+    plain_or_long(12, 50).max(number("KILL_POINTS_SEEDS").unwrap_or(0) as u32)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -128,8 +128,10 @@ async fn a_log_that_cannot_grow_refuses_and_goes_on_by_itself_when_it_can() {
     limit_files(&program, &size.to_string());
     let healing = async {
         shop.refuses().await;
-        eventually("it is not ready", async || {
-            (program.staff.get("//readyz").send().await.status == 503).then_some(())
+        eventually("it says what it cannot serve", async || {
+            let ready = program.staff.get("//readyz").send().await;
+            let names = ready.body["closed"].as_array().is_some_and(|closed| !closed.is_empty());
+            (names || ready.status == 503).then_some(())
         })
         .await;
         limit_files(&program, "unlimited");

@@ -69,6 +69,8 @@ pub struct Books {
     pub events: BTreeMap<String, u64>,
     /// Every record in order, as text; `None` if the story is not wanted.
     pub story: Option<Vec<String>>,
+    /// The refunds that the bank will send back, or has sent back without the log saying so.
+    pub refunds_to_fail: u64,
 }
 
 /// A payment at the gateway.
@@ -83,6 +85,8 @@ pub struct Payment {
     pub processing: bool,
     pub ending: Option<commands::gateway::Ending>,
     pub refunded: BTreeMap<String, i64>,
+    /// The refund that the bank has sent back.
+    pub sent_back: Option<String>,
 }
 
 impl Payment {
@@ -110,6 +114,7 @@ impl Books {
             customers: BTreeMap::new(),
             emails: BTreeMap::new(),
             payments: BTreeMap::new(),
+            refunds_to_fail: 0,
             events: BTreeMap::new(),
             story: None,
         }

@@ -10,7 +10,9 @@ use super::{
     world::{OUTSIDE, World},
 };
 use async_trait::async_trait;
-use commands::gateway::{Creation, Ending, Gateway, GatewayError, NewPayment, Refund, Seen};
+use commands::gateway::{
+    Creation, Ending, FailedRefund, Gateway, GatewayError, NewPayment, Refund, Seen,
+};
 use events::Money;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
@@ -111,6 +113,7 @@ impl Gateway for Till {
                 processing: false,
                 ending: None,
                 refunded: BTreeMap::new(),
+                sent_back: None,
             };
             books.payments.insert(id.clone(), payment);
             Ok(Creation::Created(id.into()))
@@ -188,11 +191,35 @@ impl Gateway for Till {
                 return Err(format!("order {order_id}: {status:?}, but money is refunded"));
             }
             let payment = books.payments.get_mut(&id).unwrap();
-            payment.refunded.insert(refund.clone(), amount);
-            if payment.balance() < 0 {
-                return Err(format!("order {order_id}: more is refunded than was taken"));
+            if payment.sent_back.as_ref() != Some(&refund) {
+                let is_first = payment.refunded.is_empty() && payment.sent_back.is_none();
+                payment.refunded.insert(refund.clone(), amount);
+                if payment.balance() < 0 {
+                    return Err(format!("order {order_id}: more is refunded than was taken"));
+                }
+                if is_first && shop.world.once_in(3) {
+                    books.refunds_to_fail += 1;
+                    drop(books);
+                    send_back(shop, order_id, id, refund.clone());
+                }
             }
             Ok(Refund::Issued(refund.into()))
+        })
+        .await
+    }
+
+    async fn failed_refund(
+        &self,
+        key: &str,
+        payment_id: &str,
+    ) -> Result<Option<FailedRefund>, GatewayError> {
+        let (id, refund) = (payment_id.to_owned(), id_of("re", key));
+        self.call(move |shop| {
+            let books = shop.books();
+            let payment = books.payments.get(&id).ok_or("an unknown payment")?;
+            let failed = payment.sent_back.as_ref().filter(|failed| **failed == refund);
+            let code = "the account is closed".into();
+            Ok(failed.map(|failed| FailedRefund { refund_id: failed.as_str().into(), code }))
         })
         .await
     }
@@ -206,6 +233,35 @@ impl Gateway for Till {
         })
         .await
     }
+}
+
+/// Sends a refund back some time after the log says that it was made, and tells of it until the log
+/// says that it failed.
+fn send_back(shop: &Arc<Shop>, order: Uuid, id: String, refund: String) {
+    let (world, shop) = (Arc::clone(&shop.world), Arc::clone(shop));
+    let pause = Duration::from_millis(world.below(20_000));
+    let task = async move {
+        loop {
+            shop.world.sleep(pause).await;
+            {
+                let mut books = shop.books();
+                if books.orders[&order].refund_failed {
+                    books.refunds_to_fail -= 1;
+                    return;
+                }
+                if books.orders[&order].paid == Some(Paid::Refunded) {
+                    let payment = books.payments.get_mut(&id).unwrap();
+                    payment.refunded.remove(&refund);
+                    payment.sent_back = Some(refund.clone());
+                }
+            }
+            if let Some(payments) = shop.desk() {
+                // It is told again if this is not followed up.
+                let _ = payments.follow_up(&id).await;
+            }
+        }
+    };
+    world.spawn(OUTSIDE, Box::pin(task));
 }
 
 /// Processes a slow payment, which ends later even if the order has ended by then.

@@ -350,7 +350,8 @@ impl Run {
         let pending =
             |books: &Books| books.orders.values().any(|one| one.status == Status::Pending);
         let owing = self.processes.iter().any(|process| process.write_side.owing() > 0);
-        !owing && self.calls_over() && !pending(&self.shop.books())
+        let books = self.shop.books();
+        !owing && self.calls_over() && !pending(&books) && books.refunds_to_fail == 0
     }
 
     fn come_to_rest(&mut self) -> Result<(), Broken> {

@@ -57,6 +57,7 @@ pub struct Order {
     pub paid: Option<Paid>,
     pub was_confirmed: bool,
     pub expired: bool,
+    pub refund_failed: bool,
     pub stock_settled: bool,
     pub customer_settled: bool,
     /// The letters that events asked for.
@@ -91,6 +92,7 @@ impl Books {
                 paid: None,
                 was_confirmed: false,
                 expired: false,
+                refund_failed: false,
                 stock_settled: false,
                 customer_settled: false,
                 mails: BTreeMap::new(),
@@ -143,7 +145,15 @@ impl Books {
                 ensure!(Some(amount(refund.amount)) == order.total, "a refund of another sum");
                 order.paid = Some(Paid::Refunded);
             }
-            Event::RefundFailed(_) => return Err("no refund fails in this world".into()),
+            Event::RefundFailed(failed) => {
+                ensure!(order.paid == Some(Paid::Refunded), "a refund fails that was not made");
+                ensure!(failed.again && !order.refund_failed, "it is made again, once");
+                let of = self.payments.iter().filter(|(_, payment)| payment.order == id);
+                let sent_back = of.clone().find(|(_, payment)| payment.sent_back.is_some());
+                let (payment_id, _) = sent_back.ok_or("the bank has sent nothing back")?;
+                order.paid = Some(Paid::Captured(payment_id.clone()));
+                order.refund_failed = true;
+            }
             Event::Rejected(rejected) => {
                 order.expired = rejected.reason == RejectionReason::Expired;
                 order.moves(&[Status::Pending], Status::Rejected)?;
