@@ -6,6 +6,7 @@ use crate::{
     client::{Answer, Api, order_paid_by},
     failover::Broker,
     program::{self, Orphan, Program},
+    use_of_broker,
 };
 use futures::{StreamExt, stream};
 use orderlog::config::LogChoice;
@@ -201,6 +202,8 @@ async fn pending_orders_end_after_a_kill_without_anybody_asking() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pending_orders_end_after_a_kill_on_kafka() {
     let Some(log) = fresh_topic() else { return };
+    // It kills the program within the seconds that a slow payment takes.
+    use_of_broker::take_alone();
     pending_orders_end(ground(log).await).await;
 }
 

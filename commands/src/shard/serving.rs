@@ -100,7 +100,9 @@ impl Serving {
 
     /// Answers queries. The shard must know that it still owns the partition.
     pub fn answer(&mut self, queries: Vec<Query>) {
-        queries.into_iter().for_each(|query| self.answer_one(query));
+        for query in queries {
+            self.answer_one(query);
+        }
     }
 
     /// Answers a query from memory.

@@ -150,7 +150,7 @@ impl Gateway for Counting {
             Some(Whim::Panic) => panic!("the gateway's library panics"),
             Some(Whim::Hang) => {
                 self.whims.hangs.store(true, Ordering::SeqCst);
-                std::future::pending().await
+                return std::future::pending().await;
             }
             None => {}
         }

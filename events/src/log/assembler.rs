@@ -204,7 +204,9 @@ impl BatchReader {
     /// The errors of the adapter's reader.
     pub async fn next(&mut self) -> Result<Chunk, ReadError> {
         let RawChunk { records, foreign, next, at_end } = self.reader.next().await?;
-        foreign.into_iter().for_each(|offset| self.assembler.pass_over(offset));
+        for offset in foreign {
+            self.assembler.pass_over(offset);
+        }
         let mut batches = Vec::new();
         for raw in records {
             batches.extend(self.assembler.push(raw));

@@ -254,7 +254,7 @@ pub trait EventLog: Send + Sync + 'static {
     /// Resolves when this process can never append to the log again, although one that is started
     /// anew may be able to.
     async fn lost(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// A second instance of this log for background readers, if the adapter has one. Its own

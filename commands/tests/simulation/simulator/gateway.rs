@@ -245,7 +245,7 @@ fn send_back(shop: &Arc<Shop>, order: Uuid, id: String, refund: String) {
             shop.world.sleep(pause).await;
             {
                 let mut books = shop.books();
-                if books.orders[&order].refund_failed {
+                if books.orders[&order].refunds_failed > 0 {
                     books.refunds_to_fail -= 1;
                     return;
                 }

@@ -22,6 +22,7 @@ use commands::{
 use events::{
     Environment, Money, Partition, StreamId,
     log::{EventLog, memory::MemoryLog},
+    order::RejectionReason,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -399,7 +400,7 @@ impl Run {
         self.come_to_rest()?;
         let books = self.shop.books();
         let mut placed = books.orders.iter().filter(|(id, _)| !before.contains(id));
-        match placed.find(|(_, order)| order.expired) {
+        match placed.find(|(_, order)| order.rejection == Some(RejectionReason::Expired)) {
             Some((id, _)) => Err(format!("order {id} was placed in peace and expired")),
             None => Ok(()),
         }

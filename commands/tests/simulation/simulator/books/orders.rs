@@ -56,8 +56,8 @@ pub struct Order {
     pub total: Option<i64>,
     pub paid: Option<Paid>,
     pub was_confirmed: bool,
-    pub expired: bool,
-    pub refund_failed: bool,
+    pub rejection: Option<RejectionReason>,
+    pub refunds_failed: u32,
     pub stock_settled: bool,
     pub customer_settled: bool,
     /// The letters that events asked for.
@@ -91,8 +91,8 @@ impl Books {
                 total: None,
                 paid: None,
                 was_confirmed: false,
-                expired: false,
-                refund_failed: false,
+                rejection: None,
+                refunds_failed: 0,
                 stock_settled: false,
                 customer_settled: false,
                 mails: BTreeMap::new(),
@@ -147,15 +147,15 @@ impl Books {
             }
             Event::RefundFailed(failed) => {
                 ensure!(order.paid == Some(Paid::Refunded), "a refund fails that was not made");
-                ensure!(failed.again && !order.refund_failed, "it is made again, once");
+                ensure!(failed.again && order.refunds_failed == 0, "it is made again, once");
                 let of = self.payments.iter().filter(|(_, payment)| payment.order == id);
                 let sent_back = of.clone().find(|(_, payment)| payment.sent_back.is_some());
                 let (payment_id, _) = sent_back.ok_or("the bank has sent nothing back")?;
                 order.paid = Some(Paid::Captured(payment_id.clone()));
-                order.refund_failed = true;
+                order.refunds_failed += 1;
             }
             Event::Rejected(rejected) => {
-                order.expired = rejected.reason == RejectionReason::Expired;
+                order.rejection = Some(rejected.reason);
                 order.moves(&[Status::Pending], Status::Rejected)?;
             }
             Event::Confirmed(_) => {
