@@ -46,6 +46,8 @@ pub struct ReadinessBody {
     /// Number of parked streams of each read model that has any.
     #[schema(example = json!({ "orders": 1 }))]
     parked: BTreeMap<&'static str, i64>,
+    /// How far the time of events is ahead of the clock, in seconds: a clock was once wrong.
+    log_time_ahead_seconds: u64,
 }
 
 /// A partition of the log, as the write side of this node has it.
@@ -173,12 +175,15 @@ async fn look(app: &App) -> Result<ReadinessBody, Problem> {
         return Err(Problem::unavailable("there are no keys to check tokens with"));
     }
     let closed = shards.iter().filter(|shard| shard.state != ShardState::Open).map(describe);
+    let ahead = app.router.as_ref().map(commands::Router::log_time_ahead).unwrap_or_default();
+    metrics::gauge!("orderlog_log_time_ahead_seconds").set(ahead.as_secs_f64());
     let mut body = ReadinessBody {
         status: "ready",
         closed: closed.collect(),
         stopped: Vec::new(),
         stale: Vec::new(),
         parked: BTreeMap::new(),
+        log_time_ahead_seconds: ahead.as_secs(),
     };
     if let Some(reads) = &app.reads {
         let (stopped, stale, parked) = tokio::try_join!(

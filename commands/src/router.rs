@@ -2,7 +2,7 @@
 
 use crate::{
     request::{CommandError, Outcome, Request, StateView},
-    shard::{Message, Query, ShardHandle, ShardStatus},
+    shard::{LogClock, Message, Query, ShardHandle, ShardStatus},
 };
 use events::{Environment, Partition, StreamId, partitioner::partition_of};
 use std::{sync::Arc, time::Duration};
@@ -19,12 +19,23 @@ const RETRY_DELAY_MAX: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub struct Router {
     environment: Arc<dyn Environment>,
+    clock: Arc<LogClock>,
     shards: Arc<[ShardHandle]>,
 }
 
 impl Router {
-    pub(crate) fn new(environment: Arc<dyn Environment>, shards: Vec<ShardHandle>) -> Self {
-        Self { environment, shards: shards.into() }
+    pub(crate) fn new(
+        environment: Arc<dyn Environment>,
+        clock: Arc<LogClock>,
+        shards: Vec<ShardHandle>,
+    ) -> Self {
+        Self { environment, clock, shards: shards.into() }
+    }
+
+    /// How far log time is ahead of the wall clock: the clock of this machine, or of another that
+    /// wrote to the log, was once wrong, or is wrong now.
+    pub fn log_time_ahead(&self) -> Duration {
+        self.clock.ahead_of(self.environment.now())
     }
 
     /// The partition that contains a stream.

@@ -97,7 +97,7 @@ impl WriteSide {
                 drop(alive);
             }));
         }
-        let router = Router::new(Arc::clone(environment), handles);
+        let router = Router::new(Arc::clone(environment), clock, handles);
         let stops = [mail_stopped, stopped];
         let [mail, paying, effects] =
             Dispatcher::of(&board, router.clone(), outside, environment, stops);

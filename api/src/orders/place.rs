@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 /// The most lines of an order, counted before lines of one product are merged.
 const MAX_ITEMS: usize = 100;
-/// The most units of a line.
+/// The most units of a line, and of one product in an order.
 const MAX_QUANTITY: i64 = 1_000_000;
 
 /// The request to place an order.
@@ -144,23 +144,25 @@ fn validate(body: &PlaceOrderRequest) -> Result<Asked, Problem> {
     let address = validator.optional(address, "/shipping_address", ADDRESS);
     validator.end()?;
     let (payment_method, shipping_address) = (method.into(), address.map(Private::from));
-    Ok(Asked { lines: merged(&body.items)?, payment_method, shipping_address })
+    let lines = merged(&body.items);
+    let mut validator = Validator::default();
+    let in_bounds = lines.iter().all(|line| line.quantity <= MAX_QUANTITY);
+    let rule = "must have at most 1000000 units of one product, all its lines together";
+    validator.check(in_bounds, "/items", rule);
+    validator.end()?;
+    Ok(Asked { lines, payment_method, shipping_address })
 }
 
 /// One line for each product, in the order in which the products are first named.
-fn merged(items: &[OrderItemRequest]) -> Result<Vec<Line>, Problem> {
+fn merged(items: &[OrderItemRequest]) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::with_capacity(items.len());
     for &OrderItemRequest { product_id, quantity } in items {
         match lines.iter_mut().find(|line| line.product_id == product_id) {
-            Some(line) => {
-                line.quantity = line.quantity.checked_add(quantity).ok_or_else(|| {
-                    Problem::new(Kind::ValidationFailed, "the quantity of one product is too large")
-                })?;
-            }
+            Some(line) => line.quantity = line.quantity.saturating_add(quantity),
             None => lines.push(Line { product_id, quantity }),
         }
     }
-    Ok(lines)
+    lines
 }
 
 /// The shipping address, sealed with the customer's key. A retry does not place the order again, so
@@ -215,6 +217,8 @@ mod tests {
             pointers(&request(&[(1, 0), (2, 1), (3, -1), (4, 1 << 40)])),
             ["/items/0/quantity", "/items/2/quantity", "/items/3/quantity"]
         );
+        let twice = request(&[(1, 600_000), (2, 1), (1, 600_000)]);
+        assert_eq!(pointers(&twice), ["/items"], "of one product");
         let mut nul = request(&[(1, 1)]);
         nul.payment_method = "pm\0".into();
         nul.shipping_address = Some("".into());

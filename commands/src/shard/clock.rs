@@ -1,7 +1,10 @@
 //! Log time across the partitions of a process.
 
 use events::Timestamp;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::{
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
 
 /// The latest log time that this process has seen, in any partition.
 ///
@@ -25,5 +28,10 @@ impl LogClock {
     pub(crate) fn at(&self, now: Timestamp) -> Timestamp {
         let latest = Timestamp::from_timestamp_micros(self.latest.load(Ordering::Acquire));
         latest.map_or(now, |latest| latest.max(now))
+    }
+
+    /// How far log time is ahead of the wall clock, which says `now`.
+    pub(crate) fn ahead_of(&self, now: Timestamp) -> Duration {
+        (self.at(now) - now).to_std().unwrap_or_default()
     }
 }

@@ -82,7 +82,7 @@ async fn every_request_is_one_that_stripe_takes() {
     let (declined, _) = create("pm_card_declined").await;
     let no_money = Some(Ending::Declined("insufficient_funds".into()));
     assert_eq!(gateway.capture(&declined).await.unwrap(), no_money);
-    assert_eq!(stripe.shown_to_mock(), 16);
+    assert_eq!(stripe.shown_to_mock(), 18);
     stripe.check();
 }
 
