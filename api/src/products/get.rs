@@ -31,6 +31,7 @@ use std::sync::Arc;
     responses(
         (status = 200, description = "The product.", body = ProductBody),
         (status = 400, description = "`invalid-parameter`"),
+        (status = 403, description = "`forbidden`: `as_of` is for staff"),
         (status = 404, description = "`not-found`"),
     ),
     security(()),

@@ -208,8 +208,7 @@ impl Exchange {
     }
 
     fn is_acknowledgement(&self, answer: &Answer) -> bool {
-        let rejected =
-            answer.body["order_id"].is_string() || answer.problem.as_deref() == Some("email-taken");
+        let rejected = answer.body["order_id"].is_string();
         answer.status < 300 || (self.command.creates() && rejected)
     }
 
@@ -218,8 +217,13 @@ impl Exchange {
         if self.acknowledgement().is_some() {
             return Outcome::Acknowledged;
         }
-        let open =
-            |reply: &Reply| matches!(reply, Reply::Unknown(_) | Reply::Accepted | Reply::Wrong(_));
+        let open = |reply: &Reply| match reply {
+            Reply::Unknown(_) | Reply::Accepted | Reply::Wrong(_) => true,
+            // Of two at the same time, the loser's refusal is part of the history; otherwise a taken
+            // address leaves nothing behind.
+            Reply::Final(answer) => answer.problem.as_deref() == Some("email-taken"),
+            _ => false,
+        };
         if self.replies.is_empty() || self.replies.iter().any(open) {
             return Outcome::Unknown;
         }

@@ -374,7 +374,8 @@ async fn answer(request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
 fn difference(command: &Command, first: &Answer, again: &Answer) -> Option<String> {
     // A command that changed nothing is decided anew. The checks of the log find out whether that
     // is right here.
-    let may_be_nothing = matches!(command.action, Action::Cancel { .. } | Action::Move { .. });
+    let may_be_nothing = matches!(command.action, Action::Cancel { .. } | Action::Move { .. })
+        || first.problem.as_deref() == Some("email-taken");
     if may_be_nothing && !again.replayed {
         return None;
     }
