@@ -7,9 +7,9 @@
 //! one whose address the customer has left, owes a release of that address.
 //!
 //! Erasing a customer gives up every address and owes the destruction of all that belongs to the
-//! customer ([`Belonging`]), whatever else is in progress. An answer to an earlier request that arrives afterwards has no
-//! effect, and the release undoes that request at the address. Orders that were opened before go
-//! on.
+//! customer ([`Belonging`]), whatever else is in progress. An answer to an earlier request that
+//! arrives afterwards has no effect, and the release undoes that request at the address. Orders that
+//! were opened before go on.
 
 mod command;
 mod decide;

@@ -237,9 +237,9 @@ impl Order {
                 let owes =
                     if failed.again { PaymentState::Captured } else { PaymentState::RefundRefused };
                 self.pay(owes, None);
-                self.payment = self.payment.take().map(|payment| {
-                    Arc::new(Payment { refund: failed.refund + 1, ..Payment::clone(&payment) })
-                });
+                if let Some(payment) = &mut self.payment {
+                    Arc::make_mut(payment).refund = failed.refund + 1;
+                }
             }
             Event::Confirmed(confirmed) => {
                 self.was_confirmed = true;

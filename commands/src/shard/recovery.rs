@@ -125,31 +125,23 @@ impl Dormant {
         Ok(())
     }
 
-    /// Opens the partition again, unless another process has claimed it since. A process that was
-    /// suspended must not take back what another process has claimed.
-    pub async fn reopen(
+    /// Opens the partition. It reads first and fences last: meanwhile a process that owns the
+    /// partition goes on serving it. With `reopening` it gives way if another process has claimed
+    /// the partition: a process that was suspended must not take back what another one has claimed.
+    pub async fn open(
         &mut self,
         log: &dyn EventLog,
         environment: &dyn Environment,
         node: Uuid,
+        reopening: bool,
     ) -> Result<Opened, NotOpened> {
         self.catch_up(log).await?;
         match self.claim {
-            Some((term, owner)) if owner != node => Ok(Opened::Foreign { term, node: owner }),
-            _ => self.open(log, environment, node, true).await,
+            Some((term, owner)) if reopening && owner != node => {
+                Ok(Opened::Foreign { term, node: owner })
+            }
+            _ => self.take(log, environment, node, reopening).await,
         }
-    }
-
-    /// Opens the partition for the first time. It reads first and fences last: meanwhile the process
-    /// that owns the partition goes on serving it.
-    pub async fn take_over(
-        &mut self,
-        log: &dyn EventLog,
-        environment: &dyn Environment,
-        node: Uuid,
-    ) -> Result<Opened, NotOpened> {
-        self.catch_up(log).await?;
-        self.open(log, environment, node, false).await
     }
 
     /// Reads the log to its end, to find out who owns the partition now.
@@ -169,7 +161,7 @@ impl Dormant {
     /// later one would prove nothing, because the claim may have been read long after it was
     /// appended, and another process may have claimed the partition since. A process that `yields`
     /// stops if it meets another process's claim.
-    async fn open(
+    async fn take(
         &mut self,
         log: &dyn EventLog,
         environment: &dyn Environment,

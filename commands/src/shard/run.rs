@@ -182,13 +182,7 @@ impl Shard {
         }
         loop {
             let (log, node) = (Arc::clone(&self.log), self.node);
-            let opening = async {
-                if reopening {
-                    dormant.reopen(&*log, &*environment, node).await
-                } else {
-                    dormant.take_over(&*log, &*environment, node).await
-                }
-            };
+            let opening = dormant.open(&*log, &*environment, node, reopening);
             match self.patiently(opening).await? {
                 Ok(Opened::Serving { writer, began }) => return Some((writer, began)),
                 Ok(Opened::Foreign { term, node }) => {

@@ -158,7 +158,8 @@ impl Gateway for StripeGateway {
         payment_id: &str,
         amount: Money,
     ) -> Result<Refund, GatewayError> {
-        Ok(refund::refund(&self.client, key, payment_id, amount).await?)
+        let intent = self.intent(payment_id).await?;
+        Ok(refund::refund(&self.client, key, &intent, amount).await?)
     }
 
     async fn failed_refund(

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 /// How often one call asks for what is left. Somebody may refund a part in Stripe's dashboard
 /// meanwhile.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 4;
 
 /// The code of a refund that failed for no reason that Stripe tells.
 const FAILED: &str = "refund_failed";
@@ -64,25 +64,26 @@ impl Refunds {
 pub(super) async fn refund(
     client: &Client,
     key: &str,
-    payment_id: &str,
+    intent: &Intent,
     captured: Money,
 ) -> Result<Refund, Failure> {
-    let intent: Intent = client.get(&format!("payment_intents/{payment_id}"), &[]).await?;
+    let payment_id = &*intent.id;
     // The amount was captured, so it fits Stripe's units.
     let captured = amount::of_stripe(captured).unwrap_or_default();
     let received = intent.amount_received.unwrap_or(captured);
     // What was asked for and refused, and why.
     let mut refused: Option<(i64, Arc<str>)> = None;
-    for _ in 0..=ROUNDS {
+    for _ in 0..ROUNDS {
         let before = Refunds::of(client, payment_id).await?;
         if let Some(done) = before.alive().find(|refund| refund.is_under(key)) {
             return Ok(Refund::Issued(Arc::clone(&done.id)));
         }
         let left = received - before.given_back();
-        match before.alive().next() {
-            // Someone refunded all of it in Stripe's dashboard.
-            Some(done) if left <= 0 => return Ok(Refund::Issued(Arc::clone(&done.id))),
-            _ => {}
+        // Someone refunded all of it in Stripe's dashboard.
+        if left <= 0
+            && let Some(done) = before.alive().next()
+        {
+            return Ok(Refund::Issued(Arc::clone(&done.id)));
         }
         if let Some((_, code)) = refused.take().filter(|(asked, _)| *asked == left) {
             return Ok(Refund::Refused(code));

@@ -63,8 +63,8 @@ struct Drained {
     /// Whether the library reported the end of the partition and no record after it.
     eof: bool,
     failed: Option<ReadError>,
-    /// A record of ours that was handed over but cannot be decoded. Reading continues at this record, not
-    /// after it.
+    /// A record of ours that was handed over but cannot be decoded. Reading continues at this
+    /// record, not after it.
     refused: Option<Offset>,
 }
 
@@ -179,10 +179,12 @@ impl KafkaReader {
             let source = format!("offset {offset} came after {place}").into();
             return Err(ReadError::Unavailable(source));
         }
-        if record::is_foreign(message) {
-            return Ok(None);
+        match record::read(message, bodies) {
+            Ok(raw) => Ok(Some(raw)),
+            // Each access to a header is slow, so only what does not read is looked at again.
+            Err(_) if record::is_foreign(message) => Ok(None),
+            Err(error) => Err(self.damaged(offset, error)),
         }
-        record::read(message, bodies).map(Some).map_err(|error| self.damaged(offset, error))
     }
 
     fn report(&self, foreign: &[Offset]) {
