@@ -4,6 +4,7 @@
 //! written. It may be written with separators and in the digits of any script.
 
 use super::text::digit;
+use commands::mail::Address;
 use unicode_normalization::UnicodeNormalization;
 use uuid::Uuid;
 
@@ -11,8 +12,8 @@ use uuid::Uuid;
 const LENGTH: std::ops::RangeInclusive<usize> = 13..=19;
 /// The most digits of an international telephone number (E.164).
 const TELEPHONE: usize = 15;
-/// Length of a UUID with its hyphens.
-const ID: usize = 36;
+/// Lengths of a UUID with its hyphens and without them.
+const IDS: [usize; 2] = [36, 32];
 
 /// Digits that only separators divide: no letter stands between two of them.
 #[derive(Default)]
@@ -25,9 +26,11 @@ struct Run {
 }
 
 /// Whether `text` holds what may be the number of a payment card: 13 to 19 digits with a correct
-/// check digit. An id of this program's form is none, and neither are an ISBN and a telephone
-/// number that begins with a plus sign.
+/// check digit. A UUID is none, and neither are an ISBN and a telephone number that begins with a
+/// plus sign. In an e-mail address, which is often made of a telephone number or another number, it
+/// must also begin like a number that some network issues.
 pub fn holds_card(text: &str) -> bool {
+    let address = text.trim().parse::<Address>().is_ok();
     let mut run = Run::default();
     let (mut in_group, mut before) = (false, ' ');
     for c in without_ids(text).nfkc() {
@@ -40,20 +43,20 @@ pub fn holds_card(text: &str) -> bool {
             in_group = true;
         } else {
             in_group = false;
-            if c.is_alphabetic() && std::mem::take(&mut run).holds_card() {
+            if c.is_alphabetic() && std::mem::take(&mut run).holds_card(address) {
                 return true;
             }
         }
         before = c;
     }
-    run.holds_card()
+    run.holds_card(address)
 }
 
 impl Run {
     /// A run of the right length needs only the check digit. Within a run (a card's number and its
     /// date, or two numbers) whole groups must also begin like a number that some network issues,
     /// because many more stretches are tried there.
-    fn holds_card(&self) -> bool {
+    fn holds_card(&self, address: bool) -> bool {
         let Self { digits, starts, plus } = self;
         if *plus && digits.len() <= TELEPHONE {
             return false;
@@ -62,7 +65,7 @@ impl Run {
         starts.iter().any(|&start| {
             ends().filter(|end| *end > start && LENGTH.contains(&(end - start))).any(|end| {
                 let number = &digits[start..end];
-                let whole = number.len() == digits.len();
+                let whole = !address && number.len() == digits.len();
                 passes_luhn(number) && !is_isbn(number) && (whole || is_issued(number))
             })
         })
@@ -75,7 +78,10 @@ fn without_ids(text: &str) -> String {
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
         let begins = !kept.ends_with(char::is_alphanumeric);
-        let id = rest.get(..ID).filter(|id| begins && Uuid::try_parse(id).is_ok());
+        let id = IDS.iter().filter_map(|length| rest.get(..*length)).find(|id| {
+            let ends = !rest[id.len()..].starts_with(char::is_alphanumeric);
+            begins && ends && Uuid::try_parse(id).is_ok()
+        });
         kept.push(if id.is_some() { 'x' } else { c });
         rest = &rest[id.map_or(c.len_utf8(), str::len)..];
     }
@@ -147,6 +153,8 @@ mod tests {
             "4222222222222",
             "6304000000000000 or 12",
             "6205500000000000004",
+            "4242424242424242@shop.example",
+            "ann4242424242424242@shop.example",
         ] {
             assert!(holds_card(text), "{text:?}");
         }
@@ -168,6 +176,9 @@ mod tests {
             "ISBN 978-0-306-40615-7, 979-8-88645-174-0",
             "from 2026-11-28 10:00 to 2026-11-29 12:00",
             "4242 of 4242, 4242 and 4242",
+            "reader-01a2266933307000800012345670abcd@shop.example",
+            "8613812345678@shop.example",
+            "01a22669333070008000123456780000",
         ] {
             assert!(!holds_card(text), "{text:?}");
         }
@@ -176,5 +187,7 @@ mod tests {
         let id =
             |n: u128| Uuid::from_u128(n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
         assert!((0..1_000).all(|n| !holds_card(&id(n).to_string())));
+        let address = |n| format!("reader-{}@shop.example", id(n).simple());
+        assert!((0..10_000).all(|n| !holds_card(&address(n))));
     }
 }
