@@ -160,7 +160,9 @@ impl Letter {
                 RefundState::Pending | RefundState::Failed => {
                     Some("We will refund the amount you paid.")
                 }
-                RefundState::Done => Some("We have refunded the amount you paid."),
+                RefundState::Done => Some(
+                    "We have sent back the amount you paid. Your bank may take some days to show it.",
+                ),
             },
         }
     }

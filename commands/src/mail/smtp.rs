@@ -3,16 +3,14 @@
 use super::{
     Letter, MailError, Mailer, Sender,
     files::Folder,
-    session::{hand_over, of_server},
+    session::{Session, Wire, of_server},
 };
 use async_trait::async_trait;
-use lettre::transport::smtp::{
-    Error, SMTP_PORT, SUBMISSION_PORT, SUBMISSIONS_PORT,
-    authentication::{Credentials, DEFAULT_MECHANISMS},
-    client::{AsyncSmtpConnection, Tls, TlsParameters},
-    extension::ClientId,
-};
+use mail_send::{Credentials, Error, SmtpClient, smtp::AssertReply};
 use percent_encoding::percent_decode_str;
+use rustls::{ClientConfig, crypto::ring, pki_types::ServerName};
+use rustls_platform_verifier::BuilderVerifierExt;
+use smtp_proto::{AUTH_LOGIN, AUTH_PLAIN, EXT_START_TLS};
 use std::{
     fmt,
     path::Path,
@@ -20,11 +18,15 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::time::Instant;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+use tokio_rustls::TlsConnector;
 use url::Url;
 use uuid::Uuid;
 
-/// How long the server may take to accept a connection.
+/// How long the server may take to accept a connection, and to answer.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How long a connection that is not in use is kept for the next letter.
@@ -60,62 +62,127 @@ impl fmt::Debug for SmtpUrl {
     }
 }
 
+/// The ports of SMTP, of submission with STARTTLS and of submission over TLS (RFC 5321, 6409, 8314).
+const SMTP: u16 = 25;
+const SUBMISSION: u16 = 587;
+const SUBMISSIONS: u16 = 465;
+
+/// How the connection is encrypted.
+enum Tls {
+    /// It is not.
+    None,
+    /// With STARTTLS, if the server offers that.
+    Opportunistic(TlsConnector),
+    /// With STARTTLS.
+    Required(TlsConnector),
+    /// From the first byte on.
+    Wrapper(TlsConnector),
+}
+
 /// Where the mail server is, and how to talk to it.
 struct Server {
     host: String,
     port: u16,
     tls: Tls,
-    credentials: Option<Credentials>,
+    credentials: Option<Credentials<String>>,
     /// The name that the program greets the server with.
-    name: ClientId,
+    name: String,
 }
 
 impl Server {
     /// The server of a URL. The path, if there is one, is the name to greet with.
     fn of(url: &str) -> Option<Self> {
         let url = Url::parse(url).ok()?;
-        let host = url.host_str().filter(|host| !host.is_empty())?.to_owned();
-        let parameters = || TlsParameters::new(host.clone()).ok();
-        let wanted = url.query_pairs().find(|(name, _)| name == "tls").map(|(_, value)| value);
-        let (tls, port) = match (url.scheme(), wanted.as_deref()) {
-            ("smtp", None) => (Tls::None, SMTP_PORT),
-            ("smtp", Some("required")) => (Tls::Required(parameters()?), SUBMISSION_PORT),
-            ("smtp", Some("opportunistic")) => (Tls::Opportunistic(parameters()?), SUBMISSION_PORT),
-            ("smtps", _) => (Tls::Wrapper(parameters()?), SUBMISSIONS_PORT),
+        // An address of IPv6 stands in brackets.
+        let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
+        if host.is_empty() {
+            return None;
+        }
+        let connector = || connector(&host);
+        // What is misspelt must not be taken for no wish: the password would go in clear.
+        let wishes: Vec<_> = url.query_pairs().collect();
+        let wanted = match wishes.as_slice() {
+            [] => None,
+            [(name, value)] if name == "tls" => Some(&**value),
+            _ => return None,
+        };
+        let (tls, port) = match (url.scheme(), wanted) {
+            ("smtp", None) => (Tls::None, SMTP),
+            ("smtp", Some("required")) => (Tls::Required(connector()?), SUBMISSION),
+            ("smtp", Some("opportunistic")) => (Tls::Opportunistic(connector()?), SUBMISSION),
+            ("smtps", None) => (Tls::Wrapper(connector()?), SUBMISSIONS),
             _ => return None,
         };
         let plain = |text: &str| Some(percent_decode_str(text).decode_utf8().ok()?.into_owned());
-        let credentials = match url.password() {
-            Some(password) => Some(Credentials::new(plain(url.username())?, plain(password)?)),
-            None => None,
+        let credentials = match (url.username(), url.password()) {
+            ("", None) => None,
+            ("", Some(_)) | (_, None) => return None,
+            (name, Some(password)) => Some(Credentials::new(plain(name)?, plain(password)?)),
         };
         let name = match url.path().trim_matches('/') {
-            "" => ClientId::default(),
-            name => ClientId::Domain(name.to_owned()),
+            "" => gethostname::gethostname().to_string_lossy().into_owned(),
+            name => name.to_owned(),
         };
         Some(Self { port: url.port().unwrap_or(port), host, tls, credentials, name })
     }
 
-    async fn connect(&self) -> Result<AsyncSmtpConnection, Error> {
+    /// Connects, encrypts the connection and signs in.
+    async fn connect(&self) -> Result<Session, Error> {
         let Self { host, port, tls, credentials, name } = self;
-        let wrapped = match tls {
-            Tls::Wrapper(parameters) => Some(parameters.clone()),
-            Tls::None | Tls::Opportunistic(_) | Tls::Required(_) => None,
-        };
-        let at = (host.as_str(), *port);
-        let mut connection =
-            AsyncSmtpConnection::connect_tokio1(at, Some(TIMEOUT), name, wrapped, None).await?;
-        match tls {
-            Tls::Opportunistic(parameters) if connection.can_starttls() => {
-                connection.starttls(parameters.clone(), name).await?;
+        let stream = TcpStream::connect((host.as_str(), *port)).await?;
+        stream.set_nodelay(true)?;
+        let mut client = SmtpClient { stream, timeout: TIMEOUT };
+        let mut client = match tls {
+            Tls::Wrapper(connector) => {
+                let mut client = client.into_tls(connector, host).await?;
+                client.read().await?.assert_positive_completion()?;
+                boxed(client)
             }
-            Tls::Required(parameters) => connection.starttls(parameters.clone(), name).await?,
-            Tls::None | Tls::Opportunistic(_) | Tls::Wrapper(_) => {}
-        }
+            Tls::None => {
+                client.read().await?.assert_positive_completion()?;
+                boxed(client)
+            }
+            Tls::Opportunistic(connector) | Tls::Required(connector) => {
+                client.read().await?.assert_positive_completion()?;
+                if client.ehlo(name).await?.has_capability(EXT_START_TLS) {
+                    boxed(client.start_tls(connector, host).await?)
+                } else if matches!(tls, Tls::Required(_)) {
+                    return Err(Error::MissingStartTls);
+                } else {
+                    boxed(client)
+                }
+            }
+        };
+        let mut offers = client.ehlo(name).await?;
         if let Some(credentials) = credentials {
-            connection.auth(DEFAULT_MECHANISMS, credentials).await?;
+            offers.auth_mechanisms &= AUTH_PLAIN | AUTH_LOGIN;
+            client.authenticate(credentials, &offers).await?;
         }
-        Ok(connection)
+        Ok(Session::new(client, offers.capabilities))
+    }
+}
+
+fn boxed(client: SmtpClient<impl Wire + 'static>) -> SmtpClient<Box<dyn Wire>> {
+    SmtpClient { stream: Box::new(client.stream), timeout: client.timeout }
+}
+
+/// What encrypts connections to `host`, whose certificate must be good for the system. `None` if the
+/// name cannot be in a certificate.
+fn connector(host: &str) -> Option<TlsConnector> {
+    ServerName::try_from(host).ok()?;
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let config = config.with_safe_default_protocol_versions().ok()?;
+    let config = config.with_platform_verifier().ok()?.with_no_client_auth();
+    Some(TlsConnector::from(Arc::new(config)))
+}
+
+/// Why no connection came about. The server's words are not passed on.
+fn not_connected(error: Error) -> MailError {
+    match error {
+        Error::UnexpectedReply(reply) | Error::AuthenticationFailed(reply) => {
+            of_server(reply.code())
+        }
+        error => MailError::unavailable(error),
     }
 }
 
@@ -124,7 +191,7 @@ pub struct SmtpMailer {
     server: Server,
     /// Connections that are not in use, with the time since when. There are never more than letters
     /// are sent at once.
-    idle: Mutex<Vec<(AsyncSmtpConnection, Instant)>>,
+    idle: Mutex<Vec<(Session, Instant)>>,
     /// May hold letters from a time when no mail server was configured.
     folder: Folder,
     sender: Sender,
@@ -153,25 +220,27 @@ impl SmtpMailer {
     }
 
     /// A connection that is still good, or a new one.
-    async fn connection(&self) -> Result<AsyncSmtpConnection, MailError> {
-        while let Some(mut connection) = self.take_idle() {
-            if connection.test_connected().await {
-                return Ok(connection);
+    #[expect(clippy::disallowed_methods, reason = "a real server keeps real time")]
+    async fn session(&self) -> Result<Session, MailError> {
+        while let Some(mut session) = self.take_idle() {
+            if session.is_alive().await {
+                return Ok(session);
             }
         }
-        self.server.connect().await.map_err(|error| of_server(&error))
+        let connected = timeout(TIMEOUT, self.server.connect()).await;
+        connected.unwrap_or(Err(Error::Timeout)).map_err(not_connected)
     }
 
     /// Takes the connection that was used last, and drops those that were not used for long.
-    fn take_idle(&self) -> Option<AsyncSmtpConnection> {
+    fn take_idle(&self) -> Option<Session> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|(_, since)| since.elapsed() < IDLE);
-        idle.pop().map(|(connection, _)| connection)
+        idle.pop().map(|(session, _)| session)
     }
 
-    fn keep(&self, connection: AsyncSmtpConnection) {
+    fn keep(&self, session: Session) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.push((connection, Instant::now()));
+        idle.push((session, Instant::now()));
     }
 }
 
@@ -180,14 +249,14 @@ impl Mailer for SmtpMailer {
     async fn send(&self, letter: &Letter) -> Result<Arc<str>, MailError> {
         let id = letter.message_id(self.sender.domain());
         let message = letter.message(&self.sender)?;
-        let mut connection = self.connection().await?;
-        match hand_over(&mut connection, &message).await {
+        let mut session = self.session().await?;
+        match session.hand_over(&message).await {
             Ok(()) => {
-                self.keep(connection);
+                self.keep(session);
                 Ok(id.into())
             }
             Err(error) => {
-                connection.abort().await;
+                session.end().await;
                 Err(match error {
                     MailError::PutOff(code) if letter.waited() >= self.give_up => {
                         MailError::Refused(code)
@@ -219,7 +288,20 @@ mod tests {
             assert!(!shown.contains("secret") && !shown.contains("p%40ss"), "{shown}");
             assert!(shown.contains("mail.example") || shown.contains("localhost"), "{shown}");
         }
-        for bad in ["", "mail.example", "http://mail.example", "smtp://h?tls=maybe", "smtps://"] {
+        for bad in [
+            "",
+            "mail.example",
+            "http://mail.example",
+            "smtps://",
+            "smtp://h?tls=maybe",
+            "smtp://h?tls=Required",
+            "smtp://h?TLS=required",
+            "smtp://h?ssl=required",
+            "smtp://h?tls=required&starttls=1",
+            "smtps://h?tls=required",
+            "smtp://me@h",
+            "smtp://:secret@h",
+        ] {
             assert_eq!(bad.parse::<SmtpUrl>(), Err(SmtpUrlError), "{bad}");
         }
     }

@@ -47,6 +47,7 @@ with_a_server!(
     a_refusal_of_the_moment_is_tried_again_and_one_for_good_is_recorded,
     a_letter_that_can_never_be_taken_is_settled_and_holds_up_no_other,
     an_answer_that_is_not_about_the_letter_settles_none,
+    only_the_code_of_an_answer_counts_and_what_has_none_settles_the_letter,
     a_server_that_stalls_holds_no_order_up,
 );
 
@@ -241,6 +242,31 @@ mod scenario {
             assert!(Books::read(&*app.log()).await.orders[&waits].mails_refused.is_empty());
             server.set(Mood::Takes);
             assert_eq!(app.settled().await.orders[&waits].mails_sent.len(), 1, "{mood:?}");
+        }
+    }
+
+    pub async fn only_the_code_of_an_answer_counts_and_what_has_none_settles_the_letter(
+        app: &TestApp,
+        server: &Server,
+    ) {
+        let place = buyer(app, "carl@x.example").await;
+        for answer in ["250", "250\tok", "250-one\r\n251 two", "250 2.0.0 für Sie"] {
+            server.set(Mood::TakesWith(answer));
+            let sent = place().await;
+            assert_eq!(app.settled().await.orders[&sent].mails_sent.len(), 1, "{answer}");
+        }
+        // It may have taken the letter, which must not come again and again.
+        server.set(Mood::TakesWith("HTTP/1.1 200 OK"));
+        let unclear = place().await;
+        let refused = vec![(Mail::Confirmed, "smtp-unreadable".to_owned())];
+        assert_eq!(app.settled().await.orders[&unclear].mails_refused, refused);
+        assert!(server.message_ids().values().all(|times| *times == 1));
+        for (answer, code) in [("550", "smtp-550"), ("571 5.7.1 nein", "smtp-571")] {
+            server.set(Mood::Answers(answer));
+            let refused = place().await;
+            let books = app.settled().await;
+            let letters = &books.orders[&refused].mails_refused;
+            assert_eq!(letters, &[(Mail::Confirmed, code.to_owned())]);
         }
     }
 

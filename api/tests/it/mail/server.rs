@@ -28,6 +28,8 @@ pub enum Mood {
     AnswersSender(&'static str),
     /// Gives this answer to every text.
     AnswersText(&'static str),
+    /// Accepts them with this answer.
+    TakesWith(&'static str),
     /// Accepts them and does not know SMTPUTF8.
     TakesAscii,
     /// Accepts them but never answers.
@@ -199,7 +201,12 @@ async fn talk(stream: TcpStream, state: Arc<State>) -> io::Result<()> {
                 if mood() == Mood::Holds {
                     std::future::pending::<()>().await;
                 }
-                say(&mut wire, "250 taken").await?;
+                let taken = mood();
+                say(
+                    &mut wire,
+                    if let Mood::TakesWith(answer) = taken { answer } else { "250 taken" },
+                )
+                .await?;
             }
             "QUIT" => return say(&mut wire, "221 bye").await,
             _ => say(&mut wire, "250 ok").await?,
