@@ -153,7 +153,7 @@ impl Payments {
 /// repeated notice is the same command.
 fn notice_of(ending: &Ending) -> &'static str {
     match ending {
-        Ending::Captured | Ending::CapturedInPart(_) => "notice/captured",
+        Ending::Captured | Ending::Received(_) => "notice/captured",
         Ending::Declined(_) => "notice/declined",
         Ending::Voided => "notice/voided",
     }

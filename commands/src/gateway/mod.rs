@@ -31,8 +31,8 @@ pub struct GatewayError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 pub enum Ending {
     /// The money was taken.
     Captured,
-    /// Only this part of the money was taken.
-    CapturedInPart(Money),
+    /// This much money was taken, as the gateway says. The order compares it with its total.
+    Received(Money),
     /// The gateway declined it. Contains the gateway's code for the reason.
     Declined(Arc<str>),
     /// It was cancelled before money moved.
@@ -68,6 +68,8 @@ pub enum Refund {
     Issued(Arc<str>),
     /// The gateway refuses, and would refuse again. Contains its code for the reason.
     Refused(Arc<str>),
+    /// The gateway made the refund, and it failed.
+    Failed(FailedRefund),
 }
 
 /// A refund that the gateway had accepted and that failed later.

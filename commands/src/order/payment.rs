@@ -65,8 +65,10 @@ impl Order {
         let captured = PaymentCaptured { ordinal, amount }.into();
         Ok(match payment.state {
             PaymentState::Started if status == Status::Pending => {
-                // Less was taken than is to be paid. What was taken goes back.
-                let end = if amount.amount < payment.amount.amount {
+                // Less was taken than is to be paid, or other money. What was taken goes back.
+                let is_short = amount.currency != payment.amount.currency
+                    || amount.amount < payment.amount.amount;
+                let end = if is_short {
                     Rejected { decline_code: Some(SHORT.into()), ..declined() }.into()
                 } else {
                     Confirmed { mail: true }.into()

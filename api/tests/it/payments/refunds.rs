@@ -11,6 +11,8 @@ on_both_logs!(
     what_is_left_of_a_payment_goes_back,
     a_refund_that_is_refused_is_shown_and_waits_for_a_person,
     a_refund_that_fails_later_is_made_again,
+    a_refund_that_fails_at_once_is_made_again_a_few_times,
+    a_payment_that_was_altered_at_the_gateway_confirms_nothing,
     a_payment_of_which_only_a_part_was_taken_confirms_nothing,
 );
 
@@ -24,6 +26,13 @@ impl Paid {
         let history = self.app.staff.get(&format!("/orders/{order}/history")).expect(200).await;
         let items = history.body["items"].as_array().unwrap().clone();
         items.iter().map(|event| event["type"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// How many refunds of an order were made, and how many failed.
+    async fn refunds(&self, order: Uuid) -> (usize, usize) {
+        let types = self.types(order).await;
+        let count = |name: &str| types.iter().filter(|it| *it == name).count();
+        (count("RefundIssued"), count("RefundFailed"))
     }
 
     async fn notify_about(&self, kind: &str, object: &str, payment: &str) {
@@ -69,20 +78,51 @@ mod scenario {
         shop.app.settled().await;
         shop.stripe.fail_refund(&payment);
         shop.notify_about("refund.failed", "refund", &payment).await;
-        let refunds = async || {
-            let types = shop.types(order).await;
-            let count = |name: &str| types.iter().filter(|it| *it == name).count();
-            (count("RefundIssued"), count("RefundFailed"))
-        };
-        eventually("it is refunded again", async || (refunds().await == (2, 1)).then_some(()))
-            .await;
+        eventually("it is refunded again", async || {
+            (shop.refunds(order).await == (2, 1)).then_some(())
+        })
+        .await;
         // The same notice again, late.
         shop.notify_about("refund.failed", "refund", &payment).await;
         shop.app.settled().await;
-        assert_eq!(refunds().await, (2, 1));
+        assert_eq!(shop.refunds(order).await, (2, 1));
         shop.shows(order, "refund", "done").await;
         let (taken, given_back) = shop.stripe.amounts(&payment);
         assert_eq!(given_back, taken);
+    }
+
+    pub async fn a_refund_that_fails_at_once_is_made_again_a_few_times(shop: &Paid) {
+        let (order, payment) = shop.paid_order().await;
+        shop.stripe.fail_refunds(1);
+        shop.cancel(order).await;
+        eventually("it is refunded again", async || {
+            (shop.refunds(order).await == (2, 1)).then_some(())
+        })
+        .await;
+        shop.shows(order, "refund", "done").await;
+        let (taken, given_back) = shop.stripe.amounts(&payment);
+        assert_eq!(given_back, taken);
+
+        let (order, payment) = shop.paid_order().await;
+        shop.stripe.fail_refunds(10);
+        shop.cancel(order).await;
+        eventually("it is given up", async || (shop.refunds(order).await == (3, 3)).then_some(()))
+            .await;
+        shop.shows(order, "refund", "failed").await;
+        let (taken, _) = shop.stripe.amounts(&payment);
+        shop.stripe.refund_by_hand(&payment, taken);
+        shop.notify_about("charge.refunded", "charge", &payment).await;
+        shop.shows(order, "refund", "done").await;
+    }
+
+    pub async fn a_payment_that_was_altered_at_the_gateway_confirms_nothing(shop: &Paid) {
+        for (less, currency) in [(500, "gbp"), (0, "usd")] {
+            shop.stripe.alter(less, currency);
+            let declined = shop.order("pm_card_visa").expect(402).await;
+            assert_eq!(declined.body["decline_code"], "amount_received");
+            shop.app.settled().await;
+        }
+        assert_eq!(shop.stripe.movements("refunded"), 2);
     }
 
     pub async fn a_payment_of_which_only_a_part_was_taken_confirms_nothing(shop: &Paid) {

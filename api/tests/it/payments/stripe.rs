@@ -187,6 +187,16 @@ impl Stripe {
         self.change(|books| books.refuses_refunds = code);
     }
 
+    /// Makes so many of the next refunds, which fail at once.
+    pub fn fail_refunds(&self, count: u32) {
+        self.change(|books| books.fails_refunds = count);
+    }
+
+    /// Somebody has made payments so much less, and changed their currency.
+    pub fn alter(&self, less: i64, currency: &'static str) {
+        self.change(|books| books.altered = Some((less, currency)));
+    }
+
     /// Takes so much less than it is asked for.
     pub fn take_less(&self, by: i64) {
         self.change(|books| books.takes_less = by);

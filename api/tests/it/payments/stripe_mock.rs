@@ -70,11 +70,12 @@ async fn every_request_is_one_that_stripe_takes() {
     };
 
     let (paid, order_id) = create("pm_card_visa").await;
-    assert_eq!(gateway.capture(&paid).await.unwrap(), Some(Ending::Captured));
+    let taken = Some(Ending::Received(amount));
+    assert_eq!(gateway.capture(&paid).await.unwrap(), taken);
     let refund = gateway.refund("order/refund/1", &paid, amount).await.unwrap();
     assert_eq!(gateway.refund("order/refund/1", &paid, amount).await.unwrap(), refund);
     let seen = gateway.look(&paid).await.unwrap().unwrap();
-    assert_eq!((seen.order_id, seen.ending), (order_id, Some(Ending::Captured)));
+    assert_eq!((seen.order_id, seen.ending), (order_id, taken));
 
     let (unwanted, _) = create("pm_card_visa").await;
     assert_eq!(gateway.settle(&unwanted).await.unwrap(), Some(Ending::Voided));

@@ -20,9 +20,7 @@ pub(super) struct Intent {
     pub status: Status,
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
-    /// What is to be paid, and what was, in Stripe's units.
-    #[serde(default)]
-    amount: i64,
+    /// What was paid, in Stripe's units.
     pub amount_received: Option<i64>,
     #[serde(default)]
     currency: String,
@@ -112,7 +110,7 @@ impl Intent {
     /// happened before.
     pub fn ending(&self) -> Option<Ending> {
         match self.status {
-            Status::Succeeded => Some(self.part().map_or(Ending::Captured, Ending::CapturedInPart)),
+            Status::Succeeded => Some(self.received().map_or(Ending::Captured, Ending::Received)),
             Status::Canceled if self.cancellation_reason.as_deref() == Some(ABANDONED) => {
                 Some(Ending::Declined(self.decline_word().unwrap_or_else(|| DECLINED.into())))
             }
@@ -126,11 +124,11 @@ impl Intent {
         }
     }
 
-    /// What was taken, if that is less than was to be paid.
-    fn part(&self) -> Option<Money> {
-        let received = self.amount_received.filter(|received| *received < self.amount)?;
+    /// What was taken, if Stripe tells. What was to be taken counts for nothing: somebody may have
+    /// changed it at Stripe.
+    fn received(&self) -> Option<Money> {
         let currency = self.currency.to_ascii_uppercase().parse().ok()?;
-        Some(amount::to_money(received, currency))
+        Some(amount::to_money(self.amount_received?, currency))
     }
 
     /// Stripe's code for the reason of the decline.
@@ -182,15 +180,15 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_is_compared_with_what_is_to_be_paid() {
-        let taken = |received: i64| {
-            let intent = json!({"id": "pi_1", "status": "succeeded", "amount": 5000,
-                "amount_received": received, "currency": "gbp"});
+    fn what_was_taken_is_told_whatever_was_to_be_taken() {
+        let taken = |received: i64, currency: &str| {
+            let intent = json!({"id": "pi_1", "status": "succeeded", "amount": 4500,
+                "amount_received": received, "currency": currency});
             serde_json::from_value::<Intent>(intent).unwrap().ending()
         };
-        let pounds = |amount| Money::new(amount, "GBP".parse().unwrap());
-        assert_eq!(taken(5000), Some(Ending::Captured));
-        assert_eq!(taken(3500), Some(Ending::CapturedInPart(pounds(3500))));
+        let money = |amount, currency: &str| Money::new(amount, currency.parse().unwrap());
+        assert_eq!(taken(4500, "gbp"), Some(Ending::Received(money(4500, "GBP"))));
+        assert_eq!(taken(5000, "usd"), Some(Ending::Received(money(5000, "USD"))));
     }
 
     #[test]

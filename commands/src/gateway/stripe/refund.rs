@@ -38,6 +38,20 @@ impl Refunded {
         matches!(self.status.as_deref(), Some("failed" | "canceled"))
     }
 
+    /// What the order is told of it.
+    fn result(&self) -> Refund {
+        if self.is_dead() {
+            Refund::Failed(self.failure())
+        } else {
+            Refund::Issued(Arc::clone(&self.id))
+        }
+    }
+
+    fn failure(&self) -> FailedRefund {
+        let code = self.failure_reason.clone().unwrap_or_else(|| FAILED.into());
+        FailedRefund { refund_id: Arc::clone(&self.id), code }
+    }
+
     fn is_under(&self, key: &str) -> bool {
         self.metadata.get("key").is_some_and(|it| it == key)
     }
@@ -59,8 +73,8 @@ impl Refunds {
     }
 }
 
-/// Refunds what is left of the payment, unless that was done under this key. A refund that failed is
-/// repeated, because Stripe has kept the money.
+/// Refunds what is left of the payment, unless that was done under this key. A refund under this key
+/// that failed is not repeated under it: the order counts those, and asks under the next key.
 pub(super) async fn refund(
     client: &Client,
     key: &str,
@@ -75,8 +89,8 @@ pub(super) async fn refund(
     let mut refused: Option<(i64, Arc<str>)> = None;
     for _ in 0..ROUNDS {
         let before = Refunds::of(client, payment_id).await?;
-        if let Some(done) = before.alive().find(|refund| refund.is_under(key)) {
-            return Ok(Refund::Issued(Arc::clone(&done.id)));
+        if let Some(done) = before.data.iter().find(|refund| refund.is_under(key)) {
+            return Ok(done.result());
         }
         let left = received - before.given_back();
         // Someone refunded all of it in Stripe's dashboard.
@@ -88,16 +102,15 @@ pub(super) async fn refund(
         if let Some((_, code)) = refused.take().filter(|(asked, _)| *asked == left) {
             return Ok(Refund::Refused(code));
         }
-        let failed = before.data.iter().filter(|refund| refund.is_under(key)).count();
         let form = [
             ("payment_intent", payment_id),
             ("amount", &*left.to_string()),
             ("metadata[key]", key),
         ];
         // Stripe takes a key with another amount for a mistake.
-        let once = format!("{key}/{failed}/{left}");
+        let once = format!("{key}/{left}");
         match client.post::<Refunded>("refunds", &once, &form).await {
-            Ok(refund) => return Ok(Refund::Issued(refund.id)),
+            Ok(refund) => return Ok(refund.result()),
             Err(Failure::Refused(error)) if error.is_about_balance() => {
                 return Err(Failure::NotNow(error));
             }
@@ -120,8 +133,5 @@ pub(super) async fn failed(
         return Ok(None);
     }
     let failed = refunds.data.iter().find(|refund| refund.is_under(key));
-    Ok(failed.map(|refund| FailedRefund {
-        refund_id: Arc::clone(&refund.id),
-        code: refund.failure_reason.clone().unwrap_or_else(|| FAILED.into()),
-    }))
+    Ok(failed.map(Refunded::failure))
 }

@@ -31,8 +31,12 @@ pub struct Books {
     pub failed_refunds: BTreeSet<String>,
     /// The code with which every refund is refused.
     pub refuses_refunds: Option<&'static str>,
+    /// How many of the next refunds fail at once.
+    pub fails_refunds: u32,
     /// How much less is taken than is asked for.
     pub takes_less: i64,
+    /// How much less somebody has made the payments, and their currency.
+    pub altered: Option<(i64, &'static str)>,
     /// The request and the answer of each idempotency key.
     pub remembered: BTreeMap<String, (String, u16, Value)>,
     pub faults: BTreeMap<Step, VecDeque<Fault>>,
@@ -53,13 +57,15 @@ pub struct Books {
 impl Books {
     pub fn show(&self, id: &str) -> Value {
         let intent = &self.intents[id];
+        let (less, currency) = self.altered.unwrap_or((0, &intent.currency));
+        let amount = intent.amount - less;
         json!({
             "id": id,
             "object": "payment_intent",
             "status": intent.status,
-            "amount": intent.amount,
-            "amount_received": if intent.status == "succeeded" { intent.amount - self.takes_less } else { 0 },
-            "currency": intent.currency,
+            "amount": amount,
+            "amount_received": if intent.status == "succeeded" { amount - self.takes_less } else { 0 },
+            "currency": currency,
             "metadata": {"order_id": intent.order},
             "last_payment_error": intent.error,
             "cancellation_reason": intent.reason,
@@ -167,8 +173,13 @@ impl Books {
             return (400, json!({ "error": error }));
         }
         let id = format!("re_{}", Uuid::now_v7().simple());
-        let entry = json!({"did": "refunded", "payment_id": payment, "refund_id": id});
-        self.journal.push(entry);
+        if self.fails_refunds > 0 {
+            self.fails_refunds -= 1;
+            self.failed_refunds.insert(id.clone());
+        } else {
+            let entry = json!({"did": "refunded", "payment_id": payment, "refund_id": id});
+            self.journal.push(entry);
+        }
         self.refunds.push((id, payment, amount, key));
         (200, self.show_refund(&self.refunds[self.refunds.len() - 1]))
     }
