@@ -162,8 +162,13 @@ impl Expected {
     /// tag never does (RFC 9110, 13.1.1).
     ///
     /// # Errors
-    /// `invalid-parameter` unless they are `*` or a list of entity tags.
+    /// `invalid-parameter` unless they are `*` or a list of entity tags, and for `If-None-Match`.
     pub fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+        // It would ask for what no command does: nothing, if the resource is as the caller knows it.
+        if headers.contains_key(header::IF_NONE_MATCH) {
+            let detail = "is for reads: a command takes If-Match";
+            return Err(Problem::invalid_parameter("If-None-Match", detail));
+        }
         let invalid = || Problem::invalid_parameter("If-Match", "must be entity tags, or *");
         let lines: Result<Vec<&str>, _> =
             headers.get_all(header::IF_MATCH).iter().map(HeaderValue::to_str).collect();

@@ -6,7 +6,7 @@ use crate::{
     validate::{Validator, holds_card},
 };
 use axum::{
-    body::Body,
+    body::{Body, HttpBody as _},
     http::{HeaderMap, header},
 };
 use futures::StreamExt;
@@ -43,6 +43,11 @@ pub async fn json<T: DeserializeOwned>(
     body: Body,
     media: Media,
 ) -> Result<T, Problem> {
+    // A client that asks first is told before it sends the body.
+    let waits = headers.contains_key(header::EXPECT);
+    if waits && body.size_hint().lower() > MAX_BODY_BYTES as u64 {
+        return Err(Kind::BodyTooLarge.into());
+    }
     let bytes = bytes(body).await?;
     if bytes.is_empty() && media == Media::OptionalJson {
         return parse(b"{}");

@@ -4,6 +4,7 @@ use super::canonical;
 use crate::problem::Problem;
 use axum::{extract::FromRequestParts, http::request::Parts};
 use chrono::{DateTime, Utc};
+use percent_encoding::percent_decode_str;
 use std::{collections::VecDeque, str::FromStr};
 
 /// The form of a time in a query.
@@ -26,8 +27,15 @@ impl Params {
     /// The parameters of this query string.
     ///
     /// # Errors
-    /// `invalid-parameter` for a NUL character, which PostgreSQL cannot store.
+    /// `invalid-parameter` for a NUL character, which PostgreSQL cannot store, and for what is not
+    /// UTF-8.
     pub fn of(query: &str) -> Result<Self, Problem> {
+        let is_text = |pair: &str| percent_decode_str(pair).decode_utf8().is_ok();
+        if let Some(pair) = query.split('&').find(|pair| !is_text(pair)) {
+            let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+            let name = percent_decode_str(name).decode_utf8_lossy();
+            return Err(Problem::invalid_parameter(&name, "must be UTF-8"));
+        }
         let pairs: VecDeque<_> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         match pairs.iter().find(|(name, value)| name.contains('\0') || value.contains('\0')) {
             Some((name, _)) => Err(Problem::invalid_parameter(

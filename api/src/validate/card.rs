@@ -12,6 +12,8 @@ use uuid::Uuid;
 const LENGTH: std::ops::RangeInclusive<usize> = 13..=19;
 /// The most digits of an international telephone number (E.164).
 const TELEPHONE: usize = 15;
+/// A number of a card that no network is known to issue has at least so many digits.
+const UNBROKEN: usize = 16;
 /// Lengths of a UUID with its hyphens and without them.
 const IDS: [usize; 2] = [36, 32];
 
@@ -26,9 +28,12 @@ struct Run {
 }
 
 /// Whether `text` holds what may be the number of a payment card: 13 to 19 digits with a correct
-/// check digit. A UUID is none, and neither are an ISBN and a telephone number that begins with a
-/// plus sign. In an e-mail address, which is often made of a telephone number or another number, it
-/// must also begin like a number that some network issues.
+/// check digit, which begin like a number that some network issues. With 16 digits and more, and
+/// without separators, the beginning does not matter.
+///
+/// Other numbers pass: a UUID, an EAN and an ISBN, an IMEI, a telephone number that begins with a plus
+/// sign, and lists of years or sizes. An e-mail address is often made of a number, so there the
+/// beginning always matters.
 pub fn holds_card(text: &str) -> bool {
     let address = text.trim().parse::<Address>().is_ok();
     let mut run = Run::default();
@@ -43,7 +48,8 @@ pub fn holds_card(text: &str) -> bool {
             in_group = true;
         } else {
             in_group = false;
-            if c.is_alphabetic() && std::mem::take(&mut run).holds_card(address) {
+            let ends = c.is_alphabetic() || (c == ' ' && matches!(before, ',' | ';'));
+            if ends && std::mem::take(&mut run).holds_card(address) {
                 return true;
             }
         }
@@ -53,9 +59,7 @@ pub fn holds_card(text: &str) -> bool {
 }
 
 impl Run {
-    /// A run of the right length needs only the check digit. Within a run (a card's number and its
-    /// date, or two numbers) whole groups must also begin like a number that some network issues,
-    /// because many more stretches are tried there.
+    /// Tries each stretch of whole groups: the number of a card may have its date beside it.
     fn holds_card(&self, address: bool) -> bool {
         let Self { digits, starts, plus } = self;
         if *plus && digits.len() <= TELEPHONE {
@@ -65,10 +69,19 @@ impl Run {
         starts.iter().any(|&start| {
             ends().filter(|end| *end > start && LENGTH.contains(&(end - start))).any(|end| {
                 let number = &digits[start..end];
-                let whole = !address && number.len() == digits.len();
-                passes_luhn(number) && !is_isbn(number) && (whole || is_issued(number))
+                let unbroken = !address && starts.len() == 1 && number.len() >= UNBROKEN;
+                passes_luhn(number)
+                    && !is_ean(number)
+                    && !self.is_in_pairs(start, end)
+                    && (unbroken || is_issued(number))
             })
         })
+    }
+
+    /// Whether a stretch is a list of numbers with two digits, such as sizes.
+    fn is_in_pairs(&self, start: usize, end: usize) -> bool {
+        let groups = self.starts.iter().copied().filter(|begin| (start..end).contains(begin));
+        groups.eq((start..end).step_by(2))
     }
 }
 
@@ -96,9 +109,11 @@ fn passes_luhn(number: &[u8]) -> bool {
     sum.is_multiple_of(10)
 }
 
-/// Whether the number is an ISBN, or begins like one: no network issues 978 or 979.
-fn is_isbn(number: &[u8]) -> bool {
-    number.len() == 13 && matches!(number, [9, 7, 8 | 9, ..])
+/// Whether the number is an EAN (GTIN-13), by its own check digit, or an ISBN.
+fn is_ean(number: &[u8]) -> bool {
+    let weighted = |(place, &digit): (usize, &u8)| [1, 3][place % 2] * u32::from(digit);
+    let sum: u32 = number.iter().enumerate().map(weighted).sum();
+    number.len() == 13 && (sum.is_multiple_of(10) || matches!(number, [9, 7, 8 | 9, ..]))
 }
 
 /// Whether a network of cards issues numbers of this beginning and length.
@@ -179,6 +194,11 @@ mod tests {
             "reader-01a2266933307000800012345670abcd@shop.example",
             "8613812345678@shop.example",
             "01a22669333070008000123456780000",
+            "1998, 2002, 2006, 2010",
+            "1998 2002 2006 2010",
+            "30 34 36 38 40 42 44 46 48",
+            "EAN 4006381333931",
+            "IMEI 490154203237518 or 352099001761481",
         ] {
             assert!(!holds_card(text), "{text:?}");
         }
@@ -187,6 +207,19 @@ mod tests {
         let id =
             |n: u128| Uuid::from_u128(n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
         assert!((0..1_000).all(|n| !holds_card(&id(n).to_string())));
+        let sizes = |n: u32| {
+            let sizes: Vec<_> =
+                (0..8).map(|nth| (30 + (n * 7 + nth * 3) % 30).to_string()).collect();
+            sizes.join(" ")
+        };
+        assert!((0..1_000).all(|n| !holds_card(&sizes(n))));
+        let ean = |n: u64| {
+            let digits = format!("40{:010}", n * 7_919);
+            let sum: u64 =
+                digits.bytes().enumerate().map(|(i, d)| [1, 3][i % 2] * u64::from(d - b'0')).sum();
+            format!("{digits}{}", (10 - sum % 10) % 10)
+        };
+        assert!((0..1_000).all(|n| !holds_card(&ean(n))));
         let address = |n| format!("reader-{}@shop.example", id(n).simple());
         assert!((0..10_000).all(|n| !holds_card(&address(n))));
     }

@@ -188,7 +188,20 @@ async fn bad_shapes(staff: &Api, product: Uuid) {
     ] {
         assert_problem(path, &staff.get(path).send().await, 400, "invalid-parameter");
     }
+    for query in ["/products?category=%FF", "/orders?%ff=1", "/products?q=%C3%28"] {
+        assert_problem(query, &staff.get(query).send().await, 400, "invalid-parameter");
+    }
     let shown = format!("/products/{product}");
+    for amount in ["1.9999999999999999999", "1.0000000000000000001", "1e-1"] {
+        let body = format!(r#"{{"name":"A","price":{{"amount":{amount},"currency":"GBP"}}}}"#);
+        let rounded = staff.call(Method::POST, "/products").raw(json_type, body).send().await;
+        assert_problem(amount, &rounded, 400, "invalid-body");
+    }
+    for tag in ["*", "\"1\""] {
+        let name = json!({"name": "C"});
+        let change = staff.patch(&shown, &name).header("if-none-match", tag).send().await;
+        assert_problem("a condition for reads", &change, 400, "invalid-parameter");
+    }
     let token = staff.get(&shown).header("min-log-position", "soon").send().await;
     assert_problem("a malformed token", &token, 400, "invalid-parameter");
     let beyond = staff.get(&shown).header("min-log-position", "4000000000:1").send().await;
