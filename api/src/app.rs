@@ -3,7 +3,7 @@
 use crate::{
     auth::{Authenticator, Tickets},
     client::Proxies,
-    config::Registration,
+    config::{MAX_UNITS, Registration},
     health::Readiness,
     live::{Live, LiveSettings},
     payments::Webhook,
@@ -11,7 +11,7 @@ use crate::{
     rate_limit::RateLimiter,
     under_way::UnderWay,
 };
-use commands::Router;
+use commands::{OrderLimits, Router};
 use events::{Currency, Environment, keys::KeyError, keys::KeyStore, log::EventLog, seal::Key};
 use ipnet::IpNet;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -23,6 +23,10 @@ use std::{ops::Deref, sync::Arc, time::Duration};
 pub struct AppSettings {
     /// The currency of the shop.
     pub currency: Currency,
+    /// How much a customer may have under way.
+    pub limits: OrderLimits,
+    /// The most units of one product in an order.
+    pub units_per_product: i64,
     /// How long an order may stay pending.
     pub order_deadline: Duration,
     /// Requests a second that one principal may make, with a burst of twice that; 0 for no limit.
@@ -50,6 +54,8 @@ impl AppSettings {
     pub fn new(currency: Currency) -> Self {
         Self {
             currency,
+            limits: OrderLimits::default(),
+            units_per_product: MAX_UNITS,
             order_deadline: Duration::from_mins(15),
             rate_limit_per_second: 1000,
             rate_limit_per_address: 5000,

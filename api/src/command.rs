@@ -305,18 +305,21 @@ pub async fn look(app: &App, stream: StreamId) -> Result<StateView, Problem> {
     ask(app, stream, |router| async move { router.state(stream).await }).await
 }
 
-/// Whether an aggregate passes a check that it makes itself, too, when it decides. So a yes need not
-/// be up to date, and costs the log no record; a no must be.
+/// Checks what the aggregate checks itself, too, when it decides. So a yes need not be up to date,
+/// and costs the log no record; a no must be.
 ///
 /// # Errors
-/// As [`look`].
+/// What the check says, and as [`look`].
 pub async fn passes(
     app: &App,
     stream: StreamId,
-    check: impl Fn(&State) -> bool,
-) -> Result<bool, Problem> {
+    check: impl Fn(&State) -> Result<(), Problem>,
+) -> Result<(), Problem> {
     let seen = ask(app, stream, |router| async move { router.glance(stream).await }).await?;
-    Ok(check(&seen.state) || check(&look(app, stream).await?.state))
+    if check(&seen.state).is_ok() {
+        return Ok(());
+    }
+    check(&look(app, stream).await?.state)
 }
 
 /// Whether the command was applied at `stream` before. A retry gets the first answer again, even

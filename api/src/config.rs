@@ -7,6 +7,7 @@ mod live;
 mod log;
 mod mail;
 mod payments;
+mod shop;
 mod table;
 
 pub use auth::{AuthChoice, AuthSettings};
@@ -15,10 +16,11 @@ pub use live::LiveArgs;
 pub use log::{LogChoice, LogSettings};
 pub use mail::{MailConfig, MailSettings};
 pub use payments::{PaymentChoice, PaymentError, PaymentSettings};
+pub use shop::{MAX_UNITS, ShopSettings};
 pub use table::table;
 
 use clap::ValueEnum;
-use commands::mail::SmtpUrlError;
+use commands::{ShopRules, mail::SmtpUrlError};
 use events::Currency;
 use ipnet::IpNet;
 use sqlx::postgres::PgConnectOptions;
@@ -82,6 +84,9 @@ pub struct Settings {
     #[arg(hide_short_help = true, global = true)]
     #[arg(value_parser = clap::value_parser!(u64).range(0..=86_400))]
     pub expiry_grace_seconds: u64,
+    /// The rules of the shop.
+    #[command(flatten)]
+    pub shop: ShopSettings,
     /// Origins from which browsers may call the API, as a comma-separated list; `*` allows all.
     #[arg(long, env = "CORS_ALLOWED_ORIGINS", value_delimiter = ',', value_name = "ORIGIN,..")]
     #[arg(hide_short_help = true, global = true)]
@@ -189,6 +194,10 @@ pub struct Config {
     pub payments: PaymentChoice,
     /// The shop's currency.
     pub currency: Currency,
+    /// The rules of the shop.
+    pub rules: ShopRules,
+    /// The most units of one product in an order.
+    pub units_per_product: i64,
     /// How long an order may stay pending.
     pub order_deadline: Duration,
     /// How long after a start no order expires.
@@ -248,8 +257,8 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Everything in one process with its data under `data_dir`, on a free loopback port, without a
-    /// limit on registrations.
+    /// Everything in one process with its data under `data_dir`, on a free loopback port, without
+    /// limits on registrations, open orders and declined payments.
     pub fn embedded(data_dir: impl Into<PathBuf>, currency: Currency) -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -263,6 +272,8 @@ impl Config {
             auth: AuthChoice::BuiltIn,
             payments: PaymentChoice::Sandbox,
             currency,
+            rules: ShopRules::new(currency),
+            units_per_product: MAX_UNITS,
             order_deadline: Duration::from_mins(15),
             expiry_grace: Duration::from_mins(1),
             cors_allowed_origins: Vec::new(),
@@ -310,6 +321,8 @@ impl Config {
             auth,
             payments,
             currency: settings.shop_currency,
+            rules: settings.shop.rules(settings.shop_currency),
+            units_per_product: settings.shop.units_per_product,
             order_deadline: Duration::from_secs(settings.order_deadline_seconds),
             expiry_grace: Duration::from_secs(settings.expiry_grace_seconds),
             cors_allowed_origins: settings.cors_allowed_origins,

@@ -11,7 +11,9 @@ use axum::{
     body::Body,
     http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header},
 };
-use commands::{Outside, WriteSettings, WriteSide, gateway::SandboxGateway, mail::NoMailer};
+use commands::{
+    Outside, ShopRules, WriteSettings, WriteSide, gateway::SandboxGateway, mail::NoMailer,
+};
 use events::{
     Environment,
     environment::System,
@@ -53,7 +55,8 @@ impl Shop {
         let environment: Arc<dyn Environment> = Arc::new(System::new());
         let log: Arc<dyn EventLog> = Arc::new(MemoryLog::new(4, Arc::clone(&environment)));
         let gateway = Arc::new(SandboxGateway::in_memory(Arc::clone(&environment)));
-        let settings = WriteSettings::new(environment.uuid());
+        let settings =
+            WriteSettings::new(environment.uuid(), ShopRules::new("GBP".parse().unwrap()));
         let store: Arc<dyn KeyStore> =
             Arc::new(FileKeyStore::open(&dir.path().join("keys.sqlite")).unwrap());
         let outside = Outside { gateway, keys: Arc::clone(&store), mailer: Arc::new(NoMailer) };

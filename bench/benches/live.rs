@@ -79,7 +79,7 @@ impl Program {
         command.env("LISTEN_ADDR", "127.0.0.1:0").env("RUST_LOG", "error");
         command.env("RATE_LIMIT_PER_SECOND", "0").env("RATE_LIMIT_PER_ADDRESS", "0");
         command.env("CONNECTIONS_PER_ADDRESS", "0").env("REQUESTS_PER_ADDRESS", "0");
-        command.env("REGISTRATIONS_PER_MINUTE", "0");
+        command.env("REGISTRATIONS_PER_MINUTE", "0").env("OPEN_ORDERS_PER_CUSTOMER", "0");
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);
         }

@@ -35,11 +35,13 @@ pub mod shard;
 pub mod wishlist;
 
 mod closed_orders;
+mod rules;
 mod write_side;
 
 pub use dispatch::Outside;
 pub use request::{Command, CommandError, Outcome, Refusal, Request, State, StateView};
 pub use router::Router;
+pub use rules::{OrderLimits, ShopRules};
 pub use shard::{
     PartitionSnapshot, ShardState, ShardStatus, SnapshotError, SnapshotFiles, SnapshotStore,
 };

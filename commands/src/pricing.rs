@@ -1,20 +1,32 @@
 //! The shop's discount rules, in integer minor units.
 
-use events::order::DiscountKind;
+use events::{Currency, order::DiscountKind};
 
 /// The largest subtotal, in minor units: 2^53 - 1, the largest integer that every JSON reader
 /// represents exactly.
 pub const MAX_SUBTOTAL: i64 = (1 << 53) - 1;
 
-/// Subtotals above this amount get the volume discount, in minor units.
-const VOLUME_BEYOND: i64 = 10_000;
-
 const VIP_PERCENT: i64 = 10;
 const VOLUME_PERCENT: i64 = 5;
 const CAP_PERCENT: i64 = 30;
 
-/// The discount on a first order, in minor units.
-const FIRST_ORDER: i64 = 10_00;
+/// The amounts of the discounts, in minor units of the shop's currency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiscountRules {
+    /// Subtotals above this amount get the volume discount; not negative.
+    pub volume_beyond: i64,
+    /// The discount on a first order; not negative.
+    pub first_order: i64,
+}
+
+impl DiscountRules {
+    /// The defaults: the volume discount beyond 100 of the currency's units (pounds, not pence), and
+    /// 10 of them off a first order.
+    pub fn of(currency: Currency) -> Self {
+        let unit = 10_i64.saturating_pow(currency.decimals());
+        Self { volume_beyond: 100 * unit, first_order: 10 * unit }
+    }
+}
 
 /// What discounts depend on, apart from the subtotal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,14 +61,14 @@ pub fn subtotal(lines: impl IntoIterator<Item = (i64, i64)>) -> Option<i64> {
 ///
 /// The rules are summed in hundredths of a minor unit. Each rule contributes the growth of the
 /// running sum, rounded half to even, so the contributions add up to the sum rounded once.
-pub fn discounts(subtotal: i64, standing: Standing) -> Discounts {
+pub fn discounts(subtotal: i64, standing: Standing, rules: DiscountRules) -> Discounts {
     let percent = |applies: bool, percent: i64| {
         if applies { i128::from(subtotal) * i128::from(percent) } else { 0 }
     };
-    let first_order = if standing.first { i128::from(FIRST_ORDER) * 100 } else { 0 };
+    let first_order = if standing.first { i128::from(rules.first_order) * 100 } else { 0 };
     let rules = [
         (DiscountKind::Vip, percent(standing.vip, VIP_PERCENT)),
-        (DiscountKind::Volume, percent(subtotal > VOLUME_BEYOND, VOLUME_PERCENT)),
+        (DiscountKind::Volume, percent(subtotal > rules.volume_beyond, VOLUME_PERCENT)),
         (DiscountKind::FirstOrder, first_order),
     ];
     let (mut exact, mut rounded, mut parts) = (0, 0, Vec::new());
@@ -100,9 +112,27 @@ mod tests {
     const FIRST: Standing = Standing { vip: false, first: true };
     const BOTH: Standing = Standing { vip: true, first: true };
 
+    fn rules(currency: &str) -> DiscountRules {
+        DiscountRules::of(currency.parse().unwrap())
+    }
+
+    #[test]
+    fn the_amounts_are_of_the_currency() {
+        let amounts = |currency| (rules(currency).volume_beyond, rules(currency).first_order);
+        assert_eq!(amounts("GBP"), (100_00, 10_00));
+        assert_eq!(amounts("JPY"), (100, 10));
+        assert_eq!(amounts("KWD"), (100_000, 10_000));
+        let own = DiscountRules { volume_beyond: 5, first_order: 0 };
+        let Discounts { parts, discount } = discounts(20, BOTH, own);
+        assert_eq!((parts, discount), (vec![(Vip, 2), (Volume, 1)], 3));
+    }
+
     #[track_caller]
     fn priced(subtotal: i64, standing: Standing, parts: &[(DiscountKind, i64)], discount: i64) {
-        assert_eq!(discounts(subtotal, standing), Discounts { parts: parts.to_vec(), discount });
+        assert_eq!(
+            discounts(subtotal, standing, rules("GBP")),
+            Discounts { parts: parts.to_vec(), discount }
+        );
     }
 
     #[test]
@@ -183,7 +213,7 @@ mod tests {
             vip: bool,
             first: bool,
         ) {
-            let Discounts { parts, discount } = discounts(subtotal, Standing { vip, first });
+            let Discounts { parts, discount } = discounts(subtotal, Standing { vip, first }, rules("GBP"));
             prop_assert_eq!(parts.iter().map(|(_, part)| part).sum::<i64>(), discount);
             prop_assert!(discount >= 0);
             prop_assert!(i128::from(discount) * 100 <= i128::from(subtotal) * 30);

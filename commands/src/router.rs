@@ -4,7 +4,7 @@ use crate::{
     request::{CommandError, Outcome, Request, StateView},
     shard::{LogClock, Message, Query, ShardHandle, ShardStatus},
 };
-use events::{Environment, Partition, StreamId, partitioner::partition_of};
+use events::{Environment, Partition, StreamId, Timestamp, partitioner::partition_of};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc::error::TrySendError, oneshot};
 use uuid::Uuid;
@@ -30,6 +30,11 @@ impl Router {
         shards: Vec<ShardHandle>,
     ) -> Self {
         Self { environment, clock, shards: shards.into() }
+    }
+
+    /// Log time: the wall clock, or what was seen in the log if that is later.
+    pub fn log_time(&self) -> Timestamp {
+        self.clock.at(self.environment.now())
     }
 
     /// How far log time is ahead of the wall clock: the clock of this machine, or of another that

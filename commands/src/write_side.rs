@@ -1,6 +1,7 @@
 //! Starts and stops the write side.
 
 use crate::{
+    ShopRules,
     dispatch::{Board, Dispatcher, Outside, Payments},
     router::Router,
     shard::{LogClock, Shard, ShardState, ShardStatus, SnapshotStore, mailboxes},
@@ -22,12 +23,14 @@ pub struct WriteSettings {
     /// Where shards save snapshots of their partitions, so that the next start need not read the
     /// whole log; `None` to save none.
     pub snapshots: Option<Arc<dyn SnapshotStore>>,
+    /// The rules of the shop.
+    pub rules: ShopRules,
 }
 
 impl WriteSettings {
-    /// The default settings, for the process `node`.
-    pub fn new(node: Uuid) -> Self {
-        Self { node, expiry_grace: Duration::from_mins(1), mailbox: 8192, snapshots: None }
+    /// The default settings, for the process `node` of a shop with these rules.
+    pub fn new(node: Uuid, rules: ShopRules) -> Self {
+        Self { node, expiry_grace: Duration::from_mins(1), mailbox: 8192, snapshots: None, rules }
     }
 }
 
@@ -100,7 +103,7 @@ impl WriteSide {
         let router = Router::new(Arc::clone(environment), clock, handles);
         let stops = [mail_stopped, stopped];
         let [mail, paying, effects] =
-            Dispatcher::of(&board, router.clone(), outside, environment, stops);
+            Dispatcher::of(&board, router.clone(), outside, settings.rules, environment, stops);
         let payments = paying.payments();
         for dispatcher in [paying, effects] {
             let alive = Alive(running.clone());

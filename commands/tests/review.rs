@@ -7,8 +7,8 @@
 mod shop;
 
 use commands::{
-    CommandError, Outside, Request, ShardState, WriteSettings, WriteSide, gateway::SandboxGateway,
-    mail::NoMailer, order, order::Status, product, shard::LEASE,
+    CommandError, Outside, Request, ShardState, WriteSide, gateway::SandboxGateway, mail::NoMailer,
+    order, order::Status, product, shard::LEASE,
 };
 use events::{
     Environment, Fingerprint, Offset, Partition, StreamId,
@@ -21,7 +21,7 @@ use events::{
     },
 };
 use futures::future::join_all;
-use shop::{Shop, Whim, id, keyed};
+use shop::{Shop, Whim, id, keyed, write_settings};
 use std::{
     sync::{
         Arc,
@@ -344,7 +344,7 @@ impl Brittle {
             keys: Arc::new(MemoryKeyStore::default()),
             mailer: Arc::new(NoMailer),
         };
-        WriteSide::start(&log, &environment, outside, &WriteSettings::new(id()))
+        WriteSide::start(&log, &environment, outside, &write_settings(id()))
     }
 }
 

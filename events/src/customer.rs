@@ -9,7 +9,7 @@ stream_events! {
     /// A registration was requested; the e-mail address is not taken yet.
     RegistrationRequested(RegistrationRequested) = "RegistrationRequested" v 1;
     /// The e-mail address was free: the customer is registered.
-    Registered(Registered) = "CustomerRegistered" v 1;
+    Registered(Registered) = "CustomerRegistered" v 2;
     /// The registration failed: the e-mail address belongs to another customer.
     RegistrationRefused(RegistrationRefused) = "RegistrationRefused" v 1;
     /// The name or the VIP status changed.
@@ -17,7 +17,7 @@ stream_events! {
     /// The customer asked for another e-mail address.
     EmailChangeRequested(EmailChangeRequested) = "EmailChangeRequested" v 1;
     /// The customer got the other address.
-    EmailChanged(EmailChanged) = "EmailChanged" v 1;
+    EmailChanged(EmailChanged) = "EmailChanged" v 2;
     /// The change failed: the other address belongs to another customer.
     EmailChangeRefused(EmailChangeRefused) = "EmailChangeRefused" v 1;
     /// The stream of an address that the customer no longer uses has released it. Bookkeeping.
@@ -25,7 +25,7 @@ stream_events! {
     /// An order of the customer is in progress.
     OrderOpened(OrderOpened) = "OrderOpened" v 1;
     /// An order of the customer is confirmed or rejected.
-    OrderClosed(OrderClosed) = "OrderClosed" v 1;
+    OrderClosed(OrderClosed) = "OrderClosed" v 2;
     /// The customer is erased; the key of the personal data is still to be destroyed.
     Erased(Erased) = "CustomerErased" v 1;
     /// The key is destroyed: the customer's personal data is unreadable for ever. Bookkeeping.
@@ -68,7 +68,10 @@ pub struct RegistrationRequested {
 
 /// The customer is registered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Registered {}
+pub struct Registered {
+    /// Whether an earlier customer ordered under the address; `false` for events of version 1.
+    pub returning: bool,
+}
 
 /// The registration was refused: the address belongs to another customer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -119,6 +122,8 @@ pub struct EmailChanged {
     pub last_name: Sealed,
     /// Whether the shop treats them as VIP.
     pub vip: bool,
+    /// Whether another customer ordered under the address; `false` for events of version 1.
+    pub returning: bool,
 }
 
 /// The change was refused: the requested address belongs to another customer.
@@ -142,7 +147,8 @@ pub struct OrderOpened {
     pub order_id: Uuid,
     /// Whether the customer is VIP at this moment.
     pub vip: bool,
-    /// Whether the customer had no confirmed order and no other open one.
+    /// Whether the customer had no confirmed order and no other open one, and nobody who had one of
+    /// the customer's addresses before had ordered.
     pub first: bool,
     /// After this moment of log time the customer's stream no longer opens the order.
     pub not_after: Timestamp,
@@ -157,6 +163,8 @@ pub struct OrderClosed {
     /// Whether the order was open here and is now confirmed. True at most once per order, so the
     /// number of such events is the customer's number of confirmed orders.
     pub confirmed: bool,
+    /// Whether the gateway declined its payment; `false` for events of version 1.
+    pub declined: bool,
     /// Until this moment of log time the stream remembers the close; afterwards an open would be
     /// too late anyway.
     pub not_after: Timestamp,

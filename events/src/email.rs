@@ -10,7 +10,7 @@ stream_events! {
     /// A customer took the address.
     Claimed(Claimed) = "EmailClaimed" v 1;
     /// A customer released the address.
-    Released(Released) = "EmailReleased" v 1;
+    Released(Released) = "EmailReleased" v 2;
 }
 
 /// The address now belongs to a customer.
@@ -30,4 +30,6 @@ pub struct Released {
     pub customer_id: Uuid,
     /// Number of that customer's request for an address.
     pub attempt: u32,
+    /// Whether the customer has ordered; `false` for events of version 1.
+    pub ordered: bool,
 }

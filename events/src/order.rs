@@ -12,7 +12,7 @@ stream_events! {
     /// All lines are reserved and the price is fixed.
     Priced(Priced) = "OrderPriced" v 1;
     /// The order will not be delivered: it was refused, declined or expired.
-    Rejected(Rejected) = "OrderRejected" v 1;
+    Rejected(Rejected) = "OrderRejected" v 2;
     /// The payment exists at the gateway; from here on money may move.
     PaymentStarted(PaymentStarted) = "PaymentStarted" v 1;
     /// The money was taken.
@@ -30,7 +30,7 @@ stream_events! {
     /// The parcel arrived.
     Delivered(Delivered) = "OrderDelivered" v 1;
     /// The order was cancelled.
-    Cancelled(Cancelled) = "OrderCancelled" v 2;
+    Cancelled(Cancelled) = "OrderCancelled" v 3;
     /// The money was refunded.
     RefundIssued(RefundIssued) = "RefundIssued" v 1;
     /// The money was not refunded, although it is due.
@@ -171,6 +171,10 @@ pub enum RejectionReason {
     PaymentDeclined,
     /// The order was still pending at its deadline.
     Expired,
+    /// The customer has too many other orders that are still pending.
+    TooManyOpenOrders,
+    /// The gateway declined too many of the customer's payments within an hour.
+    TooManyDeclinedPayments,
 }
 
 impl RejectionReason {
@@ -183,6 +187,8 @@ impl RejectionReason {
             Self::ValidationFailed => "validation-failed",
             Self::PaymentDeclined => "payment-declined",
             Self::Expired => "expired",
+            Self::TooManyOpenOrders => "too-many-open-orders",
+            Self::TooManyDeclinedPayments => "too-many-declined-payments",
         }
     }
 }
@@ -271,9 +277,12 @@ pub struct Delivered {}
 /// The order was cancelled.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cancelled {
-    /// The reason that the caller gave.
+    /// The reason that the caller gave, sealed with the customer's key (field `cancel_reason`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<Arc<str>>,
+    pub reason: Option<Sealed>,
+    /// The reason of an event of version 1 or 2, which sealed none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plain_reason: Option<Arc<str>>,
     /// Whether the shop owes the customer an e-mail about it; `false` for events of version 1.
     pub mail: bool,
 }

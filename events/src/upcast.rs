@@ -25,6 +25,17 @@ pub const UPCASTERS: &[Upcaster] = &[
     Upcaster { event_type: "OrderConfirmed", from: 1, step: owes_no_mail },
     Upcaster { event_type: "OrderShipped", from: 1, step: owes_no_mail },
     Upcaster { event_type: "OrderCancelled", from: 1, step: owes_no_mail },
+    // Version 2 knows more reasons.
+    Upcaster { event_type: "OrderRejected", from: 1, step: |body| body },
+    Upcaster { event_type: "OrderCancelled", from: 2, step: gives_its_reason_in_plain },
+    Upcaster { event_type: "OrderClosed", from: 1, step: |body| with_false(body, "declined") },
+    Upcaster {
+        event_type: "CustomerRegistered",
+        from: 1,
+        step: |body| with_false(body, "returning"),
+    },
+    Upcaster { event_type: "EmailChanged", from: 1, step: |body| with_false(body, "returning") },
+    Upcaster { event_type: "EmailReleased", from: 1, step: |body| with_false(body, "ordered") },
 ];
 
 /// The end of an order of version 1 was made from its deadline, as if the wall clock and log time
@@ -39,9 +50,24 @@ fn opens_until_an_hour_after_its_deadline(mut body: Value) -> Value {
 }
 
 /// The shop owes no e-mail for events of version 1.
-fn owes_no_mail(mut body: Value) -> Value {
+fn owes_no_mail(body: Value) -> Value {
+    with_false(body, "mail")
+}
+
+/// The reason was not sealed before version 3.
+fn gives_its_reason_in_plain(mut body: Value) -> Value {
+    if let Value::Object(members) = &mut body
+        && let Some(reason) = members.remove("reason")
+    {
+        members.insert("plain_reason".to_owned(), reason);
+    }
+    body
+}
+
+/// Adds a member that says what nobody recorded then.
+fn with_false(mut body: Value, member: &str) -> Value {
     if let Value::Object(members) = &mut body {
-        members.insert("mail".to_owned(), false.into());
+        members.insert(member.to_owned(), false.into());
     }
     body
 }

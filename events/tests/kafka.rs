@@ -196,8 +196,8 @@ fn record(traceparent: Option<&str>) -> Record {
         causation_id: id,
     };
     let event = Event::from(order::Event::from(order::Cancelled {
-        reason: Some("late".into()),
-        mail: false,
+        plain_reason: Some("late".into()),
+        ..order::Cancelled::default()
     }));
     let stream = StreamId::order(id);
     let record = event.to_record(environment.uuid(), stream, environment.now(), metadata);

@@ -87,7 +87,7 @@ impl ReadModel {
             };
         }
         match self {
-            Self::Orders => template!("orders", 1),
+            Self::Orders => template!("orders", 2),
             Self::Products => template!("products", 2),
             Self::Customers => template!("customers", 2),
             Self::History => template!("history", 1),

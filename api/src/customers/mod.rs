@@ -37,9 +37,23 @@ pub fn location(id: Uuid) -> String {
 /// Requires a registered customer. Asks the write side, so that a caller who is no customer writes
 /// nothing to the log.
 pub(crate) async fn require_registered(app: &App, id: Uuid) -> Result<(), Problem> {
-    let is_registered = |state: &State| matches!(state, State::Customer(it) if it.status() == Some(Status::Registered));
-    let passes = command::passes(app, StreamId::customer(id), is_registered).await?;
-    passes.then_some(()).ok_or_else(|| Kind::CustomerNotFound.into())
+    command::passes(app, StreamId::customer(id), |state| registered(state).map(drop)).await
+}
+
+/// Requires a registered customer who may place another order. Asks the write side, so that a caller
+/// who may not writes nothing to the log.
+pub(crate) async fn require_may_order(app: &App, id: Uuid) -> Result<(), Problem> {
+    let now = app.router()?.log_time();
+    let limits = app.settings.limits;
+    let may_order = |state: &State| Ok(registered(state)?.within(limits, now)?);
+    command::passes(app, StreamId::customer(id), may_order).await
+}
+
+fn registered(state: &State) -> Result<&Customer, Problem> {
+    match state {
+        State::Customer(it) if it.status() == Some(Status::Registered) => Ok(it),
+        _ => Err(Kind::CustomerNotFound.into()),
+    }
 }
 
 /// Refuses to go on for an erased customer. Asks the write side, which knows first.

@@ -2,7 +2,7 @@
 
 use crate::{App, customers, problem::Problem, query::Versioned, validate::MoneyBody};
 use chrono::{DateTime, Utc};
-use commands::order::{Order, RefundState};
+use commands::order::{CANCEL_REASON, Order, RefundState};
 use events::{
     Money, Private, Sealed,
     order::{Discount, DiscountKind},
@@ -50,7 +50,7 @@ pub struct OrderBody {
     #[schema(value_type = RefundStatus)]
     pub refund: &'static str,
     /// Why the order was rejected (the name of a problem, or `expired`) or cancelled (the text
-    /// that the caller gave).
+    /// that the caller gave, which is gone once the customer is erased).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Where to ship the order. Only single reads show it, and none once the customer is erased.
@@ -142,9 +142,9 @@ pub enum RefundStatus {
 pub enum DiscountName {
     /// 10 % for VIP customers.
     Vip,
-    /// 5 % of a subtotal over 100.00.
+    /// 5 % of a subtotal above an amount that the shop sets, by default 100.00.
     Volume,
-    /// 10.00 off the first order.
+    /// An amount off the first order, which the shop sets, by default 10.00.
     FirstOrder,
     /// Takes back what exceeds 30 % of the subtotal.
     Cap,
@@ -155,6 +155,7 @@ pub enum DiscountName {
 pub struct SealedOrder {
     body: OrderBody,
     shipping_address: Option<Sealed>,
+    reason: Option<Sealed>,
 }
 
 impl SealedOrder {
@@ -170,17 +171,20 @@ impl SealedOrder {
     }
 
     fn is_sealed(&self) -> bool {
-        self.shipping_address.is_some()
+        self.shipping_address.is_some() || self.reason.is_some()
     }
 
     /// Decrypts the texts. Without a key, because it is destroyed, they are absent.
     fn open(self, key: Option<&Key>) -> Result<OrderBody, Problem> {
-        let Self { mut body, shipping_address } = self;
+        let Self { mut body, shipping_address, reason } = self;
         let open = |sealed: Option<Sealed>, field| {
             let text = key.zip(sealed).map(|(key, it)| it.open(key, body.customer_id, field));
             text.transpose().map_err(|error| Problem::internal(&error))
         };
         body.shipping_address = open(shipping_address, "shipping_address")?.map(Private::from);
+        if reason.is_some() {
+            body.reason = open(reason, CANCEL_REASON)?;
+        }
         Ok(body)
     }
 }
@@ -241,7 +245,11 @@ impl SealedOrder {
             updated_at: order.shown().updated_at,
             version: order.shown().version,
         };
-        Some(Self { body, shipping_address: detail.shipping_address.clone() })
+        Some(Self {
+            body,
+            shipping_address: detail.shipping_address.clone(),
+            reason: order.sealed_reason().cloned(),
+        })
     }
 }
 
@@ -289,7 +297,7 @@ impl From<projections::orders::Order> for SealedOrder {
             updated_at: row.updated_at,
             version: row.version,
         };
-        Self { body, shipping_address: row.shipping_address }
+        Self { body, shipping_address: row.shipping_address, reason: row.sealed_reason }
     }
 }
 
@@ -408,6 +416,7 @@ mod tests {
             payment_id: None,
             refund: rows::Refund::None,
             reason: None,
+            sealed_reason: None,
             shipping_address: None,
             placed_at: time(1),
             updated_at: time(1),
@@ -431,13 +440,19 @@ mod tests {
     #[test]
     fn a_cancelled_order_is_the_same_from_the_aggregate_and_from_its_row() {
         let (ordinal, amount) = (1, pounds(4_000));
+        let key = Key::new([1; 32]);
+        let too_late = Sealed::seal(&key, row().customer_id, CANCEL_REASON, "too late").unwrap();
         let events = [
             placed(),
             priced(),
             Event::PaymentStarted(PaymentStarted { ordinal, payment_id: "pay_1".into(), amount }),
             Event::PaymentCaptured(PaymentCaptured { ordinal, amount }),
             Event::Confirmed(events::order::Confirmed::default()),
-            Event::Cancelled(Cancelled { reason: Some("too late".into()), mail: false }),
+            Event::Cancelled(Cancelled {
+                reason: Some(too_late.clone()),
+                plain_reason: None,
+                mail: false,
+            }),
         ];
         let mut row = row();
         row.status = rows::Status::Cancelled;
@@ -450,7 +465,7 @@ mod tests {
         row.total = Some(pounds(4_000));
         row.payment_id = Some("pay_1".to_owned());
         row.refund = rows::Refund::Pending;
-        row.reason = Some("too late".to_owned());
+        row.sealed_reason = Some(too_late);
         (row.version, row.updated_at) = (6, time(6));
         assert_same(&events, row);
     }

@@ -5,13 +5,17 @@ use crate::{
     App,
     auth::{Access, Role},
     command::{self, CommandBody, Decided, Received, carry_out, detached},
+    customers,
     extract::{Media, PathId},
     problem::Problem,
     validate::{SHORT_TEXT, Validator},
 };
 use axum::{extract::State, http::StatusCode, response::Response};
-use commands::order::{Cancel, Command, RefundState};
-use events::{Private, StreamId};
+use commands::{
+    State as AggregateState,
+    order::{CANCEL_REASON, Cancel, Command, RefundState},
+};
+use events::{Private, Sealed, StreamId};
 use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Duration};
 use utoipa::ToSchema;
@@ -24,7 +28,7 @@ const REFUND_POLL: Duration = Duration::from_millis(50);
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CancelOrderRequest {
-    /// Why the order is cancelled.
+    /// Why the order is cancelled. Unreadable once the customer is erased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 200)]
     #[schema(example = "ordered twice")]
@@ -75,6 +79,7 @@ async fn cancel_order(
     let reason =
         validator.optional(body.reason.as_ref().map(Private::reveal), "/reason", SHORT_TEXT);
     validator.end()?;
+    let reason = seal(&app, id, reason).await?;
     let command = Command::from(Cancel { by, reason });
     let decided = carry_out(&app, &envelope, StreamId::order(id), command).await?;
     let mut shown = super::show(&app, &envelope, decided).await?;
@@ -85,6 +90,19 @@ async fn cancel_order(
         decided.view.position.into_iter().for_each(|at| position.cover(at));
     }
     Ok(shown.respond(&envelope, StatusCode::OK))
+}
+
+/// The reason, sealed with the key of the customer whose order it is: it may say anything about them.
+/// Once the customer is erased there is no key, and no reason is kept.
+async fn seal(app: &App, order: Uuid, reason: Option<Arc<str>>) -> Result<Option<Sealed>, Problem> {
+    let Some(reason) = reason else { return Ok(None) };
+    let AggregateState::Order(order) = command::look(app, StreamId::order(order)).await?.state
+    else {
+        return Ok(None);
+    };
+    let customer_id = order.customer_id();
+    let key = customers::key(app, customer_id).await?;
+    key.map(|key| customers::seal(&key, customer_id, CANCEL_REASON, &reason)).transpose()
 }
 
 /// Waits until the money is refunded, `wait` at most. Nothing else can change on a cancelled order.

@@ -5,6 +5,7 @@ use crate::{
     App,
     auth::{Access, Role},
     command::{self, CommandBody, Received, carry_out, detached},
+    config::MAX_UNITS,
     customers,
     extract::{integer, objects},
     problem::{Kind, Problem},
@@ -22,8 +23,6 @@ use uuid::Uuid;
 
 /// The most lines of an order, counted before lines of one product are merged.
 const MAX_ITEMS: usize = 100;
-/// The most units of a line, and of one product in an order.
-const MAX_QUANTITY: i64 = 1_000_000;
 
 /// The request to place an order.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -51,7 +50,7 @@ pub struct PlaceOrderRequest {
 pub struct OrderItemRequest {
     /// Id of the product.
     pub product_id: Uuid,
-    /// Number of units, from 1 to 1000000.
+    /// Number of units, from 1 to 1000000. The shop may allow fewer of one product in an order.
     #[serde(deserialize_with = "integer")]
     #[schema(minimum = 1, maximum = 1_000_000, example = 2)]
     pub quantity: i64,
@@ -79,7 +78,11 @@ impl CommandBody for PlaceOrderRequest {
             status = 404,
             description = "`customer-not-found` (also for an erased customer), `product-not-found`",
         ),
-        (status = 409, description = "`insufficient-stock`, `expired`"),
+        (
+            status = 409,
+            description = "`insufficient-stock`, `expired`, `too-many-open-orders`, \
+                           `too-many-declined-payments`",
+        ),
     ),
     security(("bearer" = ["customer"])),
 )]
@@ -95,12 +98,13 @@ async fn place_order(
     Received { body, envelope }: Received<PlaceOrderRequest>,
 ) -> Result<Response, Problem> {
     envelope.caller.require_customer_or_staff(body.customer_id)?;
-    let Asked { lines, payment_method, shipping_address } = validate(&body)?;
+    let Asked { lines, payment_method, shipping_address } =
+        validate(&body, app.settings.units_per_product)?;
     let stream = StreamId::order(envelope.created_id(&app));
     // A retry must find its order, even if the customer was erased or a product discontinued since.
     let is_retry = command::is_retry(&app, &envelope, stream).await?;
     if !is_retry {
-        customers::require_registered(&app, body.customer_id).await?;
+        customers::require_may_order(&app, body.customer_id).await?;
         let sold = lines.iter().map(|line| products::require_sold(&app, line.product_id));
         // The answer names the first line at fault, whichever check finishes first.
         join_all(sold).await.into_iter().collect::<Result<(), _>>()?;
@@ -130,12 +134,12 @@ struct Asked {
     shipping_address: Option<Private>,
 }
 
-fn validate(body: &PlaceOrderRequest) -> Result<Asked, Problem> {
+fn validate(body: &PlaceOrderRequest, units_per_product: i64) -> Result<Asked, Problem> {
     let mut validator = Validator::default();
     let items = body.items.len();
     validator.check((1..=MAX_ITEMS).contains(&items), "/items", "must have from 1 to 100 lines");
     for (index, item) in body.items.iter().take(MAX_ITEMS).enumerate() {
-        let in_bounds = (1..=MAX_QUANTITY).contains(&item.quantity);
+        let in_bounds = (1..=MAX_UNITS).contains(&item.quantity);
         let pointer = format!("/items/{index}/quantity");
         validator.check(in_bounds, &pointer, "must be from 1 to 1000000");
     }
@@ -146,9 +150,11 @@ fn validate(body: &PlaceOrderRequest) -> Result<Asked, Problem> {
     let (payment_method, shipping_address) = (method.into(), address.map(Private::from));
     let lines = merged(&body.items);
     let mut validator = Validator::default();
-    let in_bounds = lines.iter().all(|line| line.quantity <= MAX_QUANTITY);
-    let rule = "must have at most 1000000 units of one product, all its lines together";
-    validator.check(in_bounds, "/items", rule);
+    let in_bounds = lines.iter().all(|line| line.quantity <= units_per_product);
+    let rule = format!(
+        "must have at most {units_per_product} units of one product, all its lines together"
+    );
+    validator.check(in_bounds, "/items", &rule);
     validator.end()?;
     Ok(Asked { lines, payment_method, shipping_address })
 }
@@ -197,7 +203,7 @@ mod tests {
 
     #[test]
     fn lines_of_one_product_are_merged_in_the_order_of_first_mention() {
-        let lines = validate(&request(&[(7, 1), (5, 2), (7, 3)])).unwrap().lines;
+        let lines = validate(&request(&[(7, 1), (5, 2), (7, 3)]), 4).unwrap().lines;
         let lines: Vec<_> = lines.iter().map(|l| (l.product_id.as_u128(), l.quantity)).collect();
         assert_eq!(lines, [(7, 4), (5, 2)]);
     }
@@ -205,7 +211,7 @@ mod tests {
     #[test]
     fn bad_values_are_refused_with_their_pointers() {
         let pointers = |request: &PlaceOrderRequest| {
-            let problem = validate(request).unwrap_err();
+            let problem = validate(request, MAX_UNITS).unwrap_err();
             assert_eq!(problem.kind(), Kind::ValidationFailed);
             let errors = problem.extension("errors");
             let pointer = |e: &serde_json::Value| e["pointer"].as_str().unwrap().to_owned();
@@ -219,6 +225,7 @@ mod tests {
         );
         let twice = request(&[(1, 600_000), (2, 1), (1, 600_000)]);
         assert_eq!(pointers(&twice), ["/items"], "of one product");
+        assert!(validate(&request(&[(1, 2), (1, 3)]), 4).is_err(), "more than the shop allows");
         let mut nul = request(&[(1, 1)]);
         nul.payment_method = "pm\0".into();
         nul.shipping_address = Some("".into());

@@ -55,6 +55,12 @@ fn occurrence(kind: Kind) -> (&'static str, Value) {
         Kind::Expired => {
             ("the order was still pending at its deadline", json!({ "order_id": id("orders") }))
         }
+        Kind::TooManyOpenOrders => {
+            ("20 orders of the customer are pending, and no more are allowed", json!({}))
+        }
+        Kind::TooManyDeclinedPayments => {
+            ("10 payments of the customer were declined within an hour", json!({}))
+        }
         Kind::ProjectionConflict => ("a rebuild of orders is under way", json!({})),
         Kind::VersionMismatch => ("the current version is 6", json!({ "current_version": 6 })),
         Kind::ValidationFailed => {

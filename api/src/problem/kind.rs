@@ -123,6 +123,15 @@ kinds! {
         "The order was still pending at its deadline and is now `rejected`. `order_id` and \
          `Location` name it. Its stock is free again, and a payment that was taken is refunded."
         "Place a new order with another `Idempotency-Key`.";
+    TooManyOpenOrders = "too-many-open-orders" CONFLICT "Too many open orders"
+        "The customer has as many orders that are still `pending` as the shop allows. Nothing was \
+         changed, unless `order_id` names an order: that order is `rejected`."
+        "Wait until an earlier order is confirmed or rejected, or cancel one. Then place a new \
+         order with another `Idempotency-Key`.";
+    TooManyDeclinedPayments = "too-many-declined-payments" CONFLICT "Too many declined payments"
+        "The payment gateway declined as many payments of this customer within an hour as the shop \
+         allows. Nothing was changed, unless `order_id` names an order: that order is `rejected`."
+        "Place a new order later, with another `Idempotency-Key`.";
     ProjectionConflict = "projection-conflict" CONFLICT "Read model versions conflict"
         "The versions of the read model do not allow the operation. A rebuild is already under \
          way, there is no version to roll back to or to drop, or the other version is behind \

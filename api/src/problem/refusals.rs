@@ -83,6 +83,13 @@ fn rejection(rejected: &Rejected) -> Problem {
         RejectionReason::PaymentDeclined => {
             (Kind::PaymentDeclined, "the payment gateway declined the payment")
         }
+        RejectionReason::TooManyOpenOrders => {
+            (Kind::TooManyOpenOrders, "too many other orders of the customer are pending")
+        }
+        RejectionReason::TooManyDeclinedPayments => (
+            Kind::TooManyDeclinedPayments,
+            "too many payments of the customer were declined within an hour",
+        ),
         RejectionReason::Expired => (Kind::Expired, "the order was still pending at its deadline"),
     };
     Problem::new(kind, detail)
@@ -165,6 +172,10 @@ impl From<customer::Refusal> for Problem {
             Refusal::NotFound => Self::new(Kind::NotFound, detail),
             Refusal::ChangeInProgress => Self::new(Kind::CommandNotApplied, detail).retry_after(1),
             Refusal::Erased => Self::new(Kind::Gone, detail),
+            Refusal::TooManyOpenOrders { .. } => Self::new(Kind::TooManyOpenOrders, detail),
+            Refusal::TooManyDeclinedPayments { .. } => {
+                Self::new(Kind::TooManyDeclinedPayments, detail)
+            }
             Refusal::AlreadyExists
             | Refusal::NotErased
             | Refusal::RegistrationAnswered

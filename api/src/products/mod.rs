@@ -28,10 +28,11 @@ pub fn location(id: Uuid) -> String {
 
 /// Requires that a product is sold. Asks the write side, because a read model may be behind.
 pub(crate) async fn require_sold(app: &App, id: Uuid) -> Result<(), Problem> {
-    let is_sold = |state: &State| matches!(state, State::Product(it) if it.is_sold());
-    let passes = command::passes(app, StreamId::product(id), is_sold).await?;
-    let not_found = || Problem::from(Kind::ProductNotFound).with("product_id", id.to_string());
-    passes.then_some(()).ok_or_else(not_found)
+    let is_sold = |state: &State| match state {
+        State::Product(it) if it.is_sold() => Ok(()),
+        _ => Err(Problem::from(Kind::ProductNotFound).with("product_id", id.to_string())),
+    };
+    command::passes(app, StreamId::product(id), is_sold).await
 }
 
 /// Carries out a command for a product, and answers with the product.

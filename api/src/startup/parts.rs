@@ -213,7 +213,7 @@ pub(super) fn start_write_side(
     let settings = WriteSettings {
         expiry_grace: config.expiry_grace,
         snapshots: Some(Arc::new(snapshots)),
-        ..WriteSettings::new(environment.uuid())
+        ..WriteSettings::new(environment.uuid(), config.rules)
     };
     let mailer = mailer(&config.mail, ground.data_dir.path())?;
     let outside = Outside { gateway, keys: Arc::clone(keys), mailer };
@@ -259,6 +259,8 @@ pub(super) fn webhook(config: &Config, write_side: Option<&WriteSide>) -> Option
 pub(super) fn app_settings(config: &Config, connections: usize) -> AppSettings {
     let live = LiveSettings::default();
     AppSettings {
+        limits: config.rules.limits,
+        units_per_product: config.units_per_product,
         order_deadline: config.order_deadline,
         rate_limit_per_second: config.rate_limit_per_second,
         rate_limit_per_address: config.rate_limit_per_address,

@@ -24,6 +24,7 @@ mod extending;
 mod failover;
 mod hostile;
 mod keys;
+mod limits;
 mod live;
 mod mail;
 mod pages;

@@ -8,7 +8,7 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use commands::{
-    Outside, WriteSettings, WriteSide,
+    Outside, ShopRules, WriteSettings, WriteSide,
     gateway::{Gateway, SandboxGateway},
     mail::NoMailer,
 };
@@ -42,7 +42,7 @@ impl Writing {
         let observed = Observed::new(Arc::clone(&log.log));
         let gateway: Arc<dyn Gateway> =
             Arc::new(SandboxGateway::in_memory(Arc::clone(&place.environment)));
-        let settings = WriteSettings::new(place.environment.uuid());
+        let settings = WriteSettings::new(place.environment.uuid(), ShopRules::new("GBP".parse()?));
         let counted: Arc<dyn EventLog> = Arc::new(observed.clone());
         let keys: Arc<dyn KeyStore> =
             Arc::new(FileKeyStore::open(&place.folder().join("keys.sqlite"))?);

@@ -1,6 +1,6 @@
 //! The commands of a customer.
 
-use crate::aggregate::into_command;
+use crate::{OrderLimits, aggregate::into_command};
 use events::{Sealed, Timestamp};
 use uuid::Uuid;
 
@@ -10,7 +10,10 @@ pub enum Command {
     /// Register as a customer.
     Register(Register),
     /// Record that the e-mail address is now the customer's. Internal.
-    ConfirmRegistration,
+    ConfirmRegistration {
+        /// Whether an earlier customer ordered under the address.
+        returning: bool,
+    },
     /// Record that the e-mail address belongs to another customer. Internal.
     RefuseRegistration,
     /// Change the profile.
@@ -19,6 +22,8 @@ pub enum Command {
     ConfirmEmail {
         /// The number of the change.
         attempt: u32,
+        /// Whether another customer ordered under the address.
+        returning: bool,
     },
     /// Record that the new address belongs to another customer. Internal.
     RefuseEmail {
@@ -75,6 +80,8 @@ pub struct OpenOrder {
     pub order_id: Uuid,
     /// The command is refused after this moment of log time.
     pub not_after: Timestamp,
+    /// How much the customer may have under way.
+    pub limits: OrderLimits,
 }
 
 /// Record how an order was decided, whether or not it was opened here. Afterwards it can never be
@@ -85,6 +92,8 @@ pub struct CloseOrder {
     pub order_id: Uuid,
     /// Whether it was confirmed.
     pub confirmed: bool,
+    /// Whether the gateway declined its payment.
+    pub declined: bool,
     /// The `not_after` of the order's open; the close is remembered until then.
     pub not_after: Timestamp,
 }

@@ -1,7 +1,13 @@
 //! How a customer decides commands.
 
-use super::{Change, CloseOrder, Command, Customer, OpenOrder, Profile, Refusal, Register, Status};
-use crate::aggregate::{Aggregate, At};
+use super::{
+    Change, CloseOrder, Command, Customer, DECLINES_COUNT_FOR, OpenOrder, Profile, Refusal,
+    Register, Status,
+};
+use crate::{
+    OrderLimits,
+    aggregate::{Aggregate, At},
+};
 use events::{
     Timestamp,
     customer::{
@@ -19,10 +25,12 @@ impl Aggregate for Customer {
     fn decide(&self, command: &Command, now: Timestamp) -> Result<Vec<Event>, Refusal> {
         match command {
             Command::Register(register) => self.register(register),
-            Command::ConfirmRegistration => self.confirm_registration(),
+            Command::ConfirmRegistration { returning } => self.confirm_registration(*returning),
             Command::RefuseRegistration => self.refuse_registration(),
             Command::Change(change) => self.change(change),
-            Command::ConfirmEmail { attempt } => self.confirm_email(*attempt),
+            Command::ConfirmEmail { attempt, returning } => {
+                self.confirm_email(*attempt, *returning)
+            }
             Command::RefuseEmail { attempt } => self.refuse_email(*attempt),
             Command::RecordEmailReleased { attempt } => self.record_email_released(*attempt),
             Command::OpenOrder(open) => self.open_order(open, now),
@@ -50,10 +58,10 @@ impl Customer {
         }
     }
 
-    fn confirm_registration(&self) -> Result<Vec<Event>, Refusal> {
+    fn confirm_registration(&self, returning: bool) -> Result<Vec<Event>, Refusal> {
         match self.status {
             None => Err(Refusal::NotFound),
-            Some(Status::Pending) => Ok(vec![Registered {}.into()]),
+            Some(Status::Pending) => Ok(vec![Registered { returning }.into()]),
             Some(Status::Registered) => Ok(vec![]),
             Some(Status::Refused) => Err(Refusal::RegistrationAnswered),
             Some(Status::Erased) => Err(Refusal::Erased),
@@ -100,7 +108,7 @@ impl Customer {
         Ok(vec![requested.into()])
     }
 
-    fn confirm_email(&self, attempt: u32) -> Result<Vec<Event>, Refusal> {
+    fn confirm_email(&self, attempt: u32, returning: bool) -> Result<Vec<Event>, Refusal> {
         if self.current_attempt() == Some(attempt) && self.status == Some(Status::Registered) {
             return Ok(vec![]);
         }
@@ -108,7 +116,9 @@ impl Customer {
             return Err(Refusal::UnknownAttempt { attempt });
         };
         let Profile { email_id, email, first_name, last_name, vip } = wanted.profile.clone();
-        Ok(vec![EmailChanged { attempt, email_id, email, first_name, last_name, vip }.into()])
+        let changed =
+            EmailChanged { attempt, email_id, email, first_name, last_name, vip, returning };
+        Ok(vec![changed.into()])
     }
 
     fn refuse_email(&self, attempt: u32) -> Result<Vec<Event>, Refusal> {
@@ -143,7 +153,7 @@ impl Customer {
     }
 
     fn open_order(&self, open: &OpenOrder, now: Timestamp) -> Result<Vec<Event>, Refusal> {
-        let &OpenOrder { order_id, not_after } = open;
+        let &OpenOrder { order_id, not_after, limits } = open;
         // This comes first because the open orders of an erased customer go on.
         if self.opened(order_id).is_some() {
             return Ok(vec![]);
@@ -157,20 +167,38 @@ impl Customer {
         if self.closed.refuses(order_id, not_after, now) {
             return Err(Refusal::OrderClosed);
         }
-        let first = self.order_count == 0 && self.open.is_empty();
+        self.within(limits, now)?;
+        let first = !self.has_ordered();
         Ok(vec![OrderOpened { order_id, vip, first, not_after }.into()])
+    }
+
+    /// Whether the customer may open another order at log time `now`.
+    ///
+    /// # Errors
+    /// The limit that is reached.
+    pub fn within(&self, limits: OrderLimits, now: Timestamp) -> Result<(), Refusal> {
+        let reached = |limit: u32, found: usize| limit > 0 && found >= limit as usize;
+        let open = self.open.len();
+        if reached(limits.open_orders, open) {
+            return Err(Refusal::TooManyOpenOrders { open });
+        }
+        let declined = self.declined_since(now - DECLINES_COUNT_FOR);
+        if reached(limits.declined_payments, declined) {
+            return Err(Refusal::TooManyDeclinedPayments { declined });
+        }
+        Ok(())
     }
 
     /// Counts an order as confirmed only if it is open here. An order is never confirmed without
     /// having been opened, so a close that is repeated after the first one was forgotten is not
     /// counted twice.
     fn close_order(&self, close: &CloseOrder) -> Vec<Event> {
-        let &CloseOrder { order_id, confirmed, not_after } = close;
+        let &CloseOrder { order_id, confirmed, declined, not_after } = close;
         if self.closed.contains(order_id) {
             return vec![];
         }
         let confirmed = confirmed && self.opened(order_id).is_some();
-        vec![OrderClosed { order_id, confirmed, not_after }.into()]
+        vec![OrderClosed { order_id, confirmed, declined, not_after }.into()]
     }
 
     /// Allowed at any time. If a change of address is in progress, its address is released with the

@@ -30,4 +30,16 @@ pub enum Refusal {
     /// The order was closed here, or it is too late to open it.
     #[error("the order can no longer be opened")]
     OrderClosed,
+    /// Too many other orders of the customer are pending.
+    #[error("{open} orders of the customer are pending, and no more are allowed")]
+    TooManyOpenOrders {
+        /// How many are.
+        open: usize,
+    },
+    /// Too many payments of the customer were declined within an hour.
+    #[error("{declined} payments of the customer were declined within an hour")]
+    TooManyDeclinedPayments {
+        /// How many were.
+        declined: usize,
+    },
 }

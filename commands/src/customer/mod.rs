@@ -22,4 +22,5 @@ mod tests;
 pub use command::{Change, CloseOrder, Command, OpenOrder, Register};
 pub use error::Refusal;
 pub use owed::{Belonging, Effect};
-pub use state::{Customer, OpenedOrder, Profile, REGISTRATION, Status};
+use state::DECLINES_COUNT_FOR;
+pub use state::{Customer, OpenedOrder, Profile, REGISTRATION, REMEMBERED_DECLINES, Status};

@@ -22,6 +22,8 @@ pub enum Effect {
         attempt: u32,
         /// The stream id of the address.
         email_id: Uuid,
+        /// Whether the customer has ordered.
+        ordered: bool,
     },
     /// Destroy all that belongs to an erased customer: first the key, then the rest.
     DestroyKey,
@@ -64,10 +66,11 @@ impl Customer {
             attempt: change.attempt,
             email_id: change.profile.email_id,
         });
-        let releases = self
-            .leaving
-            .iter()
-            .map(|(&attempt, &email_id)| Effect::ReleaseEmail { attempt, email_id });
+        let releases = self.leaving.iter().map(|(&attempt, &email_id)| Effect::ReleaseEmail {
+            attempt,
+            email_id,
+            ordered: self.has_ordered(),
+        });
         let key = self.owes_key().then_some(Effect::DestroyKey);
         taken.chain(releases).chain(key).collect()
     }

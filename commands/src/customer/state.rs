@@ -4,8 +4,9 @@ use crate::{
     aggregate::{At, Shown},
     closed_orders::ClosedOrders,
 };
+use chrono::TimeDelta;
 use events::{
-    Sealed,
+    Sealed, Timestamp,
     customer::{Changed, Event, OrderClosed},
 };
 use imbl::OrdMap;
@@ -15,6 +16,12 @@ use uuid::Uuid;
 
 /// The `attempt` of the registration; changes of address have higher numbers.
 pub const REGISTRATION: u32 = 1;
+
+/// How long a declined payment counts towards the customer's limit.
+pub(super) const DECLINES_COUNT_FOR: TimeDelta = TimeDelta::hours(1);
+
+/// The most declined payments that a customer remembers, those that count last.
+pub const REMEMBERED_DECLINES: usize = 100;
 
 /// The stage of a registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +63,8 @@ pub(super) struct ProfileChange {
 pub struct OpenedOrder {
     /// Whether the customer was VIP.
     pub vip: bool,
-    /// Whether the customer had neither a confirmed order nor an open one.
+    /// Whether the customer had neither a confirmed order nor an open one, and no address under which
+    /// somebody had ordered before.
     pub first: bool,
 }
 
@@ -76,6 +84,11 @@ pub struct Customer {
     pub(super) open: OrdMap<Uuid, OpenedOrder>,
     pub(super) closed: ClosedOrders,
     pub(super) key_destroyed: bool,
+    /// Whether somebody had one of the customer's addresses before, and ordered.
+    pub(super) returning: bool,
+    /// When the gateway declined payments of the customer, in log time; `None` for never, which is
+    /// the usual case and takes little room.
+    declines: Option<Arc<Vec<Timestamp>>>,
     shown: Shown,
 }
 
@@ -145,6 +158,17 @@ impl Customer {
         self.order_count
     }
 
+    /// Whether a further order is not the first one: the customer has a confirmed order or an open
+    /// one, or an address under which somebody ordered before.
+    pub(super) fn has_ordered(&self) -> bool {
+        self.order_count > 0 || !self.open.is_empty() || self.returning
+    }
+
+    /// The number of payments that were declined after this moment of log time.
+    pub(super) fn declined_since(&self, after: Timestamp) -> usize {
+        self.declines.iter().flat_map(|times| times.iter()).filter(|time| **time > after).count()
+    }
+
     /// What was recorded when the order was opened here; `None` if the order is not open.
     pub fn opened(&self, order_id: Uuid) -> Option<OpenedOrder> {
         self.open.get(&order_id).copied()
@@ -162,7 +186,10 @@ impl Customer {
                 self.attempts = REGISTRATION;
                 self.current = Some(profile_change!(requested, REGISTRATION, false));
             }
-            Event::Registered(_) => self.status = Some(Status::Registered),
+            Event::Registered(registered) => {
+                self.status = Some(Status::Registered);
+                self.returning |= registered.returning;
+            }
             Event::RegistrationRefused(_) => {
                 self.status = Some(Status::Refused);
                 self.leave(self.current.clone());
@@ -174,6 +201,7 @@ impl Customer {
             }
             Event::EmailChanged(changed) => {
                 self.wanted = None;
+                self.returning |= changed.returning;
                 let left =
                     self.current.replace(profile_change!(changed, changed.attempt, changed.vip));
                 self.leave(left);
@@ -189,7 +217,7 @@ impl Customer {
                 let answer = OpenedOrder { vip: opened.vip, first: opened.first };
                 self.open.insert(opened.order_id, answer);
             }
-            Event::OrderClosed(closed) => self.close(closed),
+            Event::OrderClosed(closed) => self.close(closed, at.time),
             Event::Erased(_) => {
                 let before = self.status.replace(Status::Erased);
                 let (current, wanted) = (self.current.take(), self.wanted.take());
@@ -220,9 +248,18 @@ impl Customer {
         }
     }
 
-    fn close(&mut self, closed: &OrderClosed) {
+    fn close(&mut self, closed: &OrderClosed, now: Timestamp) {
         self.open.remove(&closed.order_id);
         self.order_count += u64::from(closed.confirmed);
         self.closed.insert(closed.order_id, closed.not_after);
+        self.note_decline(closed.declined.then_some(now), now - DECLINES_COUNT_FOR);
+    }
+
+    /// Remembers the time of a decline, and forgets those that no longer count.
+    fn note_decline(&mut self, declined: Option<Timestamp>, before: Timestamp) {
+        let times = self.declines.iter().flat_map(|times| times.iter().copied());
+        let kept: Vec<Timestamp> = times.chain(declined).filter(|time| *time > before).collect();
+        let newest = kept.len().saturating_sub(REMEMBERED_DECLINES);
+        self.declines = (!kept.is_empty()).then(|| Arc::new(kept[newest..].to_vec()));
     }
 }

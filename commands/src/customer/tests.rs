@@ -1,6 +1,7 @@
 use super::*;
+use crate::OrderLimits;
 use crate::aggregate::{
-    Aggregate,
+    Aggregate, At,
     testing::{Given, at, given, id, run},
 };
 use events::{
@@ -33,7 +34,7 @@ fn requested() -> Event {
 }
 
 fn registered() -> Event {
-    Registered {}.into()
+    Registered { returning: false }.into()
 }
 
 fn changed(first_name: &str, vip: bool) -> Event {
@@ -70,6 +71,7 @@ fn has(attempt: u32, email_id: u128) -> Event {
         first_name: sealed("Ann"),
         last_name: sealed("Lee"),
         vip: false,
+        returning: false,
     }
     .into()
 }
@@ -83,7 +85,7 @@ fn email_released(attempt: u32) -> Event {
 }
 
 fn confirm(attempt: u32) -> Command {
-    Command::ConfirmEmail { attempt }
+    Command::ConfirmEmail { attempt, returning: false }
 }
 
 fn refuse(attempt: u32) -> Command {
@@ -95,7 +97,7 @@ fn record_released(attempt: u32) -> Command {
 }
 
 fn open(order: u128) -> OpenOrder {
-    OpenOrder { order_id: id(order), not_after: at(100) }
+    OpenOrder { order_id: id(order), not_after: at(100), limits: OrderLimits::default() }
 }
 
 fn opened(order: u128, vip: bool, first: bool) -> Event {
@@ -103,11 +105,11 @@ fn opened(order: u128, vip: bool, first: bool) -> Event {
 }
 
 fn close(order: u128, confirmed: bool) -> CloseOrder {
-    CloseOrder { order_id: id(order), confirmed, not_after: at(100) }
+    CloseOrder { order_id: id(order), confirmed, declined: false, not_after: at(100) }
 }
 
 fn closed(order: u128, confirmed: bool) -> Event {
-    OrderClosed { order_id: id(order), confirmed, not_after: at(100) }.into()
+    OrderClosed { order_id: id(order), confirmed, declined: false, not_after: at(100) }.into()
 }
 
 fn customer(events: impl IntoIterator<Item = Event>) -> Given<Customer> {
@@ -129,7 +131,7 @@ fn takes(attempt: u32, email_id: u128) -> Effect {
 }
 
 fn release_of(attempt: u32, email_id: u128) -> Effect {
-    Effect::ReleaseEmail { attempt, email_id: id(email_id) }
+    Effect::ReleaseEmail { attempt, email_id: id(email_id), ordered: false }
 }
 
 mod registering {
@@ -143,9 +145,9 @@ mod registering {
         let customer = customer
             .when(register())
             .then_refused_and_back(Refusal::AlreadyExists)
-            .when(Command::ConfirmRegistration)
+            .when(Command::ConfirmRegistration { returning: false })
             .then([registered()])
-            .when(Command::ConfirmRegistration)
+            .when(Command::ConfirmRegistration { returning: false })
             .then_nothing();
         assert!(!customer.state.is_change_pending());
         owes(&customer, &[]);
@@ -168,7 +170,7 @@ mod registering {
             .then_nothing();
         owes(&customer, &[]);
         customer
-            .when(Command::ConfirmRegistration)
+            .when(Command::ConfirmRegistration { returning: false })
             .then_refused_and_back(Refusal::RegistrationAnswered)
             .when(open(1))
             .then_refused_and_back(Refusal::NotFound)
@@ -178,7 +180,9 @@ mod registering {
 
     #[test]
     fn an_answer_without_a_request_is_refused() {
-        for command in [Command::ConfirmRegistration, Command::RefuseRegistration] {
+        for command in
+            [Command::ConfirmRegistration { returning: false }, Command::RefuseRegistration]
+        {
             customer([]).when(command).then_refused(Refusal::NotFound);
         }
         for command in [confirm(1), refuse(1), record_released(1)] {
@@ -238,6 +242,7 @@ mod changing {
         assert_eq!(customer.state.profile().unwrap().email_id, id(1));
         owes(&customer, &[takes(2, 2)]);
         let has = EmailChanged {
+            returning: false,
             attempt: 2,
             email_id,
             email: profile.email.clone(),
@@ -344,7 +349,7 @@ mod orders {
             .then([requested()])
             .when(open(1))
             .then_refused_and_back(Refusal::NotFound)
-            .when(Command::ConfirmRegistration)
+            .when(Command::ConfirmRegistration { returning: false })
             .then([registered()])
             .when(open(1))
             .then_refused(Refusal::OrderClosed);
@@ -431,7 +436,7 @@ mod erasing {
         let customer = customer([requested()]).when(Command::Erase).then([erased()]);
         owes(&customer, &[release_of(1, 1), Effect::DestroyKey]);
         customer
-            .when(Command::ConfirmRegistration)
+            .when(Command::ConfirmRegistration { returning: false })
             .then_refused_and_back(Refusal::Erased)
             .when(Command::RefuseRegistration)
             .then_refused_and_back(Refusal::Erased)
@@ -480,7 +485,7 @@ fn command() -> impl Strategy<Value = Command> {
     let attempt = || 0..6u32;
     prop_oneof![
         2 => Just(register().into()),
-        4 => Just(Command::ConfirmRegistration),
+        4 => Just(Command::ConfirmRegistration { returning: false }),
         1 => Just(Command::RefuseRegistration),
         4 => (1..4u128).prop_map(|email_id| to_address(email_id).into()),
         1 => any::<bool>().prop_map(|vip| Change { vip: Some(vip), ..Change::default() }.into()),
@@ -539,5 +544,118 @@ proptest! {
                 assert_eq!(again, if waits { Err(Refusal::ChangeInProgress) } else { Ok(vec![]) });
             }
         });
+    }
+}
+
+mod limits {
+    use super::*;
+
+    const LIMITS: OrderLimits = OrderLimits { open_orders: 2, declined_payments: 2 };
+
+    fn open_within(order: u128, not_after: i64) -> OpenOrder {
+        OpenOrder { order_id: id(order), not_after: at(not_after), limits: LIMITS }
+    }
+
+    fn declined(order: u128) -> CloseOrder {
+        CloseOrder { declined: true, ..close(order, false) }
+    }
+
+    #[test]
+    fn only_so_many_orders_are_open_at_the_same_time() {
+        ann([])
+            .when(open_within(1, 100))
+            .then([opened(1, false, true)])
+            .when(open_within(2, 100))
+            .then([opened(2, false, false)])
+            .when(open_within(3, 100))
+            .then_refused_and_back(Refusal::TooManyOpenOrders { open: 2 })
+            .when(open_within(2, 100))
+            .then_nothing()
+            .when(open(3))
+            .then([opened(3, false, false)])
+            .when(close(1, true))
+            .then([closed(1, true)])
+            .when(close(2, false))
+            .then([closed(2, false)])
+            .when(open_within(4, 100))
+            .then([opened(4, false, false)]);
+    }
+
+    #[test]
+    fn declined_payments_count_for_an_hour() {
+        const LATE: i64 = 9_000;
+        let decline = |order| {
+            let not_after = at(100);
+            OrderClosed { order_id: id(order), confirmed: false, declined: true, not_after }
+        };
+        let third = OrderOpened { order_id: id(3), vip: false, first: true, not_after: at(LATE) };
+        ann([])
+            .at(at(10))
+            .when(declined(1))
+            .then([decline(1).into()])
+            .at(at(20))
+            .when(declined(2))
+            .then([decline(2).into()])
+            .at(at(10 + 3_599))
+            .when(open_within(3, LATE))
+            .then_refused_and_back(Refusal::TooManyDeclinedPayments { declined: 2 })
+            .at(at(10 + 3_600))
+            .when(open_within(3, LATE))
+            .then([third.into()]);
+    }
+
+    #[test]
+    fn a_customer_remembers_only_the_declines_that_may_count() {
+        let mut customer = Customer::default();
+        for order in 0..200 {
+            let decline = Event::from(OrderClosed {
+                order_id: id(order),
+                confirmed: false,
+                declined: true,
+                not_after: at(1),
+            });
+            customer.evolve(&decline, At { version: 1, time: at(2) });
+        }
+        assert_eq!(customer.declined_since(at(0)), REMEMBERED_DECLINES);
+        let confirmed =
+            OrderClosed { order_id: id(300), confirmed: false, declined: false, not_after: at(1) };
+        customer.evolve(&confirmed.into(), At { version: 2, time: at(2 + 3_600) });
+        assert_eq!(customer.declined_since(at(0)), 0);
+    }
+}
+
+mod returning {
+    use super::*;
+
+    #[test]
+    fn an_address_under_which_somebody_ordered_has_had_its_first_order() {
+        customer([requested()])
+            .when(Command::ConfirmRegistration { returning: true })
+            .then([Registered { returning: true }.into()])
+            .when(open(1))
+            .then([opened(1, false, false)]);
+        let Event::EmailChanged(changed) = has(2, 5) else { panic!() };
+        ann([wants(2, 5)])
+            .when(Command::ConfirmEmail { attempt: 2, returning: true })
+            .then([EmailChanged { returning: true, ..changed }.into()])
+            .when(open(1))
+            .then([opened(1, false, false)]);
+    }
+
+    #[test]
+    fn the_address_is_told_whether_the_customer_has_ordered() {
+        let releases = |customer: &Given<Customer>| {
+            customer.state.owed().into_iter().find_map(|effect| match effect {
+                Effect::ReleaseEmail { ordered, .. } => Some(ordered),
+                _ => None,
+            })
+        };
+        let erased = || Event::from(Erased {});
+        assert_eq!(releases(&ann([erased()])), Some(false));
+        assert_eq!(releases(&ann([opened(1, false, true), erased()])), Some(true));
+        let ordered = [opened(1, false, true), closed(1, true), erased()];
+        assert_eq!(releases(&ann(ordered)), Some(true));
+        let rejected = [opened(1, false, true), closed(1, false), erased()];
+        assert_eq!(releases(&ann(rejected)), Some(false));
     }
 }

@@ -4,8 +4,8 @@
 use super::{EffectError, Executor, owed_request};
 use crate::{
     customer::{self, Belonging, Effect, REGISTRATION},
-    email::{self, TakeEmail},
-    request::{CommandError, Refusal},
+    email::{self, ReleaseEmail, TakeEmail},
+    request::{CommandError, Outcome, Refusal, State},
     wishlist,
 };
 use events::{StreamId, planted::Bug};
@@ -24,8 +24,17 @@ impl Executor {
                     .send_command(owed_request(customer, StreamId::email(email_id), &id, take))
                     .await?
                 {
-                    Ok(_) if attempt == REGISTRATION => customer::Command::ConfirmRegistration,
-                    Ok(_) => customer::Command::ConfirmEmail { attempt },
+                    Ok(Outcome { view, .. }) => {
+                        let State::Email(email) = &view.state else {
+                            return Err(EffectError::Unanswered);
+                        };
+                        let returning = email.is_known();
+                        if attempt == REGISTRATION {
+                            customer::Command::ConfirmRegistration { returning }
+                        } else {
+                            customer::Command::ConfirmEmail { attempt, returning }
+                        }
+                    }
                     // Another customer has the address, or this request was already released.
                     Err(Refusal::Email(_)) if attempt == REGISTRATION => {
                         customer::Command::RefuseRegistration
@@ -34,9 +43,9 @@ impl Executor {
                     Err(refusal) => return Err(CommandError::Refused(refusal).into()),
                 }
             }
-            Effect::ReleaseEmail { attempt, email_id } => {
-                let release =
-                    email::Command::Release(TakeEmail { customer_id: customer.id, attempt });
+            Effect::ReleaseEmail { attempt, email_id, ordered } => {
+                let request = TakeEmail { customer_id: customer.id, attempt };
+                let release = email::Command::Release(ReleaseEmail { request, ordered });
                 self.send_command(owed_request(customer, StreamId::email(email_id), &id, release))
                     .await?
                     .map_err(CommandError::Refused)?;

@@ -5,7 +5,7 @@ use super::{EffectError, Executor, owed_request};
 use crate::{
     customer::Customer,
     mail::{Letter, MailError},
-    order::{self, Order, RecordMailRefused, RecordMailSent},
+    order::{self, CANCEL_REASON, Order, RecordMailRefused, RecordMailSent},
     request::State,
 };
 use events::{Sealed, StreamId, order::Mail, seal::Key};
@@ -149,7 +149,10 @@ impl Executor {
             first_name: open(&profile.first_name, "first_name")?,
             last_name: open(&profile.last_name, "last_name")?,
             priced: order.detail().and_then(|detail| detail.priced.clone()),
-            reason: order.reason().map(Arc::from),
+            reason: match order.sealed_reason() {
+                Some(sealed) => Some(open(sealed, CANCEL_REASON)?.into()),
+                None => order.reason().map(Arc::from),
+            },
             refund: order.refund_state(),
             date: self.environment.now(),
             owed_since: order.shown().updated_at,

@@ -13,6 +13,7 @@ mod orders;
 mod payments;
 
 use crate::{
+    ShopRules,
     aggregate::EffectId,
     customer,
     gateway::Gateway,
@@ -149,6 +150,7 @@ struct Executor {
     sent: mail::Sent,
     gateway_calls: Semaphore,
     breaker: Breaker,
+    rules: ShopRules,
     environment: Arc<dyn Environment>,
 }
 
@@ -159,6 +161,7 @@ impl Dispatcher {
         board: &Board,
         router: Router,
         outside: Outside,
+        rules: ShopRules,
         environment: &Arc<dyn Environment>,
         [stop_mail, stop]: [watch::Receiver<bool>; 2],
     ) -> [Self; 3] {
@@ -172,6 +175,7 @@ impl Dispatcher {
             sent: mail::Sent::default(),
             gateway_calls: Semaphore::new(GATEWAY_CALLS_AT_ONCE),
             breaker: Breaker::new(Arc::clone(environment), "payment gateway"),
+            rules,
             environment: Arc::clone(environment),
         });
         let one = |queue: &Arc<Queue>, at_once, stop| Self {

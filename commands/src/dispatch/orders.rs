@@ -4,7 +4,7 @@ use super::{EffectError, Executor, answer_or_refusal, owed_request};
 use crate::{
     aggregate::EffectId,
     customer,
-    gateway::{Creation, Ending, NewPayment, Refund},
+    gateway::{Creation, Ending, FailedRefund, NewPayment, Refund},
     order::{
         self, Effect, Price, RecordCaptured, RecordDeclined, RecordRefund, RecordRefundFailed,
         RecordVoided, StartPayment, rejected,
@@ -95,9 +95,13 @@ impl Executor {
                     OwedRefund { ordinal: *ordinal, refund: *refund, payment_id, amount: *amount };
                 self.refund(order, id, owed).await
             }
-            Effect::CloseCustomer { customer_id, confirmed, not_after } => {
-                let (confirmed, not_after) = (*confirmed, *not_after);
-                let close = customer::CloseOrder { order_id: order.id, confirmed, not_after };
+            Effect::CloseCustomer { customer_id, confirmed, declined, not_after } => {
+                let close = customer::CloseOrder {
+                    order_id: order.id,
+                    confirmed: *confirmed,
+                    declined: *declined,
+                    not_after: *not_after,
+                };
                 let customer = StreamId::customer(*customer_id);
                 self.send_command(owed_request(
                     order,
@@ -142,6 +146,13 @@ impl Executor {
             Refund::Issued(refund_id) => {
                 let issued = RecordRefund { ordinal, refund_id, amount };
                 self.send_to_order(order, effect, issued.into()).await
+            }
+            Refund::Failed(FailedRefund { refund_id, code }) => {
+                let issued = RecordRefund { ordinal, refund_id: Arc::clone(&refund_id), amount };
+                self.send_to_order(order, effect, issued.into()).await?;
+                let refund_id = Some(refund_id);
+                let failed = RecordRefundFailed { ordinal, refund, refund_id, code };
+                self.record_failed_refund(order, failed).await
             }
             Refund::Refused(code) => {
                 let failed = RecordRefundFailed { ordinal, refund, refund_id: None, code };
@@ -200,6 +211,7 @@ impl Executor {
             (Ok(Opened { vip, first, position }), Ok(reserved)) => order::Command::Price(Price {
                 vip,
                 first,
+                discounts: self.rules.discounts,
                 lines: reserved.lines.into(),
                 rests_on: position.into_iter().chain(reserved.positions).collect(),
             }),
@@ -214,8 +226,9 @@ impl Executor {
         customer_id: Uuid,
         not_after: Timestamp,
     ) -> Result<Verdict<Opened>, EffectError> {
-        let open =
-            customer::Command::OpenOrder(customer::OpenOrder { order_id: order.id, not_after });
+        let limits = self.rules.limits;
+        let open = customer::OpenOrder { order_id: order.id, not_after, limits };
+        let open = customer::Command::OpenOrder(open);
         let request = owed_request(order, StreamId::customer(customer_id), "open/customer", open);
         Ok(match self.send_command(request).await? {
             Ok(Outcome { view, .. }) => {
@@ -227,6 +240,12 @@ impl Executor {
             }
             Err(Refusal::Customer(customer::Refusal::OrderClosed)) => {
                 Err(rejected(RejectionReason::Expired))
+            }
+            Err(Refusal::Customer(customer::Refusal::TooManyOpenOrders { .. })) => {
+                Err(rejected(RejectionReason::TooManyOpenOrders))
+            }
+            Err(Refusal::Customer(customer::Refusal::TooManyDeclinedPayments { .. })) => {
+                Err(rejected(RejectionReason::TooManyDeclinedPayments))
             }
             Err(_) => Err(rejected(RejectionReason::CustomerNotFound)),
         })
@@ -323,7 +342,7 @@ impl Executor {
 pub(super) fn record(ordinal: u32, amount: Money, ending: Ending) -> order::Command {
     match ending {
         Ending::Captured => RecordCaptured { ordinal, amount }.into(),
-        Ending::CapturedInPart(amount) => RecordCaptured { ordinal, amount }.into(),
+        Ending::Received(amount) => RecordCaptured { ordinal, amount }.into(),
         Ending::Declined(code) => RecordDeclined { ordinal, code }.into(),
         Ending::Voided => RecordVoided { ordinal }.into(),
     }

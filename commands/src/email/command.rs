@@ -10,7 +10,7 @@ pub enum Command {
     Take(TakeEmail),
     /// End this request for the address, whether or not it was granted. It can never be granted
     /// afterwards.
-    Release(TakeEmail),
+    Release(ReleaseEmail),
 }
 
 /// A customer's numbered request to take the address.
@@ -20,4 +20,13 @@ pub struct TakeEmail {
     pub customer_id: Uuid,
     /// The number of the request among all those of the customer, for any address, from 1.
     pub attempt: u32,
+}
+
+/// The end of such a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReleaseEmail {
+    /// The request.
+    pub request: TakeEmail,
+    /// Whether the customer has ordered.
+    pub ordered: bool,
 }

@@ -1,6 +1,6 @@
 //! How an e-mail address decides commands.
 
-use super::{Command, Email, Refusal, TakeEmail};
+use super::{Command, Email, Refusal, ReleaseEmail, TakeEmail};
 use crate::aggregate::{Aggregate, At};
 use events::{
     Timestamp,
@@ -15,7 +15,7 @@ impl Aggregate for Email {
     fn decide(&self, command: &Command, _now: Timestamp) -> Result<Vec<Event>, Refusal> {
         match *command {
             Command::Take(request) => self.take(request),
-            Command::Release(request) => Ok(self.release(request)),
+            Command::Release(release) => Ok(self.release(release)),
         }
     }
 
@@ -37,11 +37,12 @@ impl Email {
         Ok(vec![Claimed { customer_id, attempt }.into()])
     }
 
-    fn release(&self, request: TakeEmail) -> Vec<Event> {
+    fn release(&self, release: ReleaseEmail) -> Vec<Event> {
+        let ReleaseEmail { request, ordered } = release;
         let TakeEmail { customer_id, attempt } = request;
         if self.is_released(request) && self.holder != Some(request) {
             return vec![];
         }
-        vec![Released { customer_id, attempt }.into()]
+        vec![Released { customer_id, attempt, ordered }.into()]
     }
 }

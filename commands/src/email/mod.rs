@@ -12,6 +12,6 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use command::{Command, TakeEmail};
+pub use command::{Command, ReleaseEmail, TakeEmail};
 pub use error::Refusal;
 pub use state::Email;

@@ -15,6 +15,8 @@ pub struct Email {
     pub(super) released: OrdMap<Uuid, u32>,
     /// These customers, the one who released last at the end.
     pub(super) releasers: Vector<Uuid>,
+    /// Whether a customer who had the address and released it had ordered.
+    pub(super) ordered: bool,
 }
 
 /// How many customers who released the address are remembered. Their requests have long been
@@ -25,6 +27,12 @@ impl Email {
     /// The customer that the address belongs to, with the number of their request.
     pub fn holder(&self) -> Option<TakeEmail> {
         self.holder
+    }
+
+    /// Whether a customer who had the address before has ordered. The first-order discount is given
+    /// once for an address, too.
+    pub fn is_known(&self) -> bool {
+        self.ordered
     }
 
     /// Whether this request, or a later one of the same customer, was released.
@@ -49,8 +57,11 @@ impl Email {
             Event::Claimed(Claimed { customer_id, attempt }) => {
                 self.holder = Some(TakeEmail { customer_id, attempt });
             }
-            Event::Released(Released { customer_id, attempt }) => {
-                self.holder.take_if(|holder| *holder == TakeEmail { customer_id, attempt });
+            Event::Released(Released { customer_id, attempt, ordered }) => {
+                let request = TakeEmail { customer_id, attempt };
+                // Who never had the address says nothing about it.
+                let left = self.holder.take_if(|holder| *holder == request);
+                self.ordered |= left.is_some() && ordered;
                 self.remember(customer_id, attempt);
             }
         }

@@ -12,7 +12,8 @@ fn take(customer: u128, attempt: u32) -> Command {
 }
 
 fn release(customer: u128, attempt: u32) -> Command {
-    Command::Release(TakeEmail { customer_id: id(customer), attempt })
+    let request = TakeEmail { customer_id: id(customer), attempt };
+    Command::Release(ReleaseEmail { request, ordered: false })
 }
 
 fn claimed(customer: u128, attempt: u32) -> Event {
@@ -20,7 +21,7 @@ fn claimed(customer: u128, attempt: u32) -> Event {
 }
 
 fn released(customer: u128, attempt: u32) -> Event {
-    Released { customer_id: id(customer), attempt }.into()
+    Released { customer_id: id(customer), attempt, ordered: false }.into()
 }
 
 fn email(events: impl IntoIterator<Item = Event>) -> Given<Email> {
@@ -104,6 +105,22 @@ fn only_the_last_who_released_the_address_are_remembered() {
     email.when(take(2, 1)).then_refused(Refusal::Closed);
 }
 
+#[test]
+fn an_address_is_known_once_somebody_who_had_it_and_ordered_left() {
+    let left = |customer, ordered| Released { customer_id: id(customer), attempt: 1, ordered };
+    let is_known = |events: Vec<Event>| email(events).state.is_known();
+    assert!(!is_known(vec![claimed(ANN, 1), left(ANN, false).into()]));
+    assert!(!is_known(vec![claimed(ANN, 1), left(BOB, true).into()]), "who never had it");
+    let known = vec![claimed(ANN, 1), left(ANN, true).into(), claimed(BOB, 1)];
+    assert!(is_known(known.clone()));
+    let again = known.into_iter().chain([left(BOB, false).into()]);
+    assert!(is_known(again.collect()), "for ever");
+    let request = TakeEmail { customer_id: id(ANN), attempt: 1 };
+    email([claimed(ANN, 1)])
+        .when(Command::Release(ReleaseEmail { request, ordered: true }))
+        .then([left(ANN, true).into()]);
+}
+
 proptest! {
     /// For any sequence of commands: no panic, a replay gives the running state, a released request
     /// never has the address, and the address passes from one customer to another only through a
@@ -118,7 +135,7 @@ proptest! {
         let mut over = BTreeSet::new();
         let mut holder: Option<TakeEmail> = None;
         run::<Email>(commands, |email, command, decided, _| {
-            if let Command::Release(request) = command {
+            if let Command::Release(ReleaseEmail { request, .. }) = command {
                 over.insert((request.customer_id, request.attempt));
             }
             if let Some(now) = email.holder() {

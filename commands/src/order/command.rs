@@ -1,7 +1,7 @@
 //! The commands of an order.
 
 use super::Status;
-use crate::aggregate::into_command;
+use crate::{aggregate::into_command, pricing::DiscountRules};
 use events::{
     Money, Position, Private, Sealed, Timestamp,
     order::{Line, Mail, Rejected},
@@ -81,6 +81,8 @@ pub struct Price {
     pub vip: bool,
     /// Whether it was the customer's first order at that moment.
     pub first: bool,
+    /// The amounts of the discounts.
+    pub discounts: DiscountRules,
     /// The lines that the products have reserved, in any order.
     pub lines: Arc<[ReservedLine]>,
     /// The positions of the customer's and the products' events that the price depends on.
@@ -127,8 +129,8 @@ pub struct Cancel {
     /// The customer who cancels; `None` for the staff. If the order belongs to another customer,
     /// the refusal is [`NotFound`](super::Refusal::NotFound).
     pub by: Option<Uuid>,
-    /// The reason, as the caller wrote it.
-    pub reason: Option<Arc<str>>,
+    /// The reason that the caller gave, sealed.
+    pub reason: Option<Sealed>,
 }
 
 /// Record that a refund failed.

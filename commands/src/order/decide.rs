@@ -144,7 +144,7 @@ impl Order {
         match status {
             Status::Pending | Status::Confirmed | Status::Processing => {
                 let (reason, mail) = (cancel.reason.clone(), self.was_confirmed);
-                Ok(vec![Cancelled { reason, mail }.into()])
+                Ok(vec![Cancelled { reason, plain_reason: None, mail }.into()])
             }
             Status::Cancelled => Ok(vec![]),
             Status::Shipped | Status::Delivered | Status::Rejected => {
@@ -206,7 +206,7 @@ fn priced(detail: &Detail, price: &Price) -> Result<Vec<Event>, Refusal> {
     };
     let money = |amount| Money::new(amount, currency);
     let Discounts { parts, discount } =
-        discounts(subtotal, Standing { vip: price.vip, first: price.first });
+        discounts(subtotal, Standing { vip: price.vip, first: price.first }, price.discounts);
     let total = money(subtotal - discount);
     let priced = Priced {
         lines: lines.into_iter().map(priced_line).collect(),

@@ -35,4 +35,4 @@ pub use command::{
 pub(crate) use decide::rejected;
 pub use error::Refusal;
 pub use owed::Effect;
-pub use state::{Detail, Order, Payment, PaymentState, RefundState, Status};
+pub use state::{CANCEL_REASON, Detail, Order, Payment, PaymentState, RefundState, Status};

@@ -8,7 +8,7 @@ use super::{Detail, Order, Payment, PaymentState, Status};
 use crate::aggregate::EffectId;
 use events::{
     Money, Private, Timestamp,
-    order::{Line, Mail},
+    order::{Line, Mail, RejectionReason},
     planted::Bug,
 };
 use std::sync::Arc;
@@ -72,6 +72,8 @@ pub enum Effect {
         customer_id: Uuid,
         /// Whether it was confirmed.
         confirmed: bool,
+        /// Whether the gateway declined its payment.
+        declined: bool,
         /// The `not_after` of the open.
         not_after: Timestamp,
     },
@@ -168,6 +170,7 @@ impl Order {
             | Status::Rejected => Some(Effect::CloseCustomer {
                 customer_id: self.customer_id,
                 confirmed: self.was_confirmed,
+                declined: self.rejection == Some(RejectionReason::PaymentDeclined),
                 not_after: detail.not_after,
             }),
         }

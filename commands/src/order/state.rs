@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use std::{fmt, sync::Arc};
 use uuid::Uuid;
 
+/// The field under which the reason of a cancelled order is sealed.
+pub const CANCEL_REASON: &str = "cancel_reason";
+
 /// The status of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Status {
@@ -143,8 +146,11 @@ pub struct Order {
     pub(super) was_confirmed: bool,
     pub(super) closes: Closes,
     pub(super) mails: OwedMails,
-    rejection: Option<RejectionReason>,
-    cancel_reason: Option<Arc<str>>,
+    pub(super) rejection: Option<RejectionReason>,
+    /// Why it was cancelled, sealed with the customer's key.
+    cancel_reason: Option<Sealed>,
+    /// The same of an order that was cancelled before reasons were sealed.
+    plain_cancel_reason: Option<Arc<str>>,
     shown: Shown,
 }
 
@@ -180,10 +186,16 @@ impl Order {
         self.payment.as_deref()
     }
 
-    /// Why it ended: the reason code of a rejected order, or the caller's words for a cancelled
-    /// one.
+    /// Why it ended, as far as that is not sealed: the reason code of a rejected order, or the
+    /// caller's words for one that was cancelled before reasons were sealed.
     pub fn reason(&self) -> Option<&str> {
-        self.rejection.map(RejectionReason::as_str).or(self.cancel_reason.as_deref())
+        self.rejection.map(RejectionReason::as_str).or(self.plain_cancel_reason.as_deref())
+    }
+
+    /// The caller's words for a cancelled order, sealed with the customer's key (field
+    /// [`CANCEL_REASON`]).
+    pub fn sealed_reason(&self) -> Option<&Sealed> {
+        self.cancel_reason.as_ref()
     }
 
     /// Whether the customer gets money back.
@@ -253,6 +265,7 @@ impl Order {
             Event::Cancelled(cancelled) => {
                 self.moves(Status::Cancelled, cancelled.mail.then_some(Mail::Cancelled));
                 self.cancel_reason.clone_from(&cancelled.reason);
+                self.plain_cancel_reason.clone_from(&cancelled.plain_reason);
             }
             Event::CustomerSettled(_) => self.closes.customer = true,
             Event::StockSettled(_) => self.closes.stock = true,

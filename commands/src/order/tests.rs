@@ -4,10 +4,10 @@ use crate::{
         Aggregate,
         testing::{Given, at, given, id, pounds, run},
     },
-    pricing::MAX_SUBTOTAL,
+    pricing::{DiscountRules, MAX_SUBTOTAL},
 };
 use events::{
-    Money, StreamId,
+    Money, Sealed, StreamId,
     order::{
         Cancelled, Confirmed, CustomerSettled, Delivered, Discount, DiscountKind, Event, Line,
         Mail, MailRefused, MailSent, PaymentCaptured, PaymentDeclined, PaymentStarted,
@@ -53,7 +53,13 @@ fn reserved(product: u128, quantity: i64, unit_price: i64) -> ReservedLine {
 }
 
 fn price_of(lines: impl Into<Arc<[ReservedLine]>>) -> Price {
-    Price { vip: false, first: false, lines: lines.into(), rests_on: Arc::default() }
+    Price {
+        vip: false,
+        first: false,
+        discounts: DiscountRules::of("GBP".parse().unwrap()),
+        lines: lines.into(),
+        rests_on: Arc::default(),
+    }
 }
 
 /// Two of product 1 at 5.00 and one of product 2 at 10.00, in another sequence than ordered.
@@ -168,17 +174,29 @@ fn short() -> Rejected {
 }
 
 fn cancel(reason: &str) -> Cancel {
-    Cancel { by: None, reason: Some(reason.into()) }
+    Cancel { by: None, reason: Some(Sealed::from(reason.to_owned())) }
 }
 
 /// The cancellation of an order that was not confirmed.
 fn cancelled(reason: &str) -> Event {
-    Cancelled { reason: Some(reason.into()), mail: false }.into()
+    let reason = Some(Sealed::from(reason.to_owned()));
+    Cancelled { reason, plain_reason: None, mail: false }.into()
 }
 
 /// The cancellation of a confirmed order.
 fn called_off(reason: Option<&str>) -> Event {
-    Cancelled { reason: reason.map(Into::into), mail: true }.into()
+    let reason = reason.map(|it| Sealed::from(it.to_owned()));
+    Cancelled { reason, plain_reason: None, mail: true }.into()
+}
+
+/// The close at the customer's stream that an order owes.
+fn closes_customer(confirmed: bool) -> Effect {
+    Effect::CloseCustomer {
+        customer_id: id(CUSTOMER),
+        confirmed,
+        declined: false,
+        not_after: at(900 + 3600),
+    }
 }
 
 fn sent(mail: Mail) -> RecordMailSent {
@@ -452,7 +470,7 @@ mod money {
         let order = order([placed(), priced(), started(), cancelled("late")])
             .when(decline())
             .then([declined()]);
-        assert_eq!(order.state.reason(), Some("late"));
+        assert_eq!(order.state.sealed_reason().map(Sealed::as_str), Some("late"));
         owes(&order, &["close-customer", "release-stock"]);
     }
 
@@ -618,7 +636,7 @@ mod moving {
             Processing => paid([ProcessingStarted {}.into()]),
             Shipped => paid([shipped()]),
             Delivered => paid([shipped(), delivered()]),
-            Status::Cancelled => order([placed(), Cancelled { reason: None, mail: false }.into()]),
+            Status::Cancelled => order([placed(), Cancelled::default().into()]),
             Rejected => order([placed(), expired()]),
         }
     }
@@ -626,7 +644,7 @@ mod moving {
     #[test]
     fn the_moves_of_an_order_are_these_and_no_others() {
         let moves: [(Status, Status, Event); 8] = [
-            (Pending, Status::Cancelled, Cancelled { reason: None, mail: false }.into()),
+            (Pending, Status::Cancelled, Cancelled::default().into()),
             (Confirmed, Processing, ProcessingStarted {}.into()),
             (Confirmed, Shipped, shipped()),
             (Confirmed, Status::Cancelled, called_off(None)),
@@ -661,7 +679,7 @@ mod moving {
                     let event =
                         if from == Pending { cancelled("late") } else { called_off(Some("late")) };
                     let order = given.when(cancel("late")).then([event]);
-                    assert_eq!(order.state.reason(), Some("late"));
+                    assert_eq!(order.state.sealed_reason().map(Sealed::as_str), Some("late"));
                 }
                 Status::Cancelled => drop(given.when(cancel("late")).then_nothing()),
                 Shipped | Delivered | Rejected => {
@@ -675,7 +693,7 @@ mod moving {
     fn a_customer_cancels_only_their_own_order() {
         let by = |customer| Cancel { by: Some(id(customer)), reason: None };
         order([placed()]).when(by(8)).then_refused(Refusal::NotFound);
-        order([placed()]).when(by(CUSTOMER)).then([Cancelled { reason: None, mail: false }.into()]);
+        order([placed()]).when(by(CUSTOMER)).then([Cancelled::default().into()]);
     }
 }
 
@@ -706,14 +724,14 @@ mod owing {
             order([placed(), priced(), started(), expired()]).state.owed(),
             [
                 Effect::Settle { ordinal: 1, payment_id: "pi_1".into(), amount: pounds(20_00) },
-                Effect::CloseCustomer { customer_id: id(CUSTOMER), confirmed: false, not_after },
+                closes_customer(false),
                 Effect::ReleaseStock { lines: lines(), not_after },
             ]
         );
         assert_eq!(
             paid([shipped()]).state.owed(),
             [
-                Effect::CloseCustomer { customer_id: id(CUSTOMER), confirmed: true, not_after },
+                closes_customer(true),
                 Effect::ShipStock { lines: lines(), not_after },
                 Effect::Mail { mail: Mail::Confirmed, customer_id: id(CUSTOMER) },
             ]

@@ -5,8 +5,8 @@
 
 use chrono::TimeDelta;
 use commands::{
-    Command, CommandError, Outcome, Outside, Request, Router, ShardState, State, WriteSettings,
-    WriteSide,
+    Command, CommandError, Outcome, Outside, Request, Router, ShardState, ShopRules, State,
+    WriteSettings, WriteSide,
     customer::{self, Customer},
     gateway::{Creation, Ending, Gateway, GatewayError, NewPayment, Refund, SandboxGateway},
     mail::NoMailer,
@@ -31,6 +31,11 @@ use std::{
 };
 use tokio::task::AbortHandle;
 use uuid::Uuid;
+
+/// The settings of process `node` in a shop without limits.
+pub fn write_settings(node: Uuid) -> WriteSettings {
+    WriteSettings::new(node, ShopRules::new("GBP".parse().unwrap()))
+}
 
 pub fn id() -> Uuid {
     System::new().uuid()
@@ -220,7 +225,7 @@ impl Shop {
         let environment: Arc<dyn Environment> = self.mortal.clone();
         let log: Arc<dyn EventLog> = Arc::new(self.log.clone());
         let settings =
-            WriteSettings { expiry_grace: Duration::from_millis(10), ..WriteSettings::new(id()) };
+            WriteSettings { expiry_grace: Duration::from_millis(10), ..write_settings(id()) };
         let outside = Outside {
             gateway: self.gateway.clone(),
             keys: self.keys.clone(),

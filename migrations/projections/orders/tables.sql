@@ -17,6 +17,8 @@ create table orders (
     payment_id       text,
     payment          text        not null,
     reason           text,
+    -- Encrypted with the customer's key, as the address is.
+    sealed_reason    text,
     shipping_address text,
     placed_at        timestamptz not null,
     updated_at       timestamptz not null

@@ -32,6 +32,7 @@ stream_row! {
             payment_id: Option<String>,
             payment: String,
             reason: Option<String>,
+            sealed_reason: Option<String>,
             shipping_address: Option<String>,
             placed_at: Timestamp,
             updated_at: Timestamp,
@@ -63,6 +64,7 @@ impl StreamRow for OrderRow {
             payment_id: None,
             payment: Payment::None.as_str().to_owned(),
             reason: None,
+            sealed_reason: None,
             shipping_address: placed.shipping_address.as_ref().map(|at| at.as_str().to_owned()),
             placed_at: head.time,
             updated_at: head.time,
@@ -92,7 +94,8 @@ impl StreamRow for OrderRow {
             E::Delivered(_) => self.stand(Status::Delivered),
             E::Cancelled(cancelled) => {
                 self.stand(Status::Cancelled);
-                self.reason = cancelled.reason.as_deref().map(str::to_owned);
+                self.reason = cancelled.plain_reason.as_deref().map(str::to_owned);
+                self.sealed_reason = cancelled.reason.as_ref().map(|it| it.as_str().to_owned());
             }
             // `begin` has already used `Placed`. The bookkeeping events change nothing that the
             // order shows.

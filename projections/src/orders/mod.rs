@@ -140,6 +140,9 @@ pub struct Order {
     /// Why the order was rejected (the name of a problem, or `expired`) or cancelled (the caller's
     /// words).
     pub reason: Option<String>,
+    /// Why it was cancelled, sealed with the customer's key (field `cancel_reason`); `None` for an
+    /// order that was cancelled before reasons were sealed.
+    pub sealed_reason: Option<Sealed>,
     /// The delivery address, sealed with the customer's key (field `shipping_address`).
     pub shipping_address: Option<Sealed>,
     /// When the order was placed.

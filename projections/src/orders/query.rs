@@ -160,6 +160,7 @@ impl TryFrom<ShownOrder> for Order {
             payment_id: row.payment_id,
             refund: payment.refund(status),
             reason: row.reason,
+            sealed_reason: row.sealed_reason.map(Sealed::from),
             shipping_address: row.shipping_address.map(Sealed::from),
             placed_at: row.placed_at,
             updated_at: row.updated_at,

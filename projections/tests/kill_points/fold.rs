@@ -150,7 +150,10 @@ fn order(facts: &[&Fact]) -> Value {
         "discount": priced["discount"]["amount"], "discounts": discounts,
         "total": priced["total"]["amount"], "payment_method": placed["payment_method"],
         "payment_id": started.map(|fact| &fact.body["payment_id"]), "payment": payment,
-        "reason": ended.map(|fact| &fact.body["reason"]),
+        "reason": ended.map(|fact| {
+            &fact.body[if fact.is(&["OrderRejected"]) { "reason" } else { "plain_reason" }]
+        }),
+        "sealed_reason": last(facts, &["OrderCancelled"]).map(|fact| &fact.body["reason"]),
         "shipping_address": placed["shipping_address"], "placed_at": facts[0].time(),
     });
     shown(&mut row, facts, |fact| !fact.is(&BOOKKEEPING));

@@ -72,12 +72,15 @@ async fn check_orders(models: &ReadModels, id: Uuid, events: &[(Record, Event)])
     assert_eq!(order.total.map(|total| total.amount), has("OrderPriced").then_some(900));
     assert_eq!(order.items[0].name.is_some(), has("OrderPriced"));
     assert_eq!(order.discounts.len(), usize::from(has("OrderPriced")));
+    let was_confirmed = has("OrderConfirmed");
     let reason = match status {
-        Status::Cancelled => Some("second thoughts"),
+        Status::Cancelled if !was_confirmed => Some("second thoughts"),
         Status::Rejected => Some("insufficient-stock"),
         _ => None,
     };
     assert_eq!(order.reason.as_deref(), reason);
+    let sealed = status == Status::Cancelled && was_confirmed;
+    assert_eq!(order.sealed_reason.is_some(), sealed);
 }
 
 async fn check_products(models: &ReadModels, id: Uuid, events: &[(Record, Event)]) {

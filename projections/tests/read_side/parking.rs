@@ -163,7 +163,8 @@ async fn a_row_the_database_refuses_parks_its_stream_only() {
     let (before, after) = story.split_at(story.len() / 2);
     scenario.scribe.write(before, 5).await;
     let stream = StreamId::order(cast.orders[0]);
-    let cancelled = order::Cancelled { reason: Some("nul \0".into()), mail: false };
+    let cancelled =
+        order::Cancelled { reason: None, plain_reason: Some("nul \0".into()), mail: false };
     scenario.scribe.write(&[(stream, order::Event::from(cancelled).into())], 1).await;
     scenario.scribe.write(after, 5).await;
     let poison = scenario.scribe.written.iter().find(|(_, record)| {

@@ -105,7 +105,8 @@ pub fn story(seed: u64, orders: usize) -> (Story, Cast) {
         };
         let opened = OrderOpened { order_id: id, vip: false, first: false, not_after };
         at(&mut events_of, StreamId::customer(customer_id), customer::Event::from(opened).into());
-        let closed = OrderClosed { order_id: id, confirmed: outcome.confirmed, not_after };
+        let closed =
+            OrderClosed { order_id: id, confirmed: outcome.confirmed, declined: false, not_after };
         at(&mut events_of, StreamId::customer(customer_id), customer::Event::from(closed).into());
         let name: Arc<str> = "thing".into();
         if events_of.contains_key(&StreamId::product(product_id)) {
@@ -197,7 +198,7 @@ fn customer_life(chance: &mut Chance, n: usize, address: Uuid) -> VecDeque<Event
     match n % 8 {
         6 => life.push_back(customer::RegistrationRefused {}.into()),
         7 => {}
-        _ => life.push_back(customer::Registered {}.into()),
+        _ => life.push_back(customer::Registered { returning: false }.into()),
     }
     if n % 8 < 6 && chance.one_in(2) {
         let (first_name, last_name) = (sealed("changed".into()), sealed("also".into()));
@@ -220,7 +221,17 @@ fn customer_life(chance: &mut Chance, n: usize, address: Uuid) -> VecDeque<Event
         life.push_back(if chance.one_in(2) {
             customer::EmailChangeRefused { attempt }.into()
         } else {
-            customer::EmailChanged { attempt, email_id, email, first_name, last_name, vip }.into()
+            let returning = false;
+            customer::EmailChanged {
+                attempt,
+                email_id,
+                email,
+                first_name,
+                last_name,
+                vip,
+                returning,
+            }
+            .into()
         });
         life.push_back(customer::EmailSettled { attempt: 1 }.into());
     }
@@ -316,7 +327,12 @@ fn order_life(
     life.push_back(order::PaymentStarted { ordinal, payment_id, amount }.into());
     if chance.one_in(5) {
         life.push_back(
-            order::Cancelled { reason: Some("second thoughts".into()), mail: false }.into(),
+            order::Cancelled {
+                reason: None,
+                plain_reason: Some("second thoughts".into()),
+                mail: false,
+            }
+            .into(),
         );
         life.push_back(order::PaymentCaptured { ordinal, amount }.into());
         let refund_id = "re_1".into();
@@ -337,8 +353,8 @@ fn order_life(
         let (mail, message_id) = (order::Mail::Confirmed, "1.confirmed@shop.example".into());
         life.push_back(order::MailSent { mail, message_id }.into());
         if chance.one_in(4) {
-            let reason = Some("second thoughts".into());
-            life.push_back(order::Cancelled { reason, mail: true }.into());
+            let reason = Some(Sealed::from("c2Vjb25kIHRob3VnaHRz".to_owned()));
+            life.push_back(order::Cancelled { reason, plain_reason: None, mail: true }.into());
         } else if chance.one_in(2) {
             outcome.shipped = true;
             life.push_back(order::ProcessingStarted {}.into());

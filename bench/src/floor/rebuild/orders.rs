@@ -3,7 +3,7 @@
 use super::{CopyRows, Fold, file::Stored};
 use anyhow::{Context, Result};
 use events::{
-    Event, Money, Timestamp,
+    Event, Money, Sealed, Timestamp,
     order::{Event as E, Placed, Priced},
 };
 use rustc_hash::FxHashMap;
@@ -24,6 +24,7 @@ struct Order {
     payment: &'static str,
     payment_id: Option<Arc<str>>,
     reason: Option<Arc<str>>,
+    sealed_reason: Option<Sealed>,
     placed_at: Timestamp,
     updated_at: Timestamp,
 }
@@ -65,6 +66,7 @@ impl Order {
             payment: "none",
             payment_id: None,
             reason: None,
+            sealed_reason: None,
             placed_at: stored.time,
             updated_at: stored.time,
         }
@@ -92,7 +94,8 @@ impl Order {
             E::Delivered(_) => self.status = "delivered",
             E::Cancelled(cancelled) => {
                 self.status = "cancelled";
-                self.reason = cancelled.reason;
+                self.reason = cancelled.plain_reason;
+                self.sealed_reason = cancelled.reason;
             }
             _ => {}
         }
@@ -102,7 +105,7 @@ impl Order {
     fn row(&self, id: Uuid, row: &mut CopyRows) -> Result<()> {
         let priced = self.priced.as_ref();
         let amount = |of: fn(&Priced) -> Money| priced.map(|it| of(it).amount.to_be_bytes());
-        row.begin(19);
+        row.begin(20);
         row.put(id.as_bytes());
         row.put(&self.partition.to_be_bytes());
         row.int(self.version);
@@ -125,6 +128,7 @@ impl Order {
         row.optional(self.payment_id.as_deref().map(str::as_bytes));
         row.put(self.payment.as_bytes());
         row.optional(self.reason.as_deref().map(str::as_bytes));
+        row.optional(self.sealed_reason.as_ref().map(|it| it.as_str().as_bytes()));
         row.optional(self.placed.shipping_address.as_ref().map(|at| at.as_str().as_bytes()));
         row.time(self.placed_at);
         row.time(self.updated_at);

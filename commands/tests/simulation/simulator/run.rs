@@ -17,10 +17,11 @@ use super::{
 };
 use chrono::TimeDelta;
 use commands::{
-    Outside, ShardState, ShardStatus, SnapshotStore, WriteSettings, WriteSide, product,
+    OrderLimits, Outside, ShardState, ShardStatus, ShopRules, SnapshotStore, WriteSettings,
+    WriteSide, product,
 };
 use events::{
-    Environment, Money, Partition, StreamId,
+    Currency, Environment, Money, Partition, StreamId,
     log::{EventLog, memory::MemoryLog},
     order::RejectionReason,
 };
@@ -31,6 +32,17 @@ use std::{
     time::Duration,
 };
 use uuid::Uuid;
+
+/// Low enough to be reached.
+pub const LIMITS: OrderLimits = OrderLimits { open_orders: 6, declined_payments: 4 };
+
+fn currency() -> Currency {
+    "GBP".parse().unwrap()
+}
+
+fn rules() -> ShopRules {
+    ShopRules { limits: LIMITS, ..ShopRules::new(currency()) }
+}
 
 /// How long all work may take to finish after the last deadline and the grace period.
 const PEACE: Duration = Duration::from_mins(5);
@@ -254,7 +266,7 @@ impl Run {
         let settings = WriteSettings {
             expiry_grace: self.grace,
             snapshots: self.disk.clone().map(|disk| disk as Arc<dyn SnapshotStore>),
-            ..WriteSettings::new(environment.uuid())
+            ..WriteSettings::new(environment.uuid(), rules())
         };
         self.shop.tell(|| format!("process {id} is node {}", settings.node));
         let write_side = WriteSide::start(&log, &environment, outside, &settings);
@@ -281,7 +293,7 @@ impl Run {
 
     /// Adds products and customers before any trouble begins.
     fn furnish(&mut self) -> Result<(), Broken> {
-        let price = |amount| Money::new(amount, "GBP".parse().unwrap());
+        let price = |amount| Money::new(amount, currency());
         for number in 0..PRODUCTS {
             let add = product::Add {
                 name: format!("Book {number}").into(),

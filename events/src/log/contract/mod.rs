@@ -130,7 +130,10 @@ pub fn record(text: &str) -> Record {
         correlation_id: environment.uuid(),
         causation_id: command_id,
     };
-    let event = order::Event::from(order::Cancelled { reason: Some(text.into()), mail: false });
+    let event = order::Event::from(order::Cancelled {
+        plain_reason: Some(text.into()),
+        ..order::Cancelled::default()
+    });
     let mut record = crate::Event::from(event).to_record(
         environment.uuid(),
         stream,

@@ -1,8 +1,10 @@
-//! Checks customers and addresses: an address has at most one customer, and a customer has one
-//! first order.
+//! Checks customers and addresses: an address has at most one customer, a customer has one first
+//! order, also under addresses that others had before, and the limits hold.
 
 use super::{Books, Broken};
-use events::{Timestamp, customer::Event, email};
+use crate::simulator::run::LIMITS;
+use chrono::TimeDelta;
+use events::{Timestamp, customer::Event, email, order::RejectionReason};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
@@ -20,6 +22,13 @@ pub struct Customer {
     pub address: Option<(u32, Uuid)>,
     wanted: Option<(u32, Uuid)>,
     pub order_count: u64,
+    /// Whether somebody who had one of the addresses before has ordered.
+    returning: bool,
+    ever_opened: bool,
+    /// When payments were declined.
+    declines: Vec<Timestamp>,
+    /// The requests whose addresses were left after an order was confirmed.
+    left_ordered: BTreeSet<u32>,
     /// Open orders, and whether each of them was the first.
     pub open: BTreeMap<Uuid, bool>,
     /// Orders that are closed here, and until when that is remembered.
@@ -30,6 +39,26 @@ pub struct Customer {
 pub struct Email {
     pub holder: Option<Request>,
     released: BTreeSet<Request>,
+    /// Whether one of those who had it and released it has ordered.
+    ordered: bool,
+}
+
+impl Customer {
+    fn returns(&mut self, known: bool, returning: bool) -> Result<(), Broken> {
+        ensure!(returning == known, "somebody ordered under the address before: {known}");
+        self.returning |= returning;
+        Ok(())
+    }
+
+    fn leave(&mut self) {
+        let ordered = self.order_count > 0 || self.returning;
+        self.left_ordered.extend(self.address.filter(|_| ordered).map(|(attempt, _)| attempt));
+    }
+
+    fn declined_within_hour(&self, now: Timestamp) -> usize {
+        let counts = |time: &&Timestamp| **time > now - TimeDelta::hours(1);
+        self.declines.iter().filter(counts).count()
+    }
 }
 
 impl Books {
@@ -55,9 +84,10 @@ impl Books {
                 ensure!(customer.address.is_none(), "registered twice");
                 customer.address = Some((1, requested.email_id));
             }
-            Event::Registered(_) => {
+            Event::Registered(registered) => {
                 customer.registered = true;
                 self.holds(id, customer.address)?;
+                customer.returns(self.is_known(customer.address), registered.returning)?;
             }
             Event::RegistrationRefused(_) => {
                 ensure!(!customer.registered, "a registered customer is refused");
@@ -78,6 +108,8 @@ impl Books {
                 let wanted = customer.wanted.take();
                 ensure!(wanted == Some((changed.attempt, changed.email_id)), "{wanted:?}");
                 self.holds(id, wanted)?;
+                customer.leave();
+                customer.returns(self.is_known(wanted), changed.returning)?;
                 customer.address = wanted;
             }
             Event::EmailChangeRefused(_) => customer.wanted = None,
@@ -88,6 +120,7 @@ impl Books {
                     "an erasure of a customer who does not exist"
                 );
                 customer.erased = true;
+                customer.leave();
                 (customer.address, customer.wanted) = (None, None);
             }
             Event::KeyDestroyed(_) => {
@@ -104,7 +137,13 @@ impl Books {
                     !customer.closed.contains_key(&order_id),
                     "order {order_id} is closed here"
                 );
-                let first = customer.order_count == 0 && customer.open.is_empty();
+                let (open, declined) = (customer.open.len(), customer.declined_within_hour(now));
+                ensure!(open < LIMITS.open_orders as usize, "{open} orders are open already");
+                let most = LIMITS.declined_payments as usize;
+                ensure!(declined < most, "{declined} payments were declined within an hour");
+                customer.ever_opened = true;
+                let had = customer.order_count > 0 || customer.returning;
+                let first = !had && customer.open.is_empty();
                 ensure!(opened.first == first, "order {order_id} is the first: {first}");
                 let again = customer.open.insert(order_id, first);
                 ensure!(again.is_none(), "order {order_id} is opened twice");
@@ -122,10 +161,18 @@ impl Books {
                     "order {order_id} is confirmed: {confirmed}"
                 );
                 customer.order_count += u64::from(confirmed);
+                let declined = order.rejection == Some(RejectionReason::PaymentDeclined);
+                ensure!(closed.declined == declined, "order {order_id} is declined: {declined}");
+                customer.declines.extend(declined.then_some(now));
             }
         }
         self.customers.insert(id, customer);
         Ok(())
+    }
+
+    /// Whether somebody ordered under the address before.
+    fn is_known(&self, address: Option<(u32, Uuid)>) -> bool {
+        address.and_then(|(_, email)| self.emails.get(&email)).is_some_and(|email| email.ordered)
     }
 
     fn holds(&self, customer: Uuid, address: Option<(u32, Uuid)>) -> Result<(), Broken> {
@@ -154,7 +201,12 @@ impl Books {
                 let customer = self.customers.get(&request.0);
                 let lives = customer.is_some_and(|found| found.address == Some((request.1, id)));
                 ensure!(!lives, "{request:?} is current, but it is released");
+                let ordered = customer.is_some_and(|it| it.left_ordered.contains(&request.1));
+                ensure!(released.ordered || !ordered, "{request:?} has ordered");
+                let never = customer.is_none_or(|it| !it.ever_opened && !it.returning);
+                ensure!(!(released.ordered && never), "{request:?} has never ordered");
                 email.released.insert(request);
+                email.ordered |= email.holder == Some(request) && released.ordered;
                 email.holder = email.holder.filter(|holder| *holder != request);
             }
         }

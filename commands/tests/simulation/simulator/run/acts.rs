@@ -1,6 +1,6 @@
 //! The acts of clients and the world in a run.
 
-use super::Run;
+use super::{LIMITS, Run};
 use crate::simulator::{
     calls::keyed,
     plan::{ADDRESSES, Act, CUSTOMERS, PRODUCTS, To},
@@ -247,7 +247,8 @@ impl Run {
             let command = product::Command::Reserve(reserve).into();
             requests.push(late(StreamId::product(product), effect, command));
         }
-        let open = customer::Command::OpenOrder(customer::OpenOrder { order_id: id, not_after });
+        let open = customer::OpenOrder { order_id: id, not_after, limits: LIMITS };
+        let open = customer::Command::OpenOrder(open);
         let customer = StreamId::customer(order.customer);
         requests.push(late(customer, "open/customer".into(), open.into()));
         self.shop.client(async move {
