@@ -139,14 +139,22 @@ fn database_url(text: &str) -> Result<PgConnectOptions, String> {
     text.parse().map_err(|error: sqlx::Error| error.to_string())
 }
 
-/// `*`, or a scheme and a host as browsers send it.
+/// `*`, or a scheme and a host as browsers send it. Another spelling would never match.
 fn origin(text: &str) -> Result<String, &'static str> {
-    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    let plain = |host: &str| !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic());
-    if text == "*" || host.is_some_and(|host| plain(host) && !host.contains('/')) {
+    let as_sent = |scheme: &str, port: &str| {
+        text.strip_prefix(scheme).is_some_and(|host| {
+            let plain = |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_uppercase();
+            let plain = !host.is_empty() && host.bytes().all(plain);
+            plain && !host.contains(['/', '*', '@', '?', '#', ',']) && !host.ends_with(port)
+        })
+    };
+    if text == "*" || as_sent("https://", ":443") || as_sent("http://", ":80") {
         return Ok(text.to_owned());
     }
-    Err("an origin must be `*`, http://HOST[:PORT] or https://HOST[:PORT]")
+    Err(
+        "an origin must be `*`, or http://HOST[:PORT] or https://HOST[:PORT] as browsers send it: in \
+         small letters, and without the default port",
+    )
 }
 
 /// What a process does.

@@ -17,6 +17,9 @@ pub struct DiscountRules {
     pub volume_beyond: i64,
     /// The discount on a first order; not negative.
     pub first_order: i64,
+    /// Discounts are multiples of this; positive. Otherwise a discount could turn an amount that can
+    /// be paid into one that cannot.
+    pub step: i64,
 }
 
 impl DiscountRules {
@@ -24,7 +27,8 @@ impl DiscountRules {
     /// 10 of them off a first order.
     pub fn of(currency: Currency) -> Self {
         let unit = 10_i64.saturating_pow(currency.decimals());
-        Self { volume_beyond: 100 * unit, first_order: 10 * unit }
+        let step = currency.payable_step();
+        Self { volume_beyond: 100 * unit, first_order: 10 * unit, step }
     }
 }
 
@@ -60,11 +64,13 @@ pub fn subtotal(lines: impl IntoIterator<Item = (i64, i64)>) -> Option<i64> {
 /// The discounts of an order with this subtotal (0 to [`MAX_SUBTOTAL`]).
 ///
 /// The rules are summed in hundredths of a minor unit. Each rule contributes the growth of the
-/// running sum, rounded half to even, so the contributions add up to the sum rounded once.
+/// running sum, rounded half to even to a multiple of the step, so the contributions add up to the sum
+/// rounded once.
 pub fn discounts(subtotal: i64, standing: Standing, rules: DiscountRules) -> Discounts {
     let percent = |applies: bool, percent: i64| {
         if applies { i128::from(subtotal) * i128::from(percent) } else { 0 }
     };
+    let step = i128::from(rules.step);
     let first_order = if standing.first { i128::from(rules.first_order) * 100 } else { 0 };
     let rules = [
         (DiscountKind::Vip, percent(standing.vip, VIP_PERCENT)),
@@ -74,10 +80,10 @@ pub fn discounts(subtotal: i64, standing: Standing, rules: DiscountRules) -> Dis
     let (mut exact, mut rounded, mut parts) = (0, 0, Vec::new());
     for (kind, hundredths) in rules {
         exact += hundredths;
-        let before = std::mem::replace(&mut rounded, round_half_to_even(exact));
+        let before = std::mem::replace(&mut rounded, round_half_to_even(exact, 100 * step) * step);
         parts.push((kind, rounded - before));
     }
-    let discount = rounded.min(percent(true, CAP_PERCENT) / 100);
+    let discount = rounded.min(percent(true, CAP_PERCENT) / (100 * step) * step);
     parts.push((DiscountKind::Cap, discount - rounded));
     Discounts {
         parts: parts
@@ -89,10 +95,10 @@ pub fn discounts(subtotal: i64, standing: Standing, rules: DiscountRules) -> Dis
     }
 }
 
-/// Rounds hundredths to whole units; `hundredths` must not be negative.
-fn round_half_to_even(hundredths: i128) -> i128 {
-    let (whole, rest) = (hundredths / 100, hundredths % 100);
-    whole + i128::from(rest > 50 || (rest == 50 && whole % 2 == 1))
+/// How many times `unit` goes into a sum that is not negative, rounded.
+fn round_half_to_even(sum: i128, unit: i128) -> i128 {
+    let (whole, rest) = (sum / unit, sum % unit);
+    whole + i128::from(2 * rest > unit || (2 * rest == unit && whole % 2 == 1))
 }
 
 /// A contribution is at most a third of an `i64` subtotal or the fixed discount, so it fits.
@@ -122,9 +128,23 @@ mod tests {
         assert_eq!(amounts("GBP"), (100_00, 10_00));
         assert_eq!(amounts("JPY"), (100, 10));
         assert_eq!(amounts("KWD"), (100_000, 10_000));
-        let own = DiscountRules { volume_beyond: 5, first_order: 0 };
+        let own = DiscountRules { volume_beyond: 5, first_order: 0, step: 1 };
         let Discounts { parts, discount } = discounts(20, BOTH, own);
         assert_eq!((parts, discount), (vec![(Vip, 2), (Volume, 1)], 3));
+    }
+
+    #[test]
+    fn a_discount_leaves_an_amount_that_can_be_paid() {
+        for (currency, step) in [("KWD", 10), ("MGA", 100), ("GBP", 1)] {
+            for subtotal in (1..2_000).map(|n| n * 370 * step) {
+                let Discounts { parts, discount } = discounts(subtotal, BOTH, rules(currency));
+                assert!(discount % step == 0 && parts.iter().all(|(_, part)| part % step == 0));
+                assert!(10 * discount <= 3 * subtotal, "{subtotal}");
+            }
+        }
+        assert_eq!(discounts(36_020, NONE, rules("KWD")).discount, 0);
+        assert_eq!(discounts(360_200, NONE, rules("KWD")).discount, 18_010);
+        assert_eq!(discounts(360_300, NONE, rules("KWD")).discount, 18_020, "not 18.015");
     }
 
     #[track_caller]

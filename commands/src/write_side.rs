@@ -18,6 +18,8 @@ pub struct WriteSettings {
     pub node: Uuid,
     /// How long after a partition opens its orders do not expire.
     pub expiry_grace: Duration,
+    /// The longest time that an order may stay pending, whatever the clocks say.
+    pub order_deadline: Duration,
     /// The capacity of each of a shard's mailboxes, in messages.
     pub mailbox: usize,
     /// Where shards save snapshots of their partitions, so that the next start need not read the
@@ -30,7 +32,14 @@ pub struct WriteSettings {
 impl WriteSettings {
     /// The default settings, for the process `node` of a shop with these rules.
     pub fn new(node: Uuid, rules: ShopRules) -> Self {
-        Self { node, expiry_grace: Duration::from_mins(1), mailbox: 8192, snapshots: None, rules }
+        Self {
+            node,
+            expiry_grace: Duration::from_mins(1),
+            order_deadline: Duration::from_mins(15),
+            mailbox: 8192,
+            snapshots: None,
+            rules,
+        }
     }
 }
 
@@ -86,6 +95,7 @@ impl WriteSide {
                 partition,
                 node: settings.node,
                 grace: settings.expiry_grace,
+                order_deadline: settings.order_deadline,
                 log: Arc::clone(log),
                 environment: Arc::clone(environment),
                 clock: Arc::clone(&clock),

@@ -47,6 +47,17 @@ impl Currency {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
+    /// The smallest amount that can be paid, in minor units. Cards take no thousandths of the
+    /// currencies with three decimals, and no parts of the ariary
+    /// (<https://docs.stripe.com/currencies>, "special cases").
+    pub fn payable_step(&self) -> i64 {
+        match self.code() {
+            "BHD" | "JOD" | "KWD" | "OMR" | "TND" => 10,
+            "MGA" => 100,
+            _ => 1,
+        }
+    }
+
     /// The number of decimal places of the currency.
     pub fn decimals(&self) -> u32 {
         let code = self.code();

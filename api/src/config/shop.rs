@@ -51,6 +51,7 @@ impl ShopSettings {
             discounts: DiscountRules {
                 volume_beyond: self.volume_discount_above.unwrap_or(default.volume_beyond),
                 first_order: self.first_order_discount.unwrap_or(default.first_order),
+                ..default
             },
         }
     }

@@ -48,7 +48,7 @@ pub async fn json<T: DeserializeOwned>(
     if waits && body.size_hint().lower() > MAX_BODY_BYTES as u64 {
         return Err(Kind::BodyTooLarge.into());
     }
-    let bytes = bytes(body).await?;
+    let bytes = bytes(body, MAX_BODY_BYTES).await?;
     if bytes.is_empty() && media == Media::OptionalJson {
         return parse(b"{}");
     }
@@ -58,16 +58,16 @@ pub async fn json<T: DeserializeOwned>(
     parse(&bytes)
 }
 
-/// Reads a body.
+/// Reads a body of at most `most` bytes.
 ///
 /// # Errors
 /// `body-too-large`, `request-timeout`, or `invalid-body` if the body ends early.
-pub async fn bytes(body: Body) -> Result<Vec<u8>, Problem> {
-    let read = tokio::time::timeout(BODY_TIME, read(body)).await;
+pub async fn bytes(body: Body, most: usize) -> Result<Vec<u8>, Problem> {
+    let read = tokio::time::timeout(BODY_TIME, read(body, most)).await;
     read.map_err(|_| Problem::from(Kind::RequestTimeout))?
 }
 
-async fn read(body: Body) -> Result<Vec<u8>, Problem> {
+async fn read(body: Body, most: usize) -> Result<Vec<u8>, Problem> {
     let mut chunks = body.into_data_stream();
     let (mut bytes, mut read) = (Vec::new(), 0);
     while let Some(chunk) = chunks.next().await {
@@ -76,11 +76,11 @@ async fn read(body: Body) -> Result<Vec<u8>, Problem> {
         if read > MAX_DRAINED_BYTES {
             break;
         }
-        if read <= MAX_BODY_BYTES {
+        if read <= most {
             bytes.extend_from_slice(&chunk);
         }
     }
-    if read > MAX_BODY_BYTES {
+    if read > most {
         return Err(Kind::BodyTooLarge.into());
     }
     Ok(bytes)

@@ -31,7 +31,7 @@ use std::sync::Arc;
     tag = "payments",
     operation_id = "payment_webhook",
     params(("Stripe-Signature" = String, Header, description = "`t=<seconds>,v1=<HMAC-SHA-256>`")),
-    request_body(content = Object, description = "A Stripe event, at most 64 KiB"),
+    request_body(content = Object, description = "A Stripe event, at most 512 KiB"),
     responses(
         (status = 200, description = "The notice was handled, or needs no handling.",
          body = Object),
@@ -52,10 +52,13 @@ pub async fn webhook(
         app.router()?;
         return Err(Problem::new(Kind::NotFound, "this shop receives no notices"));
     }
-    let body = extract::bytes(body).await?;
+    let body = extract::bytes(body, MAX_NOTICE_BYTES).await?;
     // A notice is handled to its end, even if the sender disconnects.
     detached(async move { follow(&app, &headers, &body).await }).await
 }
+
+/// The most bytes of a notice. Stripe repeats for days what is refused, and then sends no more notices.
+const MAX_NOTICE_BYTES: usize = 512 * 1024;
 
 const SIGNATURE: HeaderName = HeaderName::from_static(SIGNATURE_HEADER);
 

@@ -158,7 +158,6 @@ impl From<order::Refusal> for Problem {
             | Refusal::TooLate { .. }
             | Refusal::NotPriced
             | Refusal::UnknownPayment { .. }
-            | Refusal::NotDue
             | Refusal::NotOwed { .. } => Self::internal(&refusal),
         }
     }

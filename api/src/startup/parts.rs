@@ -212,6 +212,7 @@ pub(super) fn start_write_side(
         .map_err(|source| DataDirError::Io { path: path.clone(), source })?;
     let settings = WriteSettings {
         expiry_grace: config.expiry_grace,
+        order_deadline: config.order_deadline,
         snapshots: Some(Arc::new(snapshots)),
         ..WriteSettings::new(environment.uuid(), config.rules)
     };

@@ -4,7 +4,7 @@ use super::{EffectError, Executor, answer_or_refusal, owed_request};
 use crate::{
     aggregate::EffectId,
     customer,
-    gateway::{Creation, Ending, FailedRefund, NewPayment, Refund},
+    gateway::{Creation, Ending, FailedRefund, GatewayError, NewPayment, Refund},
     order::{
         self, Effect, Price, RecordCaptured, RecordDeclined, RecordRefund, RecordRefundFailed,
         RecordVoided, StartPayment, rejected,
@@ -141,7 +141,15 @@ impl Executor {
         }
         let answer = self
             .call("refund", |gateway| async move { gateway.refund(&key, payment_id, amount).await })
-            .await?;
+            .await
+            .inspect_err(|error| {
+                // A person must see to it that the shop has the money.
+                if let EffectError::Gateway(GatewayError::NotNow(cause)) = error {
+                    let cause = &**cause as &dyn std::error::Error;
+                    tracing::error!(%order, refund, cause, "a refund has to wait");
+                    metrics::counter!("orderlog_payment_refunds_deferred_total").increment(1);
+                }
+            })?;
         match answer {
             Refund::Issued(refund_id) => {
                 let issued = RecordRefund { ordinal, refund_id, amount };

@@ -30,14 +30,16 @@ impl Executor {
         let _permit = self.gateway_calls.acquire().await.map_err(|_| EffectError::Unanswered)?;
         // The breaker is asked after the wait for a permit, so that it also refuses calls that were
         // waiting when the gateway failed.
-        self.breaker.admit().map_err(|tripped| GatewayError(tripped.into()))?;
+        self.breaker.admit().map_err(|tripped| GatewayError::Unavailable(tripped.into()))?;
         let began = self.environment.monotonic();
         let answer = tokio::select! {
             biased;
             answer = call(&*self.gateway) => answer,
-            () = self.environment.sleep(GATEWAY_TIMEOUT) => Err(GatewayError(TimedOut.into())),
+            () = self.environment.sleep(GATEWAY_TIMEOUT) => {
+                Err(GatewayError::Unavailable(TimedOut.into()))
+            }
         };
-        self.breaker.note(answer.is_ok());
+        self.breaker.note(!matches!(answer, Err(GatewayError::Unavailable(_))));
         let took = self.environment.monotonic().saturating_sub(began);
         let result = if answer.is_ok() { "answered" } else { "failed" };
         metrics::histogram!("orderlog_gateway_call_seconds", "call" => name, "result" => result)

@@ -21,10 +21,17 @@ use uuid::Uuid;
 pub use sandbox::SandboxGateway;
 pub use secret::Secret;
 
-/// The gateway gave no usable answer. The same call may succeed later.
+/// Why a call to the gateway failed. The same call may succeed later.
 #[derive(Debug, thiserror::Error)]
-#[error("the payment gateway gave no usable answer")]
-pub struct GatewayError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
+pub enum GatewayError {
+    /// The gateway gave no usable answer, and other calls would hardly fare better.
+    #[error("the payment gateway gave no usable answer")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It cannot do this now, for a reason of this payment or of the shop's balance. That says nothing
+    /// about other calls.
+    #[error("the payment gateway cannot do this now")]
+    NotNow(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
 
 /// The final state of a payment.
 #[derive(Clone, Debug, PartialEq, Eq)]

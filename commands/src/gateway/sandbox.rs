@@ -82,7 +82,11 @@ enum SandboxFault {
 
 impl From<SandboxFault> for GatewayError {
     fn from(fault: SandboxFault) -> Self {
-        Self(fault.into())
+        match fault {
+            // Another gateway may have made it: that says nothing about this one.
+            SandboxFault::Unknown(_) => Self::NotNow(fault.into()),
+            fault => Self::Unavailable(fault.into()),
+        }
     }
 }
 

@@ -9,10 +9,31 @@ use events::{
 };
 use lettre::{
     Message,
-    message::{Mailbox, MultiPart, SinglePart, header::ContentType},
+    message::{
+        Mailbox, MultiPart, SinglePart,
+        header::{ContentType, Header, HeaderName, HeaderValue},
+    },
 };
 use std::{fmt::Display, sync::Arc, time::Duration};
 use uuid::Uuid;
+
+/// Asks programs that answer letters to keep silent (RFC 3834).
+#[derive(Clone)]
+struct AutoSubmitted;
+
+impl Header for AutoSubmitted {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("Auto-Submitted")
+    }
+
+    fn parse(_: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self)
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), "auto-generated".to_owned())
+    }
+}
 
 /// A letter about an order, with the customer's personal data in plain text. Never store or log it.
 #[derive(Clone)]
@@ -113,6 +134,7 @@ impl Letter {
             .subject(format!("{}: {}", plain(sender.shop()), page.heading))
             .date(self.date.into())
             .message_id(Some(format!("<{}>", self.message_id(sender.domain()))))
+            .header(AutoSubmitted)
             .multipart(body)
             .map_err(MailError::unavailable)
     }

@@ -5,6 +5,7 @@
 //! server or its settings, and every letter would meet it.
 
 use super::MailError;
+use futures::FutureExt;
 use lettre::{Message, address::Envelope};
 use mail_send::SmtpClient;
 use smtp_proto::{EXT_8BIT_MIME, EXT_SMTP_UTF8};
@@ -29,6 +30,8 @@ pub(super) struct Session {
     client: SmtpClient<Box<dyn Wire>>,
     /// The extensions of SMTP that the server has.
     extensions: u32,
+    /// The server has said more than it was asked, and its next answer may be an old one.
+    out_of_step: bool,
 }
 
 /// The server's answer to a command.
@@ -42,12 +45,18 @@ enum Answer {
 
 impl Session {
     pub fn new(client: SmtpClient<Box<dyn Wire>>, extensions: u32) -> Self {
-        Self { client, extensions }
+        Self { client, extensions, out_of_step: false }
     }
 
-    /// Whether the connection is still good.
+    /// Whether the connection is still good for another letter.
     pub async fn is_alive(&mut self) -> bool {
-        matches!(self.command("NOOP").await, Ok(Answer::Code(200..=299)))
+        // Nothing is asked, so whatever can be read is too much: an answer, or the end.
+        self.out_of_step |= self.client.stream.read(&mut [0]).now_or_never().is_some();
+        if self.out_of_step {
+            return false;
+        }
+        let answer = self.command("NOOP").await;
+        matches!(answer, Ok(Answer::Code(200..=299))) && !self.out_of_step
     }
 
     /// Ends the conversation. Nothing depends on the answer.
@@ -102,20 +111,24 @@ impl Session {
 
     async fn command(&mut self, line: &str) -> io::Result<Answer> {
         let SmtpClient { stream, timeout } = &mut self.client;
-        within(*timeout, async {
+        let (answer, more) = within(*timeout, async {
             stream.write_all(format!("{line}\r\n").as_bytes()).await?;
             stream.flush().await?;
             answer(stream).await
         })
-        .await
+        .await?;
+        self.out_of_step |= more;
+        Ok(answer)
     }
 
     async fn text(&mut self, text: &[u8]) -> io::Result<Answer> {
-        within(self.client.timeout, async {
+        let (answer, more) = within(self.client.timeout, async {
             self.client.write_message(text).await?;
             answer(&mut self.client.stream).await
         })
-        .await
+        .await?;
+        self.out_of_step |= more;
+        Ok(answer)
     }
 }
 
@@ -125,22 +138,22 @@ async fn within<T>(time: Duration, what: impl Future<Output = io::Result<T>>) ->
 }
 
 /// Reads an answer. Only its code counts (RFC 5321, section 4.2): the text may be missing, and may be
-/// in any character set.
-async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Answer> {
+/// in any character set. Tells whether more came than this answer.
+async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(Answer, bool)> {
     let (mut read, mut begin) = (Vec::new(), 0);
     loop {
         while let Some(length) = read[begin..].iter().position(|&byte| byte == b'\n') {
             let line: &[u8] = &read[begin..begin + length];
             let code = line.first_chunk::<3>().filter(|code| code.iter().all(u8::is_ascii_digit));
-            let Some(code) = code else { return Ok(Answer::Unreadable) };
+            let Some(code) = code else { return Ok((Answer::Unreadable, true)) };
             if line.get(3) != Some(&b'-') {
                 let code = code.iter().fold(0, |code, digit| 10 * code + u16::from(digit - b'0'));
-                return Ok(Answer::Code(code));
+                return Ok((Answer::Code(code), begin + length + 1 < read.len()));
             }
             begin += length + 1;
         }
         if read.len() > MAX_ANSWER {
-            return Ok(Answer::Unreadable);
+            return Ok((Answer::Unreadable, true));
         }
         if stream.read_buf(&mut read).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -183,8 +196,8 @@ mod tests {
 
     async fn read(mut bytes: &[u8]) -> Option<u16> {
         match answer(&mut bytes).await {
-            Ok(Answer::Code(code)) => Some(code),
-            Ok(Answer::Unreadable) => Some(0),
+            Ok((Answer::Code(code), _)) => Some(code),
+            Ok((Answer::Unreadable, _)) => Some(0),
             Err(_) => None,
         }
     }
@@ -207,6 +220,10 @@ mod tests {
             (b"", None),
         ] {
             assert_eq!(read(bytes).await, code, "{}", String::from_utf8_lossy(bytes));
+        }
+        for (bytes, more) in [(&b"250 ok\r\n"[..], false), (b"250 ok\r\n250 queued\r\n", true)] {
+            let (_, found) = answer(&mut &*bytes).await.unwrap();
+            assert_eq!(found, more);
         }
         let long = [&b"250 "[..], &vec![b'x'; 5_000], b"\r\n"].concat();
         assert_eq!(read(&long).await, Some(250));

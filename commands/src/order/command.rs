@@ -26,7 +26,7 @@ pub enum Command {
     RecordDeclined(RecordDeclined),
     /// Record that the payment was voided: no money was taken and none can be any more. Internal.
     RecordVoided(RecordVoided),
-    /// Reject it if its deadline has passed. Internal.
+    /// Reject it if it is still pending: its deadline has passed. Internal.
     Expire,
     /// Cancel it.
     Cancel(Cancel),

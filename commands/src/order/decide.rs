@@ -35,7 +35,7 @@ impl Aggregate for Order {
             Command::RecordCaptured(captured) => self.record_captured(status, captured),
             Command::RecordDeclined(declined) => self.record_declined(status, declined),
             Command::RecordVoided(voided) => self.record_voided(status, voided),
-            Command::Expire => self.expire(status, now),
+            Command::Expire => Ok(Self::expire(status)),
             Command::Cancel(cancel) => self.cancel(status, cancel),
             Command::ChangeStatus(to) => self.change_status(status, *to),
             Command::RecordRefund(refund) => self.record_refund(status, refund),
@@ -122,18 +122,17 @@ impl Order {
         }
     }
 
-    fn expire(&self, status: Status, now: Timestamp) -> Result<Vec<Event>, Refusal> {
+    /// The shard decides when the deadline has passed: log time may be ahead of the clock that it was
+    /// made from, and behind it after that clock was set right.
+    fn expire(status: Status) -> Vec<Event> {
         match status {
-            Status::Pending if self.deadline().is_some_and(|deadline| now < deadline) => {
-                Err(Refusal::NotDue)
-            }
-            Status::Pending => Ok(vec![rejected(RejectionReason::Expired).into()]),
+            Status::Pending => vec![rejected(RejectionReason::Expired).into()],
             Status::Confirmed
             | Status::Processing
             | Status::Shipped
             | Status::Delivered
             | Status::Cancelled
-            | Status::Rejected => Ok(vec![]),
+            | Status::Rejected => vec![],
         }
     }
 

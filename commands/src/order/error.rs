@@ -39,9 +39,6 @@ pub enum Refusal {
         /// The ordinal.
         ordinal: u32,
     },
-    /// The deadline has not passed yet.
-    #[error("the deadline of the order has not passed")]
-    NotDue,
     /// The command ends an effect that the order does not owe yet.
     #[error("an order that is {status} does not owe this")]
     NotOwed {

@@ -11,6 +11,7 @@
 
 mod batch;
 mod clock;
+mod deadlines;
 mod dedupe;
 mod memory;
 mod recovery;

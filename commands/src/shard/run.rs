@@ -4,6 +4,7 @@ use super::{
     LEASE, MAX_ROUND, Mailboxes, Message, Query, ShardState,
     batch::Round,
     clock::LogClock,
+    deadlines::Deadlines,
     memory::Memory,
     recovery::{Dormant, Doubt, NotOpened, Opened},
     serving::{Serving, sleep_until_due},
@@ -33,6 +34,7 @@ pub struct Shard {
     pub(crate) partition: Partition,
     pub(crate) node: Uuid,
     pub(crate) grace: Duration,
+    pub(crate) order_deadline: Duration,
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) environment: Arc<dyn Environment>,
     pub(crate) clock: Arc<LogClock>,
@@ -81,11 +83,12 @@ impl Shard {
             let (term, claim) = (writer.term(), dormant.claim);
             let opened = self.environment.monotonic();
             self.clock.observe(dormant.memory.time);
-            let mut serving =
-                Serving::new(dormant.memory, writer, began, opened.saturating_add(self.grace));
+            let grace_over = opened.saturating_add(self.grace);
+            let deadlines = Deadlines::new(self.order_deadline);
+            let mut serving = Serving::new(dormant.memory, writer, began, grace_over, deadlines);
             // The board comes first, so that a caller who has been answered finds the next effects
             // on it.
-            serving.derive_all(&self.board);
+            serving.derive_all(&self.board, &*self.environment);
             if let Some(doubt) = dormant.doubt {
                 doubt.resolve(self.partition);
             }
@@ -252,7 +255,7 @@ impl Shard {
             let now = self.environment.now();
             let mut round = Round::new(self.environment.uuid(), self.clock.at(now));
             let mut queries = Vec::new();
-            serving.expire_due(&mut round, now, self.environment.monotonic());
+            serving.expire_due(&mut round, self.environment.monotonic());
             let (mut next, mut taken) = (first, 0);
             while let Some(message) = next {
                 match message {
@@ -352,7 +355,7 @@ impl Shard {
             let (changed, waiting) = round.merge(&mut serving.memory, &batch.records, &offsets);
             // The board comes first, so that a caller who has been answered finds the next effects
             // on it.
-            serving.after_change(&self.board, changed);
+            serving.after_change(&self.board, changed, &*self.environment);
             for waiting in waiting {
                 waiting.answer(self.partition, &offsets);
             }

@@ -4,6 +4,7 @@
 use super::{
     Query, Reply,
     batch::Round,
+    deadlines::Deadlines,
     memory::{Memory, Stream},
     tell,
 };
@@ -14,7 +15,7 @@ use crate::{
 };
 use events::{Environment, Fingerprint, StreamId, Timestamp, log::Writer};
 use rustc_hash::FxHashMap;
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -32,7 +33,7 @@ pub struct Serving {
     /// No order expires before this moment, so that orders which were nearly complete when the last
     /// writer died can complete.
     pub grace_over: Duration,
-    pub deadlines: BTreeSet<(Timestamp, Uuid)>,
+    pub deadlines: Deadlines,
     /// The callers that wait until a stream is final.
     pub waiters: FxHashMap<StreamId, Vec<Waiter>>,
 }
@@ -47,17 +48,22 @@ pub async fn sleep_until_due(environment: &dyn Environment, due: Option<Duration
 
 impl Serving {
     /// Starts to serve what `memory` contains.
-    pub fn new(memory: Memory, writer: Writer, lease_from: Duration, grace_over: Duration) -> Self {
-        let (deadlines, waiters) = (BTreeSet::new(), FxHashMap::default());
-        Self { memory, writer, lease_from, grace_over, deadlines, waiters }
+    pub fn new(
+        memory: Memory,
+        writer: Writer,
+        lease_from: Duration,
+        grace_over: Duration,
+        deadlines: Deadlines,
+    ) -> Self {
+        Self { memory, writer, lease_from, grace_over, deadlines, waiters: FxHashMap::default() }
     }
 
     /// Derives from the recovered state what is owed and when orders expire.
-    pub fn derive_all(&mut self, board: &Board) {
+    pub fn derive_all(&mut self, board: &Board, clock: &dyn Environment) {
         let mut owed = Vec::new();
         for (&id, stream) in &self.memory.streams {
             if let Some(deadline) = deadline(&stream.state) {
-                self.deadlines.insert((deadline, id.id));
+                self.deadlines.note(id.id, Some(deadline), clock);
             }
             let effects = owed_by(&stream.state);
             if !effects.is_empty() {
@@ -71,15 +77,19 @@ impl Serving {
 
     /// After a commit: posts what the changed streams owe, updates their deadlines, and answers the
     /// callers that waited for them.
-    pub fn after_change(&mut self, board: &Board, changed: Vec<(StreamId, Option<Stream>)>) {
+    pub fn after_change(
+        &mut self,
+        board: &Board,
+        changed: Vec<(StreamId, Option<Stream>)>,
+        clock: &dyn Environment,
+    ) {
         let mut owed = Vec::with_capacity(changed.len());
         for (id, before) in changed {
             let Some(stream) = self.memory.streams.get(&id) else { continue };
             let (then, now) =
                 (before.and_then(|before| deadline(&before.state)), deadline(&stream.state));
             if then != now {
-                then.map(|then| self.deadlines.remove(&(then, id.id)));
-                now.map(|now| self.deadlines.insert((now, id.id)));
+                self.deadlines.note(id.id, now, clock);
             }
             if matches!(stream.state, State::Order(_) | State::Customer(_)) {
                 owed.push((id, owed_by(&stream.state)));
@@ -128,25 +138,17 @@ impl Serving {
 
     /// How long until the next order may expire; `None` if none will.
     pub fn until_due(&self, environment: &dyn Environment) -> Option<Duration> {
-        let (deadline, _) = self.deadlines.first()?;
-        let left = (*deadline - environment.now()).to_std().unwrap_or_default();
-        Some(left.max(self.grace_over.saturating_sub(environment.monotonic())))
+        let due = self.deadlines.next()?.max(self.grace_over);
+        Some(due.saturating_sub(environment.monotonic()))
     }
 
-    /// Adds the expiry of orders whose deadline has passed to the round. It compares with the wall
-    /// clock, which the deadlines were made from. Log time may be ahead of it, if a clock was once
-    /// ahead.
-    pub fn expire_due(&mut self, round: &mut Round, now: Timestamp, monotonic: Duration) {
-        if monotonic < self.grace_over {
+    /// Adds the expiry of orders whose deadline has passed to the round.
+    pub fn expire_due(&mut self, round: &mut Round, now: Duration) {
+        if now < self.grace_over {
             return;
         }
         for _ in 0..MAX_EXPIRE {
-            let Some(&(deadline, order)) =
-                self.deadlines.first().filter(|(deadline, _)| *deadline <= now)
-            else {
-                return;
-            };
-            self.deadlines.remove(&(deadline, order));
+            let Some(order) = self.deadlines.take_due(now) else { return };
             let command_id = Uuid::new_v5(&order, b"expire");
             let expire = Request {
                 stream: StreamId::order(order),

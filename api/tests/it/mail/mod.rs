@@ -255,6 +255,14 @@ mod scenario {
             let sent = place().await;
             assert_eq!(app.settled().await.orders[&sent].mails_sent.len(), 1, "{answer}");
         }
+        // Two answers to one letter: the second is not taken for the answer to the next one.
+        server.set(Mood::TakesWith("250 ok\r\n250 queued"));
+        let twice = place().await;
+        assert_eq!(app.settled().await.orders[&twice].mails_sent.len(), 1);
+        server.set(Mood::AnswersText("552 5.3.4 too big"));
+        let refused = place().await;
+        let too_big = vec![(Mail::Confirmed, "smtp-552".to_owned())];
+        assert_eq!(app.settled().await.orders[&refused].mails_refused, too_big);
         // It may have taken the letter, which must not come again and again.
         server.set(Mood::TakesWith("HTTP/1.1 200 OK"));
         let unclear = place().await;

@@ -13,6 +13,8 @@ on_both_logs!(
     a_refund_that_fails_later_is_made_again,
     a_refund_that_fails_at_once_is_made_again_a_few_times,
     a_payment_that_was_altered_at_the_gateway_confirms_nothing,
+    a_balance_that_is_too_low_holds_up_no_other_order,
+    a_payment_of_another_account_waits_for_a_person_and_holds_up_nobody,
     a_payment_of_which_only_a_part_was_taken_confirms_nothing,
 );
 
@@ -113,6 +115,51 @@ mod scenario {
         shop.stripe.refund_by_hand(&payment, taken);
         shop.notify_about("charge.refunded", "charge", &payment).await;
         shop.shows(order, "refund", "done").await;
+    }
+
+    pub async fn a_balance_that_is_too_low_holds_up_no_other_order(shop: &Paid) {
+        shop.stripe.refuse_refunds(Some("insufficient_balance_for_refund"));
+        let mut orders = Vec::new();
+        // More failures in a row than trip the breaker.
+        for _ in 0..25 {
+            orders.push(shop.order("pm_card_visa").expect(201).await.id("order_id"));
+        }
+        let asked = shop.stripe.asked();
+        for order in &orders {
+            shop.cancel(*order).await;
+        }
+        eventually("each refund is asked for", async || {
+            (shop.stripe.asked() >= asked + 3 * 25).then_some(())
+        })
+        .await;
+        shop.order("pm_card_visa").expect(201).await;
+        for order in &orders {
+            shop.shows(*order, "refund", "pending").await;
+        }
+        shop.stripe.refuse_refunds(None);
+        for order in &orders {
+            shop.shows(*order, "refund", "done").await;
+        }
+    }
+
+    pub async fn a_payment_of_another_account_waits_for_a_person_and_holds_up_nobody(shop: &Paid) {
+        let mut orders = Vec::new();
+        for _ in 0..25 {
+            orders.push(shop.paid_order().await);
+        }
+        shop.stripe.forget(true);
+        for (order, _) in &orders {
+            shop.cancel(*order).await;
+            shop.shows(*order, "refund", "failed").await;
+        }
+        shop.stripe.forget(false);
+        shop.order("pm_card_visa").expect(201).await;
+        for (order, payment) in &orders {
+            let (taken, _) = shop.stripe.amounts(payment);
+            shop.stripe.refund_by_hand(payment, taken);
+            shop.notify_about("charge.refunded", "charge", payment).await;
+            shop.shows(*order, "refund", "done").await;
+        }
     }
 
     pub async fn a_payment_that_was_altered_at_the_gateway_confirms_nothing(shop: &Paid) {

@@ -197,6 +197,11 @@ impl Stripe {
         self.change(|books| books.altered = Some((less, currency)));
     }
 
+    /// Whether it is another account, which knows no payment.
+    pub fn forget(&self, forgets: bool) {
+        self.change(|books| books.forgets = forgets);
+    }
+
     /// Takes so much less than it is asked for.
     pub fn take_less(&self, by: i64) {
         self.change(|books| books.takes_less = by);

@@ -9,21 +9,17 @@ use events::{Currency, Money};
 const WHOLE_AT_STRIPE: [&str; 1] = ["MGA"];
 /// ISO 4217 counts whole units, Stripe counts hundredths that must be zero.
 const HUNDREDTHS_AT_STRIPE: [&str; 2] = ["ISK", "UGX"];
-/// Currencies with three decimals, the last of which must be zero at Stripe.
-const TENS_OF_THOUSANDTHS: [&str; 5] = ["BHD", "JOD", "KWD", "OMR", "TND"];
 
 /// The amount in Stripe's units; `None` if Stripe cannot take the amount.
 pub(super) fn of_stripe(money: Money) -> Option<i64> {
     let code = money.currency.code();
-    let amount = Some(money.amount).filter(|amount| *amount > 0)?;
+    let payable = |amount: &i64| *amount > 0 && amount % money.currency.payable_step() == 0;
+    let amount = Some(money.amount).filter(payable)?;
     if WHOLE_AT_STRIPE.contains(&code) {
-        return (amount % 100 == 0).then_some(amount / 100);
+        return Some(amount / 100);
     }
     if HUNDREDTHS_AT_STRIPE.contains(&code) {
         return amount.checked_mul(100);
-    }
-    if TENS_OF_THOUSANDTHS.contains(&code) {
-        return (amount % 10 == 0).then_some(amount);
     }
     Some(amount)
 }

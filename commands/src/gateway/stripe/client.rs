@@ -104,10 +104,11 @@ impl Client {
             .header("Idempotency-Key", self.key_of(step))
             .body(body);
         let answer = self.send(request).await;
-        if let Err(Failure::NotNow(refused)) = &answer
-            && refused.is_fault()
-        {
-            self.spoil(step);
+        // Stripe gives the same answer under the same key for a day.
+        match &answer {
+            Err(Failure::NotNow(refused)) if refused.is_fault() => self.spoil(step),
+            Err(Failure::Refused(refused)) if refused.is_about_balance() => self.spoil(step),
+            _ => {}
         }
         answer
     }

@@ -47,6 +47,8 @@ struct ErrorDetail {
     #[serde(rename = "type", default)]
     kind: String,
     code: Option<String>,
+    /// Some refusals have only this.
+    message_code: Option<String>,
     decline_code: Option<String>,
 }
 
@@ -79,7 +81,7 @@ impl Refused {
         Self {
             status: status.as_u16(),
             kind: error.kind,
-            code: error.code,
+            code: error.code.or(error.message_code),
             decline_code: error.decline_code,
             request_id: request_id.unwrap_or("unknown").to_owned(),
         }
@@ -102,7 +104,16 @@ impl Refused {
 
     /// Whether the shop's own balance is too low, which it may not be tomorrow.
     pub fn is_about_balance(&self) -> bool {
-        matches!(self.code.as_deref(), Some("balance_insufficient" | "insufficient_funds"))
+        let codes =
+            ["balance_insufficient", "insufficient_funds", "insufficient_balance_for_refund"];
+        self.code.as_deref().is_some_and(|code| codes.contains(&code))
+    }
+
+    /// Whether the reason is this call's own, so that others are not concerned.
+    pub fn is_about_this_call(&self) -> bool {
+        self.is_about_balance()
+            || self.kind == "idempotency_error"
+            || matches!(self.code.as_deref(), Some("idempotency_key_in_use" | "lock_timeout"))
     }
 
     /// The decline code that the customer sees.

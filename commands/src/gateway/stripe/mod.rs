@@ -56,7 +56,12 @@ struct Unsettled(&'static str);
 
 impl From<Failure> for GatewayError {
     fn from(failure: Failure) -> Self {
-        Self(failure.into())
+        match failure {
+            Failure::NotNow(ref refused) if refused.is_about_this_call() => {
+                Self::NotNow(failure.into())
+            }
+            failure => Self::Unavailable(failure.into()),
+        }
     }
 }
 
@@ -78,7 +83,18 @@ impl StripeGateway {
     /// Takes one step after another until the payment has its final state.
     async fn end(&self, payment_id: &str, goal: Goal) -> Result<Option<Ending>, GatewayError> {
         let mut goal = goal;
-        let mut intent = self.intent(payment_id).await?;
+        let mut intent = match self.intent(payment_id).await {
+            Ok(intent) => intent,
+            // Another account has it, and may have taken the money: a person must look.
+            Err(Failure::Refused(refused)) if refused.is_missing() => {
+                tracing::error!(
+                    payment_id,
+                    "Stripe does not know a payment: is this the account that it was made with?"
+                );
+                return Err(GatewayError::NotNow(refused.into()));
+            }
+            Err(failure) => return Err(failure.into()),
+        };
         // A cancelled intent may no longer say why it was declined.
         let mut word = None;
         for _ in 0..ROUNDS {
@@ -104,7 +120,7 @@ impl StripeGateway {
                 Err(failure) => return Err(failure.into()),
             };
         }
-        Err(GatewayError(Unsettled(intent.status.as_str()).into()))
+        Err(GatewayError::NotNow(Unsettled(intent.status.as_str()).into()))
     }
 
     async fn confirm(&self, payment_id: &str) -> Result<Intent, Failure> {
@@ -125,6 +141,8 @@ impl StripeGateway {
 impl Gateway for StripeGateway {
     async fn create(&self, payment: &NewPayment<'_>) -> Result<Creation, GatewayError> {
         let Some(amount) = amount::of_stripe(payment.amount) else {
+            let (order_id, amount) = (payment.order_id, payment.amount);
+            tracing::warn!(%order_id, ?amount, "Stripe cannot take this amount: a price of the order is no multiple of what can be paid");
             return Ok(Creation::Declined("amount_not_payable".into()));
         };
         let (amount, order_id) = (amount.to_string(), payment.order_id.to_string());
@@ -158,7 +176,14 @@ impl Gateway for StripeGateway {
         payment_id: &str,
         amount: Money,
     ) -> Result<Refund, GatewayError> {
-        let intent = self.intent(payment_id).await?;
+        let intent = match self.intent(payment_id).await {
+            Ok(intent) => intent,
+            // Another account has the money. A person must return it.
+            Err(Failure::Refused(refused)) if refused.is_missing() => {
+                return Ok(Refund::Refused(refused.decline_word()));
+            }
+            Err(failure) => return Err(failure.into()),
+        };
         Ok(refund::refund(&self.client, key, &intent, amount).await?)
     }
 

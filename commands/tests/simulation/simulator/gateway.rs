@@ -74,7 +74,7 @@ impl Till {
                 }
             }),
         );
-        answered.await.map_err(|_| GatewayError(Failed.into()))
+        answered.await.map_err(|_| GatewayError::Unavailable(Failed.into()))
     }
 }
 

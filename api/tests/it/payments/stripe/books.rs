@@ -31,6 +31,8 @@ pub struct Books {
     pub failed_refunds: BTreeSet<String>,
     /// The code with which every refund is refused.
     pub refuses_refunds: Option<&'static str>,
+    /// Whether no payment is known.
+    pub forgets: bool,
     /// How many of the next refunds fail at once.
     pub fails_refunds: u32,
     /// How much less is taken than is asked for.
@@ -164,7 +166,8 @@ impl Books {
         let amount: i64 = form["amount"].parse().unwrap();
         let back = self.given_back(&payment);
         if let Some(code) = self.refuses_refunds {
-            return (400, json!({"error": {"type": "invalid_request_error", "code": code}}));
+            let member = if code.contains("balance") { "message_code" } else { "code" };
+            return (400, json!({"error": {"type": "invalid_request_error", member: code}}));
         }
         let intent = &self.intents[&payment];
         if intent.status != "succeeded" || back + amount > intent.amount {

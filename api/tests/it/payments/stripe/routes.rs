@@ -66,7 +66,7 @@ async fn retrieve(State(stripe): Shared, Path(id): Path<String>, headers: Header
         return refused;
     }
     let books = stripe.books();
-    if books.intents.contains_key(&id) {
+    if books.intents.contains_key(&id) && !books.forgets {
         return answer(200, &books.show(&id));
     }
     answer(404, &json!({"error": {"type": "invalid_request_error", "code": "resource_missing"}}))
