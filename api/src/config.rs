@@ -79,6 +79,12 @@ pub struct Settings {
     #[arg(hide_short_help = true, global = true)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=604_800))]
     pub order_deadline_seconds: u64,
+    /// Take over from the process that decides the commands of this log, if there is one. Otherwise a
+    /// second such process is refused.
+    #[arg(long, env = "TAKE_OVER", default_value_t = false, value_name = "BOOL")]
+    #[arg(hide_short_help = true, global = true, action = clap::ArgAction::Set)]
+    #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub take_over: bool,
     /// How long after a start no order expires, in seconds.
     #[arg(long, env = "EXPIRY_GRACE_SECONDS", default_value_t = 60, value_name = "N")]
     #[arg(hide_short_help = true, global = true)]
@@ -208,6 +214,8 @@ pub struct Config {
     pub units_per_product: i64,
     /// How long an order may stay pending.
     pub order_deadline: Duration,
+    /// Whether to take over from another command node.
+    pub take_over: bool,
     /// How long after a start no order expires.
     pub expiry_grace: Duration,
     /// Origins from which browsers may call.
@@ -283,6 +291,7 @@ impl Config {
             rules: ShopRules::new(currency),
             units_per_product: MAX_UNITS,
             order_deadline: Duration::from_mins(15),
+            take_over: false,
             expiry_grace: Duration::from_mins(1),
             cors_allowed_origins: Vec::new(),
             rate_limit_per_second: 1000,
@@ -332,6 +341,7 @@ impl Config {
             rules: settings.shop.rules(settings.shop_currency),
             units_per_product: settings.shop.units_per_product,
             order_deadline: Duration::from_secs(settings.order_deadline_seconds),
+            take_over: settings.take_over,
             expiry_grace: Duration::from_secs(settings.expiry_grace_seconds),
             cors_allowed_origins: settings.cors_allowed_origins,
             rate_limit_per_second: settings.clients.rate_limit_per_second,

@@ -1,5 +1,6 @@
 //! Starts the program from its settings, in one straight line, and stops it.
 
+mod command_node;
 mod ground;
 mod parts;
 
@@ -13,6 +14,7 @@ use crate::{
     server::{Limits, Server},
     telemetry,
 };
+use command_node::CommandNode;
 use commands::{WriteSide, mail::SmtpUrlError};
 use events::{
     Currency, Environment,
@@ -136,6 +138,15 @@ pub enum StartError {
     /// The payment gateway's client cannot be created.
     #[error(transparent)]
     Stripe(#[from] commands::gateway::stripe::NoClient),
+    /// The database does not tell whether another process decides the commands of this log.
+    #[error("the database does not tell whether another process decides the commands")]
+    CommandNodeUnknown(#[from] sqlx::Error),
+    /// Another process decides the commands of this log.
+    #[error(
+        "another process decides the commands of the log {0}: stop it first, or start this one with \
+         --take-over (TAKE_OVER=true)"
+    )]
+    CommandNode(String),
     /// Metrics cannot be collected.
     #[error("metrics cannot be collected")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
@@ -251,6 +262,7 @@ struct Parts {
     operations: Option<(Server, SocketAddr)>,
     write_side: Option<WriteSide>,
     projector: Option<Projector>,
+    command_node: Option<CommandNode>,
     /// Ends the tasks that maintain the metrics and the token keys.
     upkeep: DropGuard,
 }
@@ -266,6 +278,7 @@ impl Parts {
         let metrics = telemetry::metrics()?;
         let limits = Limits::of_process().per_address(config.connections_per_address);
         let keys = parts::open_keys(config, ground).await?;
+        let command_node = parts::command_node(config, ground, &environment).await?;
         let write_side = parts::start_write_side(config, ground, &environment, &keys)?;
         let (projector, reads) = parts::start_read_side(config, ground, &environment).await?;
         parts::check_currency(config, reads.as_ref()).await?;
@@ -300,8 +313,11 @@ impl Parts {
         tokio::spawn(upkeep.clone().run_until_cancelled_owned(looking));
         let keeping = async move { keeping.keep_fresh().await };
         tokio::spawn(upkeep.clone().run_until_cancelled_owned(keeping));
+        if let Some(node) = command_node.clone() {
+            tokio::spawn(upkeep.clone().run_until_cancelled_owned(node.keep()));
+        }
         let upkeep = upkeep.drop_guard();
-        Ok(Self { address, app, server, operations, write_side, projector, upkeep })
+        Ok(Self { address, app, server, operations, write_side, projector, command_node, upkeep })
     }
 
     async fn died(&mut self) -> Death {
@@ -343,5 +359,8 @@ impl Parts {
             projector.stop().await;
         }
         drop(self.upkeep);
+        if let Some(node) = self.command_node {
+            node.release().await;
+        }
     }
 }

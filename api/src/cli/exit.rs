@@ -45,7 +45,7 @@ pub const TABLE: [(u8, &str); 10] = [
     (SOFTWARE, "a part of the program failed: start again, and report it"),
     (LOG_LOST, "the disk lost a write of the log, which accepts nothing more: start again"),
     (DISK, "the data directory cannot be read or written: disk full, read-only or failing"),
-    (BUSY, "another process uses the data directory or the address"),
+    (BUSY, "another process uses the data directory, the address or the log"),
     (CONFIG, "the settings do not match the log, the keys, the database or the installed programs"),
 ];
 
@@ -94,6 +94,8 @@ impl Kept {
         Some(match error {
             StartError::DataDir(error) => of_data_dir(error),
             StartError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => BUSY,
+            StartError::CommandNode(_) => BUSY,
+            StartError::CommandNodeUnknown(_) => UNAVAILABLE,
             StartError::Log(error) => self.of_log(error),
             StartError::History(error) => self.of_read(error),
             StartError::LocalDatabase(error) => of_local(error),

@@ -1,10 +1,10 @@
 //! Starts each part of the program as the settings say.
 
-use super::StartError;
+use super::{StartError, command_node::CommandNode};
 use crate::{
     AppSettings,
     auth::{AuthKeyError, AuthKeys, Authenticator, Role, TOKEN_LIFETIME},
-    config::{AuthChoice, Config, MailConfig, PaymentChoice, Role as Part},
+    config::{AuthChoice, Config, LogChoice, MailConfig, PaymentChoice, Role as Part},
     data_dir::DataDirError,
     keys::PostgresKeyStore,
     live::LiveSettings,
@@ -195,6 +195,24 @@ async fn has_history(log: &dyn EventLog) -> Result<bool, StartError> {
         }
     }
     Ok(false)
+}
+
+/// Makes this process the command node of its log. Only a log and a database that processes can share
+/// need that: the data directory has a lock of its own.
+pub(super) async fn command_node(
+    config: &Config,
+    ground: &Ground,
+    environment: &Arc<dyn Environment>,
+) -> Result<Option<CommandNode>, StartError> {
+    match &config.log {
+        LogChoice::Kafka { topic, .. }
+            if config.has(Part::Command) && config.database.is_some() =>
+        {
+            let (pool, holder) = (ground.database.pool.clone(), environment.uuid());
+            CommandNode::take(pool, topic.clone(), holder, config.take_over).await.map(Some)
+        }
+        _ => Ok(None),
+    }
 }
 
 pub(super) fn start_write_side(

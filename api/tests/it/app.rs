@@ -83,6 +83,7 @@ pub async fn ground(log: LogChoice) -> Ground {
     config.connections_per_address = 0;
     config.requests_per_address = 0;
     config.expiry_grace = Duration::ZERO;
+    config.take_over = true;
     Ground { config, dir }
 }
 

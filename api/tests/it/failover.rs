@@ -124,6 +124,46 @@ async fn a_paused_process_steps_down_on_kafka() {
     program::delete_topic(&second_ground.config.log).await;
 }
 
+/// A second command node by mistake is refused. One that is meant takes over, and when it is gone, the
+/// first one serves again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_command_node_is_refused_unless_it_takes_over_on_kafka() {
+    let Some(log) = fresh_topic() else { return };
+    let first_ground = ground(log).await;
+    let second_ground = first_ground.beside();
+    let first = Program::start(&first_ground);
+    let product = first.staff.product(1_000, 1_000).await;
+    let body = json!({"quantity": 1, "reason": "received"});
+    let path = format!("/products/{product}/stock");
+    let receive = async |node: &Program| node.staff.post(&path, &body).send().await.status;
+
+    let mut by_mistake = program::command(&second_ground, &[]);
+    by_mistake.env("LISTEN_ADDR", "127.0.0.1:0").env("TAKE_OVER", "false");
+    let refused = tokio::task::spawn_blocking(move || by_mistake.output().unwrap()).await.unwrap();
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(75), "{told}");
+    assert!(told.contains("--take-over"), "{told}");
+    assert_eq!(receive(&first).await, 200);
+
+    let second = Program::start(&second_ground);
+    assert_eq!(receive(&second).await, 200);
+    assert_eq!(receive(&first).await, 503);
+    second.kill();
+    eventually("the first one takes back what it is asked for", async || {
+        (receive(&first).await == 200).then_some(())
+    })
+    .await;
+    assert!(first.stop().success());
+    // Who has stopped leaves the place at once.
+    let mut third = program::command(&first_ground, &["serve"]);
+    third.env("TAKE_OVER", "false");
+    let third = Program::start_as(third);
+    assert!(third.stop().success());
+    let log = program::open_log(&first_ground).await;
+    audit_clean(&*log).await;
+    program::delete_topic(&first_ground.config.log).await;
+}
+
 /// If the broker dies while the program runs, requests fail but nothing is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn orders_go_on_after_a_kill_of_kafka() {

@@ -42,7 +42,7 @@ pub struct Program {
 pub fn command(ground: &Ground, args: &[&str]) -> Command {
     let config = &ground.config;
     let mut command = bare(args);
-    command.env("DATA_DIR", &config.data_dir);
+    command.env("DATA_DIR", &config.data_dir).env("TAKE_OVER", "true");
     if let Some(database) = &config.database {
         command.env("DATABASE_URL", database.to_url_lossy().as_str());
     }

@@ -113,6 +113,7 @@ impl Service {
             .env("CONNECTIONS_PER_ADDRESS", "0")
             .env("REQUESTS_PER_ADDRESS", "0")
             .env("REGISTRATIONS_PER_MINUTE", "0")
+            .env("TAKE_OVER", "true")
             .env("OPEN_ORDERS_PER_CUSTOMER", "0")
             .env("DECLINED_PAYMENTS_PER_HOUR", "0")
             .env("EXPIRY_GRACE_SECONDS", "5")

@@ -55,6 +55,8 @@ pub struct Dormant {
     pub doubt: Option<Doubt>,
     /// The term and the node of the newest claim in the log.
     pub claim: Option<(u64, Uuid)>,
+    /// The claim of another process that seems to be gone.
+    pub abandoned: Option<(u64, Uuid)>,
 }
 
 /// Who owns the partition after an attempt to open it.
@@ -137,7 +139,7 @@ impl Dormant {
     ) -> Result<Opened, NotOpened> {
         self.catch_up(log).await?;
         match self.claim {
-            Some((term, owner)) if reopening && owner != node => {
+            Some((term, owner)) if reopening && owner != node && self.claim != self.abandoned => {
                 Ok(Opened::Foreign { term, node: owner })
             }
             _ => self.take(log, environment, node, reopening).await,
@@ -145,7 +147,7 @@ impl Dormant {
     }
 
     /// Reads the log to its end, to find out who owns the partition now.
-    async fn catch_up(&mut self, log: &dyn EventLog) -> Result<(), NotOpened> {
+    pub async fn catch_up(&mut self, log: &dyn EventLog) -> Result<(), NotOpened> {
         let mut reader = BatchReader::open(log, self.memory.partition, self.memory.cursor).await?;
         loop {
             let chunk = reader.next().await?;

@@ -48,6 +48,10 @@ pub struct Shard {
 /// claim in the log.
 const FLAPPING_DELAY_MAX: Duration = Duration::from_millis(500);
 
+/// How long the owner of a partition must have written nothing before another process, which has been
+/// overtaken by it and is asked for the partition, claims the partition.
+const ABANDONED: Duration = Duration::from_secs(30);
+
 /// Why a shard stopped serving.
 enum End {
     Stop,
@@ -77,7 +81,7 @@ impl Shard {
 
     async fn live(mut self) {
         let Some(memory) = self.recall().await else { return self.refuse_all().await };
-        let mut dormant = Dormant { memory, doubt: None, claim: None };
+        let mut dormant = Dormant { memory, doubt: None, claim: None, abandoned: None };
         let mut pause = Duration::ZERO;
         while let Some((writer, began)) = self.open(&mut dormant, pause).await {
             let (term, claim) = (writer.term(), dormant.claim);
@@ -118,7 +122,7 @@ impl Shard {
             };
             self.inbox.status.set(ShardState::Opening, term);
             metrics::counter!("orderlog_shard_reopened_total").increment(1);
-            dormant = Dormant { memory: serving.memory, doubt, claim };
+            dormant = Dormant { memory: serving.memory, doubt, claim, abandoned: None };
         }
         if *self.stop.borrow() {
             self.inbox.status.set(ShardState::Stopped, 0);
@@ -174,6 +178,46 @@ impl Shard {
         }
     }
 
+    /// Waits until the owner of the partition seems to be gone: this process is asked for the
+    /// partition, and the owner has written nothing for [`ABANDONED`]. An owner that is asked, too,
+    /// proves every [`LEASE`] that it still owns the partition, and that is in the log. To be wrong
+    /// costs no more than another claim: the owner then gives way. `None` if the program is stopping,
+    /// or if the log cannot be folded.
+    async fn until_abandoned(&mut self, dormant: &mut Dormant) -> Option<()> {
+        let (log, environment) = (Arc::clone(&self.log), Arc::clone(&self.environment));
+        let (mut silent_since, mut looked) = (None, None);
+        loop {
+            let message = tokio::select! {
+                biased;
+                _ = self.stop.wait_for(|stop| *stop) => return None,
+                Some(message) = self.inbox.internal.recv() => message,
+                Some(message) = self.inbox.commands.recv() => message,
+                else => return None,
+            };
+            message.refuse("another process owns the partition");
+            let now = environment.monotonic();
+            if looked.is_some_and(|looked| now.saturating_sub(looked) < LEASE) {
+                continue;
+            }
+            looked = Some(now);
+            let before = dormant.memory.cursor;
+            let read = self.patiently(dormant.catch_up(&*log)).await?;
+            let is_silent = match read {
+                Ok(()) => dormant.memory.cursor == before,
+                Err(NotOpened::Later(_)) => false,
+                // The next attempt to open the partition tells.
+                Err(_) => return Some(()),
+            };
+            let since = *silent_since.get_or_insert(now);
+            if !is_silent {
+                silent_since = Some(now);
+            } else if now.saturating_sub(since) >= ABANDONED {
+                dormant.abandoned = dormant.claim;
+                return Some(());
+            }
+        }
+    }
+
     /// Tries until the partition is open; waits for `pause` before the first attempt. `None` if it
     /// can never be opened by this process, or the program is stopping.
     async fn open(&mut self, dormant: &mut Dormant, pause: Duration) -> Option<(Writer, Duration)> {
@@ -201,7 +245,15 @@ impl Shard {
                         %node,
                         "another process has claimed the partition: this process no longer serves it"
                     );
-                    return None;
+                    self.until_abandoned(dormant).await?;
+                    warn!(
+                        partition = self.partition.0,
+                        term,
+                        %node,
+                        "the process that owns the partition is silent, and this one is asked for it: \
+                         claiming it"
+                    );
+                    self.inbox.status.set(ShardState::Opening, term);
                 }
                 Err(NotOpened::Later(source)) => {
                     warn_unopened(self.partition, &source);

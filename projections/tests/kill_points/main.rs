@@ -116,7 +116,7 @@ async fn a_projector_killed_at_each_message_beside_poison_is_continued_by_the_ne
 async fn draining_that_is_killed_at_each_message_in_turn_can_be_done_again() {
     let mut cluster = Cluster::start().await;
     let run = Run::new(4, Planted::Nothing, &mut cluster).await;
-    let tally = run.sweep_retry(stride(5)).await;
+    let tally = run.sweep_retry(stride(8)).await;
     println!("{}", tally.unwrap_or_else(|violation| panic!("{violation}")));
 }
 
@@ -125,7 +125,7 @@ async fn an_operator_killed_at_each_message_in_turn_may_try_again() {
     let mut cluster = Cluster::start().await;
     let begun = std::time::Instant::now();
     let run = Run::new(2, Planted::Nothing, &mut cluster).await;
-    let tally = run.sweep_operator(ReadModel::Products, stride(8)).await;
+    let tally = run.sweep_operator(ReadModel::Products, stride(12)).await;
     println!(
         "{}\nin {:?}",
         tally.unwrap_or_else(|violation| panic!("{violation}")),

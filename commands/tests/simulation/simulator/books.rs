@@ -17,7 +17,7 @@ mod products;
 use events::{
     Event, Fingerprint, Metadata, Money, Offset, Partition, Recorded, StreamId, StreamKind,
     Timestamp,
-    log::{EventLog, RawRecord, assembler::Assembler, memory::MemoryLog},
+    log::{Claim, EventLog, RawRecord, assembler::Assembler, memory::MemoryLog},
 };
 use orders::Order;
 use std::{
@@ -49,6 +49,11 @@ struct Folded {
     assembler: Assembler,
     next: Offset,
     time: Timestamp,
+    owner: Option<Uuid>,
+    /// When the owner claimed it.
+    claimed: Duration,
+    /// How long the owner before it was the owner.
+    held: Duration,
 }
 
 /// The books: everything known from the log and the gateway.
@@ -103,6 +108,9 @@ impl Books {
             assembler: Assembler::new(Partition(partition), 0),
             next: Offset::START,
             time: Timestamp::UNIX_EPOCH,
+            owner: None,
+            claimed: Duration::ZERO,
+            held: Duration::ZERO,
         };
         Self {
             partitions: (0..partitions).map(folded).collect(),
@@ -156,6 +164,11 @@ impl Books {
         }
         let folded = &mut self.partitions[partition.0 as usize];
         let Some(batch) = folded.assembler.push(raw) else { return Ok(()) };
+        if let Some(claim) = Claim::of(&batch)
+            && folded.owner.replace(claim.node) != Some(claim.node)
+        {
+            folded.held = clock.saturating_sub(std::mem::replace(&mut folded.claimed, clock));
+        }
         for (position, record) in batch.positioned() {
             if record.stream.kind == StreamKind::Writer {
                 continue;
@@ -212,6 +225,11 @@ impl Books {
         let doubled = before.is_some_and(|before| before.batch != batch || before.stream != stream);
         ensure!(!doubled, "command {command_id} is applied twice");
         Ok(())
+    }
+
+    /// How long the owner of a partition before the last one was its owner.
+    pub fn held(&self, partition: Partition) -> Duration {
+        self.partitions[partition.0 as usize].held
     }
 
     /// The version of a stream's last event.

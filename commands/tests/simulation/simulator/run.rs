@@ -36,6 +36,9 @@ use uuid::Uuid;
 /// Low enough to be reached.
 pub const LIMITS: OrderLimits = OrderLimits { open_orders: 6, declined_payments: 4 };
 
+/// The silence after which an older process may take a partition back.
+const ABANDONED: Duration = Duration::from_secs(30);
+
 /// The longest time that an order may stay pending.
 const LONGEST: Duration = Duration::from_mins(15);
 
@@ -154,7 +157,12 @@ impl Run {
             if let Some(failed) = status.iter().find(|shard| shard.state == ShardState::Failed) {
                 return Err(format!("process {}: {failed:?}", process.id));
             }
-            let foreign = |shard: &&ShardStatus| matches!(shard.state, ShardState::Foreign { .. });
+            // An older process may take back what it has seen to be left alone for long.
+            let books = self.shop.books();
+            let foreign = |shard: &&ShardStatus| {
+                matches!(shard.state, ShardState::Foreign { .. })
+                    && books.held(shard.partition) < ABANDONED
+            };
             if process.takes_over
                 && process.id == self.started
                 && let Some(lost) = status.iter().find(foreign)
@@ -319,6 +327,17 @@ impl Run {
         if self.until(limit, ready)? { Ok(()) } else { Err("the shop did not open in time".into()) }
     }
 
+    /// Whether a partition with streams, which is asked, belongs to another process.
+    fn lacks_a_partition(&self) -> bool {
+        let router = &self.processes[0].write_side.router;
+        let asked: BTreeSet<Partition> =
+            self.shop.books().streams().map(|stream| router.partition_of(stream)).collect();
+        let lost = |shard: &ShardStatus| {
+            matches!(shard.state, ShardState::Foreign { .. }) && asked.contains(&shard.partition)
+        };
+        router.status().iter().any(lost)
+    }
+
     /// Ends all trouble.
     fn peace(&mut self) -> Result<(), Broken> {
         self.shop.tell(|| "peace".into());
@@ -336,11 +355,19 @@ impl Run {
         self.processes.iter().for_each(|process| process.node.set_right());
         self.check()?;
         self.settle_down()?;
-        // A process notices that it lost a partition when it gets a command, and then leaves the
-        // partition alone even if the new owner is dead. So a restart is needed.
+        // A process notices that it lost a partition when it is asked. If the new owner is dead, it
+        // takes the partition back, because it is asked again and again.
         if self.processes.len() == 1 {
-            let _ = self.states();
-            self.settle_down()?;
+            for _ in 0..4 {
+                let _ = self.states();
+                self.settle_down()?;
+                if !self.lacks_a_partition() {
+                    break;
+                }
+            }
+            if self.lacks_a_partition() {
+                return Err("a partition is not taken back".into());
+            }
         }
         if self.processes.len() != 1 || !self.serves() {
             while !self.processes.is_empty() {
