@@ -212,6 +212,9 @@ impl Customer {
             }
             Event::EmailSettled(settled) => {
                 self.leaving.remove(&settled.attempt);
+                if self.leaving.is_empty() {
+                    self.leaving = OrdMap::new();
+                }
             }
             Event::OrderOpened(opened) => {
                 let answer = OpenedOrder { vip: opened.vip, first: opened.first };
@@ -250,6 +253,10 @@ impl Customer {
 
     fn close(&mut self, closed: &OrderClosed, now: Timestamp) {
         self.open.remove(&closed.order_id);
+        // An empty tree keeps the room of a node.
+        if self.open.is_empty() {
+            self.open = OrdMap::new();
+        }
         self.order_count += u64::from(closed.confirmed);
         self.closed.insert(closed.order_id, closed.not_after);
         self.note_decline(closed.declined.then_some(now), now - DECLINES_COUNT_FOR);
