@@ -62,6 +62,11 @@ pub struct Args {
     #[arg(long, value_parser = value_parser!(u64).range(1_000..=20_000_000))]
     pub events: Option<u64>,
 
+    /// Number of things of each kind that `memory` measures.
+    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(value_parser = value_parser!(u64).range(1_000..=20_000_000))]
+    pub count: u64,
+
     /// Send each command with its own idempotency key, as a careful client does.
     #[arg(long)]
     pub keyed: bool,
@@ -141,6 +146,9 @@ pub enum Workload {
     Rebuild,
     /// Start of the whole program on a log of orders until it is ready, with and without snapshots.
     Start,
+    /// Memory that the write side keeps for each customer, order and idempotency key, in a table of
+    /// its own.
+    Memory,
     /// Queries and lag while orders arrive at half the highest rate of the node: alone, and beside
     /// rebuilds.
     Beside,
@@ -150,7 +158,7 @@ pub enum Workload {
     FloorKafka,
     /// Raw `COPY` of the rows of the history, without and with indexes.
     FloorCopy,
-    /// The table of docs/performance.md: all of the above on all logs that are at hand.
+    /// The table of docs/performance.md: most of the above on all logs that are at hand.
     All,
 }
 

@@ -161,6 +161,12 @@ fn ticks(fields: &str, from: usize, count: usize) -> Duration {
     Duration::from_millis(fields.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() * 10)
 }
 
+/// The value of a metric without labels, in the text that the program's `/metrics` answers; 0 if it is missing.
+pub fn metric(metrics: &str, name: &str) -> u64 {
+    let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+    metrics.lines().find_map(value).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,5 +210,12 @@ mod tests {
             |_| async { anyhow::bail!("refused") },
         );
         assert_eq!(failing.await.unwrap_err().to_string(), "refused");
+    }
+
+    #[test]
+    fn a_metric_is_found_by_its_whole_name() {
+        let metrics = "# TYPE a counter\nab 7\na_total 3\na 12\n";
+        assert_eq!(metric(metrics, "a"), 12);
+        assert_eq!(metric(metrics, "b"), 0);
     }
 }

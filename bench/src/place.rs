@@ -39,6 +39,11 @@ pub struct OpenLog {
 }
 
 impl OpenLog {
+    /// A log that needs no closing.
+    pub fn of(log: Arc<dyn EventLog>) -> Self {
+        Self { log, embedded: None }
+    }
+
     /// Waits until the log's file is closed.
     pub async fn close(self) {
         if let Some(log) = self.embedded {
@@ -102,13 +107,13 @@ impl Place {
         Ok(match (self.kind, self.kafka()) {
             (LogKind::Memory, _) => {
                 let log = MemoryLog::new(self.partitions, Arc::clone(&self.environment));
-                OpenLog { log: Arc::new(log), embedded: None }
+                OpenLog::of(Arc::new(log))
             }
             (_, Some((servers, topic))) => {
                 let mut settings = KafkaSettings::new(servers, Arc::clone(&self.environment));
                 topic.clone_into(&mut settings.topic);
                 settings.partitions = Some(self.partitions);
-                OpenLog { log: Arc::new(KafkaLog::connect(settings).await?), embedded: None }
+                OpenLog::of(Arc::new(KafkaLog::connect(settings).await?))
             }
             (_, None) => {
                 let log = EmbeddedLog::open(&self.folder().join("log"), Some(self.partitions))?;

@@ -74,8 +74,8 @@ impl Line {
         let floor = self.floor.map_or_else(none, |floor| format!("{:.2}", events / floor));
         format!(
             "| {what} | {on} | {over} | {clients} | {} {unit} | {p50} | {p99} | {p999} | {} | {} | {} | {floor} |",
-            thousands(self.per_second),
-            if events > 0.0 { thousands(events) } else { none() },
+            rounded(self.per_second),
+            if events > 0.0 { rounded(events) } else { none() },
             per(measured.appended.events, measured.appended.batches, 1),
             per(micros(measured.cpu), measured.operations, 0),
         )
@@ -108,8 +108,13 @@ fn per(sum: u64, count: u64, digits: usize) -> String {
     clippy::cast_sign_loss,
     reason = "rates are not negative and far below 2^53"
 )]
-fn thousands(number: f64) -> String {
-    let digits = (number.round() as u64).to_string();
+fn rounded(number: f64) -> String {
+    thousands(number.round() as u64)
+}
+
+/// Formats `12346` as `12,346`.
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
     let mut grouped = String::new();
     for (index, digit) in digits.chars().enumerate() {
         if index > 0 && (digits.len() - index).is_multiple_of(3) {
@@ -126,8 +131,8 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped() {
-        assert_eq!(thousands(0.4), "0");
-        assert_eq!(thousands(999.6), "1,000");
-        assert_eq!(thousands(1_234_567.0), "1,234,567");
+        assert_eq!(rounded(0.4), "0");
+        assert_eq!(rounded(999.6), "1,000");
+        assert_eq!(rounded(1_234_567.0), "1,234,567");
     }
 }

@@ -2,6 +2,7 @@
 
 mod beside;
 mod command;
+mod memory;
 mod project;
 mod query;
 mod reading;
@@ -44,6 +45,9 @@ pub async fn run(args: Args) -> Result<()> {
         Some(_) => vec![args.clone()],
     };
     telemetry::log_lines(&args.log_filter, LogFormat::Text, None);
+    if args.workload == Some(Workload::Memory) {
+        return memory::run(&args).await;
+    }
     println!("{HEAD}");
     for args in runs {
         let what = args.workload.map(name).unwrap_or_default();

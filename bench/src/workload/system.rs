@@ -2,13 +2,14 @@
 
 use crate::{
     args::{Args, Over},
+    measure::metric,
     observed::{Appended, Observed},
     place::{OpenLog, Place},
     shop::{Http, Shop, currency},
 };
 use anyhow::{Context, Result};
 use commands::{
-    Outside, ShopRules, WriteSettings, WriteSide,
+    Outside, ShardState, ShopRules, WriteSettings, WriteSide,
     gateway::{Gateway, SandboxGateway},
     mail::NoMailer,
 };
@@ -38,7 +39,14 @@ impl Writing {
     /// # Errors
     /// When the log or a partition cannot be opened.
     pub async fn start(place: &Place) -> Result<Self> {
-        let log = place.open_log().await?;
+        Self::start_on(place, place.open_log().await?).await
+    }
+
+    /// The same with a log that is open already.
+    ///
+    /// # Errors
+    /// When the keys cannot be opened.
+    pub async fn start_on(place: &Place, log: OpenLog) -> Result<Self> {
         let observed = Observed::new(Arc::clone(&log.log));
         let gateway: Arc<dyn Gateway> =
             Arc::new(SandboxGateway::in_memory(Arc::clone(&place.environment)));
@@ -59,6 +67,16 @@ impl Writing {
     pub async fn shop(&self, args: &Args, environment: &Arc<dyn Environment>) -> Result<Shop> {
         let (router, environment) = (self.write_side.router.clone(), Arc::clone(environment));
         Shop::fill(router, environment, None, args.keyed, args.products, args.customers).await
+    }
+
+    /// Whether this process serves every partition.
+    pub fn is_open(&self) -> bool {
+        self.write_side.router.status().iter().all(|shard| shard.state == ShardState::Open)
+    }
+
+    /// The number of streams that owe an effect now.
+    pub fn owing(&self) -> usize {
+        self.write_side.owing()
     }
 
     /// What was appended so far.
@@ -157,12 +175,6 @@ impl Program {
     }
 }
 
-/// The value of a metric without labels; 0 if it is missing.
-fn metric(metrics: &str, name: &str) -> u64 {
-    let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
-    metrics.lines().find_map(value).unwrap_or_default()
-}
-
 /// The system under test.
 pub enum System {
     /// The write side alone.
@@ -208,17 +220,5 @@ impl System {
             Self::Writing(writing) => writing.stop().await.close().await,
             Self::Program(program) => drop(program.stop().await),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_metric_is_found_by_its_whole_name() {
-        let metrics = "# TYPE a counter\nab 7\na_total 3\na 12\n";
-        assert_eq!(metric(metrics, "a"), 12);
-        assert_eq!(metric(metrics, "b"), 0);
     }
 }
