@@ -33,6 +33,8 @@ pub enum Kind {
     Address,
     /// A registered customer with one order, which is over.
     Ordered,
+    /// The same customer after the close of the order was forgotten, as a later event does.
+    OrderedLongAgo,
     /// An order that was delivered.
     Delivered,
     /// An order that was shipped and owes nothing.
@@ -63,10 +65,11 @@ pub struct Event {
 
 impl Kind {
     /// All kinds, in the sequence of the table.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Customer,
         Self::Address,
         Self::Ordered,
+        Self::OrderedLongAgo,
         Self::Delivered,
         Self::Shipped,
         Self::Confirmed,
@@ -80,6 +83,7 @@ impl Kind {
             Self::Customer => "customer, registered, no order",
             Self::Address => "e-mail address of a customer",
             Self::Ordered => "customer who ordered once",
+            Self::OrderedLongAgo => "customer who ordered once, the close forgotten",
             Self::Delivered => "order, delivered",
             Self::Shipped => "order, shipped, owes nothing",
             Self::Confirmed => "order of two lines, confirmed, to be shipped",
@@ -100,7 +104,12 @@ impl Kind {
                 thing.on(StreamId::email(thing.random_id(1)), 1, events)
             }
             Self::Ordered => {
-                thing.on(customer, 1, [thing.registration(), thing.one_order()].concat())
+                let until = thing.time + NOT_AFTER;
+                thing.on(customer, 1, [thing.registration(), thing.one_order(until)].concat())
+            }
+            Self::OrderedLongAgo => {
+                let until = thing.time - NOT_AFTER;
+                thing.on(customer, 1, [thing.registration(), thing.one_order(until)].concat())
             }
             Self::Confirmed => thing.on(order, 1, thing.confirmed()),
             Self::Shipped => thing.on(order, 1, [thing.confirmed(), shipped()].concat()),
@@ -111,7 +120,13 @@ impl Kind {
             Self::Reservation => thing.at_product(thing.reserved()),
             Self::Key => {
                 let reason = StockReason::Received;
-                thing.at_product(of_product(product::StockChanged { quantity: 1, reason }))
+                let received = of_product(product::StockChanged { quantity: 1, reason });
+                let mut events = thing.at_product(received);
+                if let Some(last) = events.last_mut() {
+                    last.command_id = thing.random_id(3);
+                    last.fingerprint = Fingerprint(thing.random_id(4).into_bytes());
+                }
+                events
             }
         }
     }
@@ -205,8 +220,7 @@ impl Thing {
             .collect()
     }
 
-    /// An event that a command with a key appends at one of the partition's products. The first
-    /// round over the products adds them.
+    /// An event at one of the partition's products. The first round over the products adds them.
     fn at_product(&self, event: events::Event) -> Vec<Event> {
         let (product, round) = (self.nth % PRODUCTS, self.nth / PRODUCTS);
         let stream = StreamId::product(Self::new(self.currency, self.partition, product).id(2));
@@ -215,10 +229,6 @@ impl Thing {
             events.extend(self.on(stream, 1, vec![self.added()]));
         }
         events.extend(self.on(stream, round + 2, vec![event]));
-        if let Some(last) = events.last_mut() {
-            last.command_id = self.random_id(3);
-            last.fingerprint = Fingerprint(self.random_id(4).into_bytes());
-        }
         events
     }
 
@@ -251,8 +261,9 @@ impl Thing {
         vec![of_customer(requested), of_customer(customer::Registered {})]
     }
 
-    fn one_order(&self) -> Vec<events::Event> {
-        let (order_id, not_after) = (self.id(5), self.time + NOT_AFTER);
+    /// An order that was opened and closed; the close is remembered until `not_after`.
+    fn one_order(&self, not_after: Timestamp) -> Vec<events::Event> {
+        let order_id = self.id(5);
         let opened = customer::OrderOpened { order_id, vip: false, first: true, not_after };
         let closed = customer::OrderClosed { order_id, confirmed: true, not_after };
         vec![of_customer(opened), of_customer(closed)]
