@@ -1,11 +1,11 @@
 //! The phases of a run, and what is measured in each.
 
-use super::{Args, act::Stranger, tally::Tally};
 use super::{
-    act::Act,
+    act::{Act, Stranger},
+    args::Args,
     report::{Phase, Size, State},
     shop::Shop,
-    tally::total,
+    tally::{Tally, total},
 };
 use crate::{measure::metric, program::Program};
 use anyhow::{Context, Result, bail};

@@ -1,6 +1,6 @@
 //! Acts that are single requests.
 
-use super::{Act, Stranger};
+use super::{super::shop::TAKEN, Act, Stranger};
 use anyhow::Result;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use fastrand::Rng;
@@ -44,7 +44,7 @@ impl Stranger {
                 self.get(&format!("/{kind}/{id}")).bearer_auth(&self.customer)
             }
             Act::Tokens => self.get("/orders").bearer_auth(self.bad_token(rng)),
-            // The others hold connections.
+            // The last three are not single requests.
             Act::Webhooks | Act::SlowBodies | Act::DeafReaders | Act::StalledStreams => {
                 let signature = format!("t={},v1={:064x}", rng.u32(..), rng.u128(..));
                 let body = json!({
@@ -96,7 +96,7 @@ impl Stranger {
 
     fn register(&self, rng: &mut Rng) -> RequestBuilder {
         let email = match rng.u8(0..2) {
-            0 => super::super::shop::TAKEN.to_owned(),
+            0 => TAKEN.to_owned(),
             _ => format!("stranger.{:016x}@example.org", rng.u64(..)),
         };
         let body = json!({ "email": email, "first_name": "A", "last_name": "Stranger" });
