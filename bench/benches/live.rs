@@ -64,7 +64,7 @@ impl Live {
             ("CONNECTIONS_PER_ADDRESS", "0"),
             ("REQUESTS_PER_ADDRESS", "0"),
             ("REGISTRATIONS_PER_MINUTE", "0"),
-                ("OPEN_ORDERS_PER_CUSTOMER", "0"),
+            ("OPEN_ORDERS_PER_CUSTOMER", "0"),
         ];
         Ok(Self(Program::start(args.program.as_deref(), &settings).await?))
     }
