@@ -197,12 +197,9 @@ async fn a_stale_pid_file_is_no_obstacle() {
     // After a restart of the machine the id is free, or belongs to another program of the same user.
     let mut another = command_as_owner_of(&cluster, "sleep").arg("600").spawn().unwrap();
     for pid in [dead, another.id()] {
-        let file = cluster.join("postmaster.pid");
         let text =
             format!("{pid}\n{}\n1700000000\n1\n\n127.0.0.1\n  1  1\nready   \n", cluster.display());
-        std::fs::write(&file, text).unwrap();
-        let owner = cluster.metadata().unwrap();
-        std::os::unix::fs::chown(&file, Some(owner.uid()), Some(owner.gid())).unwrap();
+        write_pid_file(&cluster, text);
 
         assert!(LocalPostgres::attach(folder.path()).await.unwrap().is_none());
         let postgres = start(&folder).await;
@@ -223,6 +220,125 @@ fn command_as_owner_of(path: &Path, program: &str) -> Command {
         command.uid(owner.uid()).gid(owner.gid());
     }
     command
+}
+
+/// Writes the server's file as its owner would.
+fn write_pid_file(cluster: &Path, bytes: impl AsRef<[u8]>) {
+    let file = cluster.join("postmaster.pid");
+    std::fs::write(&file, bytes).unwrap();
+    let owner = cluster.metadata().unwrap();
+    std::os::unix::fs::chown(&file, Some(owner.uid()), Some(owner.gid())).unwrap();
+}
+
+/// A power cut leaves a file that was made and not written, or not in whole.
+#[tokio::test]
+async fn a_damaged_pid_file_is_no_obstacle() {
+    let folder = data_dir();
+    let postgres = start(&folder).await;
+    let cluster = postgres.home().join("cluster");
+    write_row(&postgres).await;
+    let pid = postgres.process_id();
+    postgres.stop().await.unwrap();
+
+    let rest = format!("\n{}\n1700000000\n1\n\n127.0.0.1\n  1  1\nready   \n", cluster.display());
+    let torn = format!("{pid}\n{}", &cluster.to_str().unwrap()[..5]);
+    let damaged: [&[u8]; 10] = [
+        b"",
+        b"\n",
+        b"garbage",
+        b"-5",
+        b"0",
+        &[0; 512],
+        &[0xff; 512],
+        b"99999999999999999999",
+        rest.as_bytes(),
+        torn.as_bytes(),
+    ];
+    for bytes in damaged {
+        write_pid_file(&cluster, bytes);
+        assert!(LocalPostgres::attach(folder.path()).await.unwrap().is_none());
+        let postgres = start(&folder).await;
+        let text = String::from_utf8_lossy(bytes);
+        assert!(!postgres.adopted(), "{text:?}");
+        assert_eq!(read_row(&postgres).await.unwrap(), 7, "{text:?}");
+        postgres.stop().await.unwrap();
+    }
+}
+
+/// Two servers on one cluster would destroy it.
+#[tokio::test]
+async fn a_server_whose_pid_file_was_damaged_or_removed_is_ended_first() {
+    for bytes in [Some(""), Some("garbage"), None] {
+        let folder = data_dir();
+        let unknown = start(&folder).await;
+        write_row(&unknown).await;
+        let cluster = unknown.home().join("cluster");
+        match bytes {
+            Some(bytes) => write_pid_file(&cluster, bytes),
+            None => std::fs::remove_file(cluster.join("postmaster.pid")).unwrap(),
+        }
+        let postgres = start(&folder).await;
+        assert!(!postgres.adopted());
+        assert!(!alive(unknown.process_id()), "{bytes:?}");
+        assert_eq!(read_row(&postgres).await.unwrap(), 7, "{bytes:?}");
+    }
+}
+
+/// As in a container whose first process does not wait for the others.
+#[tokio::test]
+async fn a_dead_server_that_nobody_waited_for_is_no_obstacle() {
+    let folder = data_dir();
+    let postgres = start(&folder).await;
+    let cluster = postgres.home().join("cluster");
+    write_row(&postgres).await;
+    postgres.stop().await.unwrap();
+
+    let mut zombie = command_as_owner_of(&cluster, "true").spawn().unwrap();
+    let stat = format!("/proc/{}/stat", zombie.id());
+    if Path::new("/proc/self/stat").exists() {
+        eventually("it is dead", || async {
+            std::fs::read_to_string(&stat).unwrap().contains(") Z ")
+        })
+        .await;
+    }
+    let id = zombie.id();
+    let folder_of = cluster.display();
+    let file = format!("{id}\n{folder_of}\n1700000000\n1\n\n127.0.0.1\n  1  1\nready   \n");
+    for bytes in [file, format!("{id}\n"), format!("-{id}\n")] {
+        write_pid_file(&cluster, &bytes);
+        let begun = Instant::now();
+        let postgres = start(&folder).await;
+        assert!(begun.elapsed() < Duration::from_secs(20), "{bytes:?}");
+        assert_eq!(read_row(&postgres).await.unwrap(), 7, "{bytes:?}");
+        postgres.stop().await.unwrap();
+    }
+    zombie.wait().unwrap();
+}
+
+#[tokio::test]
+async fn a_password_that_was_lost_is_made_anew_with_the_cluster() {
+    let damaged: [&[u8]; 5] = [b"", b"\n", &[0; 64], b"\xff\xfe", b"another"];
+    let folder = data_dir();
+    for (nth, bytes) in damaged.into_iter().enumerate() {
+        let postgres = start(&folder).await;
+        write_row(&postgres).await;
+        let pid = postgres.process_id();
+        let running = nth % 2 == 1;
+        if !running {
+            postgres.stop().await.unwrap();
+        }
+        let file = folder.path().join("postgres/password");
+        std::fs::write(&file, bytes).unwrap();
+
+        let text = String::from_utf8_lossy(bytes);
+        let postgres = start(&folder).await;
+        assert!(!postgres.adopted(), "{text:?}");
+        assert!(read_row(&postgres).await.is_err(), "{text:?}: its rows may be of another log");
+        assert!(!alive(pid), "{text:?}");
+        assert_ne!(std::fs::read(&file).unwrap(), bytes);
+        assert!(postgres.home().join("cluster.old").exists());
+        postgres.stop().await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -19,7 +19,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
-use tokio::time::Instant;
 
 mod access;
 mod account;
@@ -30,6 +29,7 @@ mod fetch;
 mod postmaster;
 mod server;
 mod site;
+mod waiting;
 
 pub use error::LocalError;
 
@@ -39,6 +39,7 @@ use error::IoContext;
 use postmaster::{POLL, PidFile, Process, Shutdown};
 use server::{Running, Watch};
 use site::Site;
+use waiting::Waiting;
 
 /// A server that reports that it is ready but does not answer for this long is ended.
 const ADOPT_PATIENCE: Duration = Duration::from_secs(10);
@@ -97,8 +98,7 @@ impl LocalOptions {
 pub struct LocalPostgres {
     running: Running,
     access: Access,
-    home: PathBuf,
-    cluster: PathBuf,
+    site: Site,
     adopted: bool,
     owned: bool,
     /// Ends a bound server on drop.
@@ -132,36 +132,22 @@ impl LocalPostgres {
         mut remove: Vec<PathBuf>,
     ) -> Result<Self, LocalError> {
         let site = Site::prepare(options)?;
-        let access = Access::new(password(&site).await?);
-        let adopted = adopt(&site, &access, options).await?;
-        let running = match adopted {
-            Some(running) => running,
-            None => start_server(&site, &access, options).await?,
-        };
-        let cluster = site.cluster();
+        let (access, running, adopted) = run(&site, options).await?;
         if !remove.is_empty() {
             remove.push(site.home.clone());
         }
         let watch = (options.lifetime == Lifetime::Bound)
-            .then(|| Watch::begin(running.pid, &cluster, &remove))
+            .then(|| Watch::begin(running.pid, &site.cluster(), &remove))
             .transpose()?;
         access.ensure_database(running.port).await?;
         tracing::info!(
             port = running.port,
             pid = running.pid,
-            adopted = adopted.is_some(),
+            adopted,
             folder = %site.home.display(),
             "the private database is ready"
         );
-        Ok(Self {
-            running,
-            access,
-            home: site.home,
-            cluster,
-            adopted: adopted.is_some(),
-            owned: true,
-            watch,
-        })
+        Ok(Self { running, access, site, adopted, owned: true, watch })
     }
 
     /// Connects to the running cluster of a data directory, if there is one, without owning it:
@@ -185,8 +171,7 @@ impl LocalPostgres {
                 return Ok(Some(Self {
                     running,
                     access,
-                    home: site.home,
-                    cluster,
+                    site,
                     adopted: true,
                     owned: false,
                     watch: None,
@@ -225,7 +210,7 @@ impl LocalPostgres {
 
     /// The folder with the cluster, its settings and its log.
     pub fn home(&self) -> &Path {
-        &self.home
+        &self.site.home
     }
 
     /// Stops the server. It closes its sessions and writes a checkpoint. If it does not end within
@@ -235,7 +220,7 @@ impl LocalPostgres {
         if !self.owned {
             return Ok(());
         }
-        postmaster::stop(self.running.pid, &self.cluster, Shutdown::Fast).await
+        postmaster::stop(self.running.pid, &self.site.cluster(), Shutdown::Fast).await
     }
 }
 
@@ -244,7 +229,7 @@ impl fmt::Debug for LocalPostgres {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LocalPostgres")
             .field("running", &self.running)
-            .field("home", &self.home)
+            .field("home", &self.site.home)
             .field("adopted", &self.adopted)
             .field("owned", &self.owned)
             .field("bound", &self.watch.is_some())
@@ -252,18 +237,33 @@ impl fmt::Debug for LocalPostgres {
     }
 }
 
-/// The password in the data directory. If there is none, an existing cluster belongs to an earlier
-/// data directory with the same path, and its rows come from another log.
-async fn password(site: &Site) -> Result<String, LocalError> {
-    if let Some(password) = site.password()? {
-        return Ok(password);
+/// Adopts or starts the server, and tells whether it was adopted. A cluster that does not accept the
+/// password in the data directory, or has none there, belongs to an earlier data directory with the
+/// same path. Its rows come from another log.
+async fn run(site: &Site, options: &LocalOptions) -> Result<(Access, Running, bool), LocalError> {
+    let refused = match site.password()? {
+        None => "its password is gone",
+        Some(password) => match run_with(site, options, password).await {
+            Err(LocalError::Password(_)) => "it does not accept its password",
+            done => return done,
+        },
+    };
+    end_unknown(site).await?;
+    site.set_aside(refused)?;
+    run_with(site, options, site.make_password()?).await
+}
+
+async fn run_with(
+    site: &Site,
+    options: &LocalOptions,
+    password: String,
+) -> Result<(Access, Running, bool), LocalError> {
+    let access = Access::new(password);
+    if let Some(running) = adopt(site, &access, options).await? {
+        return Ok((access, running, true));
     }
-    let cluster = site.cluster();
-    if let Some(file) = PidFile::read(&cluster)? {
-        postmaster::stop(file.pid, &cluster, Shutdown::Immediate).await?;
-    }
-    site.set_aside("its password is gone")?;
-    site.make_password()
+    let running = start_server(site, &access, options).await?;
+    Ok((access, running, false))
 }
 
 /// The server that is already running, if it answers. A server that does not answer is ended.
@@ -273,24 +273,18 @@ async fn adopt(
     options: &LocalOptions,
 ) -> Result<Option<Running>, LocalError> {
     let cluster = site.cluster();
-    let begun = Instant::now();
+    let mut waiting = Waiting::for_at_most(options.start_timeout);
     while let Some(file) = PidFile::read(&cluster)? {
-        match postmaster::identify(file.pid, &cluster) {
-            Process::Ours => {}
-            // The new server removes such a file itself.
-            Process::Gone => return Ok(None),
-            // The new server would take the other program for a running server and refuse to start.
-            Process::Another => {
-                site::remove_if_there(&PidFile::path(&cluster))?;
-                return Ok(None);
-            }
+        // The new server is told that the file names no server, see `launch`.
+        if postmaster::identify(file.pid, &cluster) != Process::Ours {
+            return Ok(None);
         }
         if let Some(running) = answering(&file, &cluster, access).await? {
             return Ok(Some(running));
         }
         // A server that is not ready is recovering from a crash, or is shutting down.
         let patience = if file.ready() { ADOPT_PATIENCE } else { options.start_timeout };
-        if begun.elapsed() >= patience {
+        if waiting.elapsed() >= patience {
             tracing::warn!(
                 pid = file.pid,
                 "the private database runs but does not answer, ending it"
@@ -298,9 +292,21 @@ async fn adopt(
             postmaster::stop(file.pid, &cluster, Shutdown::Immediate).await?;
             return Ok(None);
         }
+        waiting.report("one runs and does not answer yet");
         tokio::time::sleep(POLL).await;
     }
+    end_unknown(site).await?;
+    // A file that names no process, as a power cut can leave it: no server would start beside it.
+    site::remove_if_there(&PidFile::path(&cluster))?;
     Ok(None)
+}
+
+/// Ends a server that cannot be adopted, because its file or its password is gone.
+async fn end_unknown(site: &Site) -> Result<(), LocalError> {
+    let cluster = site.cluster();
+    let Some(pid) = postmaster::find(&cluster) else { return Ok(()) };
+    tracing::warn!(pid, "the private database runs and cannot be used, ending it");
+    postmaster::stop(pid, &cluster, Shutdown::Immediate).await
 }
 
 async fn answering(

@@ -61,7 +61,7 @@ impl Access {
         match tokio::time::timeout(ANSWER_TIMEOUT, question).await {
             Ok(Ok(folder)) => Ok(Path::new(&folder) == cluster),
             Ok(Err(source)) if has_code(&source, WRONG_PASSWORD) => {
-                Err(LocalError::Sql { what: "log in to the private database", source })
+                Err(LocalError::Password(source))
             }
             Ok(Err(_)) | Err(_) => Ok(false),
         }

@@ -74,6 +74,9 @@ pub enum LocalError {
         /// Its process id.
         pid: u32,
     },
+    /// The server does not accept the password in the data directory.
+    #[error("cannot log in to the private database")]
+    Password(#[source] sqlx::Error),
     /// A statement to the cluster failed.
     #[error("cannot {what}")]
     Sql {

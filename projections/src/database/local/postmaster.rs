@@ -38,10 +38,11 @@ pub(super) struct PidFile {
 }
 
 impl PidFile {
+    /// `None` without a file, and for one that names no process, as a power cut can leave it.
     pub(super) fn read(cluster: &Path) -> Result<Option<Self>, LocalError> {
         let path = Self::path(cluster);
-        match std::fs::read_to_string(&path) {
-            Ok(text) => Ok(Self::parse(&text)),
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(Self::parse(&String::from_utf8_lossy(&bytes))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).doing(|| format!("read {}", path.display())),
         }
@@ -56,8 +57,10 @@ impl PidFile {
     fn parse(text: &str) -> Option<Self> {
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
         let line = |index: usize| lines.get(index).filter(|line| !line.is_empty());
+        // A server without a postmaster (`--single`) negates its id.
+        let pid = line(0)?.parse::<i32>().ok()?.unsigned_abs();
         Some(Self {
-            pid: line(0)?.parse().ok()?,
+            pid: (pid > 0).then_some(pid)?,
             port: line(3).and_then(|port| port.parse().ok()),
             status: line(7).map(|status| (*status).to_owned()),
         })
@@ -75,7 +78,7 @@ pub(super) enum Process {
     Ours,
     /// Another program, which got the same id after a restart of the machine or the container.
     Another,
-    /// No program. A dead child that has not been waited for yet counts as none.
+    /// No program. A dead process that nobody has waited for counts as none.
     Gone,
 }
 
@@ -89,7 +92,33 @@ pub(super) fn identify(pid: u32, cluster: &Path) -> Process {
     }
 }
 
-/// The command line of a process, with a space around each part.
+/// The server of this cluster, for when `postmaster.pid` does not name it: the file may have been
+/// damaged or removed while it runs.
+pub(super) fn find(cluster: &Path) -> Option<u32> {
+    let launched = format!("postgres -D {} ", cluster.display());
+    processes().into_iter().find_map(|(pid, line)| line.contains(&launched).then_some(pid))
+}
+
+/// The processes of this machine with their command lines.
+fn processes() -> Vec<(u32, String)> {
+    if let Ok(entries) = std::fs::read_dir("/proc")
+        && Path::new("/proc/self/cmdline").exists()
+    {
+        let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        return pids.filter_map(|pid| Some((pid, command_line(pid)?))).collect();
+    }
+    let listed =
+        Command::new("ps").args(["-axww", "-o", "pid=,args="]).stdin(Stdio::null()).output();
+    let listed = listed.map(|output| output.stdout).unwrap_or_default();
+    let parse = |line: &str| {
+        let (pid, line) = line.trim().split_once(' ')?;
+        Some((pid.parse().ok()?, format!(" {line} ")))
+    };
+    String::from_utf8_lossy(&listed).lines().filter_map(parse).collect()
+}
+
+/// The command line of a process, with a space around each part. A dead process that nobody has
+/// waited for has none.
 fn command_line(pid: u32) -> Option<String> {
     let bytes = if Path::new("/proc/self/cmdline").exists() {
         std::fs::read(format!("/proc/{pid}/cmdline")).ok()?
@@ -163,7 +192,14 @@ mod tests {
 
         let begun = PidFile::parse("42\n/data/cluster\n1700000000\n34567\n").unwrap();
         assert!(!begun.ready());
-        assert_eq!(PidFile::parse(""), None);
+    }
+
+    #[test]
+    fn a_damaged_file_names_no_process() {
+        for text in ["", "\n", "garbage", "0", "-0", "\0\0\0\0", "42\0", "99999999999", "4 2"] {
+            assert_eq!(PidFile::parse(text), None, "{text:?}");
+        }
+        assert_eq!(PidFile::parse("-42").unwrap().pid, 42);
     }
 
     #[test]

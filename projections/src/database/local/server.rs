@@ -6,14 +6,14 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ExitStatus, Stdio};
 use std::sync::{Arc, OnceLock};
-
-use tokio::time::Instant;
+use std::time::Duration;
 
 use super::access::Access;
 use super::binaries::Binaries;
 use super::error::{IoContext, LocalError};
-use super::postmaster::{self, POLL, PidFile, Shutdown};
+use super::postmaster::{self, POLL, PidFile, Process, Shutdown};
 use super::site::Site;
+use super::waiting::Waiting;
 use super::{LocalOptions, account};
 
 /// How much of the log goes into an error, in bytes.
@@ -28,6 +28,15 @@ const PASSING: [&str; 4] = [
     "lock file \"postmaster.pid\" already exists",
 ];
 
+/// The longest pause between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// The server ignores a `postmaster.pid` with the process id in this variable of its environment,
+/// because it is that of an ancestor; `pg_ctl` sets it so. Otherwise it takes any process with the
+/// id for a running server, even a dead one that nobody has waited for. Removing the file instead
+/// would hide from it which shared memory the processes of a killed predecessor still use.
+const NO_SERVER: &str = "PG_GRANDPARENT_PID";
+
 /// A server that answers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Running {
@@ -35,21 +44,23 @@ pub(super) struct Running {
     pub(super) port: u16,
 }
 
-/// Starts the server and waits until it answers. Each attempt uses a new port.
+/// Starts the server and waits until it answers, each attempt on a new port.
 pub(super) async fn launch(
     site: &Site,
     binaries: &Binaries,
     access: &Access,
     options: &LocalOptions,
 ) -> Result<Running, LocalError> {
-    let deadline = Instant::now() + options.start_timeout;
+    let mut waiting = Waiting::for_at_most(options.start_timeout);
+    let mut pause = POLL;
     loop {
-        match launch_once(site, binaries, access, options, deadline).await {
+        match launch_once(site, binaries, access, &mut waiting).await {
             Err(LocalError::Exited { log, .. })
-                if PASSING.iter().any(|reason| log.contains(reason))
-                    && Instant::now() < deadline =>
+                if PASSING.iter().any(|reason| log.contains(reason)) && !waiting.is_over() =>
             {
-                tokio::time::sleep(POLL).await;
+                waiting.report("it does not start beside what runs of its predecessor");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
             }
             result => return result,
         }
@@ -60,8 +71,7 @@ async fn launch_once(
     site: &Site,
     binaries: &Binaries,
     access: &Access,
-    options: &LocalOptions,
-    deadline: Instant,
+    waiting: &mut Waiting,
 ) -> Result<Running, LocalError> {
     let cluster = site.cluster();
     let port = free_port()?;
@@ -71,6 +81,11 @@ async fn launch_once(
     let mut settings = OsString::from("config_file=");
     settings.push(site.settings());
     let mut command = account::command(binaries.postgres(), site.account.as_ref(), &cluster);
+    if let Some(file) = PidFile::read(&cluster)?
+        && postmaster::identify(file.pid, &cluster) != Process::Ours
+    {
+        command.env(NO_SERVER, file.pid.to_string());
+    }
     let child = command
         .arg("-D")
         .arg(&cluster)
@@ -85,7 +100,7 @@ async fn launch_once(
     let ended = wait_in_background(child);
 
     let answered = async {
-        while Instant::now() < deadline {
+        while !waiting.is_over() {
             if let Some(status) = ended.get() {
                 let log = tail(&site.log(), log_start);
                 let status = *status;
@@ -97,17 +112,16 @@ async fn launch_once(
             {
                 return Ok(Running { pid, port });
             }
+            waiting.report("it starts; after a crash it recovers first");
             tokio::time::sleep(POLL).await;
         }
-        Err(LocalError::NotReady { seconds: options.start_timeout.as_secs(), log: site.log() })
+        Err(LocalError::NotReady { seconds: waiting.most.as_secs(), log: site.log() })
     };
-    match answered.await {
-        Err(error) => {
-            postmaster::stop(pid, &cluster, Shutdown::Immediate).await?;
-            Err(error)
-        }
-        ready => ready,
+    let answered = answered.await;
+    if answered.is_err() {
+        postmaster::stop(pid, &cluster, Shutdown::Immediate).await?;
     }
+    answered
 }
 
 /// A high port that is free now. Another program may take it before the server does, see

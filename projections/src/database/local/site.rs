@@ -104,11 +104,16 @@ impl Site {
         version.trim().parse().ok()
     }
 
-    /// The password of this data directory's cluster, if it has one.
+    /// The password of this data directory's cluster, if it has one. A file without a word in it,
+    /// as a power cut can leave it, has none.
     pub(super) fn password(&self) -> Result<Option<String>, LocalError> {
         let path = self.keep.join("password");
-        match fs::read_to_string(&path) {
-            Ok(text) => Ok(Some(text.trim().to_owned())),
+        match fs::read(&path) {
+            Ok(bytes) => {
+                let word = bytes.trim_ascii();
+                let legible = !word.is_empty() && word.iter().all(u8::is_ascii_graphic);
+                Ok(legible.then(|| String::from_utf8_lossy(word).into_owned()))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).doing(|| format!("read {}", path.display())),
         }
