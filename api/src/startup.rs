@@ -153,12 +153,14 @@ pub enum StartError {
 }
 
 /// Why a running program cannot go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Death {
     /// This part has ended by itself.
     Part(&'static str),
     /// The log accepts nothing from this process any more.
     Log,
+    /// The private database has ended by itself and cannot be started again.
+    Database(LocalError),
 }
 
 /// The running program. Dropping it without [`stop`](Self::stop) is a hard stop, which is always
@@ -241,7 +243,10 @@ impl Running {
 
     /// Resolves when a part has failed for good, so that only another process can go on.
     pub async fn died(&mut self) -> Death {
-        self.parts.died().await
+        tokio::select! {
+            death = self.parts.died() => death,
+            error = self.ground.database.failed() => Death::Database(error),
+        }
     }
 
     /// Soft stop: accepts no new requests, finishes those under way, leaves no batch unfinished and

@@ -12,6 +12,7 @@ use sqlx::{PgConnection, PgPool};
 use std::{fs, io};
 use tokio::{
     runtime::{Builder, Handle, Runtime},
+    sync::watch,
     task::JoinHandle,
 };
 
@@ -70,10 +71,15 @@ impl Drop for Background {
 
 /// A pool for background work, with the options of another pool. It opens no connection before one
 /// is needed. `server` is the process id of the database server, if that runs on this machine.
-pub(crate) fn connect(like: &PgPool, max_connections: u32, server: Option<u32>) -> PgPool {
+pub(crate) fn connect(
+    like: &PgPool,
+    max_connections: u32,
+    server: Option<watch::Receiver<u32>>,
+) -> PgPool {
     let options = like.connect_options().as_ref().clone().application_name("orderlog rebuild");
     database::options(&PoolSettings { max_connections, ..PoolSettings::default() })
         .after_connect(move |session, _| {
+            let server = server.as_ref().map(|server| *server.borrow());
             Box::pin(async move {
                 if let Some(server) = server {
                     lower_session(session, server).await?;
@@ -151,8 +157,8 @@ mod tests {
         let server = postgres.process_id();
         let options = postgres.connect_options();
         let like = database::connect(options, PoolSettings::default()).await.unwrap();
-        let session = async |server| {
-            let pool = connect(&like, 1, server);
+        let session = async |server: Option<u32>| {
+            let pool = connect(&like, 1, server.map(|server| watch::channel(server).1));
             let mut session = pool.acquire().await.unwrap();
             let process = sqlx::query_scalar("select pg_backend_pid()");
             nice(Some(process.fetch_one(&mut *session).await.unwrap()))

@@ -32,7 +32,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use uuid::Uuid;
 
@@ -62,7 +62,8 @@ pub struct ProjectorSettings {
     pub rebuild_on_upgrade: bool,
     /// The process id of the database server, if the server runs on this machine and this process
     /// may lower its priority (same user, or root). Sessions of rebuilds then get a lower priority.
-    pub server: Option<u32>,
+    /// It changes when the server is started again.
+    pub server: Option<watch::Receiver<u32>>,
     /// A bug, for a test that must find it.
     pub planted: Planted,
 }
@@ -153,7 +154,7 @@ impl Projector {
         // For bulk tasks, for versions that catch up, and for two comparisons at the same time.
         // More comparisons wait for a session.
         let sessions = settings.bulk_tasks + settings.groups + 8;
-        let background_pool = background::connect(&pool, sessions, settings.server);
+        let background_pool = background::connect(&pool, sessions, settings.server.clone());
         let background = Background::new().map_err(StartError::Background)?;
         let background_log =
             background.enter(|| log.in_background()).unwrap_or_else(|| Arc::clone(&log));

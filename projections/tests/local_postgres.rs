@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use projections::database::local::{LocalError, LocalOptions, LocalPostgres};
+use projections::database::local::{LocalError, LocalOptions, LocalPostgres, SupervisedPostgres};
 use projections::database::{self, PoolSettings};
 use sqlx::{ConnectOptions, PgConnection, PgPool};
 use tempfile::TempDir;
@@ -339,6 +339,126 @@ async fn a_password_that_was_lost_is_made_anew_with_the_cluster() {
         assert!(postgres.home().join("cluster.old").exists());
         postgres.stop().await.unwrap();
     }
+}
+
+/// Its process id after it was started again.
+async fn next_process(postgres: &SupervisedPostgres, before: u32) -> u32 {
+    let mut process = postgres.process_id();
+    let changed = process.wait_for(|pid| *pid != before);
+    let pid = tokio::time::timeout(Duration::from_mins(1), changed).await;
+    *pid.expect("not started again").unwrap()
+}
+
+#[tokio::test]
+async fn a_server_that_dies_is_started_again_and_its_pool_goes_on() {
+    let folder = data_dir();
+    let postgres = start(&folder).await;
+    write_row(&postgres).await;
+    let pool = pool(&postgres, PoolSettings::default()).await;
+    let port = postgres.connect_options().get_port();
+    let postgres = postgres.supervise();
+    let mut pid = *postgres.process_id().borrow();
+
+    // A crash, an immediate shutdown, and an administrator's stop.
+    for death in ["KILL", "QUIT", "INT"] {
+        assert!(signal(death, pid));
+        pid = next_process(&postgres, pid).await;
+        eventually("the pool answers", || async {
+            let row = sqlx::query_scalar("select n from kept").fetch_one(&pool).await;
+            row.is_ok_and(|row: i32| row == 7)
+        })
+        .await;
+        let found: i32 = sqlx::query_scalar("select current_setting('port')::int")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+        assert_eq!(found, i32::from(port));
+    }
+    pool.close().await;
+    postgres.stop().await.unwrap();
+    assert!(!alive(pid));
+}
+
+/// An adopted server is no child of this process, so that nobody tells it of the end.
+#[tokio::test]
+async fn an_adopted_server_that_dies_is_started_again() {
+    let folder = data_dir();
+    let first = start(&folder).await;
+    write_row(&first).await;
+    let second = start(&folder).await;
+    assert!(second.adopted());
+    let options = second.connect_options();
+    let supervised = second.supervise();
+    assert!(signal("KILL", first.process_id()));
+
+    let pid = next_process(&supervised, first.process_id()).await;
+    let mut session = options.connect().await.unwrap();
+    let row: i32 = sqlx::query_scalar("select n from kept").fetch_one(&mut session).await.unwrap();
+    assert_eq!(row, 7);
+    supervised.stop().await.unwrap();
+    assert!(!alive(pid));
+}
+
+#[tokio::test]
+async fn a_supervised_server_that_is_stopped_stays_down() {
+    let folder = data_dir();
+    let postgres = start(&folder).await;
+    let cluster = postgres.home().join("cluster");
+    let supervised = postgres.supervise();
+    let pid = *supervised.process_id().borrow();
+    supervised.stop().await.unwrap();
+    assert!(!alive(pid));
+    assert!(LocalPostgres::attach(folder.path()).await.unwrap().is_none());
+
+    // Stopped in the middle of a start, too.
+    let supervised = start(&folder).await.supervise();
+    let pid = *supervised.process_id().borrow();
+    assert!(signal("KILL", pid));
+    eventually("it is started again", || async {
+        let file = std::fs::read_to_string(cluster.join("postmaster.pid")).unwrap_or_default();
+        file.lines().next().is_some_and(|line| line != pid.to_string())
+    })
+    .await;
+    supervised.stop().await.unwrap();
+    assert!(LocalPostgres::attach(folder.path()).await.unwrap().is_none());
+    let file = std::fs::read_to_string(cluster.join("postmaster.pid")).unwrap_or_default();
+    let left = file.lines().next().and_then(|pid| pid.parse().ok());
+    assert!(!left.is_some_and(alive), "the new server was left running");
+}
+
+#[tokio::test]
+async fn a_server_that_only_waits_for_its_sessions_to_end_is_started_again() {
+    let folder = data_dir();
+    let postgres = start(&folder).await;
+    let mut busy = session(&postgres).await;
+    let options = postgres.connect_options();
+    let supervised = postgres.supervise();
+    let pid = *supervised.process_id().borrow();
+    assert!(signal("TERM", pid));
+    eventually("new sessions are refused", || async { options.connect().await.is_err() }).await;
+    sqlx::query("select 1").execute(&mut busy).await.unwrap();
+
+    next_process(&supervised, pid).await;
+    options.connect().await.unwrap();
+    supervised.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_started_again_is_given_up() {
+    let folder = data_dir();
+    let postgres = start(&folder).await;
+    let home = postgres.home().to_owned();
+    let mut supervised = postgres.supervise();
+    let pid = *supervised.process_id().borrow();
+    std::fs::remove_file(home.join("cluster/PG_VERSION")).unwrap();
+    assert!(signal("KILL", pid));
+
+    let failed = tokio::time::timeout(Duration::from_secs(90), supervised.failed()).await;
+    let error = failed.expect("not given up");
+    assert!(matches!(error, LocalError::Replaced { .. }), "{error}");
+    assert!(home.join("cluster").exists(), "only a new start makes another cluster");
+    assert!(supervised.failed().now_or_never().is_none(), "told once");
+    supervised.stop().await.unwrap();
 }
 
 #[tokio::test]

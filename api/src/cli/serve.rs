@@ -2,6 +2,7 @@
 
 use super::exit;
 use anyhow::Context;
+use events::full_text;
 use orderlog::{
     auth::Role,
     config::{Config, LogChoice},
@@ -43,12 +44,16 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
             None
         }
     };
-    match died {
+    match &died {
         Some(Death::Part(part)) => {
             tracing::error!(part, "a part of the program has failed, stopping");
         }
         Some(Death::Log) => {
             tracing::error!("the log accepts nothing from this process any more, stopping");
+        }
+        Some(Death::Database(error)) => {
+            let error = full_text(error);
+            tracing::error!(error, "the private database does not stay up, stopping");
         }
         None => {}
     }
@@ -64,11 +69,12 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(exit::FAULT));
         }
     }
-    Ok(match died {
-        Some(Death::Part(_)) => ExitCode::from(exit::SOFTWARE),
-        Some(Death::Log) => ExitCode::from(exit::LOG_LOST),
-        None => ExitCode::SUCCESS,
-    })
+    match died {
+        Some(Death::Part(_)) => Ok(ExitCode::from(exit::SOFTWARE)),
+        Some(Death::Log) => Ok(ExitCode::from(exit::LOG_LOST)),
+        Some(Death::Database(error)) => Err(error.into()),
+        None => Ok(ExitCode::SUCCESS),
+    }
 }
 
 /// Prints the greeting to standard output: the address, where the data is, a token, and a command

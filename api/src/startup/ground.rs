@@ -15,13 +15,14 @@ use events::{
 };
 use projections::database::{
     self, PoolSettings,
-    local::{LocalError, LocalOptions, LocalPostgres},
+    local::{LocalError, LocalOptions, LocalPostgres, SupervisedPostgres},
 };
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
+use tokio::sync::watch;
 
 /// The resources that the program runs on. While it has them, no other process can.
 pub struct Ground {
@@ -114,13 +115,21 @@ pub struct Database {
     /// Connections for queries.
     pub pool: PgPool,
     /// The server process, if the database is private.
-    postgres: Option<LocalPostgres>,
+    postgres: Option<SupervisedPostgres>,
 }
 
 impl Database {
     /// The process id of the private server.
-    pub fn server(&self) -> Option<u32> {
-        self.postgres.as_ref().map(LocalPostgres::process_id)
+    pub fn server(&self) -> Option<watch::Receiver<u32>> {
+        self.postgres.as_ref().map(SupervisedPostgres::process_id)
+    }
+
+    /// Resolves when the private server has ended and cannot be started again.
+    pub(super) async fn failed(&mut self) -> LocalError {
+        match &mut self.postgres {
+            Some(postgres) => postgres.failed().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Connects to the configured database, or starts the private one, and migrates it for a log
@@ -136,7 +145,7 @@ impl Database {
             data_dir::let_pass(data_dir)
                 .map_err(|source| DataDirError::Io { path: data_dir.to_owned(), source })?;
             let postgres = start_postgres(data_dir).await?;
-            (postgres.connect_options(), Some(postgres))
+            (postgres.connect_options(), Some(postgres.supervise()))
         };
         let prepared = async {
             let pool = database::connect(options.clone(), PoolSettings::default()).await?;
@@ -160,7 +169,7 @@ impl Database {
     }
 }
 
-async fn stop_postgres(postgres: Option<LocalPostgres>) {
+async fn stop_postgres(postgres: Option<SupervisedPostgres>) {
     if let Some(postgres) = postgres
         && let Err(error) = postgres.stop().await
     {

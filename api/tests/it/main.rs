@@ -31,6 +31,7 @@ mod pages;
 mod parking;
 mod past;
 mod payments;
+mod private_database;
 mod program;
 mod rebuild;
 mod sales;

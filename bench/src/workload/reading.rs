@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet};
 use uuid::Uuid;
 
 /// Concurrent orders while the log is being filled.
@@ -105,7 +105,7 @@ impl ReadSide {
             Arc::clone(&place.environment),
             progress.clone(),
             ProjectorSettings {
-                server: Some(postgres.process_id()),
+                server: Some(watch::channel(postgres.process_id()).1),
                 ..ProjectorSettings::default()
             },
         )

@@ -6,6 +6,7 @@
 //! - It listens on loopback, on a port chosen at each start; the password is in the data directory.
 //! - If the program is killed, the server keeps running. The next start adopts it, or ends it if it
 //!   does not answer.
+//! - If the server ends by itself, a [`SupervisedPostgres`] starts it again on the same port.
 //! - If the program runs as root, the server runs as another user, because it refuses to run as
 //!   root.
 
@@ -29,9 +30,11 @@ mod fetch;
 mod postmaster;
 mod server;
 mod site;
+mod supervisor;
 mod waiting;
 
 pub use error::LocalError;
+pub use supervisor::SupervisedPostgres;
 
 use access::Access;
 use binaries::Binaries;
@@ -99,10 +102,13 @@ pub struct LocalPostgres {
     running: Running,
     access: Access,
     site: Site,
+    options: LocalOptions,
     adopted: bool,
     owned: bool,
     /// Ends a bound server on drop.
     watch: Option<Watch>,
+    /// What the watch removes.
+    remove: Vec<PathBuf>,
 }
 
 impl LocalPostgres {
@@ -147,7 +153,8 @@ impl LocalPostgres {
             folder = %site.home.display(),
             "the private database is ready"
         );
-        Ok(Self { running, access, site, adopted, owned: true, watch })
+        let options = options.clone();
+        Ok(Self { running, access, site, options, adopted, owned: true, watch, remove })
     }
 
     /// Connects to the running cluster of a data directory, if there is one, without owning it:
@@ -172,9 +179,11 @@ impl LocalPostgres {
                     running,
                     access,
                     site,
+                    options: options.clone(),
                     adopted: true,
                     owned: false,
                     watch: None,
+                    remove: Vec::new(),
                 }));
             }
         }
@@ -213,6 +222,11 @@ impl LocalPostgres {
         &self.site.home
     }
 
+    /// Starts the server again when it ends by itself, from now on.
+    pub fn supervise(self) -> SupervisedPostgres {
+        SupervisedPostgres::begin(self)
+    }
+
     /// Stops the server. It closes its sessions and writes a checkpoint. If it does not end within
     /// 30 s its processes are ended, and the next start recovers. An attached server is left
     /// running.
@@ -220,7 +234,12 @@ impl LocalPostgres {
         if !self.owned {
             return Ok(());
         }
-        postmaster::stop(self.running.pid, &self.site.cluster(), Shutdown::Fast).await
+        postmaster::stop(self.running.pid, &self.site.cluster(), Shutdown::Fast).await?;
+        // One that was just being started again.
+        match postmaster::find(&self.site.cluster()) {
+            Some(pid) => postmaster::stop(pid, &self.site.cluster(), Shutdown::Immediate).await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -333,7 +352,7 @@ async fn start_server(
         cluster::make(site, &binaries, access, options).await?;
     }
     cluster::write_settings(site, options)?;
-    server::launch(site, &binaries, access, options).await
+    server::launch(site, &binaries, access, options, None).await
 }
 
 /// The programs installed on this machine, or else the ones that are downloaded now or were at an

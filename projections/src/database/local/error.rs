@@ -77,6 +77,24 @@ pub enum LocalError {
     /// The server does not accept the password in the data directory.
     #[error("cannot log in to the private database")]
     Password(#[source] sqlx::Error),
+    /// The server ended by itself, and its cluster was removed or can no longer be read.
+    #[error(
+        "the private database in {} cannot be started again: no installed PostgreSQL has made it; \
+         start the program again to make a new one",
+        folder.display()
+    )]
+    Replaced {
+        /// The folder of the cluster.
+        folder: PathBuf,
+    },
+    /// The server ended by itself again and again.
+    #[error("the private database was started again {times} times and did not stay up, see {}", log.display())]
+    KeepsEnding {
+        /// How many times it was started again.
+        times: u32,
+        /// Its log file.
+        log: PathBuf,
+    },
     /// A statement to the cluster failed.
     #[error("cannot {what}")]
     Sql {

@@ -69,6 +69,10 @@ impl PidFile {
     pub(super) fn ready(&self) -> bool {
         self.status.as_deref() == Some("ready")
     }
+
+    pub(super) fn stopping(&self) -> bool {
+        self.status.as_deref() == Some("stopping")
+    }
 }
 
 /// Which program has a given process id.

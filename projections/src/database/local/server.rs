@@ -8,6 +8,8 @@ use std::process::{Child, ChildStdin, ExitStatus, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::access::Access;
 use super::binaries::Binaries;
 use super::error::{IoContext, LocalError};
@@ -19,14 +21,13 @@ use super::{LocalOptions, account};
 /// How much of the log goes into an error, in bytes.
 const TAIL: u64 = 2_000;
 
-/// Messages after which another attempt may succeed: another program took the port, or some
-/// processes of a killed predecessor are still running.
-const PASSING: [&str; 4] = [
-    "could not bind",
-    "could not create any TCP/IP sockets",
-    "pre-existing shared memory block",
-    "lock file \"postmaster.pid\" already exists",
-];
+/// Messages after which another attempt may succeed: some processes of a killed predecessor are
+/// still running.
+const PASSING: [&str; 2] =
+    ["pre-existing shared memory block", "lock file \"postmaster.pid\" already exists"];
+
+/// Messages after which an attempt with another port may succeed.
+const PORT_TAKEN: [&str; 2] = ["could not bind", "could not create any TCP/IP sockets"];
 
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -44,20 +45,19 @@ pub(super) struct Running {
     pub(super) port: u16,
 }
 
-/// Starts the server and waits until it answers, each attempt on a new port.
+/// Starts the server and waits until it answers, on this port or else on one that is free.
 pub(super) async fn launch(
     site: &Site,
     binaries: &Binaries,
     access: &Access,
     options: &LocalOptions,
+    port: Option<u16>,
 ) -> Result<Running, LocalError> {
     let mut waiting = Waiting::for_at_most(options.start_timeout);
     let mut pause = POLL;
     loop {
-        match launch_once(site, binaries, access, &mut waiting).await {
-            Err(LocalError::Exited { log, .. })
-                if PASSING.iter().any(|reason| log.contains(reason)) && !waiting.is_over() =>
-            {
+        match launch_once(site, binaries, access, port, &mut waiting).await {
+            Err(LocalError::Exited { log, .. }) if may_pass(&log, port) && !waiting.is_over() => {
                 waiting.report("it does not start beside what runs of its predecessor");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
@@ -67,14 +67,20 @@ pub(super) async fn launch(
     }
 }
 
+fn may_pass(log: &str, port: Option<u16>) -> bool {
+    let told = |reasons: &[&str]| reasons.iter().any(|reason| log.contains(reason));
+    told(&PASSING) || port.is_none() && told(&PORT_TAKEN)
+}
+
 async fn launch_once(
     site: &Site,
     binaries: &Binaries,
     access: &Access,
+    port: Option<u16>,
     waiting: &mut Waiting,
 ) -> Result<Running, LocalError> {
     let cluster = site.cluster();
-    let port = free_port()?;
+    let port = port.map_or_else(free_port, Ok)?;
     let log = site.open_log()?;
     let log_start = log.metadata().map_or(0, |log| log.len());
     let errors = log.try_clone().doing(|| "share the log file")?;
@@ -98,6 +104,7 @@ async fn launch_once(
         .doing(|| format!("run {}", binaries.postgres().display()))?;
     let pid = child.id();
     let ended = wait_in_background(child);
+    let mut unready = Unready { pid: Some(pid), cluster: &cluster };
 
     let answered = async {
         while !waiting.is_over() {
@@ -121,7 +128,26 @@ async fn launch_once(
     if answered.is_err() {
         postmaster::stop(pid, &cluster, Shutdown::Immediate).await?;
     }
+    unready.pid = None;
     answered
+}
+
+/// Ends a server whose start is given up halfway: nobody would know of it.
+struct Unready<'a> {
+    pid: Option<u32>,
+    cluster: &'a Path,
+}
+
+impl Drop for Unready<'_> {
+    fn drop(&mut self) {
+        if let Some(pid) = self.pid.take()
+            && postmaster::identify(pid, self.cluster) == Process::Ours
+            && let Some(pid) = Pid::from_raw(pid.cast_signed())
+        {
+            // A failure means that it has just ended.
+            let _ = kill_process(pid, Signal::QUIT);
+        }
+    }
 }
 
 /// A high port that is free now. Another program may take it before the server does, see
@@ -194,6 +220,14 @@ impl Watch {
             .doing(|| "run a shell")?;
         let pipe = shell.stdin.take();
         Ok(Self { shell, pipe })
+    }
+}
+
+impl Watch {
+    /// Ends the watch and leaves the server and the folders alone.
+    pub(super) fn cancel(mut self) {
+        // The shell has nothing to do without the signal either: the server is gone.
+        let _ = self.shell.kill();
     }
 }
 
