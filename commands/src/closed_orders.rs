@@ -82,7 +82,9 @@ impl ClosedOrders {
             return Self::Few(closes.into());
         }
         let mut many = Many::default();
-        closes.into_iter().for_each(|(until, order_id)| many.insert(order_id, until));
+        for (until, order_id) in closes {
+            many.insert(order_id, until);
+        }
         Self::Many(Box::new(many))
     }
 

@@ -258,14 +258,15 @@ impl Thing {
             first_name: sealed("Ada"),
             last_name: sealed("Reader-Lovelace"),
         };
-        vec![of_customer(requested), of_customer(customer::Registered {})]
+        vec![of_customer(requested), of_customer(customer::Registered { returning: false })]
     }
 
     /// An order that was opened and closed; the close is remembered until `not_after`.
     fn one_order(&self, not_after: Timestamp) -> Vec<events::Event> {
         let order_id = self.id(5);
         let opened = customer::OrderOpened { order_id, vip: false, first: true, not_after };
-        let closed = customer::OrderClosed { order_id, confirmed: true, not_after };
+        let closed =
+            customer::OrderClosed { order_id, confirmed: true, declined: false, not_after };
         vec![of_customer(opened), of_customer(closed)]
     }
 
