@@ -81,8 +81,8 @@ pub struct Settings {
     pub order_deadline_seconds: u64,
     /// Take over from the process that decides the commands of this log, if there is one. Otherwise a
     /// second such process is refused.
-    #[arg(long, env = "TAKE_OVER", default_value_t = false, value_name = "BOOL")]
-    #[arg(hide_short_help = true, global = true, action = clap::ArgAction::Set)]
+    #[arg(long, env = "TAKE_OVER", value_name = "BOOL", global = true, hide_short_help = true)]
+    #[arg(value_parser = clap::builder::BoolishValueParser::new(), default_value = "false")]
     #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub take_over: bool,
     /// How long after a start no order expires, in seconds.

@@ -67,6 +67,8 @@ async fn limits_hold(mut ground: Ground) {
         (answer.problem() == "too-many-declined-payments").then_some(())
     })
     .await;
+    // What earlier orders still owe is written first.
+    app.settled().await;
     let events = app.events_in_log().await;
     assert_eq!(
         app.staff.post("/orders", &tried).expect(409).await.problem(),
