@@ -150,6 +150,7 @@ mod tests {
         closed.forget_before(at(21));
         assert_eq!(closed.len(), 0);
     }
+
     #[test]
     fn few_and_many_closes_are_remembered_alike() {
         let mut closed = ClosedOrders::default();

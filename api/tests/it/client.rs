@@ -70,6 +70,12 @@ impl Api {
         self.call(Method::PATCH, path).json(body)
     }
 
+    /// What readiness says; `None` while the node is not ready, as far as the last look says.
+    pub async fn ready(&self) -> Option<Value> {
+        let answer = self.get("//readyz").send().await;
+        (answer.status == 200).then_some(answer.body)
+    }
+
     /// A new product.
     pub async fn product(&self, price: i64, stock: i64) -> Uuid {
         let body = json!({

@@ -28,13 +28,13 @@ fn reader(email: &str) -> Value {
 }
 
 /// Registers a customer with this address. Returns the id and the path.
-async fn registered(api: &Api, email: &str) -> (Uuid, String) {
+pub async fn registered(api: &Api, email: &str) -> (Uuid, String) {
     let id = api.post("/customers", &reader(email)).expect(201).await.id("customer_id");
     (id, format!("/customers/{id}"))
 }
 
 /// Erases a customer, whatever is still to be shipped.
-async fn erase(api: &Api, path: &str) -> crate::client::Answer {
+pub async fn erase(api: &Api, path: &str) -> crate::client::Answer {
     let path = format!("{path}?confirm=open-orders");
     api.call(reqwest::Method::DELETE, &path).expect(200).await
 }

@@ -2,12 +2,12 @@
 
 use crate::{
     app::{Ground, TestApp, eventually, fresh_topic, ground},
-    client::{Answer, Api, order, order_paid_by},
+    client::{order, order_paid_by},
+    erasure::{erase, registered},
     on_both_logs,
 };
 use commands::OrderLimits;
 use orderlog::{auth::Role, config::LogChoice};
-use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -81,15 +81,6 @@ async fn limits_hold(mut ground: Ground) {
     app.finish().await;
 }
 
-async fn registered(api: &Api, email: &str) -> Uuid {
-    let body = json!({"email": email, "first_name": "Ada", "last_name": "Byron"});
-    api.post("/customers", &body).expect(201).await.id("customer_id")
-}
-
-async fn erase(api: &Api, id: Uuid) -> Answer {
-    api.call(Method::DELETE, &format!("/customers/{id}?confirm=open-orders")).expect(200).await
-}
-
 mod scenario {
     use super::*;
 
@@ -99,32 +90,31 @@ mod scenario {
             let placed = app.staff.post("/orders", &order(id, &[(product, 1)])).expect(201).await;
             placed.discount("first_order")
         };
-        let ann = registered(&app.staff, "ann@example.org").await;
+        let (ann, path) = registered(&app.staff, "ann@example.org").await;
         assert_eq!(first_order(ann).await, Some(1_000));
         app.settled().await;
-        erase(&app.staff, ann).await;
-        let again = registered(&app.staff, "Ann@Example.org").await;
+        erase(&app.staff, &path).await;
+        let (again, path) = registered(&app.staff, "Ann@Example.org").await;
         assert_eq!(first_order(again).await, None, "the address had its first order");
 
         // Neither does it help to come to the address from another one.
         app.settled().await;
-        erase(&app.staff, again).await;
-        let bob = registered(&app.staff, "bob@example.org").await;
-        let path = format!("/customers/{bob}");
+        erase(&app.staff, &path).await;
+        let (bob, path) = registered(&app.staff, "bob@example.org").await;
         app.staff.patch(&path, &json!({"email": "ann@example.org"})).expect(200).await;
         assert_eq!(first_order(bob).await, None);
 
         // Who left an address without an order leaves nothing behind.
-        let carl = registered(&app.staff, "carl@example.org").await;
-        erase(&app.staff, carl).await;
-        let carl = registered(&app.staff, "carl@example.org").await;
+        let (_, path) = registered(&app.staff, "carl@example.org").await;
+        erase(&app.staff, &path).await;
+        let (carl, _) = registered(&app.staff, "carl@example.org").await;
         assert_eq!(first_order(carl).await, Some(1_000));
     }
 
     pub async fn the_reason_of_a_cancellation_is_erased_with_the_customer(app: &TestApp) {
         let product = app.staff.product(5_000, 100).await;
         let words = "call Zephyrine Quillfeather first";
-        let id = registered(&app.staff, "zephyrine@example.org").await;
+        let (id, customer) = registered(&app.staff, "zephyrine@example.org").await;
         let placed = app.staff.post("/orders", &order(id, &[(product, 1)])).expect(201).await;
         let order_id = placed.id("order_id");
         let (path, reason) = (format!("/orders/{order_id}"), json!({"reason": words}));
@@ -143,7 +133,7 @@ mod scenario {
         assert_eq!(cancel().await.body["reason"], words, "a retry gets the first answer");
 
         app.settled().await;
-        erase(&app.staff, id).await;
+        erase(&app.staff, &customer).await;
         let (one, listed) = shown().await;
         assert_eq!((one.get("reason"), listed.get("reason")), (None, None));
         assert_eq!(one["status"], "cancelled");
@@ -155,7 +145,7 @@ mod scenario {
         // There is no key any more to seal another reason with.
         let other = app.staff.customer().await;
         let placed = app.staff.post("/orders", &order(other, &[(product, 1)])).expect(201).await;
-        erase(&app.staff, other).await;
+        erase(&app.staff, &format!("/customers/{other}")).await;
         let path = format!("/orders/{}/cancel", placed.id("order_id"));
         let cancelled = app.staff.post(&path, &reason).expect(200).await;
         assert_eq!(cancelled.body.get("reason"), None);

@@ -56,11 +56,7 @@ mod scenario {
         assert!(item["reason"].as_str().unwrap().contains("planted"), "{item}");
         assert_eq!(parked["next_cursor"], json!(null));
         eventually("readiness tells", async || {
-            let ready = api.get("//readyz").send().await;
-            if ready.status != 200 {
-                return None;
-            }
-            let ready = ready.body;
+            let ready = api.ready().await?;
             (ready["parked"] == json!({ "orders": 1 })).then_some(())
         })
         .await;

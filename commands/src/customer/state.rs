@@ -211,10 +211,7 @@ impl Customer {
                 self.leave(refused);
             }
             Event::EmailSettled(settled) => {
-                self.leaving.remove(&settled.attempt);
-                if self.leaving.is_empty() {
-                    self.leaving = OrdMap::new();
-                }
+                remove(&mut self.leaving, &settled.attempt);
             }
             Event::OrderOpened(opened) => {
                 let answer = OpenedOrder { vip: opened.vip, first: opened.first };
@@ -252,11 +249,7 @@ impl Customer {
     }
 
     fn close(&mut self, closed: &OrderClosed, now: Timestamp) {
-        self.open.remove(&closed.order_id);
-        // An empty tree keeps the room of a node.
-        if self.open.is_empty() {
-            self.open = OrdMap::new();
-        }
+        remove(&mut self.open, &closed.order_id);
         self.order_count += u64::from(closed.confirmed);
         self.closed.insert(closed.order_id, closed.not_after);
         self.note_decline(closed.declined.then_some(now), now - DECLINES_COUNT_FOR);
@@ -268,5 +261,13 @@ impl Customer {
         let kept: Vec<Timestamp> = times.chain(declined).filter(|time| *time > before).collect();
         let newest = kept.len().saturating_sub(REMEMBERED_DECLINES);
         self.declines = (!kept.is_empty()).then(|| Arc::new(kept[newest..].to_vec()));
+    }
+}
+
+/// Removes an entry. An emptied tree is made anew, because it would keep the room of a node.
+fn remove<K: Ord + Clone, V: Clone>(tree: &mut OrdMap<K, V>, key: &K) {
+    tree.remove(key);
+    if tree.is_empty() {
+        *tree = OrdMap::new();
     }
 }

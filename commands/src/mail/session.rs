@@ -110,23 +110,24 @@ impl Session {
     }
 
     async fn command(&mut self, line: &str) -> io::Result<Answer> {
-        let SmtpClient { stream, timeout } = &mut self.client;
-        let (answer, more) = within(*timeout, async {
-            stream.write_all(format!("{line}\r\n").as_bytes()).await?;
-            stream.flush().await?;
-            answer(stream).await
+        within(self.client.timeout, async {
+            self.client.stream.write_all(format!("{line}\r\n").as_bytes()).await?;
+            self.client.stream.flush().await?;
+            self.answer().await
         })
-        .await?;
-        self.out_of_step |= more;
-        Ok(answer)
+        .await
     }
 
     async fn text(&mut self, text: &[u8]) -> io::Result<Answer> {
-        let (answer, more) = within(self.client.timeout, async {
+        within(self.client.timeout, async {
             self.client.write_message(text).await?;
-            answer(&mut self.client.stream).await
+            self.answer().await
         })
-        .await?;
+        .await
+    }
+
+    async fn answer(&mut self) -> io::Result<Answer> {
+        let (answer, more) = answer(&mut self.client.stream).await?;
         self.out_of_step |= more;
         Ok(answer)
     }

@@ -129,8 +129,8 @@ async fn a_damaged_record_on_kafka_closes_its_partition_and_a_foreign_one_does_n
     // The other partitions are served, so the node gets requests, and says which ones are closed.
     let closed = [damaged];
     eventually("the closed partition is named", async || {
-        let ready = program.staff.get("//readyz").send().await;
-        let named = ready.body["closed"].as_array().filter(|_| ready.status == 200)?;
+        let ready = program.staff.ready().await?;
+        let named = ready["closed"].as_array()?;
         let failed = named.iter().filter(|one| one["state"] == "failed");
         failed
             .map(|one| one["partition"].as_u64())

@@ -52,12 +52,7 @@ async fn assert_shown(api: &Api) {
     let mut all = ReadModel::ALL.map(ReadModel::as_str);
     all.sort_unstable();
     eventually("all of them are listed", async || {
-        // What it says may be as old as the last look, from before the partitions were open.
-        let ready = api.get("//readyz").send().await;
-        if ready.status != 200 {
-            return None;
-        }
-        let ready = ready.body;
+        let ready = api.ready().await?;
         let stopped = ready["stopped"].as_array().unwrap();
         let models = stopped.iter().map(|one| one["projection"].as_str().unwrap());
         let why = "the checkpoint belongs to another log";

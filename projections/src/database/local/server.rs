@@ -221,9 +221,7 @@ impl Watch {
         let pipe = shell.stdin.take();
         Ok(Self { shell, pipe })
     }
-}
 
-impl Watch {
     /// Ends the watch and leaves the server and the folders alone.
     pub(super) fn cancel(mut self) {
         // The shell has nothing to do without the signal either: the server is gone.
